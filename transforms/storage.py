@@ -74,10 +74,8 @@ def list_files(pattern: str) -> list[FileInfo]:
     fs, path = filesystem(pattern)
     with faults("list", pattern):
         try:
-            if any(char in path for char in "*?["):
-                found = fs.glob(path, detail=True)
-            else:
-                found = fs.find(path, detail=True)
+            is_glob = any(char in path for char in "*?[")
+            found = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
         except FileNotFoundError:
             return []
     infos = [_file_info(fs, info) for info in found.values() if info.get("type") != "directory"]
@@ -104,7 +102,7 @@ def exists(uri: str) -> bool:
 
 
 class SourceFile(io.RawIOBase):
-    """A readable, seekable file whose failures are `EnvironmentFault`: so a parser's own errors are faults of the data."""
+    """A readable, seekable file whose failures are `EnvironmentFault`, so that a parser's errors are faults of the data."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file = file

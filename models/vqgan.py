@@ -1,0 +1,359 @@
+"""The VQGAN of taming-transformers and vqgan-jax, for inference: pictures to codes and back.
+
+Architecture: Esser, Rombach, Ommer, "Taming Transformers for High-Resolution Image Synthesis", 2021.
+Parameter names are those of taming's `state_dict`; `models/checkpoints.py` renames the others to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUPS = 32  # of every GroupNorm in the reference
+NORM_EPS = 1e-6
+SEARCH_CELLS = {"cpu": 1 << 22, "cuda": 1 << 27}  # distances held at once while searching codes
+
+
+class ConfigError(ValueError):
+    """A model configuration that cannot be built, with the option that is at fault."""
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """Geometry of a VQGAN; names are those of vqgan-jax's `config.json`.
+
+    `pixel_range` is what the network reads and writes: (0, 1) for vqgan-jax and dalle-mini,
+    (-1, 1) for taming and its relatives. `quantizer` is "nearest" (VQ) or "gumbel".
+    `resolution` is the side in pixels for which `attn_resolutions` are counted.
+    """
+
+    ch: int = 128
+    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = 2
+    attn_resolutions: tuple[int, ...] = (16,)
+    resolution: int = 256
+    z_channels: int = 256
+    embed_dim: int = 256
+    n_embed: int = 16384
+    in_channels: int = 3
+    out_ch: int = 3
+    quantizer: str = "nearest"
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("ch", "num_res_blocks", "resolution", "z_channels", "embed_dim", "n_embed"):
+            if int(getattr(self, name)) < 1:
+                raise ConfigError(f"VQGAN config: {name} must be at least 1, not {getattr(self, name)}")
+        if self.quantizer not in ("nearest", "gumbel"):
+            raise ConfigError(f"VQGAN config: quantizer must be 'nearest' or 'gumbel', not {self.quantizer!r}")
+        if self.in_channels != 3 or self.out_ch != 3:
+            raise ConfigError("VQGAN config: only RGB models (in_channels 3, out_ch 3) are supported")
+        if self.resolution % self.factor:
+            raise ConfigError(f"VQGAN config: resolution {self.resolution} is not a multiple of {self.factor}")
+        if any(self.ch * mult % GROUPS for mult in self.ch_mult):
+            raise ConfigError(f"VQGAN config: ch x ch_mult must be multiples of {GROUPS}")
+        low, high = self.pixel_range
+        if not low < high:
+            raise ConfigError(f"VQGAN config: pixel_range {self.pixel_range} is empty")
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one code stands for."""
+        return 2 ** (len(self.ch_mult) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Codes a side."""
+        return self.resolution // self.factor
+
+    @property
+    def codes_per_image(self) -> int:
+        return self.grid * self.grid
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VQGANConfig:
+        """Read a configuration; keys that say nothing about geometry are ignored.
+
+        Raises `ConfigError` for options of the reference that change the network and that we do not build.
+        """
+        refused = {"resamp_with_conv": False, "give_pre_end": True, "double_z": True}
+        for name, value in refused.items():
+            if name in values and bool(values[name]) is value:
+                raise ConfigError(f"VQGAN config: {name}={value} is not supported")
+        known = {field.name for field in fields(cls)}
+        taken = {name: value for name, value in values.items() if name in known}
+        for name in ("ch_mult", "attn_resolutions", "pixel_range"):
+            if name in taken:
+                value = taken[name]
+                taken[name] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        try:
+            return cls(**taken)
+        except TypeError as error:
+            raise ConfigError(f"VQGAN config: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-ready values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, channels_in, eps=NORM_EPS)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(GROUPS, channels_out, eps=NORM_EPS)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        if channels_in != channels_out:
+            self.nin_shortcut: nn.Module = nn.Conv2d(channels_in, channels_out, 1)
+        else:
+            self.nin_shortcut = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        return self.nin_shortcut(x) + hidden
+
+
+class AttnBlock(nn.Module):
+    """Single-head self-attention over all positions of the grid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels, eps=NORM_EPS)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        normed = self.norm(x)
+        q, k, v = (conv(normed).permute(0, 2, 3, 1).reshape(n, 1, h * w, c) for conv in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(attended.reshape(n, h, w, c).permute(0, 3, 1, 2))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only, as the reference
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The residual blocks at one resolution, each followed by attention where the configuration asks for it."""
+
+    def __init__(self, channels_in: int, channels_out: int, blocks: int, attention: bool, resample: nn.Module | None):
+        super().__init__()
+        self.block = nn.ModuleList(ResnetBlock(channels_in if i == 0 else channels_out, channels_out) for i in range(blocks))
+        self.attn = nn.ModuleList(AttnBlock(channels_out) for _ in range(blocks if attention else 0))
+        if isinstance(resample, Downsample):
+            self.downsample = resample
+        elif resample is not None:
+            self.upsample = resample
+        self.has_resample = resample is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[i](x)
+        if self.has_resample:
+            x = self.downsample(x) if hasattr(self, "downsample") else self.upsample(x)
+        return x
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels)
+        self.attn_1 = AttnBlock(channels)
+        self.block_2 = ResnetBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        widths = [config.ch * mult for mult in config.ch_mult]
+        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
+        self.down = nn.ModuleList()
+        for i, width in enumerate(widths):
+            self.down.append(
+                Level(
+                    channels_in=widths[i - 1] if i else config.ch,
+                    channels_out=width,
+                    blocks=config.num_res_blocks,
+                    attention=config.resolution // 2**i in config.attn_resolutions,
+                    resample=Downsample(width) if i < len(widths) - 1 else None,
+                )
+            )
+        self.mid = Middle(widths[-1])
+        self.norm_out = nn.GroupNorm(GROUPS, widths[-1], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        widths = [config.ch * mult for mult in config.ch_mult]
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1])
+        self.up = nn.ModuleList()
+        for i, width in enumerate(widths):
+            self.up.append(
+                Level(
+                    channels_in=widths[min(i + 1, len(widths) - 1)],
+                    channels_out=width,
+                    blocks=config.num_res_blocks + 1,
+                    attention=config.resolution // 2**i in config.attn_resolutions,
+                    resample=Upsample(width) if i else None,
+                )
+            )
+        self.norm_out = nn.GroupNorm(GROUPS, widths[0], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[0], config.out_ch, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(x))
+        for level in reversed(self.up):
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class NearestQuantizer(nn.Module):
+    """Codes by the smallest squared distance; ties go to the lower id."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.n_embed, config.embed_dim)
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.embedding.weight
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """float32 [M, D] -> int64 [M]. A slice of the distances at a time, so memory does not grow with M x K."""
+        codebook = self.codebook.float()
+        half_norms = codebook.square().sum(1) / 2
+        rows = max(1, SEARCH_CELLS.get(latents.device.type, 1 << 22) // codebook.shape[0])
+        return torch.cat(
+            [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1) for part in latents.split(rows)]
+        )
+
+
+class GumbelQuantizer(nn.Module):
+    """Codes by the largest logit of a 1x1 convolution: taming's Gumbel variant with the sampling left out."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(config.embed_dim, config.n_embed, 1)
+        self.embed = nn.Embedding(config.n_embed, config.embed_dim)
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.embed.weight
+
+    def forward(self, latents: Tensor) -> Tensor:
+        weight = self.proj.weight.float().flatten(1)
+        bias = None if self.proj.bias is None else self.proj.bias.float()
+        rows = max(1, SEARCH_CELLS.get(latents.device.type, 1 << 22) // weight.shape[0])
+        return torch.cat([F.linear(part, weight, bias).argmax(1) for part in latents.split(rows)])
+
+
+class VQGAN(nn.Module):
+    """Encoder, quantiser and decoder.
+
+    `encode` and `decode` are the inference path; `latents`, `quantize`, `embed` and `reconstruct` are its
+    differentiable pieces, for training and comparison. With `encoder=False` only `decode` is there (min-dalle).
+    """
+
+    def __init__(self, config: VQGANConfig, *, encoder: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.has_encoder = encoder
+        if encoder:
+            self.encoder = Encoder(config)
+            self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
+        self.quantize = NearestQuantizer(config) if config.quantizer == "nearest" else GumbelQuantizer(config)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.decoder = Decoder(config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.post_quant_conv.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the convolutions; the quantiser and its convolution stay float32."""
+        return self.decoder.conv_in.weight.dtype
+
+    def for_inference(self, device: torch.device, dtype: torch.dtype) -> VQGAN:
+        """Move to `device`, channels-last, in `dtype` but for the quantiser and its convolution; no gradients."""
+        self.eval().requires_grad_(False)
+        self.to(device=device, memory_format=torch.channels_last)
+        parts = [self.decoder, self.post_quant_conv] + ([self.encoder] if self.has_encoder else [])
+        for part in parts:
+            part.to(dtype)
+        return self
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Pixels in `config.pixel_range` [N, 3, H, W] -> float32 [N, h, w, embed_dim], before quantisation."""
+        hidden = self.encoder(pixels).float().permute(0, 2, 3, 1)
+        return F.linear(hidden, self.quant_conv.weight.float().flatten(1), self.quant_conv.bias.float())
+
+    def codes(self, latents: Tensor) -> Tensor:
+        """float32 [N, h, w, embed_dim] -> int64 [N, h*w], raster order."""
+        return self.quantize(latents.reshape(-1, latents.shape[-1])).reshape(latents.shape[0], -1)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """int64 [N, h*w] -> code vectors [N, h, w, embed_dim]."""
+        side = round(codes.shape[1] ** 0.5)
+        return F.embedding(codes, self.quantize.codebook).reshape(codes.shape[0], side, side, -1)
+
+    def reconstruct(self, quantized: Tensor) -> Tensor:
+        """Code vectors [N, h, w, embed_dim] -> pixels in `config.pixel_range`, not clipped, [N, 3, H, W]."""
+        return self.decoder(self.post_quant_conv(quantized.permute(0, 3, 1, 2)))
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> int64 codes [N, h*w], raster order; h = H / factor.
+
+        Raises `ConfigError` where the weights hold no encoder.
+        """
+        if not self.has_encoder:
+            raise ConfigError("this checkpoint has a decoder only: it can decode codes, not encode pictures")
+        low, high = self.config.pixel_range
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
+        return self.codes(self.latents(pixels.to(self.dtype)))
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """int64 codes [N, h*w], each in [0, n_embed) -> uint8 [N, H, W, 3], rounded to the nearest level."""
+        low, high = self.config.pixel_range
+        pixels = self.reconstruct(self.embed(codes.to(self.device)).to(self.dtype)).float()
+        levels = ((pixels - low) * (255.0 / (high - low))).clamp(0.0, 255.0).round()
+        return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,56 @@
+"""Package metadata of vqbeam; tool settings are in pyproject.toml, the versions CI runs in constraints.txt."""
+
+from setuptools import setup
+
+setup(
+    name="vqbeam",
+    version="0.1.0",
+    description="Bulk VQGAN encoding and text-to-image generation as Apache Beam pipelines",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["pipelines", "transforms", "transforms.sources", "models", "models.emoji"],
+    package_data={"models.emoji": ["config.json", "model.safetensors", "README.md"]},
+    entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
+    install_requires=[
+        "apache-beam>=2.65,<3",
+        "torch>=2.4",
+        "pyarrow>=17",
+        "numpy>=1.26",
+        "fsspec>=2024.6",
+        "gcsfs>=2025.7",
+        "huggingface_hub>=0.30",
+        "pillow>=10.3",
+        "safetensors>=0.4.3",
+        "msgpack>=1.0.8",
+        "pyyaml>=6.0",
+        "braceexpand>=0.1.7",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]"],
+        "jax": ["jax", "flax", "transformers>=4.57,<5"],
+        "emoji": ["emoji>=2.14", "scipy"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout",
+            "pandas",
+            "datasets",
+            "duckdb",
+            "webdataset",
+            "gcp-storage-emulator",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            "types-tqdm",
+            "build",
+        ],
+        "bench": ["diffusers"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,57 @@
+"""What can go wrong with a row, a shard or a run; the short codes are those of `errors/` and `docs/errors.md`."""
+
+from __future__ import annotations
+
+ROW_ERRORS: dict[str, str] = {
+    "missing_image": "the cell is null, or the sample has no image member",
+    "empty_image": "the image has zero bytes",
+    "image_too_large": "more bytes than --max_image_bytes",
+    "too_many_pixels": "more pixels than --max_image_pixels",
+    "not_an_image": "the bytes are no image format that vqbeam reads",
+    "broken_image": "the image is cut short or corrupt",
+    "image_not_found": "the path or URI in the row leads to nothing",
+    "uri_not_allowed": "the URI's scheme is not in --uri_schemes, or a relative path leaves its dataset",
+    "fetch_refused": "the web server answered the URI in the row with a 4xx status",
+    "missing_caption": "no caption, and --require_caption was given",
+    "broken_archive": "the tar breaks off or is corrupt from here on",
+    "broken_record": "a line of a text table cannot be parsed, or metadata of a sample is not valid JSON",
+    "schema_mismatch": "a value does not fit the type that the plan fixed for its column",
+    "missing_codes": "the codes of the row are null",
+    "wrong_code_count": "the row holds more or fewer codes than the grid has",
+    "code_out_of_range": "a code is negative, or not smaller than the codebook",
+}
+
+
+class RowRejected(Exception):
+    """The data of one row is bad: `code` is a key of `ROW_ERRORS`, `message` says what was found."""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in ROW_ERRORS:
+            raise ValueError(f"unknown row error code {code!r}")
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class RowFiltered(Exception):
+    """The user asked for this row to be left out; `reason` names the filter."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class EnvironmentFault(Exception):
+    """Storage, network, disk or device failed: the shard fails, no row is rejected, the next run does it again."""
+
+
+class SourceChanged(EnvironmentFault):
+    """A source is no longer what the plan recorded."""
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done as asked; the message says what to do. Exit code 2."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop: the shard in flight is dropped without a trace."""

@@ -1,0 +1,187 @@
+"""The stored plan: which shards there are and what decides their output. Made once; a rerun runs the stored one.
+
+The segment files are the atomic points (created, never replaced): the shards as rows, the header in the schema
+metadata. `plan.json` is the same header for people, written from them.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.errors import EnvironmentFault, UsageError
+from transforms.layout import Layout
+from transforms.shards import Shard, Slice, Source
+
+PLAN_VERSION = 1
+HEADER_KEY = b"vqbeam.plan"
+SHARD_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("uri", pa.string()),
+        ("format", pa.string()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+        ("root", pa.string()),
+        ("rows", pa.int64()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("offset", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of shards planned together: the first of a plan, or what one `--extend` added."""
+
+    first_shard: int
+    shards: int
+    sources: int
+    bytes: int
+    rows: int | None  # None: some source does not tell before it is read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`fingerprint` decides the output bytes; `settings` is how the work is run, resolved once; `schema` is the
+    JSON of the input schema."""
+
+    command: str
+    fingerprint: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    segments: tuple[Segment, ...] = field(default=())
+
+    @property
+    def shards(self) -> int:
+        return sum(segment.shards for segment in self.segments)
+
+    @property
+    def rows(self) -> int | None:
+        known = [segment.rows for segment in self.segments]
+        return None if any(rows is None for rows in known) else sum(rows for rows in known if rows is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"plan_version": PLAN_VERSION, **asdict(self)}
+
+
+def segment_of(shards: Sequence[Shard]) -> Segment:
+    """Totals of newly planned shards."""
+    slices = [part for shard in shards for part in shard.slices]
+    rows = [None if part.stop is None else part.stop - part.start for part in slices]
+    sources = {part.source.uri: part.source.size for part in slices}
+    return Segment(
+        first_shard=shards[0].index,
+        shards=len(shards),
+        sources=len(sources),
+        bytes=sum(sources.values()),
+        rows=None if any(count is None for count in rows) else sum(count for count in rows if count is not None),
+    )
+
+
+def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
+    """Add `shards` to `plan` and store them; where another run was first, its plan is returned instead."""
+    grown = Plan(plan.command, plan.fingerprint, plan.settings, plan.schema, (*plan.segments, segment_of(shards)))
+    layout = Layout(output)
+    with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
+        path = Path(folder) / "shards.parquet"
+        write_shards(path, shards, grown)
+        won = storage.put_new(path, layout.shards(len(plan.segments)))
+    stored = grown if won else load_plan(output)
+    if stored is None:
+        raise EnvironmentFault(f"{output}: the plan that another run stored cannot be read")
+    storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), layout.plan)
+    return stored
+
+
+def write_shards(path: Path, shards: Iterable[Shard], plan: Plan) -> None:
+    schema = SHARD_SCHEMA.with_metadata({HEADER_KEY: json.dumps(plan.to_dict(), sort_keys=True)})
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        rows: list[dict[str, Any]] = []
+        for shard in shards:
+            for part in shard.slices:
+                rows.append(
+                    {"shard": shard.index, **asdict(part.source)}
+                    | {"start": part.start, "stop": part.stop, "offset": part.offset}
+                )
+            if len(rows) >= 16384:
+                writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
+
+
+def load_plan(output: str) -> Plan | None:
+    """The plan stored in an output folder with all its segments; None where there is none."""
+    plan: Plan | None = None
+    segment = 0
+    while True:
+        uri = Layout(output).shards(segment)
+        try:
+            with storage.open_read(uri) as file:
+                header = pq.read_schema(file).metadata[HEADER_KEY]
+        except FileNotFoundError:
+            return plan
+        values = json.loads(header)
+        if values["plan_version"] != PLAN_VERSION:
+            raise UsageError(
+                f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "
+                f"reads {PLAN_VERSION}): finish it with that version, or choose another --output"
+            )
+        segments = tuple(Segment(**item) for item in values["segments"])
+        plan = Plan(values["command"], values["fingerprint"], values["settings"], values["schema"], segments)
+        segment += 1
+
+
+def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
+    """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
+    stop = plan.shards if stop is None else stop
+    shards: list[Shard] = []
+    for number, segment in enumerate(plan.segments):
+        if segment.first_shard < stop and first < segment.first_shard + segment.shards:
+            with storage.open_read(Layout(output).shards(number)) as file:
+                table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
+            shards.extend(_shards_from(table))
+    return shards
+
+
+def _shards_from(table: pa.Table) -> list[Shard]:
+    slices: dict[int, list[Slice]] = {}
+    for row in table.to_pylist():
+        source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
+        slices.setdefault(row["shard"], []).append(Slice(source, row["start"], row["stop"], row["offset"]))
+    return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
+
+
+def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None:
+    """Raise `UsageError` with what differs where `asked` would give other output than the stored plan.
+
+    A value of None in `asked` means "whatever the plan has".
+    """
+    differences = sorted(_differences(plan.fingerprint, asked))
+    if differences:
+        lines = "\n".join(
+            f"  {name}: the folder has {old!r}, this command asks for {new!r}" for name, old, new in differences
+        )
+        raise UsageError(
+            f"{output} holds the output of another job:\n{lines}\n"
+            "Use the same options to resume it, another --output for a new job, or --overwrite to start over."
+        )
+
+
+def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    for name, value in asked.items():
+        old = stored.get(name)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from _differences(old, value, f"{path}{name}.")
+        elif value is not None and json.loads(json.dumps(value)) != old:
+            yield f"{path}{name}", old, value

@@ -9,6 +9,7 @@ ROW_ERRORS: dict[str, str] = {
     "too_many_pixels": "more pixels than --max_image_pixels",
     "not_an_image": "the bytes are no image format that vqbeam reads",
     "broken_image": "the image is cut short or corrupt",
+    "wrong_size": "the picture is not the model's size, and --resize none was given",
     "image_not_found": "the path or URI in the row leads to nothing",
     "uri_not_allowed": "the URI's scheme is not in --uri_schemes, or a relative path leaves its dataset",
     "fetch_refused": "the web server answered the URI in the row with a 4xx status",

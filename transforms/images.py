@@ -1,0 +1,293 @@
+"""Bytes of one picture from a dataset -> the RGB square that the model reads. Runs in the decode threads of a worker.
+
+Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only six
+formats are ever tried, and whatever a corrupt file makes Pillow raise becomes a `RowRejected`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import PIL
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from transforms.errors import RowFiltered, RowRejected, UsageError
+
+Resize = Literal["center_crop", "pad", "squash", "none"]
+Box = tuple[float, float, float, float]
+
+WHITE = (255, 255, 255)  # under transparent pixels, and beside padded pictures
+FILTER = Image.Resampling.LANCZOS
+DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many times the target's pixels a side
+ORIENTATION_TAG = 0x0112
+
+# The readers are called directly and not through `Image.open`: it would warn about big pictures through process-wide
+# state, cap them at a global of its own, and put memory addresses into messages that have to repeat between attempts.
+SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II\x2a\x00", "TIFF"),
+    (b"MM\x00\x2a", "TIFF"),
+    (b"II\x2b\x00", "TIFF"),
+    (b"MM\x00\x2b", "TIFF"),
+)
+READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
+
+BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does I/O that could raise them otherwise
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    ImageCms.PyCMSError,
+    Warning,  # where the user turned warnings into errors
+)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How pictures are read.
+
+    `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
+    cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
+    only pictures that already are `size` x `size`. `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 where at least
+    twice `size` remains. `max_image_bytes`, `max_image_pixels`: what is larger is rejected undecoded.
+    `min_image_size` (short side) and `max_aspect_ratio` (long side / short side): what falls outside is filtered.
+
+    Raises `UsageError` for values that make no sense.
+    """
+
+    size: int
+    resize: Resize = "center_crop"
+    jpeg_scale: bool = True
+    max_image_bytes: int = 64 * 1024 * 1024
+    max_image_pixels: int = 89_478_485  # 256 MiB of RGB, the bound that Pillow draws too
+    min_image_size: int | None = None
+    max_aspect_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.resize not in get_args(Resize):
+            raise UsageError(f"--resize {self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}")
+        for name in ("size", "max_image_bytes", "max_image_pixels", "min_image_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} must be at least 1, not {value}")
+        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
+            raise UsageError(f"--max_aspect_ratio is long side / short side: at least 1, not {self.max_aspect_ratio}")
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """`pixels`: uint8 [size, size, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation."""
+
+    pixels: np.ndarray
+    original_width: int
+    original_height: int
+
+
+def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
+    """What decides the pixels that a picture becomes, for provenance and the fingerprint. JSON-ready."""
+    return {
+        "size": options.size,
+        "resize": options.resize,
+        "filter": "lanczos",
+        "background": "white",
+        "jpeg_scale": f"at least {DRAFT_MARGIN}x" if options.jpeg_scale else "off",
+        "pillow": PIL.__version__,
+    }
+
+
+def decode_image(data: bytes, options: ImageOptions) -> DecodedImage:
+    """Decode, turn upright, bring to RGB over white, and resize.
+
+    Colour profiles are not applied. Of animations and multi-page files the first picture is taken.
+
+    Raises `RowRejected` (empty_image, image_too_large, not_an_image, broken_image, too_many_pixels, wrong_size) and
+    `RowFiltered` (min_image_size, max_aspect_ratio).
+    """
+    if not data:
+        raise RowRejected("empty_image", "the image has 0 bytes")
+    if len(data) > options.max_image_bytes:
+        raise RowRejected(
+            "image_too_large", f"{len(data):,} bytes; --max_image_bytes allows {options.max_image_bytes:,}"
+        )
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise RowRejected("not_an_image", f"begins with {data[:16]!r}; expected one of {', '.join(READERS)}")
+    try:
+        image = READERS[image_format](io.BytesIO(data))
+        check_size(image.size, options)
+        original = image.size
+        box = shrink_on_load(image, options)
+        image.load()
+        turn = upright(image)
+        if (
+            turn in SIDEWAYS and image_format != "TIFF"
+        ):  # Pillow's TIFF reader has applied its tag and swapped the sides
+            original = (original[1], original[0])
+        square = fit(to_grey_or_rgb(image), box, options)
+        if turn is not None:
+            square = square.transpose(turn)
+        pixels = np.asarray(square.convert("RGB") if square.mode != "RGB" else square)
+    except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the picture
+        raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
+    except BAD_DATA as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RowRejected("broken_image", f"{image_format} of {len(data):,} bytes: {reason}") from error
+    return DecodedImage(pixels, *original)
+
+
+def sniff_format(data: bytes) -> str | None:
+    """The format by its first bytes, whatever the file was called; None where it is none of ours."""
+    for signature, image_format in SIGNATURES:
+        if data.startswith(signature):
+            return image_format
+    return "WebP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def check_size(size: tuple[int, int], options: ImageOptions) -> None:
+    """Apply limits and filters to the size in the header. Raises `RowRejected` or `RowFiltered`."""
+    width, height = size
+    if width * height > options.max_image_pixels:
+        raise RowRejected(
+            "too_many_pixels", f"{width} x {height} pixels; --max_image_pixels allows {options.max_image_pixels:,}"
+        )
+    if options.min_image_size is not None and min(size) < options.min_image_size:
+        raise RowFiltered("min_image_size")
+    if options.max_aspect_ratio is not None and max(size) > options.max_aspect_ratio * min(size):
+        raise RowFiltered("max_aspect_ratio")
+    if options.resize == "none" and size != (options.size, options.size):
+        raise RowRejected(
+            "wrong_size", f"{width} x {height} pixels; --resize none takes only {options.size} x {options.size}"
+        )
+
+
+def shrink_on_load(image: ImageFile.ImageFile, options: ImageOptions) -> Box:
+    """Tell the JPEG reader to decode at reduced scale where enough remains; the box that the picture then fills."""
+    width, height = image.size
+    if options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile) and options.resize != "none":
+        decisive = max(width, height) if options.resize == "pad" else min(width, height)
+        scale = next((s for s in (8, 4, 2) if decisive >= s * DRAFT_MARGIN * options.size), 1)
+        drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        if drafted is not None:
+            return drafted[1]
+    return (0.0, 0.0, float(width), float(height))
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
+
+def upright(image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """The turn that EXIF asks for; none where the EXIF block is corrupt, as every viewer does."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
+    except BAD_DATA:
+        return None
+
+
+def to_grey_or_rgb(image: Image.Image) -> Image.Image:
+    """Any mode that the six formats can hold -> "L" or "RGB", transparent pixels over white."""
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return deep_to_grey(image)
+    if image.mode == "LAB":
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        return to_srgb.apply(image)
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        over_white = Image.new("RGB", image.size, WHITE)
+        over_white.paste(with_alpha, mask=with_alpha)
+        return over_white
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def deep_to_grey(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and float grey -> 8 bits.
+
+    16-bit files keep their high byte, as Pillow does for 16-bit colour. Wider ones say nothing of their range: it is
+    taken as 0..65535 (integers), 0..1, 0..255 or 0..65535 (floats), the first that holds every pixel, else as the
+    smallest to the largest value there is.
+    """
+    values = np.asarray(image)
+    if values.dtype.itemsize == 2:
+        grey = (values >> 8).astype(np.uint8)
+        see_through = image.info.get("transparency")
+        if see_through is not None:
+            grey[values == see_through] = WHITE[0]
+        return Image.fromarray(grey)
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = float(floats.min()), float(floats.max())
+        ranges = (65535.0,) if image.mode == "I" else (1.0, 255.0, 65535.0)
+        if low >= 0 and high <= ranges[-1]:
+            low, high = 0.0, next(top for top in ranges if high <= top)
+        floats -= low
+        floats *= 255.0 / (high - low or 1.0)
+        return Image.fromarray(floats.clip(0, 255).round().astype(np.uint8))
+
+
+def fit(image: Image.Image, box: Box, options: ImageOptions) -> Image.Image:
+    """The part `box` of a picture -> `size` x `size` in one resampling, cut included."""
+    side = options.size
+    width, height = box[2], box[3]
+    if options.resize == "none":
+        return image
+    if options.resize == "center_crop":
+        short = min(width, height)
+        left, top = (width - short) / 2, (height - short) / 2
+        return image.resize((side, side), FILTER, box=(left, top, left + short, top + short))
+    if options.resize == "squash":
+        return image.resize((side, side), FILTER, box=box)
+    scale = side / max(width, height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    padded = Image.new("RGB", (side, side), WHITE)
+    padded.paste(image.resize(inner, FILTER, box=box), ((side - inner[0]) // 2, (side - inner[1]) // 2))
+    return padded

@@ -11,7 +11,8 @@ class Source:
 
     `uri` is absolute, with its scheme unless local. `version` is what tells a changed file from the same one:
     generation or etag of an object store, mtime locally. `format` is a key of
-    `transforms.sources.FORMATS`. `root` is the prefix that keys made from paths leave out. `rows` is known where planning read it.
+    `transforms.sources.FORMATS`. `root` is the prefix that keys made from paths leave out. `rows` is known where
+    planning read it.
     """
 
     uri: str

@@ -102,7 +102,7 @@ def exists(uri: str) -> bool:
 
 
 class SourceFile(io.RawIOBase):
-    """A readable, seekable file whose failures are `EnvironmentFault`, so that a parser's errors are faults of the data."""
+    """A readable, seekable file whose failures are `EnvironmentFault`, so that a parser's own are the data's."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file = file
@@ -221,6 +221,11 @@ def sha256(uri: str) -> str:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of bytes in memory, hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def free_bytes(folder: str | Path) -> int:

@@ -1,0 +1,112 @@
+"""What a worker process tells the launcher while a local run goes on, and the request to stop that comes back.
+
+Both travel as small files in the scratch folder of the run, so that it is the same for workers that are
+threads and workers that are processes. On other runners there is no such folder and nothing happens here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+COUNTERS = (
+    "shards_done",
+    "shards_failed",
+    "rows_read",
+    "rows_written",
+    "rows_rejected",
+    "rows_filtered",
+    "read_seconds",
+    "decode_seconds",
+    "model_seconds",
+    "write_seconds",
+)
+STOP_FILE = "stop"
+WRITE_INTERVAL = 0.5  # seconds between two writes of the counters
+LOOK_INTERVAL = 0.1  # seconds between two looks for the request to stop
+
+
+class Monitor:
+    """Counters of one worker, cumulative, and its ear for the request to stop; safe to share between threads.
+
+    `folder` is the scratch folder of a local run, None elsewhere: then every method does nothing. Several
+    monitors in one process are fine: their counters are added up. Trouble with the folder never harms the work.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._file = f"counters-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self._written_at = 0.0
+        self._looked_at = 0.0
+        self._stop = False
+
+    def add(self, **counts: float) -> None:
+        """Adds to counters named in `COUNTERS`; the launcher sees it within a second, at once when a shard ends."""
+        unknown = counts.keys() - self._counts.keys()
+        if unknown:
+            raise ValueError(f"unknown counters {sorted(unknown)}")
+        if self._folder is None:
+            return
+        shard_ended = "shards_done" in counts or "shards_failed" in counts
+        with self._lock:
+            for name, count in counts.items():
+                self._counts[name] += count
+            if shard_ended or time.monotonic() - self._written_at >= WRITE_INTERVAL:
+                self._write(self._folder)
+
+    @contextmanager
+    def timed(self, counter: str) -> Iterator[None]:
+        """Adds the seconds that the block takes to a counter such as "model_seconds"."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(**{counter: time.perf_counter() - started})
+
+    def flush(self) -> None:
+        """Writes the counters now."""
+        if self._folder is not None:
+            with self._lock:
+                self._write(self._folder)
+
+    def stop_requested(self) -> bool:
+        """Whether the run is to stop; cheap enough to ask for every batch. A vanished scratch folder means yes."""
+        if self._folder is None or self._stop:
+            return self._stop
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_INTERVAL:
+            self._looked_at = now
+            self._stop = os.path.exists(os.path.join(self._folder, STOP_FILE)) or not os.path.isdir(self._folder)
+        return self._stop
+
+    def _write(self, folder: str) -> None:
+        self._written_at = time.monotonic()
+        path = os.path.join(folder, self._file)
+        with suppress(OSError):  # a full disk or a removed folder costs the display, not the shard
+            with open(path + ".new", "w", encoding="utf-8") as out:
+                json.dump(self._counts, out)
+            os.replace(path + ".new", path)
+
+
+def read_totals(folder: str) -> dict[str, float]:
+    """The counters of all workers of the run, added up; every name in `COUNTERS` is there."""
+    totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+    for path in Path(folder).glob("counters-*.json"):
+        with suppress(FileNotFoundError):  # the run is being cleaned up
+            for name, count in json.loads(path.read_text(encoding="utf-8")).items():
+                totals[name] += count
+    return totals
+
+
+def request_stop(folder: str) -> None:
+    """Asks all workers of the run to drop what they have in flight and to take nothing new."""
+    with suppress(FileNotFoundError):  # the run is over already
+        Path(folder, STOP_FILE).touch()

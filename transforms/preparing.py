@@ -1,0 +1,231 @@
+"""From rows as they were read to rows that the model takes: the stage that rejects and filters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.errors import RowFiltered, RowRejected
+from transforms.images import DecodedImage, ImageOptions, decode_image
+from transforms.sources import InputSchema
+from transforms.steps import CODES, PIXELS, fixed_lists
+
+ROW = "row"  # number of the row in its shard, counted over all rows read
+READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
+Fetch = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row that ends here: rejected with a code, or filtered with a reason."""
+
+    row: int
+    key: str
+    uri: str
+    stage: str
+    cause: RowRejected | RowFiltered
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The good rows of one batch read: their columns (with `row`), one array each, and the refusals."""
+
+    columns: pa.RecordBatch
+    arrays: list[np.ndarray]
+    refusals: list[Refusal]
+    rows_read: int
+    missing_captions: int
+
+
+class Preparer(Protocol):
+    """`submit` starts the work on a batch in the pools; the call that it returns waits for the result."""
+
+    payload: str
+    seconds: float
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
+
+
+class PrepareImages:
+    """Fetches and decodes pictures in thread pools; `pixels` of the model's size come out."""
+
+    payload = PIXELS
+
+    def __init__(
+        self,
+        options: ImageOptions,
+        schema: InputSchema,
+        fetch: Fetch,
+        decode_pool: Executor,
+        fetch_pool: Executor,
+        require_caption: bool,
+    ) -> None:
+        self.seconds = 0.0  # of threads, decoding
+        self._options = options
+        self._keeps_sizes = keeps_original_sizes(schema.passthrough)
+        self._fetch = fetch
+        self._decode_pool = decode_pool
+        self._fetch_pool = fetch_pool
+        self._require_caption = require_caption
+        self._lock = threading.Lock()
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        known = known_refusals(batch, first_row, self._require_caption)
+        images = batch.column("image")
+        uris = batch.column("image_uri")
+        waiting: dict[int, Future[DecodedImage]] = {}
+        for i in range(batch.num_rows):
+            if i in known:
+                continue
+            if images[i].is_valid:
+                waiting[i] = self._decode_pool.submit(self._decode, images[i])
+            else:
+                waiting[i] = self._fetch_pool.submit(self._fetch_and_decode, uris[i].as_py())
+
+        def result() -> Prepared:
+            decoded: dict[int, DecodedImage] = {}
+            for i, future in waiting.items():
+                try:
+                    decoded[i] = future.result()
+                except (RowRejected, RowFiltered) as cause:
+                    known[i] = refusal(batch, i, first_row, "decode", cause)
+            prepared = gather(batch, first_row, known, [decoded[i].pixels for i in sorted(decoded)])
+            if self._keeps_sizes:
+                return prepared
+            sizes = [(decoded[i].original_width, decoded[i].original_height) for i in sorted(decoded)]
+            columns = prepared.columns
+            for name, index in (("original_width", 0), ("original_height", 1)):
+                columns = columns.append_column(name, pa.array([size[index] for size in sizes], pa.int32()))
+            return Prepared(columns, prepared.arrays, prepared.refusals, batch.num_rows, prepared.missing_captions)
+
+        return result
+
+    def _fetch_and_decode(self, uri: str) -> DecodedImage:
+        data = self._fetch(uri)
+        return self._decode_pool.submit(self._decode, data).result()
+
+    def _decode(self, data: bytes | pa.Scalar) -> DecodedImage:
+        start = time.perf_counter()
+        try:
+            return decode_image(data if isinstance(data, bytes) else data.as_py(), self._options)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - start
+
+
+class PrepareCodes:
+    """Checks codes against the model's grid and codebook; `codes` int32 [T] come out."""
+
+    payload = CODES
+
+    def __init__(self, codes_per_image: int, codebook_size: int) -> None:
+        self.seconds = 0.0
+        self._length = codes_per_image
+        self._size = codebook_size
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        def result() -> Prepared:
+            start = time.perf_counter()
+            known = known_refusals(batch, first_row, require_caption=False)
+            arrays: list[np.ndarray] = []
+            column = batch.column("codes")
+            for i in range(batch.num_rows):
+                if i in known:
+                    continue
+                try:
+                    arrays.append(self._check(column[i]))
+                except RowRejected as cause:
+                    known[i] = refusal(batch, i, first_row, "decode", cause)
+            prepared = gather(batch, first_row, known, arrays)
+            self.seconds += time.perf_counter() - start
+            return prepared
+
+        return result
+
+    def _check(self, cell: pa.ListScalar) -> np.ndarray:
+        if not cell.is_valid or cell.values.null_count:
+            raise RowRejected("missing_codes", "the codes are null")
+        codes = cell.values.to_numpy(zero_copy_only=False)
+        if len(codes) != self._length:
+            raise RowRejected("wrong_code_count", f"{len(codes)} codes; the model's grid has {self._length}")
+        if codes.min() < 0 or codes.max() >= self._size:
+            worst = codes.min() if codes.min() < 0 else codes.max()
+            raise RowRejected("code_out_of_range", f"code {worst}; the codebook has {self._size}")
+        return codes.astype(np.int32)
+
+
+def keeps_original_sizes(passthrough: pa.Schema) -> bool:
+    """Whether the input brings the true original sizes itself, as img2dataset does."""
+    names = ("original_width", "original_height")
+    return all(name in passthrough.names and pa.types.is_integer(passthrough.field(name).type) for name in names)
+
+
+def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool) -> dict[int, Refusal]:
+    """Rows that the reader knows to be bad or filtered, and rows without a caption where one is required."""
+    known: dict[int, Refusal] = {}
+    codes = batch.column("error_code")
+    filtered = batch.column("filtered")
+    if codes.null_count < batch.num_rows or filtered.null_count < batch.num_rows:
+        messages = batch.column("error_message")
+        for i in range(batch.num_rows):
+            if codes[i].is_valid:
+                cause = RowRejected(codes[i].as_py(), messages[i].as_py() or "")
+                known[i] = refusal(batch, i, first_row, "read", cause)
+            elif filtered[i].is_valid:
+                known[i] = refusal(batch, i, first_row, "read", RowFiltered(filtered[i].as_py()))
+    if require_caption:
+        for i in np.flatnonzero(missing_captions(batch)):
+            if int(i) not in known:
+                cause = RowRejected("missing_caption", "the row has no caption, and --require_caption was given")
+                known[int(i)] = refusal(batch, int(i), first_row, "read", cause)
+    return known
+
+
+def missing_captions(batch: pa.RecordBatch) -> np.ndarray:
+    """bool [N]: null, blank, or a list with nothing in it."""
+    captions = batch.column("caption").to_pylist()
+    blank = [
+        not any(c and c.strip() for c in (caption if isinstance(caption, list) else [caption])) if caption else True
+        for caption in captions
+    ]
+    return np.array(blank, bool)
+
+
+def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
+    return Refusal(first_row + i, batch.column("key")[i].as_py(), batch.column("uri")[i].as_py(), stage, cause)
+
+
+def gather(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], arrays: list[np.ndarray]) -> Prepared:
+    """The rows that are in `known` taken out, the reader's own columns dropped, row numbers added."""
+    good = np.array([i for i in range(batch.num_rows) if i not in known], np.int64)
+    columns = batch.drop_columns([name for name in READER_COLUMNS if name in batch.schema.names])
+    columns = columns.take(pa.array(good)).append_column(ROW, pa.array(good + first_row))
+    missing = int(missing_captions(columns).sum())
+    return Prepared(columns, arrays, [known[i] for i in sorted(known)], batch.num_rows, missing)
+
+
+def full_batches(parts: Iterable[Prepared], size: int, payload: str) -> Iterator[pa.RecordBatch]:
+    """Cut the stream of good rows into batches of exactly `size` (the last may be smaller), payload as a column."""
+    columns: list[pa.RecordBatch] = []
+    arrays: list[np.ndarray] = []
+    for part in parts:
+        columns.append(part.columns)
+        arrays.extend(part.arrays)
+        while len(arrays) >= size:
+            table = pa.Table.from_batches(columns)
+            yield _batch(table.slice(0, size), arrays[:size], payload)
+            columns, arrays = table.slice(size).to_batches(), arrays[size:]
+    if arrays:
+        yield _batch(pa.Table.from_batches(columns), arrays, payload)
+
+
+def _batch(table: pa.Table, arrays: list[np.ndarray], payload: str) -> pa.RecordBatch:
+    batch = table.combine_chunks().to_batches()[0]
+    return batch.append_column(payload, fixed_lists(np.stack(arrays)))

@@ -1,0 +1,209 @@
+"""Where the rows of a shard end up before they are committed: a table of tokens, a table with pictures, or a tar."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import storage
+from transforms.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
+from transforms.layout import Layout
+from transforms.pictures import encode_picture, picture_name
+from transforms.preparing import ROW
+from transforms.reports import ShardCounts, StoredObject, pack_codes
+from transforms.sources.canonical import PASS_PREFIX
+from transforms.steps import ENCODING, PIXELS, to_pictures, to_rows
+from transforms.tables import COUNTS_KEY, TableWriter
+
+IMAGE_LAYOUTS = ("files", "webdataset", "parquet")
+IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores pictures
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """`image_format` png, webp or jpeg; `image_layout` one of `IMAGE_LAYOUTS`."""
+
+    image_format: str = "png"
+    image_layout: str = "files"
+
+
+class Sink(Protocol):
+    """Takes the batches of one shard in order. `finish` completes the local file that decides, with the counts in it;
+    `pictures` are the objects stored beside it by then."""
+
+    path: Path
+    pictures: list[StoredObject]
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def finish(self, counts: ShardCounts) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class TokenSink:
+    """A table of tokens; notes which codes occur."""
+
+    def __init__(self, path: Path, schema: pa.Schema, codebook_size: int) -> None:
+        self.path = path
+        self.pictures: list[StoredObject] = []
+        self._schema = schema
+        self._table = TableWriter(path, schema)
+        self._used = np.zeros(codebook_size, bool)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._used[to_rows(batch.column(ENCODING)).reshape(-1)] = True
+        self._table.write(output_rows(batch, self._schema))
+
+    def finish(self, counts: ShardCounts) -> None:
+        counts.codes_used = pack_codes(self._used)
+        self._table.close({COUNTS_KEY: counts.to_json()})
+
+    def abort(self) -> None:
+        self._table.abort()
+
+
+class _Pictures:
+    """Compresses the `pixels` of a batch in the pool and names the pictures."""
+
+    def __init__(self, options: PictureOptions, pool: Executor) -> None:
+        self._options = options
+        self._pool = pool
+
+    def of(self, batch: pa.RecordBatch) -> list[tuple[str, bytes]]:
+        pixels = to_pictures(batch.column(PIXELS))
+        suffix = self._options.image_format
+        names = [
+            picture_name(row, key, 0, suffix)
+            for row, key in zip(batch.column(ROW).to_pylist(), batch.column("key").to_pylist(), strict=True)
+        ]
+        return list(zip(names, self._pool.map(lambda image: encode_picture(image, suffix), pixels), strict=True))
+
+
+class PictureTableSink:
+    """Pictures inside the table, as the `{bytes, path}` struct of Hugging Face datasets."""
+
+    def __init__(self, path: Path, schema: pa.Schema, options: PictureOptions, pool: Executor) -> None:
+        self.path = path
+        self.pictures: list[StoredObject] = []
+        self._schema = schema
+        self._table = TableWriter(path, schema)
+        self._compress = _Pictures(options, pool)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        cells = [{"bytes": data, "path": name} for name, data in self._compress.of(batch)]
+        self._table.write(output_rows(batch.append_column("image", pa.array(cells, IMAGE_STRUCT)), self._schema))
+
+    def finish(self, counts: ShardCounts) -> None:
+        self._table.close({COUNTS_KEY: counts.to_json()})
+
+    def abort(self) -> None:
+        self._table.abort()
+
+
+class PictureFileSink:
+    """Pictures as files of their own, put before the table that names them. A picture that another attempt has put
+    already stays as it is: it is never replaced, so whichever table wins describes what is there."""
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        options: PictureOptions,
+        pool: Executor,
+        uploads: Executor,
+        layout: Layout,
+        shard: str,
+    ) -> None:
+        self.path = path
+        self.pictures: list[StoredObject] = []
+        self._schema = schema
+        self._table = TableWriter(path, schema)
+        self._compress = _Pictures(options, pool)
+        self._uploads = uploads
+        self._layout = layout
+        self._folder = layout.images(shard)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        stored = list(self._uploads.map(self._put, self._compress.of(batch)))
+        self.pictures.extend(stored)
+        paths = pa.array([item.path for item in stored], pa.string())
+        self._table.write(output_rows(batch.append_column(IMAGE_PATH, paths), self._schema))
+
+    def finish(self, counts: ShardCounts) -> None:
+        self._table.close({COUNTS_KEY: counts.to_json()})
+
+    def abort(self) -> None:
+        self._table.abort()
+
+    def _put(self, picture: tuple[str, bytes]) -> StoredObject:
+        name, data = picture
+        uri = storage.join(self._folder, name)
+        if not storage.put_bytes_new(data, uri):
+            data = storage.read_bytes(uri)
+        return StoredObject(self._layout.relative(uri), len(data), storage.digest(data))
+
+
+class TarSink:
+    """Pictures and their rows as JSON in a WebDataset tar; the counts are its last member."""
+
+    def __init__(self, path: Path, schema: pa.Schema, options: PictureOptions, pool: Executor) -> None:
+        self.path = path
+        self.pictures: list[StoredObject] = []
+        self._schema = schema
+        self._compress = _Pictures(options, pool)
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by finish or abort
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - likewise
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        rows = output_rows(batch, self._schema).to_pylist()
+        for (name, data), row in zip(self._compress.of(batch), rows, strict=True):
+            stem = name.rsplit(".", 1)[0]
+            self._add(name, data)
+            self._add(f"{stem}.json", json.dumps(row, ensure_ascii=False, default=_plain).encode())
+
+    def finish(self, counts: ShardCounts) -> None:
+        self._add(TAR_COUNTS_MEMBER, counts.to_json().encode())
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abort(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _add(self, name: str, data: bytes) -> None:
+        member = tarfile.TarInfo(name)  # time, owner and mode stay at their fixed defaults
+        member.size = len(data)
+        self._tar.addfile(member, io.BytesIO(data))
+
+
+def _plain(value: object) -> str:
+    """What JSON has no type for (times, decimals, bytes), as text."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def output_schema(
+    columns: list[tuple[str, pa.DataType]], passthrough: pa.Schema, metadata: Mapping[str, str]
+) -> pa.Schema:
+    """The schema of a job's tables: its own columns, then those that pass through, with the provenance."""
+    own = [pa.field(name, kind) for name, kind in columns if name not in passthrough.names]
+    return pa.schema([*own, *passthrough], metadata=dict(metadata))
+
+
+def output_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of `schema`, each from the input where it passes through, else from the step that made it."""
+    present = set(batch.schema.names)
+    names = [PASS_PREFIX + name if PASS_PREFIX + name in present else name for name in schema.names]
+    return batch.select(names).rename_columns(schema.names)

@@ -1,0 +1,89 @@
+"""Parquet files that a shard writes: rows in batches, row groups of bounded size, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+COUNTS_KEY = "vqbeam.shard"
+PROVENANCE_KEY = "vqbeam"
+ROW_GROUP_ROWS = 4096
+ROW_GROUP_BYTES = 32 << 20
+ERROR_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("key", "uri", "stage", "error", "message")],
+    metadata={PROVENANCE_KEY: '{"rows": "rejected"}'},
+)
+
+
+class TableWriter:
+    """Writes batches of one schema to a local Parquet file, in row groups of whole batches: some `ROW_GROUP_ROWS`
+    rows, fewer where rows are big. The same batches give the same bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
+        self._pending: list[pa.Table] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows; types are cast to the schema. Raises `pa.ArrowInvalid` where a value does not fit."""
+        self._pending.append(pa.Table.from_batches([batch]).cast(self._schema))
+        rows = sum(table.num_rows for table in self._pending)
+        size = sum(table.nbytes for table in self._pending)
+        if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+            self._flush(rows)
+
+    def close(self, metadata: Mapping[str, str] | None = None) -> None:
+        """Write what waits, the footer and `metadata`, and make it durable."""
+        if self._pending:
+            self._flush(sum(table.num_rows for table in self._pending))
+        if metadata:
+            self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.close()
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+
+    def abort(self) -> None:
+        self._pending = []
+        self._writer.close()
+        self.path.unlink(missing_ok=True)
+
+    def _flush(self, rows: int) -> None:
+        self._writer.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=rows)
+        self._pending = []
+
+
+class ErrorLog:
+    """The rejected rows of a shard, spooled to a local file; `close` gives its path, or None where there are none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: TableWriter | None = None
+        self._rows: list[dict[str, str]] = []
+
+    def add(self, key: str, uri: str, stage: str, error: str, message: str) -> None:
+        self._rows.append({"key": key, "uri": uri, "stage": stage, "error": error, "message": message})
+        if len(self._rows) >= ROW_GROUP_ROWS:
+            self._spool()
+
+    def close(self) -> Path | None:
+        if self._rows:
+            self._spool()
+        if self._writer is None:
+            return None
+        self._writer.close()
+        return self._path
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _spool(self) -> None:
+        if self._writer is None:
+            self._writer = TableWriter(self._path, ERROR_SCHEMA)
+        self._writer.write(pa.RecordBatch.from_pylist(self._rows, ERROR_SCHEMA))
+        self._rows = []

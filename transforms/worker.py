@@ -1,0 +1,198 @@
+"""One shard on one worker: read, prepare, model, write, commit. Streams in batches; nothing raised escapes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from transforms.commit import ShardTransaction
+from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped
+from transforms.flow import Behind, ahead
+from transforms.job import Job
+from transforms.layout import Layout
+from transforms.preparing import PrepareCodes, Prepared, PrepareImages, Preparer, full_batches
+from transforms.reports import STAGES, ShardCounts, ShardReport
+from transforms.resources import Resources
+from transforms.shards import Shard
+from transforms.sinks import PictureFileSink, PictureTableSink, Sink, TarSink, TokenSink
+from transforms.sources import fetch_image, read_slice
+from transforms.steps import DecodeStep, EncodeStep, Step
+from transforms.tables import ErrorLog
+
+READ_AHEAD = 2  # batches read and being prepared while the model works
+WRITE_BEHIND = 2  # batches through the model and not yet written
+log = logging.getLogger("vqbeam")
+
+
+def make_step(job: Job) -> Step:
+    """The model step of a job, weights not loaded yet."""
+    return EncodeStep(job.model) if job.command == "encode" else DecodeStep(job.model)
+
+
+def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
+    """Do one shard, unless it is done; never raises but for a request of the process itself to end."""
+    start = time.perf_counter()
+    try:
+        report = _ShardRun(shard, job, resources).run()
+    except Stopped:
+        return ShardReport(shard.index, "stopped")
+    except EnvironmentFault as fault:
+        report = ShardReport(shard.index, "failed", seconds=time.perf_counter() - start, reason=str(fault))
+    except Exception as error:  # the shard fails with its reason; an exception here would end the whole pipeline
+        log.exception("shard %s", shard.name)
+        reason = f"{type(error).__name__}: {error}"
+        report = ShardReport(shard.index, "failed", seconds=time.perf_counter() - start, reason=reason)
+    finished = "shards_failed" if report.status == "failed" else "shards_done"
+    resources.monitor.add(**{finished: 1})
+    return report
+
+
+class _ShardRun:
+    """The state of one attempt at one shard."""
+
+    def __init__(self, shard: Shard, job: Job, resources: Resources) -> None:
+        self.shard = shard
+        self.job = job
+        self.resources = resources
+        self.layout = Layout(job.output)
+        suffix = "tar" if job.picture is not None and job.picture.image_layout == "webdataset" else "parquet"
+        main = self.layout.tar(shard.name) if suffix == "tar" else self.layout.data(shard.name)
+        self.transaction = ShardTransaction(self.layout, shard.name, main, job.version)
+        self.local_name = f"{shard.name}.{suffix}"
+        self.counts = ShardCounts()
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.held_bytes = 0
+
+    def run(self) -> ShardReport:
+        if self.resources.monitor.stop_requested():
+            raise Stopped
+        done = self.transaction.mark()
+        if done is not None:
+            return ShardReport(self.shard.index, "skipped", done)
+        adopted = self.transaction.adopt()
+        if adopted is not None:
+            return adopted
+        start = time.perf_counter()
+        step = self.resources.step()
+        folder = Path(tempfile.mkdtemp(prefix="shard-", dir=self.job.temp_dir))
+        try:
+            errors, sink = self._stream(folder, step)
+            report = ShardReport(self.shard.index, "done", self.counts, time.perf_counter() - start, dict(self.seconds))
+            return self.transaction.commit(report, sink.path, errors, sink.pictures)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
+        """All rows through the stages into local files."""
+        preparer = self._preparer()
+        errors = ErrorLog(folder / "errors.parquet")
+        sink = self._sink(folder / self.local_name)
+        writer = Behind(self._timed("write", sink.write), WRITE_BEHIND)
+        waiting = ahead(self._submitted(preparer), READ_AHEAD)
+        try:
+            run_model = self._timed("model", step)
+            for batch in full_batches(self._prepared(waiting, errors), step.batch_size, preparer.payload):
+                if self.resources.monitor.stop_requested():
+                    raise Stopped
+                writer.put(run_model(batch))
+                self.resources.monitor.add(rows_written=batch.num_rows)
+            writer.close()
+            self.counts.rows_written = self.counts.rows_read - self.counts.rows_rejected - self.counts.rows_filtered
+            self.seconds["decode"] = preparer.seconds
+            errors_path = errors.close()
+            self.counts.errors_file = self.transaction.errors_name(errors_path)
+            sink.finish(self.counts)
+            return errors_path, sink
+        except BaseException:
+            writer.close(drop=True)
+            sink.abort()
+            errors.abort()
+            raise
+        finally:
+            waiting.close()
+            self.resources.budget.release(self.held_bytes)
+
+    def _submitted(self, preparer: Preparer) -> Iterator[tuple[int, Callable[[], Prepared]]]:
+        """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
+        row = 0
+        for part in self.shard.slices:
+            batches = read_slice(part, self.job.schema)
+            while (batch := self._read(batches, part.source.uri)) is not None:
+                size = batch.nbytes
+                self.resources.budget.acquire(size)
+                self.held_bytes += size
+                yield size, preparer.submit(batch, row)
+                row += batch.num_rows
+
+    def _read(self, batches: Iterator[pa.RecordBatch], uri: str) -> pa.RecordBatch | None:
+        start = time.perf_counter()
+        try:
+            return next(batches, None)
+        except FileNotFoundError as error:
+            raise SourceChanged(f"{uri} was there when the job was planned and is gone now") from error
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds["read"] += seconds
+            self.resources.monitor.add(read_seconds=seconds)
+
+    def _prepared(self, waiting: Iterator[tuple[int, Callable[[], Prepared]]], errors: ErrorLog) -> Iterator[Prepared]:
+        """Wait for the pools, in order; count and log what was refused."""
+        for size, result in waiting:
+            prepared = result()
+            self.held_bytes -= size
+            self.resources.budget.release(size)
+            rejected = 0
+            for item in prepared.refusals:
+                if isinstance(item.cause, RowRejected):
+                    errors.add(item.key, item.uri, item.stage, item.cause.code, item.cause.message)
+                    self.counts.reject(item.cause.code)
+                    rejected += 1
+                else:
+                    self.counts.filter(item.cause.reason)
+            self.counts.rows_read += prepared.rows_read
+            self.counts.missing_captions += prepared.missing_captions
+            self.resources.monitor.add(
+                rows_read=prepared.rows_read,
+                rows_rejected=rejected,
+                rows_filtered=len(prepared.refusals) - rejected,
+            )
+            self.resources.rate.add(prepared.rows_read, rejected)
+            yield prepared
+
+    def _timed(self, stage: str, call: Callable[..., pa.RecordBatch | None]) -> Callable[..., pa.RecordBatch]:
+        def timed(batch: pa.RecordBatch) -> pa.RecordBatch:
+            start = time.perf_counter()
+            result = call(batch)
+            seconds = time.perf_counter() - start
+            self.seconds[stage] += seconds
+            self.resources.monitor.add(**{f"{stage}_seconds": seconds})
+            return result
+
+        return timed
+
+    def _preparer(self) -> Preparer:
+        job, pools = self.job, self.resources
+        if job.image is None:
+            return PrepareCodes(job.codes_per_image, job.codebook_size)
+        fetch = partial(fetch_image, options=job.fetch)
+        return PrepareImages(job.image, job.schema, fetch, pools.decode_pool, pools.fetch_pool, job.require_caption)
+
+    def _sink(self, path: Path) -> Sink:
+        job, pools = self.job, self.resources
+        schema = job.table_schema()
+        if job.picture is None:
+            return TokenSink(path, schema, job.codebook_size)
+        if job.picture.image_layout == "files":
+            return PictureFileSink(
+                path, schema, job.picture, pools.decode_pool, pools.upload_pool, self.layout, self.shard.name
+            )
+        if job.picture.image_layout == "webdataset":
+            return TarSink(path, schema, job.picture, pools.decode_pool)
+        return PictureTableSink(path, schema, job.picture, pools.decode_pool)

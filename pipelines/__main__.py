@@ -1,0 +1,164 @@
+"""The `vqbeam` command, also `python -m pipelines`: finds the subcommand, parses its flags, runs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from pipelines.siblings import shadowed_sibling
+
+USAGE_ERROR = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """`pipelines/NAME.py` is imported when the command is asked for; `launches` says whether it takes Beam's flags."""
+
+    summary: str
+    launches: bool = False
+
+
+COMMANDS = {
+    "encode": Command("turn images with captions into VQGAN tokens", launches=True),
+    "decode": Command("turn VQGAN tokens back into images", launches=True),
+    "convert": Command("turn a VQGAN checkpoint of another project into vqbeam's format"),
+    "verify": Command("check that an output folder is complete and undamaged"),
+    "status": Command("show how far the run in an output folder has come"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code; with None, the one of this process, which it then ends."""
+    if argv is None:
+        _leave(_as_process(sys.argv[1:]))
+    problem = shadowed_sibling()
+    if problem:
+        return _refuse("vqbeam", problem)
+    return _dispatch(list(argv))
+
+
+def _as_process(argv: list[str]) -> int:
+    problem = shadowed_sibling()
+    if problem:
+        return _refuse("vqbeam", problem)
+
+    from pipelines.quiet import quiet_logging
+    from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
+
+    quiet_logging()
+    interrupt, terminate = SIGNALS
+    try:
+        with interruptible():
+            code = _dispatch(argv)
+    except Terminated:
+        code = exit_code(terminate)
+    except KeyboardInterrupt:
+        code = exit_code(interrupt)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if code in map(exit_code, SIGNALS):
+        print(f"\nStopped. What is finished is kept; this goes on with the rest:\n  {_resume(argv)}", file=sys.stderr)
+    return code
+
+
+def _dispatch(argv: list[str]) -> int:
+    from pipelines import flags
+    from transforms.errors import EnvironmentFault, UsageError
+
+    if not argv:
+        print(_overview(), file=sys.stderr)
+        return USAGE_ERROR
+    name, rest = argv[0], argv[1:]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"vqbeam {_version()}")
+        return 0
+    if name not in COMMANDS:
+        guess = flags.nearest(name, COMMANDS)
+        hint = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}."
+        return _refuse("vqbeam", f"unknown command {name!r}; {hint}")
+    command = COMMANDS[name]
+    module = importlib.import_module(f"pipelines.{name}")
+    parser = flags.CommandParser(
+        f"vqbeam {name}", module.DESCRIPTION, epilog=flags.EPILOG if command.launches else None
+    )
+    module.add_arguments(parser)
+    try:
+        args, beam_args = flags.parse(parser, rest, launches=command.launches)
+        code: int = module.run(args, beam_args)
+        return code
+    except UsageError as error:
+        return _refuse(parser.prog, str(error))
+    except EnvironmentFault as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        from models.checkpoints import CheckpointError
+        from models.vqgan import ConfigError
+
+        if isinstance(error, CheckpointError | ConfigError):
+            return _refuse(parser.prog, str(error))
+        raise
+
+
+def _refuse(prog: str, message: str) -> int:
+    print(f"{prog}: {message}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: vqbeam COMMAND [flags]",
+            "",
+            "Turns image-caption datasets into VQGAN tokens and back, in bulk, on one machine or on many.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "vqbeam COMMAND --help explains a command and its flags; vqbeam --version tells the version.",
+            "To begin: vqbeam encode --input 'photos/*.tar' --output tokens",
+        ]
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("vqbeam")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from a checkout, not installed)"
+
+
+def _resume(argv: list[str]) -> str:
+    """The command line that continues this one: the same, but it must not begin by overwriting what is done."""
+    by_module = Path(sys.argv[0]).name == "__main__.py"
+    program = ["python", "-m", "pipelines"] if by_module else ["vqbeam"]
+    return shlex.join([*program, *(arg for arg in argv if arg != "--overwrite")])
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once where threads are left that a stopped run has given up on."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1 and code != 0:
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

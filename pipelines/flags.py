@@ -1,0 +1,163 @@
+"""Flags of the commands: ours are parsed here, Beam's are recognised and handed on, anything else is an error.
+
+Beam itself ignores flags that it does not know, so a misspelt one would change a run in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+from transforms.errors import UsageError
+
+EPILOG = (
+    "Hyphens may stand for underscores in the name of a flag. Flags of Apache Beam and of its runners (--runner, "
+    "--project, --region, --temp_location, ...) are handed on to Beam; what comes after a lone -- goes to Beam unread."
+)
+LIKENESS = 0.6  # of a suggestion, 1 is equal
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argparse parser that raises `UsageError`, takes no abbreviations and keeps its usage line short."""
+
+    def __init__(self, prog: str, description: str, *, epilog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\nSee {self.prog} --help.")
+
+    def format_help(self) -> str:
+        if self.usage is None:
+            formatter = self._get_formatter()
+            needed = [action for action in self._actions if action.required]
+            formatter.add_usage(None, needed, [], prefix="")
+            self.usage = formatter.format_help().strip().replace("%", "%%") + " [flags]"
+        return super().format_help()
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str], *, launches: bool
+) -> tuple[argparse.Namespace, list[str]]:
+    """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
+
+    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted.
+    Raises `UsageError` with a suggestion for a flag that neither knows.
+    """
+    own = parser._option_string_actions
+    own_argv: list[str] = []
+    foreign: list[str] = []  # from the first flag that is not ours on: Beam's, if it knows them
+    rest: list[str] = []
+    tokens = list(argv)
+    beam: Mapping[str, argparse.Action] | None = None
+    unknown: list[str] = []
+    while tokens:
+        token = tokens.pop(0)
+        if token == "--" and launches:
+            rest, tokens = tokens, []
+            continue
+        if not token.startswith("--") or token == "--":
+            own_argv.append(token)
+            continue
+        name, equals, value = _house_form(token)
+        if name in own:
+            own_argv.append(name + equals + value)
+            continue
+        if launches and beam is None:
+            beam = beam_flags(_runner_named(argv))
+        action = beam.get(name) if beam else None
+        if action is None:
+            unknown.append(token.partition("=")[0])
+            while tokens and not tokens[0].startswith("-"):
+                tokens.pop(0)  # its values, which would only confuse the message
+        else:
+            foreign.append(name + equals + value)
+            if not equals and _takes_value(action, tokens, name, parser):
+                foreign.append(tokens.pop(0))
+    if unknown:
+        lines = [_unknown_message(name, own, beam or {}) for name in unknown]
+        parser.error("\n".join(lines))
+    args, extra = parser.parse_known_args(own_argv)
+    if extra:
+        parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
+    if foreign:
+        _check_beam_values(foreign, parser)
+    return args, foreign + rest
+
+
+def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
+    """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
+
+    `runner`, where it names a class with its module, is imported first, since it may declare flags of its own.
+    """
+    return dict(_beam_parser(runner)._option_string_actions)
+
+
+def _beam_parser(runner: str | None) -> argparse.ArgumentParser:
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    if runner and "." in runner:
+        try:
+            importlib.import_module(runner.rpartition(".")[0])
+        except ImportError as error:
+            raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error
+    parser: argparse.ArgumentParser = _BeamArgumentParser(
+        allow_abbrev=False, add_help=False, conflict_handler="resolve"
+    )
+    pending = list(PipelineOptions.__subclasses__())
+    while pending:
+        options = pending.pop(0)
+        pending.extend(options.__subclasses__())
+        if "_add_argparse_args" in options.__dict__:
+            options._add_argparse_args(parser)
+    return parser
+
+
+def _house_form(token: str) -> tuple[str, str, str]:
+    """("--name_with_underscores", "=" or "", value) of "--name-with-hyphens=value"."""
+    name, equals, value = token.partition("=")
+    return "--" + name[2:].replace("-", "_"), equals, value
+
+
+def _runner_named(argv: Sequence[str]) -> str | None:
+    for index, token in enumerate(argv):
+        if token == "--runner" and index + 1 < len(argv):
+            return argv[index + 1]
+        if token.startswith("--runner="):
+            return token.partition("=")[2]
+    return None
+
+
+def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: argparse.ArgumentParser) -> bool:
+    """Whether the next token is the value of the Beam flag `name`; raises `UsageError` where it needs one."""
+    if action.nargs == 0:
+        return False
+    follows = bool(tokens) and not tokens[0].startswith("--")
+    if not follows and action.nargs is None:
+        parser.error(f"{name} needs a value")
+    return follows
+
+
+def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
+    """Has Beam's own parser look at the values now, before a plan is made; raises `UsageError`."""
+    checker = _beam_parser(_runner_named(beam_argv))
+    checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
+    checker.parse_known_args(beam_argv)
+
+
+def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str]) -> str:
+    guess = nearest(name, own) or nearest(name, beam)
+    return f"unknown flag {name}" + (f"; did you mean {guess}?" if guess else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like this one, by letters alone: case, hyphens and underscores do not count."""
+    plain = {_letters(candidate): candidate for candidate in known}
+    close = difflib.get_close_matches(_letters(word), plain, n=1, cutoff=LIKENESS)
+    return plain[close[0]] if close else None
+
+
+def _letters(word: str) -> str:
+    return word.lower().replace("-", "").replace("_", "")

@@ -1,0 +1,241 @@
+"""Runs a pipeline: on this machine with Beam's in-process runner, or on whatever `--runner` names.
+
+Beam's default runner would first try to download another one, so local runs name theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    TestOptions,
+    WorkerOptions,
+)
+from apache_beam.portability.api.beam_provision_api_pb2 import ProvisionInfo
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines.local_worker import worker_command, worker_pids
+from pipelines.stopping import StopSignals, exit_code
+from transforms.errors import EnvironmentFault, UsageError
+
+LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
+GRACE_SECONDS = 10.0  # between a request to stop and the end of the workers that did not
+TICK_SECONDS = 0.1
+WORKER_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
+CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
+NEEDS_VQBEAM = (
+    "workers of {runner} need vqbeam: give --sdk_container_image IMAGE with vqbeam installed in it, or --setup_file "
+    "with the setup.py of a checkout of vqbeam, or --extra_package with a wheel or sdist of it"
+)
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How a pipeline ended. `state` is Beam's word for it, "STOPPED" after a signal, or "SUBMITTED" where a
+    template or a dry run was asked for and there is nothing to wait for. `metrics` is Beam's, where there are any."""
+
+    state: str
+    stop_signal: int | None = None
+    metrics: Any = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the pipeline ended well, 1 where it did not, 130 or 143 after a signal."""
+        if self.stop_signal is not None:
+            return exit_code(self.stop_signal)
+        return 0 if self.state in (PipelineState.DONE, "SUBMITTED") else 1
+
+
+def is_local(beam_args: list[str]) -> bool:
+    """Whether the pipeline runs on this machine, under our own control."""
+    runner = PipelineOptions(beam_args).view_as(StandardOptions).runner
+    return runner is None or _bare(runner) in LOCAL_RUNNERS
+
+
+def local_workers(beam_args: list[str], workers: int | None) -> int:
+    """The number of workers of a local run, from `--workers` or Beam's `--direct_num_workers`; 1 by default.
+
+    Raises `UsageError` where the two differ or a mode that has one worker is asked for several.
+    """
+    options = PipelineOptions(beam_args).view_as(DirectOptions)
+    given = any(arg.partition("=")[0] == "--direct_num_workers" for arg in beam_args)
+    direct = (options.direct_num_workers or os.cpu_count() or 1) if given else None
+    if None not in (workers, direct) and workers != direct:
+        raise UsageError(f"--workers {workers} and --direct_num_workers {direct} are two names of one thing: give one")
+    number = workers or direct or 1
+    if number > 1 and _mode_given(beam_args) == "in_memory":
+        raise UsageError("--direct_running_mode in_memory has one worker: use multi_processing, or leave --workers out")
+    return number
+
+
+def run_pipeline(
+    build: Callable[[beam.Pipeline], None],
+    beam_args: list[str],
+    *,
+    workers: int,
+    scratch: str,
+    grace: float = GRACE_SECONDS,
+) -> LaunchResult:
+    """Runs what `build` puts into a pipeline and waits for it, in the main thread.
+
+    `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
+    become a request to stop in it (`transforms.monitor`), after `grace` seconds the workers are ended.
+    Raises `UsageError` for a runner that cannot be used, `EnvironmentFault` where a worker process crashed, and
+    what the pipeline raised.
+    """
+    if is_local(beam_args):
+        return _run_here(build, beam_args, workers, scratch, grace)
+    return _run_elsewhere(build, beam_args)
+
+
+def _run_here(
+    build: Callable[[beam.Pipeline], None], beam_args: list[str], workers: int, scratch: str, grace: float
+) -> LaunchResult:
+    mode = _mode_given(beam_args) or ("multi_processing" if workers > 1 else "in_memory")
+    options = PipelineOptions(beam_args)
+    options.view_as(StandardOptions).runner = "FnApiRunner"
+    options.view_as(DirectOptions).direct_num_workers = workers
+    pipeline = beam.Pipeline(runner=_local_runner(options, mode, scratch), options=options)
+    build(pipeline)
+    # In a thread of its own, so that this one is free to take signals. An abandoned one ends with the process.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
+    with StopSignals(scratch, grace) as stop, _hushed_threads():
+        run = executor.submit(_run_and_wait, pipeline)
+        executor.shutdown(wait=False)
+        crashed_for = 0
+        while not run.done() and not stop.overdue() and crashed_for < CRASH_TICKS:
+            wait([run], timeout=TICK_SECONDS)
+            crashed = [pid for pid in worker_pids(scratch) if not _is_alive(pid)]
+            crashed_for = crashed_for + 1 if crashed else 0
+        if not run.done():
+            _end_workers(scratch)
+    if stop.number is not None:
+        return LaunchResult("STOPPED", stop.number)
+    if not run.done():
+        raise EnvironmentFault(
+            f"worker process {crashed[0]} ended abruptly; where memory is short the system ends the largest process: "
+            "try fewer --workers or a smaller --batch_size"
+        )
+    result = run.result()
+    return LaunchResult(result.state, metrics=result.metrics())
+
+
+def _run_and_wait(pipeline: beam.Pipeline) -> PipelineResult:
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result
+
+
+@contextmanager
+def _hushed_threads() -> Iterator[None]:
+    """Beam's threads that talk to a worker process print a traceback when it goes; the launcher says so itself."""
+    before = threading.excepthook
+
+    def report(args: Any) -> None:
+        if not (args.thread and args.thread.name.startswith(WORKER_THREADS)):
+            before(args)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRunner:
+    direct = options.view_as(DirectOptions)
+    if mode != "multi_processing":
+        direct.direct_running_mode = mode
+        return FnApiRunner()
+    # The runner replaces the worker command where the mode is set, and does not hand options on to workers itself.
+    direct.direct_running_mode = None
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(retain_unknown_options=True))
+    return FnApiRunner(
+        default_environment=SubprocessSDKEnvironment.from_command_string(worker_command(scratch)),
+        provision_info=ExtendedProvisionInfo(ProvisionInfo(pipeline_options=encoded)),
+    )
+
+
+def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> LaunchResult:
+    options = PipelineOptions(beam_args)
+    name = options.view_as(StandardOptions).runner
+    _check_workers_get_vqbeam(options, name)
+    try:
+        runner = create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner {name}: {error}") from error
+    logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # says where the job is to be seen
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    build(pipeline)
+    result = pipeline.run()
+    if options.view_as(GoogleCloudOptions).template_location or options.view_as(TestOptions).dry_run:
+        return LaunchResult("SUBMITTED")
+    try:
+        state = result.wait_until_finish()
+    except KeyboardInterrupt:
+        if _bare(name) == "dataflowrunner":
+            print(f"Job {result.job_id()} goes on without this command.", file=sys.stderr)
+        raise
+    return LaunchResult(state or result.state, metrics=result.metrics())
+
+
+def _check_workers_get_vqbeam(options: PipelineOptions, name: str) -> None:
+    setup = options.view_as(SetupOptions)
+    image = options.view_as(WorkerOptions).sdk_container_image
+    shipped = (image, setup.setup_file, setup.extra_packages, setup.requirements_file)
+    portable = options.view_as(PortableOptions)
+    in_container = portable.environment_type in (None, "DOCKER") and not portable.environment_config
+    needed = _bare(name) == "dataflowrunner" or (_bare(name) in ("flinkrunner", "sparkrunner") and in_container)
+    if needed and not any(shipped):
+        raise UsageError(NEEDS_VQBEAM.format(runner=name))
+
+
+def _mode_given(beam_args: list[str]) -> str | None:
+    given = any(arg.partition("=")[0] == "--direct_running_mode" for arg in beam_args)
+    mode: str | None = PipelineOptions(beam_args).view_as(DirectOptions).direct_running_mode if given else None
+    return mode
+
+
+def _bare(runner: str) -> str:
+    """ "fnapirunner" for "FnApiRunner", "fnapi" and "apache_beam.runners...FnApiRunner"."""
+    name = runner.rpartition(".")[2].lower()
+    return name if name.endswith("runner") else name + "runner"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _end_workers(scratch: str) -> None:
+    """Kills the worker processes and waits until they are gone; those that have not started see it themselves."""
+    deadline = time.monotonic() + 5
+    pids = worker_pids(scratch)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while any(map(_is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(TICK_SECONDS)

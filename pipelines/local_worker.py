@@ -1,0 +1,61 @@
+"""A worker process of a local run with several processes: Beam's own worker, as a well-behaved child.
+
+It looks for modules where the launcher does, leaves Ctrl-C and SIGTERM to the launcher, and ends when the
+launcher is gone. `pipelines.launch` starts it as `python local_worker.py SCRATCH_FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+PATH_FILE = "sys_path.json"
+MARK = "worker-"  # plus the process number: a file that a worker removes when it ends in good order
+LOOK_SECONDS = 0.5
+
+
+def worker_command(scratch: str) -> str:
+    """The shell command that starts a worker; writes down for it where this process looks for modules."""
+    path = [os.path.abspath(entry) for entry in sys.path]
+    Path(scratch, PATH_FILE).write_text(json.dumps(path), encoding="utf-8")
+    return f"trap '' INT TERM; exec {shlex.join([sys.executable, os.path.abspath(__file__), scratch])}"
+
+
+def worker_pids(scratch: str) -> list[int]:
+    """Process numbers of the workers that have started and have not ended in good order."""
+    return [int(path.name[len(MARK) :]) for path in Path(scratch).glob(MARK + "*")]
+
+
+def main(scratch: str) -> None:
+    """Works for the launcher that owns `scratch` until it says that it is done."""
+    mark = Path(scratch, f"{MARK}{os.getpid()}")
+    mark.touch()
+    launcher = os.getppid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
+
+    from pipelines.quiet import quiet_logging
+
+    quiet_logging(prefix="worker: ")
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main([])
+    mark.unlink(missing_ok=True)
+
+
+def _end_with(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,68 @@
+"""The scratch folder of a run on this machine: counters, the request to stop, temporary files; gone when the run is.
+
+A launcher holds a lock in its folder for as long as it lives, so the next run can tell the folders of killed
+runs from those in use, also where process numbers are those of another container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transforms.errors import UsageError
+
+PREFIX = "vqbeam-"
+LOCK_FILE = "alive"
+YOUNG_SECONDS = 60  # a folder this new may not have its lock yet
+
+
+@contextmanager
+def scratch_folder(parent: str | None) -> Iterator[str]:
+    """A new folder `vqbeam-PID-...` under `parent` (default: the system's folder for temporary files).
+
+    Removes what killed runs left there first. Raises `UsageError` where the folder cannot be made.
+    """
+    home = Path(parent or tempfile.gettempdir())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        sweep(home)
+        folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=home)
+    except OSError as error:
+        raise UsageError(f"no temporary folder can be made under {home}: {error}; choose another --temp_dir") from error
+    with open(os.path.join(folder, LOCK_FILE), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(home: Path) -> None:
+    """Removes the scratch folders under `home` whose launcher is gone."""
+    for folder in home.glob(PREFIX + "*-*"):
+        if folder.name.split("-")[1].isdigit() and _is_stale(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        with open(folder / LOCK_FILE) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return folder.is_dir() and time.time() - _changed(folder) > YOUNG_SECONDS
+    except OSError:  # locked by its launcher, or somebody else's
+        return False
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

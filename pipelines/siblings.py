@@ -1,0 +1,49 @@
+"""Makes sure that `models` and `transforms` are those that came with `pipelines`: people have folders of these names.
+
+Runs first of all, so it imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+SIBLINGS = ("models", "transforms")
+
+
+def shadowed_sibling() -> str | None:
+    """None where the siblings are what `import` finds, else what shadows them and what to do about it.
+
+    `python -m pipelines` puts the working folder first on the path, which the `vqbeam` command does not: where that
+    is what shadows a sibling, the working folder is taken off the path.
+    """
+    if _first_shadow() is not None:
+        here = Path.cwd().resolve()
+        if here != HOME:
+            sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != here]
+            importlib.invalidate_caches()
+    shadow = _first_shadow()
+    if shadow is None:
+        return None
+    name, found = shadow
+    return (
+        f"{found} is imported as {name!r} in place of vqbeam's own {HOME / name}. "
+        f"Take {found.parent} off PYTHONPATH, or rename {found}, or install vqbeam into an environment of its own."
+    )
+
+
+def _first_shadow() -> tuple[str, Path] | None:
+    for name in SIBLINGS:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            found = Path(next(iter(spec.submodule_search_locations or []), name) if spec else name).resolve()
+        else:
+            found = Path(spec.origin).resolve()
+            found = found.parent if found.name == "__init__.py" else found
+        if found != HOME / name:
+            return name, found
+    return None

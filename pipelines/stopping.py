@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM: the first asks the workers to drop what is in flight, the second or a deadline ends them.
+
+Before and after the pipeline runs, the signals are exceptions that unwind the command (`interruptible`); while it
+runs they are a request that travels to the workers through the scratch folder (`StopSignals`).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from transforms.monitor import request_stop
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO_SECONDS = 1.0  # `timeout` and process groups deliver one request twice: that is not a second request
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came; a KeyboardInterrupt to libraries that tidy up on Ctrl-C."""
+
+
+def exit_code(number: int) -> int:
+    """130 for SIGINT, 143 for SIGTERM."""
+    return 128 + number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes SIGTERM unwind the stack as Ctrl-C does, and both do so where the parent had them ignored."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before: dict[int, Any] = {}
+    try:
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, terminate)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StopSignals:
+    """While this context is open, signals become a request to the workers of the run in `scratch`.
+
+    Enter it in the main thread. `number` is the first signal that came, None if none did.
+    """
+
+    def __init__(self, scratch: str, grace: float) -> None:
+        self.number: int | None = None
+        self._scratch = scratch
+        self._grace = grace
+        self._asked_at = 0.0
+        self._insisted = False
+        self._before: dict[int, Any] = {}
+
+    def overdue(self) -> bool:
+        """Whether the workers have had their time to stop, or a second signal says not to wait for them."""
+        return self.number is not None and (self._insisted or time.monotonic() - self._asked_at > self._grace)
+
+    def __enter__(self) -> StopSignals:
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.number is None:
+            self.number = number
+            self._asked_at = time.monotonic()
+            request_stop(self._scratch)
+            print("\nStopping: shards in flight are dropped. Once more to stop at once.", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._asked_at > ECHO_SECONDS:
+            self._insisted = True

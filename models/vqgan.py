@@ -81,7 +81,13 @@ class VQGANConfig:
 
         Raises `ConfigError` for options of the reference that change the network and that we do not build.
         """
-        refused = {"resamp_with_conv": False, "give_pre_end": True, "double_z": True}
+        refused = {
+            "resamp_with_conv": False,
+            "give_pre_end": True,
+            "double_z": True,
+            "tanh_out": True,
+            "use_linear_attn": True,
+        }
         for name, value in refused.items():
             if name in values and bool(values[name]) is value:
                 raise ConfigError(f"VQGAN config: {name}={value} is not supported")
@@ -161,7 +167,8 @@ class Level(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, blocks: int, attention: bool, resample: nn.Module | None):
         super().__init__()
-        self.block = nn.ModuleList(ResnetBlock(channels_in if i == 0 else channels_out, channels_out) for i in range(blocks))
+        widths = [channels_in] + [channels_out] * blocks
+        self.block = nn.ModuleList(ResnetBlock(widths[i], widths[i + 1]) for i in range(blocks))
         self.attn = nn.ModuleList(AttnBlock(channels_out) for _ in range(blocks if attention else 0))
         if isinstance(resample, Downsample):
             self.downsample = resample
@@ -314,16 +321,20 @@ class VQGAN(nn.Module):
     def for_inference(self, device: torch.device, dtype: torch.dtype) -> VQGAN:
         """Move to `device`, channels-last, in `dtype` but for the quantiser and its convolution; no gradients."""
         self.eval().requires_grad_(False)
-        self.to(device=device, memory_format=torch.channels_last)
+        self.to(device=device)
         parts = [self.decoder, self.post_quant_conv] + ([self.encoder] if self.has_encoder else [])
         for part in parts:
-            part.to(dtype)
+            part.to(dtype=dtype)
+            for weight in part.parameters():
+                if weight.ndim == 4:
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return self
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Pixels in `config.pixel_range` [N, 3, H, W] -> float32 [N, h, w, embed_dim], before quantisation."""
         hidden = self.encoder(pixels).float().permute(0, 2, 3, 1)
-        return F.linear(hidden, self.quant_conv.weight.float().flatten(1), self.quant_conv.bias.float())
+        weight, bias = self.quant_conv.weight, self.quant_conv.bias
+        return F.linear(hidden, weight.float().flatten(1), None if bias is None else bias.float())
 
     def codes(self, latents: Tensor) -> Tensor:
         """float32 [N, h, w, embed_dim] -> int64 [N, h*w], raster order."""

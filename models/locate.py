@@ -1,0 +1,131 @@
+"""From a model's name to a local path: the embedded one, a folder or file, an object store, the Hugging Face Hub.
+
+No network is touched unless the name has a scheme.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from filelock import FileLock
+
+from models.errors import CheckpointError
+
+EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
+HUB_SCHEME = "hf://"
+# What the checkpoint formats consist of; other files of a remote folder (logs, samples, optimiser states) stay there.
+PATTERNS = ("*.json", "*.msgpack", "*.safetensors", "*.yaml", "*.yml", "*.ckpt", "*.pt", "*.pth", "*.txt")
+VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
+
+
+def locate_model(name: str, cache_dir: Path | str) -> Path:
+    """The local folder or file of a model.
+
+    `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or hf://owner/name[@revision]. Remote
+    ones are copied once into `cache_dir`, again when the remote files have changed. Raises `CheckpointError` where
+    there is no such model.
+    """
+    if name in EMBEDDED:
+        folder = EMBEDDED[name]
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"the embedded model {name!r} is not in this installation ({folder}); reinstall vqbeam"
+            )
+        return folder
+    if name.startswith(HUB_SCHEME):
+        return _from_hub(name, Path(cache_dir))
+    if name.startswith("file://"):
+        name = name.removeprefix("file://")
+    if "://" in name:
+        return _from_store(name, Path(cache_dir))
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    raise CheckpointError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    message = f"no model {name!r}: it is neither a local folder or file nor the embedded model ({', '.join(EMBEDDED)})"
+    near = difflib.get_close_matches(name, [*EMBEDDED, *_siblings(name)], n=1)
+    if near:
+        return f"{message}. Did you mean {near[0]!r}?"
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return f"{message}. For a model of the Hugging Face Hub write {HUB_SCHEME + name!r}"
+    return message
+
+
+def _siblings(name: str) -> list[str]:
+    """Paths beside the one that does not exist, written as the user wrote it."""
+    path = Path(name).expanduser()
+    if not path.parent.is_dir():
+        return []
+    return [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if path.name]
+
+
+def _from_hub(name: str, cache_dir: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.removeprefix(HUB_SCHEME).strip("/").partition("@")
+    if repository.count("/") != 1:
+        raise CheckpointError(f"{name}: expected hf://owner/name or hf://owner/name@revision")
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise CheckpointError(f"{name}: cannot be had from the Hugging Face Hub: {error}") from error
+    return Path(folder)
+
+
+def _from_store(uri: str, cache_dir: Path) -> Path:
+    """A copy of a remote file or folder, in a folder of the cache named by the listing that it was made from."""
+    try:
+        file_system, root = fsspec.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise CheckpointError(f"{uri}: {error}") from error
+    root = root.rstrip("/")
+    single = bool(file_system.isfile(root))
+    listing = {root: file_system.info(root)} if single else file_system.find(root, detail=True)
+    base = str(PurePosixPath(root).parent) if single else root
+    wanted = {path: info for path, info in sorted(listing.items()) if _is_model_file(path)}
+    if single:  # what describes the file lies beside it
+        beside = file_system.ls(base, detail=True)
+        names = {entry["name"]: entry for entry in beside if entry["type"] == "file" and _is_description(entry["name"])}
+        wanted.update(names)
+    if not wanted:
+        raise CheckpointError(f"{uri}: there is no model file ({', '.join(PATTERNS)})")
+    key = hashlib.sha256(repr([uri, [(path, _version(info)) for path, info in sorted(wanted.items())]]).encode())
+    folder = cache_dir / f"{PurePosixPath(root).name}-{key.hexdigest()[:24]}"
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # one download a machine; the others wait and find it done
+        if not folder.is_dir():
+            scratch = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".downloading-"))
+            try:
+                for path in wanted:
+                    target = scratch / PurePosixPath(path).relative_to(base)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    file_system.get_file(path, str(target))
+                os.replace(scratch, folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return folder / PurePosixPath(root).name if single else folder
+
+
+def _version(info: dict[str, Any]) -> list[str]:
+    return [f"{key}={info[key]}" for key in VERSION_KEYS if info.get(key) is not None]
+
+
+def _is_model_file(path: str) -> bool:
+    return any(PurePosixPath(path).match(pattern) for pattern in PATTERNS)
+
+
+def _is_description(path: str) -> bool:
+    return PurePosixPath(path).suffix in (".json", ".yaml", ".yml")

@@ -1,0 +1,72 @@
+"""Read weights from a PyTorch pickle (taming's `.ckpt`, min-dalle's `.pt`) without running anything in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.errors import CheckpointError
+
+# pytorch-lightning keys the state of its callbacks by their class. The published taming checkpoints carry these; they
+# are read as empty stand-ins, so neither lightning nor any code of the file is needed or run.
+BOOKKEEPING = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of the `state_dict` inside a training checkpoint, by name.
+
+    Tensors are mapped from the file where its format allows, so nothing is read before it is used.
+    Raises `CheckpointError` for a file that is cut short, or that holds anything but plain data and tensors.
+    """
+    stand_ins: list[Any] = [_stand_in(name) for name in BOOKKEEPING]
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
+        with torch.serialization.safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a PyTorch checkpoint, or cut short ({path.stat().st_size} bytes): {reason}; copy it again"
+        ) from error
+    return _tensors(content, path)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights or a `state_dict` of them")
+    strange = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise CheckpointError(f"{path}: not every entry is a weight: {', '.join(strange[:3])}")
+    return {str(name): value for name, value in content.items()}
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """Names what the pickle asks for beside tensors: running that is how such a file could run code."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except (ValueError, RuntimeError, pickle.UnpicklingError):  # the format from before PyTorch 1.6, or a torn file
+        names = re.findall(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))[:1]
+    names = [name for name in names if name not in BOOKKEEPING]
+    if not names:
+        reason = str(error).splitlines()[0]
+        return CheckpointError(f"{path}: not a PyTorch checkpoint, or cut short: {reason}; copy it again")
+    return CheckpointError(
+        f"{path}: the pickle holds more than weights ({', '.join(names[:5])}), and reading that could run code. "
+        "If you trust the file, load it where it was made and save only its weights: "
+        "torch.save({'state_dict': checkpoint['state_dict']}, 'weights.ckpt')"
+    )
+
+
+def _stand_in(name: str) -> type:
+    module, _, cls = name.rpartition(".")
+    return type(cls, (), {"__module__": module})

@@ -1,0 +1,52 @@
+"""How the same VQGAN weights are called, and laid out, in the checkpoints of others; ours are taming's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from torch import Tensor
+
+_FLAX_LEAF = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+
+
+def from_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
+    """("encoder/down_0/block_1/conv1/kernel", HWIO) -> ("encoder.down.0.block.1.conv1.weight", OIHW)."""
+    parts = name.removeprefix("params/").split("/")
+    parts[-1] = _FLAX_LEAF.get(parts[-1], parts[-1])
+    ours = ".".join(parts)
+    if ".mid." not in ours:  # there the number is part of the name: block_1, attn_1, block_2
+        ours = re.sub(r"\b(down|up|block|attn)_(\d+)\b", r"\1.\2", ours)
+    if leaf.ndim == 4:
+        leaf = leaf.permute(3, 2, 0, 1).contiguous()
+    return ours, leaf
+
+
+def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
+    """The inverse of `from_flax`."""
+    theirs = re.sub(r"\b(down|up|block|attn)\.(\d+)\b", r"\1_\2", name).replace(".", "/")
+    head, _, last = theirs.rpartition("/")
+    if last == "weight":
+        if leaf.ndim == 4:
+            leaf = leaf.permute(2, 3, 1, 0).contiguous()
+            last = "kernel"
+        else:
+            last = "embedding" if head.endswith("embedding") else "scale"
+    return f"{head}/{last}", leaf
+
+
+def from_taming(name: str) -> str | None:
+    """Ours for a name in taming's `state_dict`; None for the weights of its losses, which inference leaves out."""
+    return None if name.startswith("loss.") else name
+
+
+def from_min_dalle(name: str) -> str:
+    """Ours for a name in min-dalle's detokenizer."""
+    return "quantize.embedding.weight" if name == "embedding.weight" else name
+
+
+def preview(names: Iterable[str], most: int = 5) -> str:
+    """The first few names, and how many more there are, for a message."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

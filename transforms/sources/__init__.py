@@ -1,0 +1,32 @@
+"""Where rows come from: plan the inputs, cut them into shards, read a shard's rows as canonical batches.
+
+plan = plan_sources(InputRequest(patterns=("gs://bucket/data/*.tar",)), rows_per_shard=10_000)
+shards = make_shards(plan.pieces, rows_per_shard=10_000)
+for batch in read_slices(shards[0].slices, plan.schema):
+    ...
+"""
+
+from transforms.sources.canonical import batch_schema, passthrough
+from transforms.sources.fetch import FetchOptions, fetch_image
+from transforms.sources.patterns import ENDINGS
+from transforms.sources.planning import InputPlan, Piece, plan_sources
+from transforms.sources.reading import read_slices
+from transforms.sources.request import InputRequest, InputSchema
+from transforms.sources.splitting import make_shards
+
+FORMATS = tuple(ENDINGS)
+
+__all__ = [
+    "FORMATS",
+    "FetchOptions",
+    "InputPlan",
+    "InputRequest",
+    "InputSchema",
+    "Piece",
+    "batch_schema",
+    "fetch_image",
+    "make_shards",
+    "passthrough",
+    "plan_sources",
+    "read_slices",
+]

@@ -1,0 +1,43 @@
+"""Slices of sources -> canonical batches, streamed. The first step inside a shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import pyarrow as pa
+
+from transforms.shards import Slice
+from transforms.sources import files, parquet, tables, webdataset
+from transforms.sources.fetch import FetchOptions
+from transforms.sources.files import check_unchanged
+from transforms.sources.request import InputSchema
+
+
+def read_slices(
+    slices: Iterable[Slice],
+    schema: InputSchema,
+    options: FetchOptions | None = None,
+    notices: Counter[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of `canonical.batch_schema(schema)`, in order, of all `slices`.
+
+    `notices` counts what was left out though nobody asked for that (a field that the plan does not know, a second image
+    of a sample), in words for the summary. Raises `SourceChanged` when a source is not the planned one any more, and
+    `EnvironmentFault`; faults of the data are rows.
+    """
+    options = options or FetchOptions()
+    notices = Counter() if notices is None else notices
+    for name, parts in groupby(slices, key=lambda part: part.source.format):
+        if name == "files":
+            yield from files.read((part.source for part in parts), schema, options, notices)
+            continue
+        for part in parts:
+            check_unchanged(part.source)
+            if name == "parquet":
+                yield from parquet.read(part, schema, notices)
+            elif name == "webdataset":
+                yield from webdataset.read(part, schema, options, notices)
+            else:
+                yield from tables.read(part, schema, notices)

@@ -1,0 +1,88 @@
+"""What a user asks of the inputs, and the schema that planning fixes from it for every row of a job."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Kind = Literal["images", "codes"]
+
+
+@dataclass(frozen=True)
+class InputRequest:
+    """The input flags of a command, as given; None is "find out".
+
+    `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
+    `uri_schemes` are those under which URIs found inside data may be opened; None is the scheme of the dataset.
+    """
+
+    patterns: tuple[str, ...]
+    input_format: str | None = None
+    image_column: str | None = None
+    caption_column: str | None = None
+    key_column: str | None = None
+    code_column: str | None = None
+    columns: tuple[str, ...] | None = None
+    rename: tuple[tuple[str, str], ...] = ()
+    uri_schemes: tuple[str, ...] | None = None
+    kind: Kind = "images"
+
+
+@dataclass(frozen=True)
+class InputSchema:
+    """Which column of the input plays which part, and the types of the columns that pass through.
+
+    `image`, `caption`, `key`, `codes` and `status` are names in the input (for WebDataset and files: a member's
+    extension, or a field of the json beside the image). `caption_field` is the json field that serves where a sample
+    has no text member. `sidecars` are the extensions found beside image files. `origins[i]` is the name in the input
+    of `passthrough[i]`, which has the name in the output. `chosen`: the user listed the columns, so others are no
+    surprise.
+    """
+
+    kind: Kind
+    image: str | None = None
+    caption: str | None = None
+    caption_field: str | None = None
+    caption_is_list: bool = False
+    key: str | None = None
+    codes: str | None = None
+    status: str | None = None
+    sidecars: tuple[str, ...] = ()
+    passthrough: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    origins: tuple[str, ...] = ()
+    chosen: bool = False
+    uri_schemes: tuple[str, ...] = ()
+
+    @property
+    def caption_type(self) -> pa.DataType:
+        return pa.list_(pa.string()) if self.caption_is_list else pa.string()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names in the input that something is done with."""
+        parts = (self.image, self.caption, self.caption_field, self.key, self.codes, self.status)
+        return frozenset(self.origins) | {name for name in parts if name}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `plan.json`; the types of the columns as an Arrow IPC schema and, to be read, in words."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "passthrough"}
+        return values | {
+            "sidecars": list(self.sidecars),
+            "origins": list(self.origins),
+            "uri_schemes": list(self.uri_schemes),
+            "passthrough": {column.name: str(column.type) for column in self.passthrough},
+            "passthrough_ipc": base64.b64encode(self.passthrough.serialize().to_pybytes()).decode("ascii"),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> InputSchema:
+        """The inverse of `to_json`."""
+        ipc = base64.b64decode(values["passthrough_ipc"])
+        plain = {name: value for name, value in values.items() if name not in ("passthrough", "passthrough_ipc")}
+        for name in ("sidecars", "origins", "uri_schemes"):
+            plain[name] = tuple(plain[name])
+        return cls(passthrough=pa.ipc.read_schema(pa.py_buffer(ipc)), **plain)

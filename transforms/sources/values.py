@@ -1,0 +1,108 @@
+"""Values of text tables and of json beside images: which type a column gets, and whether a value fits it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.errors import RowRejected
+
+STRINGS = pa.list_(pa.string())
+EXACT_IN_DOUBLE = 1 << 53
+INT64 = range(-(1 << 63), 1 << 63)
+
+
+class TypeGuess:
+    """The narrowest type of each field over all the records shown to it: bool, int64, double, string, list<string>.
+
+    What is none of these (mixed kinds, nested values, integers beyond 64 bits) becomes a string that holds json.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, set[str]] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        for name, value in record.items():
+            self._kinds.setdefault(name, set()).add(_kind(value))
+
+    def schema(self) -> pa.Schema:
+        """In the order in which the fields were first seen."""
+        return pa.schema([(name, _type_of(kinds - {"null"})) for name, kinds in self._kinds.items()])
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if abs(value) <= EXACT_IN_DOUBLE else "long" if value in INT64 else "other"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, list) and all(isinstance(item, str) or item is None for item in value):
+        return "strings"
+    return "other"
+
+
+def _type_of(kinds: set[str]) -> pa.DataType:
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds and kinds <= {"int", "long"}:
+        return pa.int64()
+    if kinds and kinds <= {"int", "float"}:
+        return pa.float64()
+    if kinds == {"strings"}:
+        return STRINGS
+    return pa.string()
+
+
+def fit(value: Any, kind: pa.DataType, name: str) -> Any:
+    """`value` as `kind`, where that loses nothing. Raises `RowRejected` ("schema_mismatch")."""
+    if value is None or kind == pa.null():
+        return None
+    found = _kind(value)
+    if pa.types.is_string(kind):
+        return value if found == "string" else json.dumps(value, ensure_ascii=False)
+    if pa.types.is_boolean(kind) and found == "bool":
+        return value
+    if pa.types.is_int64(kind) and found in ("int", "long"):
+        return value
+    if pa.types.is_float64(kind) and found in ("int", "float"):
+        return float(value)
+    if kind == STRINGS and found == "strings":
+        return value
+    raise RowRejected("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {kind}")
+
+
+def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
+    """A caption as the job keeps it; a single one is a list of one where the job has lists. Raises `RowRejected`."""
+    if value is None or value == "" or value == []:
+        return None
+    if is_list and isinstance(value, str):
+        return [value]
+    if isinstance(value, str) if not is_list else _kind(value) == "strings":
+        return value
+    wanted = "a list of strings" if is_list else "a string"
+    raise RowRejected("schema_mismatch", f"the caption is {shown(value)}, the plan fixed captions as {wanted}")
+
+
+def key_of(value: Any) -> str | None:
+    """A key as a string; None for what makes no key, so that the row is named by its place."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        return None
+    return str(value)
+
+
+def passed(record: Mapping[str, Any], origins: Iterable[str], kinds: pa.Schema) -> dict[str, Any]:
+    """The pass-through values of one record, by their names in the output. Raises `RowRejected`."""
+    return {field.name: fit(record.get(name), field.type, name) for name, field in zip(origins, kinds, strict=True)}
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

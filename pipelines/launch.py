@@ -28,7 +28,7 @@ from apache_beam.options.pipeline_options import (
     TestOptions,
     WorkerOptions,
 )
-from apache_beam.portability.api.beam_provision_api_pb2 import ProvisionInfo
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
@@ -172,7 +172,7 @@ def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRun
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(retain_unknown_options=True))
     return FnApiRunner(
         default_environment=SubprocessSDKEnvironment.from_command_string(worker_command(scratch)),
-        provision_info=ExtendedProvisionInfo(ProvisionInfo(pipeline_options=encoded)),
+        provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -21,7 +21,8 @@ from transforms.tables import PROVENANCE_KEY
 @dataclass(frozen=True)
 class Job:
     """`provenance` goes into every table. `scratch` is the folder through which a local run is watched and stopped,
-    None on other runners; temporary files of a worker lie in `temp_dir`, None for the system's."""
+    None on other runners; temporary files of a worker lie in `temp_dir`, None for the system's.
+    `processes` is the number of worker processes on one machine, which share its GPUs."""
 
     command: Literal["encode", "decode"]
     output: str
@@ -35,8 +36,9 @@ class Job:
     picture: PictureOptions | None = None
     require_caption: bool = False
     max_error_rate: float = 0.1
-    fetch: FetchOptions = FetchOptions()
+    fetch: FetchOptions = field(default_factory=FetchOptions)
     decode_threads: int = 2
+    processes: int = 1
     temp_dir: str | None = None
     scratch: str | None = None
 

@@ -181,10 +181,10 @@ def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool)
             elif filtered[i].is_valid:
                 known[i] = refusal(batch, i, first_row, "read", RowFiltered(filtered[i].as_py()))
     if require_caption:
-        for i in np.flatnonzero(missing_captions(batch)):
-            if int(i) not in known:
+        for i in np.flatnonzero(missing_captions(batch)).tolist():
+            if i not in known:
                 cause = RowRejected("missing_caption", "the row has no caption, and --require_caption was given")
-                known[int(i)] = refusal(batch, int(i), first_row, "read", cause)
+                known[i] = refusal(batch, i, first_row, "read", cause)
     return known
 
 

@@ -19,7 +19,8 @@ from transforms.monitor import Monitor
 from transforms.plan import load_plan, load_shards
 from transforms.reports import ShardReport
 from transforms.resources import Resources
-from transforms.worker import make_step, run_shard
+from transforms.totals import failing, pending_shards, total_of
+from transforms.worker import make_steps, run_shard
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
@@ -42,7 +43,7 @@ class ProcessShards(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
             | "Summarise" >> beam.CombineGlobally(_Summarise())
-            | "Finish" >> beam.Map(_finish, self.job.output)
+            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate)
         )
 
 
@@ -73,7 +74,7 @@ class _ProcessShard(beam.DoFn):
     def _make_resources(self) -> Resources:
         job = self._job
         return Resources(
-            make_step(job),
+            make_steps(job),
             decode_threads=job.decode_threads,
             max_error_rate=job.max_error_rate,
             monitor=Monitor(job.scratch),
@@ -139,17 +140,13 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
         total[name] = total.get(name, 0) + value
 
 
-def _finish(summary: dict[str, Any], output: str) -> dict[str, Any]:
-    """Write the summary of this run and, where every shard of the plan has its mark, `_SUCCESS`."""
+def _finish(summary: dict[str, Any], output: str, max_error_rate: float) -> dict[str, Any]:
+    """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`."""
     layout = Layout(output)
-    storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), layout.last_run)
     plan = load_plan(output)
     if plan is not None and not pending_shards(output, plan.shards):
-        storage.put_bytes(b"", layout.success)
+        summary["failing"] = failing(total_of(output), max_error_rate)
+        if summary["failing"] is None:
+            storage.put_bytes(b"", layout.success)
+    storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), layout.last_run)
     return summary
-
-
-def pending_shards(output: str, shards: int) -> list[int]:
-    """Numbers of the shards that have no mark yet, in order; one listing."""
-    names = {info.uri.rsplit("/", 1)[-1] for info in storage.list_files(Layout(output).stats_folder)}
-    return [index for index in range(shards) if f"{index:05d}.json" not in names]

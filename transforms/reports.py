@@ -15,7 +15,8 @@ STAGES = ("read", "decode", "model", "write")
 @dataclass
 class ShardCounts:
     """Rows of one shard; `rows_read` = written + rejected + filtered. Stored inside the shard's own output, so
-    nothing here may depend on time, machine or attempt. `codes_used` is a bit set of code ids, hex."""
+    nothing here may depend on time, machine or attempt. `notices` counts what was left out of rows though nobody asked
+    for that, in words; `codes_used` is a bit set of code ids, hex."""
 
     rows_read: int = 0
     rows_written: int = 0
@@ -24,7 +25,7 @@ class ShardCounts:
     missing_captions: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     filters: dict[str, int] = field(default_factory=dict)
-    unplanned_columns: dict[str, int] = field(default_factory=dict)
+    notices: dict[str, int] = field(default_factory=dict)
     errors_file: str = ""
     codes_used: str = ""
 

@@ -59,31 +59,34 @@ class RejectionRate:
 class Resources:
     """Owned by the process that runs shards; threads of it share one instance."""
 
-    def __init__(self, step: Step, *, decode_threads: int, max_error_rate: float, monitor: Monitor) -> None:
+    def __init__(self, steps: list[Step], *, decode_threads: int, max_error_rate: float, monitor: Monitor) -> None:
         self.decode_pool = ThreadPoolExecutor(decode_threads, "vqbeam-decode")
         self.fetch_pool = ThreadPoolExecutor(FETCH_THREADS, "vqbeam-fetch")
         self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
         self.budget = ByteBudget(BYTES_IN_FLIGHT)
         self.rate = RejectionRate(max_error_rate)
         self.monitor = monitor
-        self._step = step
-        self._ready = False
+        self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
+        self._shards_on = [0] * len(steps)
+        self._ready = [threading.Lock() for _ in steps]
+        self._loaded = [False] * len(steps)
         self._lock = threading.Lock()
 
-    def step(self) -> Step:
-        """The model step, its weights loaded once."""
-        with self._lock:
-            if not self._ready:
-                self._step.setup()
-                self._ready = True
-        return self._step
-
     @contextmanager
-    def closing(self) -> Iterator[Resources]:
+    def step(self) -> Iterator[Step]:
+        """The model step of one device for the duration of a shard, its weights loaded once."""
+        with self._lock:
+            number = self._shards_on.index(min(self._shards_on))
+            self._shards_on[number] += 1
         try:
-            yield self
+            with self._ready[number]:
+                if not self._loaded[number]:
+                    self._steps[number].setup()
+                    self._loaded[number] = True
+            yield self._steps[number]
         finally:
-            self.close()
+            with self._lock:
+                self._shards_on[number] -= 1
 
     def close(self) -> None:
         for pool in (self.fetch_pool, self.decode_pool, self.upload_pool):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+
 from models.codec import ImageCodec, open_codec
 from models.locate import locate_model
 
@@ -26,9 +28,11 @@ class ModelSettings:
     dtype: str
     batch_size: int
     threads: int
+    pixel_range: tuple[float, float] | None = None
 
     def open(self) -> ImageCodec:
-        folder = locate_model(self.name, self.cache_dir)
+        """Find the weights, wherever `name` says they are, and load them."""
+        folder = locate_model(self.name, Path(self.cache_dir).expanduser())
         return open_codec(
             folder,
             backend=self.backend,
@@ -36,13 +40,15 @@ class ModelSettings:
             dtype=self.dtype,
             batch_size=self.batch_size,
             threads=self.threads,
+            pixel_range=self.pixel_range,
         )
 
 
 class Step(Protocol):
     """`setup` loads weights, once a process; the call adds columns to a batch of at most `batch_size` rows."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int: ...
 
     def setup(self) -> None: ...
 

@@ -6,23 +6,27 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 
 from transforms.commit import ShardTransaction
 from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped
 from transforms.flow import Behind, ahead
 from transforms.job import Job
 from transforms.layout import Layout
+from transforms.local_gpus import claim_gpus
 from transforms.preparing import PrepareCodes, Prepared, PrepareImages, Preparer, full_batches
 from transforms.reports import STAGES, ShardCounts, ShardReport
 from transforms.resources import Resources
 from transforms.shards import Shard
 from transforms.sinks import PictureFileSink, PictureTableSink, Sink, TarSink, TokenSink
-from transforms.sources import fetch_image, read_slice
+from transforms.sources import fetch_image, read_slices
 from transforms.steps import DecodeStep, EncodeStep, Step
 from transforms.tables import ErrorLog
 
@@ -31,9 +35,17 @@ WRITE_BEHIND = 2  # batches through the model and not yet written
 log = logging.getLogger("vqbeam")
 
 
-def make_step(job: Job) -> Step:
-    """The model step of a job, weights not loaded yet."""
-    return EncodeStep(job.model) if job.command == "encode" else DecodeStep(job.model)
+def make_steps(job: Job) -> list[Step]:
+    """The model step of a job for each device of this process; weights are not loaded yet."""
+    kind = EncodeStep if job.command == "encode" else DecodeStep
+    return [kind(replace(job.model, device=device)) for device in _devices(job.model.device, job.processes)]
+
+
+def _devices(device: str, processes: int) -> list[str]:
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if gpus < 2:
+        return [device]
+    return [f"cuda:{number}" for number in claim_gpus(gpus, processes)]
 
 
 def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
@@ -80,10 +92,10 @@ class _ShardRun:
         if adopted is not None:
             return adopted
         start = time.perf_counter()
-        step = self.resources.step()
         folder = Path(tempfile.mkdtemp(prefix="shard-", dir=self.job.temp_dir))
         try:
-            errors, sink = self._stream(folder, step)
+            with self.resources.step() as step:
+                errors, sink = self._stream(folder, step)
             report = ShardReport(self.shard.index, "done", self.counts, time.perf_counter() - start, dict(self.seconds))
             return self.transaction.commit(report, sink.path, errors, sink.pictures)
         finally:
@@ -122,21 +134,22 @@ class _ShardRun:
     def _submitted(self, preparer: Preparer) -> Iterator[tuple[int, Callable[[], Prepared]]]:
         """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
         row = 0
-        for part in self.shard.slices:
-            batches = read_slice(part, self.job.schema)
-            while (batch := self._read(batches, part.source.uri)) is not None:
-                size = batch.nbytes
-                self.resources.budget.acquire(size)
-                self.held_bytes += size
-                yield size, preparer.submit(batch, row)
-                row += batch.num_rows
+        notices: Counter[str] = Counter()
+        batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
+        while (batch := self._read(batches)) is not None:
+            size = batch.nbytes
+            self.resources.budget.acquire(size)
+            self.held_bytes += size
+            yield size, preparer.submit(batch, row)
+            row += batch.num_rows
+        self.counts.notices = dict(sorted(notices.items()))
 
-    def _read(self, batches: Iterator[pa.RecordBatch], uri: str) -> pa.RecordBatch | None:
+    def _read(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
         start = time.perf_counter()
         try:
             return next(batches, None)
         except FileNotFoundError as error:
-            raise SourceChanged(f"{uri} was there when the job was planned and is gone now") from error
+            raise SourceChanged(f"{error}: it was there when the job was planned and is gone now") from error
         finally:
             seconds = time.perf_counter() - start
             self.seconds["read"] += seconds

@@ -1,0 +1,74 @@
+"""The job behind `vqbeam encode`: checks the model, makes the plan request and what the workers get."""
+
+from __future__ import annotations
+
+import argparse
+
+from models.checkpoints import VQGANCheckpoint, open_checkpoint
+from models.locate import locate_model
+from models.vqgan import ConfigError
+from pipelines import requests
+from pipelines.jobs import default_cache, default_workers, run_job
+from pipelines.launch import is_local
+from transforms import storage
+from transforms.images import ImageOptions, preprocessing_id
+from transforms.job import Job
+from transforms.plan import Plan
+from transforms.sources import FetchOptions, InputSchema
+
+
+def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Plan or resume, and work; returns the exit code."""
+    cache = args.model_cache or default_cache()
+    checkpoint = open_encoder(args.model, cache, args.pixel_range)
+    image = ImageOptions(
+        size=checkpoint.config.resolution,
+        resize=args.resize,
+        jpeg_scale=args.jpeg_scale == "auto",
+        max_image_bytes=args.max_image_bytes,
+        max_image_pixels=args.max_image_pixels,
+        min_image_size=args.min_image_size,
+        max_aspect_ratio=args.max_aspect_ratio,
+    )
+    preprocessing = preprocessing_id(image)
+    limits = {
+        "max_image_bytes": image.max_image_bytes,
+        "max_image_pixels": image.max_image_pixels,
+        "min_image_size": image.min_image_size or 0,
+        "max_aspect_ratio": image.max_aspect_ratio or 0,
+        "require_caption": args.require_caption,
+    }
+    request = requests.plan_request(
+        args, "encode", "images", checkpoint, {"preprocessing": preprocessing, "rows": limits}, is_local(beam_args)
+    )
+
+    def make_job(plan: Plan) -> Job:
+        return Job(
+            command="encode",
+            output=request.output,
+            schema=InputSchema.from_json(plan.schema),
+            model=requests.model_settings(args, args.model, plan, cache),
+            codes_per_image=checkpoint.config.codes_per_image,
+            codebook_size=checkpoint.config.n_embed,
+            provenance=requests.provenance("encode", checkpoint, plan) | {"preprocessing": preprocessing},
+            version=requests.vqbeam_version(),
+            image=image,
+            require_caption=args.require_caption,
+            max_error_rate=args.max_error_rate,
+            fetch=FetchOptions(max_bytes=image.max_image_bytes),
+            decode_threads=requests.threads(args, plan),
+            processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
+        )
+
+    look = (
+        f"vqbeam decode --input '{storage.join(request.output, 'data', '*.parquet')}' --output pictures --contact_sheet"
+    )
+    return run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
+
+
+def open_encoder(model: str, cache: str, pixel_range: tuple[float, float] | None) -> VQGANCheckpoint:
+    """Find a model that can encode. Raises `CheckpointError` and `ConfigError`."""
+    checkpoint = open_checkpoint(locate_model(model, cache), pixel_range)
+    if not checkpoint.has_encoder:
+        raise ConfigError(f"--model {model} ({checkpoint.format}) holds a decoder only: it can decode, not encode")
+    return checkpoint

@@ -1,0 +1,147 @@
+"""The flags that encode and decode share, and what they resolve to before anything is planned."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+
+from transforms.errors import UsageError
+from transforms.sources import FORMATS, InputRequest
+from transforms.sources.request import Kind
+
+DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
+
+
+def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """What is read. `kind` says whether rows hold images or codes."""
+    group = parser.add_argument_group("input")
+    group.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATTERN",
+        help="files, folders, globs (* ? **) or brace patterns {00000..00099}; local, gs://, s3:// or any fsspec URL",
+    )
+    group.add_argument("--input_format", choices=sorted(FORMATS), help="default: told from the names")
+    if kind == "images":
+        group.add_argument("--image_column", metavar="NAME", help="column of image bytes, paths or URIs; else guessed")
+    else:
+        group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
+    group.add_argument("--caption_column", metavar="NAME", help="default: guessed from the usual names")
+    group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
+    group.add_argument("--columns", nargs="*", metavar="NAME", help="other columns to pass through; default: all")
+    group.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="new names for passed columns")
+    if kind == "images":
+        group.add_argument(
+            "--uri_schemes",
+            nargs="+",
+            metavar="SCHEME",
+            help="schemes that URIs inside the data may have; default: that of the dataset itself",
+        )
+    group.add_argument("--limit", type=positive, metavar="N", help="only the first N rows in plan order")
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
+    group.add_argument("--overwrite", action="store_true", help="remove what an earlier job wrote there first")
+    group.add_argument("--extend", action="store_true", help="add files that the stored plan lacks, as more shards")
+    group.add_argument("--retry_rejected", action="store_true", help="do again the shards that rejected rows")
+    group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    group.add_argument(
+        "--max_error_rate",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="rejected rows tolerated, after 1000 rows of a worker and at the end (default 0.1)",
+    )
+
+
+def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=default,
+        metavar="NAME",
+        help="emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
+        + (f" (default {default})" if default else "; default: the one that made the tokens"),
+    )
+    group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument(
+        "--dtype", choices=DTYPE_CHOICES, default="auto", help="auto: float32 on a CPU, bfloat16 on a GPU"
+    )
+    group.add_argument("--pixel_range", type=pixel_range, metavar="LOW,HIGH", help="default: as the checkpoint says")
+    group.add_argument("--model_cache", metavar="DIR", help="for models from elsewhere (default ~/.cache/vqbeam)")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it runs")
+    group.add_argument("--rows_per_shard", type=positive, metavar="N", help="default: some minutes of the device")
+    group.add_argument("--batch_size", type=positive, metavar="N", help="rows at once on the device; default by device")
+    group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one a GPU, else one")
+    group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores divided")
+    group.add_argument("--temp_dir", metavar="DIR", help="for temporary files; default: the system's")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the work is run, as far as the user said; None is "find out, or as stored"."""
+
+    rows_per_shard: int | None
+    batch_size: int | None
+    workers: int | None
+    threads_per_worker: int | None
+
+
+def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
+    return InputRequest(
+        patterns=tuple(args.input),
+        input_format=args.input_format,
+        image_column=args.image_column if kind == "images" else None,
+        code_column=args.code_column if kind == "codes" else None,
+        caption_column=args.caption_column,
+        key_column=args.key_column,
+        columns=None if args.columns is None else tuple(args.columns),
+        rename=tuple(_pair(item) for item in args.rename),
+        uri_schemes=tuple(args.uri_schemes) if kind == "images" and args.uri_schemes else None,
+        kind=kind,
+    )
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def pixel_range(text: str) -> tuple[float, float]:
+    """ "0,1" or "-1,1"."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected LOW,HIGH such as 0,1 or -1,1") from None
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r}: LOW must be below HIGH")
+    return low, high
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise UsageError(f"--rename {text}: expected OLD=NEW")
+    return old, new

@@ -1,0 +1,159 @@
+"""Runs a planned job: resume or plan, launch, watch, summarise, and the exit code. Encode and decode both end here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+
+from pipelines import planning
+from pipelines.launch import is_local, local_workers, run_pipeline
+from pipelines.planning import PlanRequest
+from pipelines.progress import Expected, Progress
+from pipelines.scratch import scratch_folder
+from pipelines.summary import print_summary
+from transforms import storage
+from transforms.errors import UsageError
+from transforms.job import Job
+from transforms.layout import Layout
+from transforms.plan import Plan, load_shards, segment_of
+from transforms.process import ProcessShards, shard_ranges
+from transforms.totals import failing, pending_shards, total_of
+
+ROOM_PER_SHARD = 256 << 20  # bytes asked for on the disk of temporary files, for each shard in flight
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a command does with the output folder before and after the work."""
+
+    overwrite: bool
+    extend: bool
+    retry_rejected: bool
+    dry_run: bool
+    max_error_rate: float
+    temp_dir: str | None
+    unit: str
+    look: str  # a command to see the result, for the end of the summary
+
+
+MakeJob = Callable[[Plan], Job]
+
+
+def run_job(request: PlanRequest, options: RunOptions, make_job: MakeJob, beam_args: list[str]) -> int:
+    """Do what is pending of a job; returns the exit code. Raises `UsageError` and `EnvironmentFault`."""
+    _check_reachable(request, beam_args)
+    if options.overwrite and (options.extend or options.retry_rejected):
+        raise UsageError("--overwrite starts over: it cannot be combined with --extend or --retry_rejected")
+    stored = None if options.overwrite else planning.find_plan(request)
+    if stored is None and (options.extend or options.retry_rejected):
+        raise UsageError(f"{request.output} holds no plan yet: run once without --extend and --retry_rejected")
+    if options.dry_run:
+        return _show(request, stored, options.extend)
+    if options.overwrite:
+        planning.remove_output(request.output)
+    plan = _ready_plan(request, stored, options)
+    pending = pending_shards(request.output, plan.shards)
+    if pending:
+        storage.delete(Layout(request.output).success)
+    return _work(request, options, plan, pending, make_job(plan), beam_args)
+
+
+def _show(request: PlanRequest, stored: Plan | None, extend: bool) -> int:
+    if stored is None:
+        plan, shards = planning.make_plan(request)
+        print(planning.describe_plan(plan, shards, request))
+        return 0
+    shards = planning.extend_plan(request, stored) if extend else load_shards(request.output, stored)
+    if shards:
+        print(planning.describe_plan(stored, shards, request))
+    done = stored.shards - len(pending_shards(request.output, stored.shards))
+    print(f"stored plan {stored.shards:,} shards, {done:,} of them done; {len(shards) if extend else 0:,} to be added")
+    return 0
+
+
+def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) -> Plan:
+    if stored is None:
+        plan, shards = planning.make_plan(request)
+        return planning.store_plan(request, plan, shards)
+    if options.retry_rejected:
+        count = planning.undo_rejected(request.output)
+        print(f"{count} shards that rejected rows are done again", file=sys.stderr)
+    if options.extend:
+        shards = planning.extend_plan(request, stored)
+        if shards:
+            stored = planning.store_plan(request, stored, shards)
+        added = segment_of(shards).sources if shards else 0
+        print(f"{added} new files, {len(shards)} new shards", file=sys.stderr)
+    return stored
+
+
+def _work(
+    request: PlanRequest, options: RunOptions, plan: Plan, pending: list[int], job: Job, beam_args: list[str]
+) -> int:
+    local = is_local(beam_args)
+    workers = local_workers(beam_args, job.processes if local else None)
+    with scratch_folder(options.temp_dir) as scratch:
+        if local:
+            planning.require_free_space(scratch, ROOM_PER_SHARD * min(workers, max(1, len(pending))))
+            job = replace(job, scratch=scratch, temp_dir=scratch, processes=workers)
+        shards_before = plan.shards - len(pending)
+        if shards_before:
+            print(f"Resuming: {shards_before:,} of {plan.shards:,} shards are done already", file=sys.stderr)
+        result = None
+        if pending:
+            expected = Expected(plan.shards, shards_before, _rows_pending(request, plan, pending), options.unit)
+
+            def build(pipeline: beam.Pipeline) -> None:
+                ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
+                _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
+
+            with Progress(scratch, expected):
+                result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
+            if result.stop_signal is not None or result.state == "SUBMITTED":
+                return result.exit_code
+    return _conclude(request, options, plan, result.exit_code if result else 0)
+
+
+def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
+    if plan.rows is None:
+        return None
+    if len(pending) == plan.shards:
+        return plan.rows
+    wanted = set(pending)
+    shards = [shard for shard in load_shards(request.output, plan) if shard.index in wanted]
+    return segment_of(shards).rows
+
+
+def _conclude(request: PlanRequest, options: RunOptions, plan: Plan, code: int) -> int:
+    totals = total_of(request.output)
+    undone = pending_shards(request.output, plan.shards)
+    reason = None if undone else failing(totals, options.max_error_rate)
+    print_summary(request.output, plan, totals, undone, reason, options.unit, options.look)
+    return 1 if undone or reason else code
+
+
+def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
+    """Workers on other machines see no files of this one."""
+    if is_local(beam_args) or not any("dataflow" in arg.lower() for arg in beam_args):
+        return
+    for flag, uri in [("--output", request.output), *(("--input", pattern) for pattern in request.input.patterns)]:
+        if storage.is_local(uri):
+            raise UsageError(f"{flag} {uri} is on this machine, where the workers of Dataflow cannot see it: use gs://")
+
+
+def default_workers(device: str) -> int:
+    """One a GPU, else one: a CPU's cores are used by the threads of one worker."""
+    if device not in ("auto", "cuda"):
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def default_cache() -> str:
+    """Where models from elsewhere are kept, on whatever machine they are needed."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vqbeam")

@@ -1,0 +1,245 @@
+"""From a command's request to a stored plan: made once, resumed, extended, or shown by --dry_run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from models.checkpoints import VQGANCheckpoint
+from models.devices import default_batch_size, resolve_device, resolve_dtype
+from models.vqgan import VQGANConfig
+from pipelines.job_flags import RunSettings, cores
+from transforms import storage
+from transforms.commit import read_mark
+from transforms.errors import EnvironmentFault, UsageError
+from transforms.layout import Layout
+from transforms.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
+from transforms.shards import Shard, Slice
+from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources, read_slices
+from transforms.totals import total_of
+
+SCHEMA_VERSION = 1  # of the rows that we write
+SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
+ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
+ROWS_PER_SHARD = (256, 65536)
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Everything a plan is made from. `options` are a command's own choices that decide the output (JSON values)."""
+
+    command: str
+    output: str
+    input: InputRequest
+    checkpoint: VQGANCheckpoint
+    backend: str
+    device: str
+    dtype: str
+    options: Mapping[str, Any]
+    run: RunSettings
+    limit: int | None
+    local: bool = True  # whether the workers are this machine
+
+
+def fingerprint(request: PlanRequest) -> dict[str, Any]:
+    """What decides the output; None where the user left it open and a stored plan may fill it in."""
+    asked = request.input
+    return {
+        "command": request.command,
+        "schema_version": SCHEMA_VERSION,
+        "input": {
+            "patterns": [storage.absolute(pattern) for pattern in asked.patterns],
+            "format": asked.input_format,
+            "image_column": asked.image_column,
+            "code_column": asked.code_column,
+            "caption_column": asked.caption_column,
+            "key_column": asked.key_column,
+            "columns": None if asked.columns is None else list(asked.columns),
+            "rename": [list(pair) for pair in asked.rename],
+            "uri_schemes": None if asked.uri_schemes is None else sorted(asked.uri_schemes),
+        },
+        "weights_id": request.checkpoint.weights_id(),
+        "pixel_range": list(request.checkpoint.config.pixel_range),
+        "backend": request.backend,
+        "dtype": None if request.dtype == "auto" else request.dtype,
+        "rows_per_shard": request.run.rows_per_shard,
+        "limit": request.limit or 0,
+        **request.options,
+    }
+
+
+def find_plan(request: PlanRequest) -> Plan | None:
+    """The plan stored in the output folder, if it is this job's. Raises `UsageError` with what differs if not."""
+    plan = load_plan(request.output)
+    if plan is not None:
+        check_fingerprint(request.output, plan, fingerprint(request))
+    elif storage.list_files(storage.join(request.output, "data")):
+        raise UsageError(f"{request.output}/data holds files that no plan of vqbeam knows: choose another --output")
+    return plan
+
+
+def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
+    """A new plan, not stored yet, and its shards."""
+    settings = resolve_settings(request)
+    rows = request.run.rows_per_shard or default_rows_per_shard(request, settings)
+    found = plan_sources(request.input, rows)
+    shards = make_shards(found.pieces, rows)
+    if request.limit:
+        shards = limited(shards, found.schema, request.limit)
+    if not shards:
+        raise UsageError(f"no rows in {', '.join(request.input.patterns)}: nothing to do")
+    resolved = fingerprint(request) | {
+        "dtype": resolve_dtype(request.dtype, str(settings["device"])),
+        "rows_per_shard": rows,
+    }
+    plan = Plan(request.command, resolved, settings, found.schema.to_json())
+    return plan, shards
+
+
+def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
+    """Shards for the files that the stored plan lacks, numbered after its own."""
+    if request.limit:
+        raise UsageError("--extend and --limit contradict each other")
+    known = {part.source.uri for shard in load_shards(request.output, plan) for part in shard.slices}
+    rows = int(plan.fingerprint["rows_per_shard"])
+    found = plan_sources(request.input, rows, schema=InputSchema.from_json(plan.schema), known=known)
+    return make_shards(found.pieces, rows, first_index=plan.shards)
+
+
+def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
+    """Store a new plan or segment; where another run was first with another job, that is an error."""
+    stored = store_segment(request.output, plan, shards)
+    check_fingerprint(request.output, stored, fingerprint(request))
+    return stored
+
+
+def resolve_settings(request: PlanRequest) -> dict[str, Any]:
+    """How the work is run: what the user said, else what suits the device."""
+    device = resolve_device(request.device) if request.local else request.device
+    threads = request.run.threads_per_worker or max(1, cores() // (request.run.workers or 1))
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    return {
+        "device": kind,
+        "batch_size": request.run.batch_size or default_batch_size(kind, request.checkpoint.config),
+        "threads_per_worker": threads,
+        "workers": request.run.workers,
+    }
+
+
+def default_rows_per_shard(request: PlanRequest, settings: Mapping[str, Any]) -> int:
+    """Some minutes of the device, in whole batches."""
+    kind, batch_size = settings["device"], int(settings["batch_size"])
+    flops = ASSUMED_FLOPS[kind] * (cores() if kind == "cpu" else 1)
+    rows = SECONDS_PER_SHARD * flops / network_flops(request.checkpoint.config)
+    rows = min(max(rows, ROWS_PER_SHARD[0]), ROWS_PER_SHARD[1])
+    return max(1, round(rows / batch_size)) * batch_size
+
+
+def network_flops(config: VQGANConfig) -> float:
+    """Roughly what one picture costs: the 3x3 convolutions of the encoder."""
+    total = 0.0
+    for level, mult in enumerate(config.ch_mult):
+        width = config.ch * mult
+        side = config.resolution / 2**level
+        total += 2 * 9 * width * width * side * side * 2 * config.num_res_blocks
+    return total
+
+
+def limited(shards: list[Shard], schema: InputSchema, limit: int) -> list[Shard]:
+    """The first `limit` rows in plan order; slices that do not know their rows are read to count them."""
+    kept: list[Shard] = []
+    left = limit
+    for shard in shards:
+        parts: list[Slice] = []
+        for part in shard.slices:
+            if left <= 0:
+                break
+            rows = part.stop - part.start if part.stop is not None else _count(part, schema, left)
+            parts.append(replace(part, stop=part.start + min(rows, left)))
+            left -= min(rows, left)
+        if parts:
+            kept.append(Shard(shard.index, tuple(parts)))
+    return kept
+
+
+def _count(part: Slice, schema: InputSchema, enough: int) -> int:
+    rows = 0
+    for batch in read_slices([part], schema):
+        rows += batch.num_rows
+        if rows >= enough:
+            break
+    return rows
+
+
+def remove_output(output: str) -> None:
+    """Delete what vqbeam wrote into a folder; the marks first, so that an interruption leaves nothing half known."""
+    for uri in Layout(output).owned:
+        storage.delete_folder(uri)
+
+
+def undo_rejected(output: str) -> int:
+    """Take back the shards that rejected rows, marks first; returns how many."""
+    layout = Layout(output)
+    names = [f"{index:05d}" for index in total_of(output).shards_with_rejected]
+    for name in names:
+        _, objects, _ = read_mark(layout.stats(name))
+        storage.delete(layout.stats(name))
+        for uri in (layout.data(name), layout.tar(name)):
+            storage.delete(uri)
+        for item in objects:
+            storage.delete(storage.join(output, item.path))
+    return len(names)
+
+
+def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
+    """What --dry_run prints."""
+    segment = segment_of(shards)
+    config = request.checkpoint.config
+    weight = {shard.index: _weight(shard) for shard in shards}
+    largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
+    mean = sum(weight.values()) / len(shards)
+    tail = weight[largest[0].index] / mean if mean else 1.0
+    known = segment.rows is not None
+    lines = [
+        f"files       {segment.sources:,}",
+        f"rows        {f'{segment.rows:,}' if known else 'not known before they are read'}",
+        f"bytes       {segment.bytes:,}",
+        f"shards      {len(shards):,} of at most {plan.fingerprint['rows_per_shard']:,} rows",
+        f"model       {request.checkpoint.name} ({request.checkpoint.format}, {config.resolution} px, "
+        f"{config.codes_per_image} codes of {config.n_embed})",
+        f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
+        f"output      {request.output}",
+        f"largest     {', '.join(f'{shard.name} ({_size_text(shard)})' for shard in largest)}",
+        f"tail        the largest shard is {tail:.1f} times the mean: the last worker may run that long alone",
+    ]
+    return "\n".join(lines)
+
+
+def _weight(shard: Shard) -> float:
+    """Bytes of a shard, each source's by the share of its rows."""
+    return sum(_slice_bytes(part) for part in shard.slices)
+
+
+def _slice_bytes(part: Slice) -> float:
+    source = part.source
+    if source.rows and part.stop is not None:
+        return source.size * (part.stop - part.start) / source.rows
+    return source.size
+
+
+def _size_text(shard: Shard) -> str:
+    rows = [None if part.stop is None else part.stop - part.start for part in shard.slices]
+    if all(count is not None for count in rows):
+        return f"{sum(count for count in rows if count is not None):,} rows"
+    return f"{_weight(shard) / 1e6:,.1f} MB"
+
+
+def require_free_space(temp_dir: str, needed: int) -> None:
+    """Raise `EnvironmentFault` where the disk for temporary files has too little room."""
+    free = storage.free_bytes(temp_dir)
+    if free < needed:
+        raise EnvironmentFault(
+            f"{temp_dir} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
+            "free some space or choose another --temp_dir"
+        )

@@ -1,0 +1,97 @@
+"""From parsed flags to the values that planning, launching and the workers take."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from models.checkpoints import VQGANCheckpoint
+from pipelines import job_flags
+from pipelines.jobs import RunOptions
+from pipelines.planning import PlanRequest
+from transforms import storage
+from transforms.plan import Plan
+from transforms.sources.request import Kind
+from transforms.steps import ModelSettings
+
+
+def plan_request(
+    args: argparse.Namespace,
+    command: str,
+    kind: Kind,
+    checkpoint: VQGANCheckpoint,
+    options: Mapping[str, Any],
+    local: bool,
+) -> PlanRequest:
+    return PlanRequest(
+        command=command,
+        output=storage.absolute(args.output),
+        input=job_flags.input_request(args, kind),
+        checkpoint=checkpoint,
+        backend=args.backend,
+        device=args.device,
+        dtype=args.dtype,
+        options=options,
+        run=job_flags.RunSettings(args.rows_per_shard, args.batch_size, args.workers, args.threads_per_worker),
+        limit=args.limit,
+        local=local,
+    )
+
+
+def run_options(args: argparse.Namespace, unit: str, look: str) -> RunOptions:
+    return RunOptions(
+        overwrite=args.overwrite,
+        extend=args.extend,
+        retry_rejected=args.retry_rejected,
+        dry_run=args.dry_run,
+        max_error_rate=args.max_error_rate,
+        temp_dir=args.temp_dir,
+        unit=unit,
+        look=look,
+    )
+
+
+def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str) -> ModelSettings:
+    """How workers run the model: what this command says, else what the stored plan resolved."""
+    return ModelSettings(
+        name=os.path.abspath(model) if os.path.exists(model) else model,
+        cache_dir=cache,
+        backend=args.backend,
+        device=args.device,
+        dtype=str(plan.fingerprint["dtype"]),
+        batch_size=args.batch_size or int(plan.settings["batch_size"]),
+        threads=threads(args, plan),
+        pixel_range=args.pixel_range,
+    )
+
+
+def threads(args: argparse.Namespace, plan: Plan) -> int:
+    """Threads of a worker, for torch and for image decoding alike."""
+    return args.threads_per_worker or int(plan.settings["threads_per_worker"])
+
+
+def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
+    """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
+    config = checkpoint.config
+    return {
+        "command": command,
+        "model": checkpoint.name,
+        "weights_id": checkpoint.weights_id(),
+        "codebook_id": checkpoint.codebook_id(),
+        "resolution": config.resolution,
+        "grid": config.grid,
+        "codebook_size": config.n_embed,
+        "pixel_range": list(config.pixel_range),
+        "dtype": plan.fingerprint["dtype"],
+        "schema_version": plan.fingerprint["schema_version"],
+    }
+
+
+def vqbeam_version() -> str:
+    try:
+        return importlib.metadata.version("vqbeam")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,64 @@
+"""The short account at the end of a run, and what `vqbeam status` says in between."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from transforms import storage
+from transforms.layout import Layout
+from transforms.plan import Plan
+from transforms.reports import STAGES
+from transforms.totals import Totals, most_common
+
+REASONS_SHOWN = 5
+
+
+def print_summary(
+    output: str, plan: Plan, totals: Totals, undone: list[int], reason: str | None, unit: str, look: str
+) -> None:
+    """What is in the folder now, what went wrong, where the time went, and how to look at it."""
+    lines = counts_lines(totals, unit)
+    if totals.seconds:
+        rate = totals.rows_written / totals.seconds
+        lines.append(f"  speed      {rate:,.1f} {unit}/s a worker; {time_line(totals)}")
+    if totals.codes_used:
+        lines.append(f"  codes      {totals.codes_used:,} different ones in use")
+    lines.append(f"  size       {totals.bytes / 1e6:,.1f} MB in {output}")
+    if undone:
+        lines.append(f"  FAILED     {len(undone):,} of {plan.shards:,} shards; the same command does them again")
+        lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
+    if reason:
+        lines.append(f"  FAILED     {reason}")
+    if totals.rows_rejected:
+        lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
+    if not undone and not reason:
+        lines.append(f"  look at    {look}")
+    headline = "Failed" if undone or reason else "Done"
+    print(f"{headline}: {plan.shards - len(undone):,} of {plan.shards:,} shards", *lines, sep="\n", file=sys.stdout)
+
+
+def counts_lines(totals: Totals, unit: str) -> list[str]:
+    lines = [f"  rows       {totals.rows_read:,} read = {totals.rows_written:,} written"]
+    lines[0] += f" + {totals.rows_rejected:,} rejected + {totals.rows_filtered:,} filtered"
+    for label, counts in (("rejected", totals.errors), ("filtered", totals.filters), ("notice", totals.notices)):
+        if counts:
+            lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
+    if totals.missing_captions:
+        lines.append(f"  captions   {totals.missing_captions:,} {unit} have none")
+    return lines
+
+
+def time_line(totals: Totals) -> str:
+    """Seconds of each stage; they overlap, so they add up to more than the time that passed."""
+    stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
+    return f"{totals.seconds:,.1f} s of shards, in which (overlapping) {stages}"
+
+
+def failures(output: str) -> list[tuple[int, str]]:
+    """The first reasons why shards failed in the last run."""
+    try:
+        last = json.loads(storage.read_bytes(Layout(output).last_run))
+    except FileNotFoundError:
+        return []
+    return [(shard, reason) for shard, reason in last["failed"][:REASONS_SHOWN]]

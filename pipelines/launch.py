@@ -169,7 +169,9 @@ def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRun
         return FnApiRunner()
     # The runner replaces the worker command where the mode is set, and does not hand options on to workers itself.
     direct.direct_running_mode = None
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(retain_unknown_options=True))
+    encoded = JobServiceHandle.encode_pipeline_options(
+        options.get_all_options(drop_default=True, retain_unknown_options=True)
+    )
     return FnApiRunner(
         default_environment=SubprocessSDKEnvironment.from_command_string(worker_command(scratch)),
         provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)),

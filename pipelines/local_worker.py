@@ -42,12 +42,20 @@ def main(scratch: str) -> None:
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
 
-    from pipelines.quiet import quiet_logging
+    import grpc
 
-    quiet_logging(prefix="worker: ")
+    from pipelines.quiet import SILENT, quiet_logging
+
+    quiet_logging(prefix="worker: ", beam_level=SILENT)
+    os.environ.pop("LOGGING_API_SERVICE_DESCRIPTOR", None)  # Beam would send every line to the launcher as well
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main([])
+    # What a pipeline raises goes to the launcher; what is raised here says that the launcher has gone.
+    threading.excepthook = lambda args: None
+    try:
+        sdk_worker_main.main([])
+    except grpc.RpcError:
+        os._exit(1)
     mark.unlink(missing_ok=True)
 
 

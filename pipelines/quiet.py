@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+SILENT = logging.CRITICAL + 1
 BEAM_FOLDER = f"{os.sep}apache_beam{os.sep}"
 
 

@@ -41,7 +41,7 @@ def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
         misfits: list[int] = []
         for row in range(len(column)):
             try:
-                pieces.append(column.slice(row, 1).cast(wanted))
+                pieces.append(column.take(pa.array([row])).cast(wanted))  # a slice would bring all nested values
             except pa.ArrowInvalid:
                 pieces.append(pa.nulls(1, wanted))
                 misfits.append(row)

@@ -15,7 +15,7 @@ import pyarrow.types as pt
 from transforms import storage
 from transforms.errors import RowRejected
 from transforms.shards import Slice, Source
-from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
+from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
 from transforms.sources.casting import cast, castable
 from transforms.sources.columns import holds_codes, holds_image, is_binary, is_image_struct, is_list, is_string, plain
 from transforms.sources.request import InputSchema
@@ -189,12 +189,11 @@ class _Reader:
 
     def _cast_columns(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
         """The caption and the columns that pass through; a value that does not fit marks its row in `errors`."""
-        targets = list(zip(self.schema.origins, list(self.arrow)[-len(self.schema.origins) :], strict=True))
         columns: dict[str, pa.Array] = {}
         if self.schema.caption is not None:
             columns["caption"] = self._captions(batch.column(self.schema.caption))
-        for name, field in targets if self.schema.origins else []:
-            columns[field.name], misfits = cast(batch.column(name), field.type)
+        for name, field in zip(self.schema.origins, self.schema.passthrough, strict=True):
+            columns[PASS_PREFIX + field.name], misfits = cast(batch.column(name), field.type)
             for row in misfits:
                 value = batch.column(name)[row].as_py()
                 errors[row] = ("schema_mismatch", f"{name} is {value!r}, the plan fixed its type as {field.type}")

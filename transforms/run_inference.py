@@ -252,8 +252,8 @@ def checked_codes(row: Row, column: str, config: VQGANConfig) -> np.ndarray:
     """int32 [codes_per_image]. Raises `RowRejected` where they do not fit the model, `UsageError` for no integers."""
     try:
         codes = np.asarray(row.get(column))
-    except ValueError as error:  # lists of different lengths
-        raise UsageError(f"column {column!r} holds lists of lists, not a flat list of integers") from error
+    except ValueError as error:
+        raise UsageError(f"column {column!r} holds lists of different lengths, not a list of integers") from error
     if codes.dtype == object and any(code is None for code in codes.flat):
         raise RowRejected("missing_codes", f"no codes in column {column!r}; the row has {', '.join(map(str, row))}")
     if codes.size and (codes.ndim != 1 or codes.dtype.kind not in "iu"):

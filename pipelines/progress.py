@@ -113,7 +113,7 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
     `seconds` is how long rows have been read for; 0 means that none has been yet.
     """
     shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
-    if not totals["rows_read"]:
+    if not any(totals[counter] for counter in ("rows_read", "shards_done", "shards_failed")):
         return f"{shards}, starting"
     parts = [shards, f"{int(totals['rows_written']):,} {expected.unit}"]
     if seconds > 0:

@@ -57,7 +57,7 @@ def run_options(args: argparse.Namespace, unit: str, look: str) -> RunOptions:
 def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str) -> ModelSettings:
     """How workers run the model: what this command says, else what the stored plan resolved."""
     return ModelSettings(
-        name=os.path.abspath(model) if os.path.exists(model) else model,
+        name=_anywhere(model),
         cache_dir=cache,
         backend=args.backend,
         device=args.device,
@@ -68,17 +68,23 @@ def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str)
     )
 
 
+def _anywhere(model: str) -> str:
+    """The name of a model, independent of the folder that this command was started in."""
+    return os.path.abspath(model) if os.path.exists(model) and model != "emoji" else model
+
+
 def threads(args: argparse.Namespace, plan: Plan) -> int:
     """Threads of a worker, for torch and for image decoding alike."""
     return args.threads_per_worker or int(plan.settings["threads_per_worker"])
 
 
-def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
+def provenance(command: str, model: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
     """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
     config = checkpoint.config
     return {
         "command": command,
         "model": checkpoint.name,
+        "model_source": _anywhere(model),
         "weights_id": checkpoint.weights_id(),
         "codebook_id": checkpoint.codebook_id(),
         "resolution": config.resolution,

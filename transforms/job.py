@@ -21,8 +21,9 @@ from transforms.tables import PROVENANCE_KEY
 @dataclass(frozen=True)
 class Job:
     """`provenance` goes into every table. `scratch` is the folder through which a local run is watched and stopped,
-    None on other runners; temporary files of a worker lie in `temp_dir`, None for the system's.
-    `processes` is the number of worker processes on one machine, which share its GPUs."""
+    None on other runners; temporary files of a worker lie in `temp_dir`, None for the system's. `expected_codebook` is
+    the codebook that tokens must come from, None for any. `processes` is the number of worker processes on one
+    machine, which share its GPUs."""
 
     command: Literal["encode", "decode"]
     output: str
@@ -35,6 +36,7 @@ class Job:
     image: ImageOptions | None = None
     picture: PictureOptions | None = None
     require_caption: bool = False
+    expected_codebook: str | None = None
     max_error_rate: float = 0.1
     fetch: FetchOptions = field(default_factory=FetchOptions)
     decode_threads: int = 2

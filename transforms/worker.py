@@ -29,6 +29,7 @@ from transforms.sinks import PictureFileSink, PictureTableSink, Sink, TarSink, T
 from transforms.sources import fetch_image, read_slices
 from transforms.steps import DecodeStep, EncodeStep, Step
 from transforms.tables import ErrorLog
+from transforms.token_files import mismatch, token_provenance
 
 READ_AHEAD = 2  # batches read and being prepared while the model works
 WRITE_BEHIND = 2  # batches through the model and not yet written
@@ -135,6 +136,7 @@ class _ShardRun:
         """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
         row = 0
         notices: Counter[str] = Counter()
+        self._check_codebook()
         batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
         while (batch := self._read(batches)) is not None:
             size = batch.nbytes
@@ -143,6 +145,14 @@ class _ShardRun:
             yield size, preparer.submit(batch, row)
             row += batch.num_rows
         self.counts.notices = dict(sorted(notices.items()))
+
+    def _check_codebook(self) -> None:
+        if self.job.expected_codebook is None:
+            return
+        for uri in dict.fromkeys(part.source.uri for part in self.shard.slices):
+            problem = mismatch(uri, token_provenance(uri), self.job.expected_codebook)
+            if problem:
+                raise EnvironmentFault(problem)
 
     def _read(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
         start = time.perf_counter()

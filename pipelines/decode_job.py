@@ -1,0 +1,69 @@
+"""The job behind `vqbeam decode`: finds the model that made the tokens, refuses another, and writes pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from models.checkpoints import open_checkpoint
+from models.locate import locate_model
+from pipelines import requests
+from pipelines.jobs import default_cache, default_workers, run_job
+from pipelines.launch import is_local
+from pipelines.overview import write_contact_sheet
+from transforms import storage
+from transforms.commit import IMAGE_PATH
+from transforms.errors import UsageError
+from transforms.job import Job
+from transforms.layout import Layout
+from transforms.plan import Plan
+from transforms.sinks import PictureOptions
+from transforms.sources import InputSchema
+from transforms.sources.patterns import find_inputs
+from transforms.token_files import mismatch, token_provenance
+
+
+def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Plan or resume, and work; returns the exit code."""
+    cache = args.model_cache or default_cache()
+    first = find_inputs(tuple(args.input), args.input_format).files[0].uri
+    made_by = token_provenance(first)
+    model = args.model or (str(made_by["model_source"]) if made_by else None)
+    if model is None:
+        raise UsageError(f"{first} does not say which model made its codes: name it with --model")
+    checkpoint = open_checkpoint(locate_model(model, cache), args.pixel_range)
+    problem = mismatch(first, made_by, checkpoint.codebook_id())
+    if problem and not args.allow_model_mismatch:
+        raise UsageError(problem)
+    picture = PictureOptions(args.image_format, args.image_layout)
+    options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
+    request = requests.plan_request(args, "decode", "codes", checkpoint, options, is_local(beam_args))
+
+    def make_job(plan: Plan) -> Job:
+        schema = InputSchema.from_json(plan.schema)
+        clash = {IMAGE_PATH, "image"} & set(schema.passthrough.names)
+        if clash:
+            name = min(clash)
+            raise UsageError(f"the input has a column {name!r}, which decode writes: give --rename {name}=NEW_NAME")
+        return Job(
+            command="decode",
+            output=request.output,
+            schema=schema,
+            model=requests.model_settings(args, model, plan, cache),
+            codes_per_image=checkpoint.config.codes_per_image,
+            codebook_size=checkpoint.config.n_embed,
+            provenance=requests.provenance("decode", model, checkpoint, plan) | options,
+            version=requests.vqbeam_version(),
+            picture=picture,
+            expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
+            max_error_rate=args.max_error_rate,
+            decode_threads=requests.threads(args, plan),
+            processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
+        )
+
+    layout = Layout(request.output)
+    folder = {"files": "images", "webdataset": "tars", "parquet": "data"}[picture.image_layout]
+    look = layout.contact_sheet if args.contact_sheet else storage.join(request.output, folder)
+    code = run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
+    if args.contact_sheet and not args.dry_run and code in (0, 1):
+        write_contact_sheet(request.output)
+    return code

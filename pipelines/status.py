@@ -1,0 +1,42 @@
+"""`vqbeam status DIR`: how far a job is, while it runs or later, from its plan and marks alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.summary import counts_lines, failures, time_line
+from transforms import storage
+from transforms.errors import UsageError
+from transforms.layout import Layout
+from transforms.plan import load_plan
+from transforms.totals import pending_shards, total_of
+
+DESCRIPTION = "Show how far the job in an output folder has come. Reads plan and marks only; safe while it runs."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="an output folder of encode or decode")
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Prints and returns 0, whatever the state."""
+    output = storage.absolute(args.directory)
+    plan = load_plan(output)
+    if plan is None:
+        raise UsageError(f"{output} holds no plan of vqbeam (_vqbeam/shards.parquet)")
+    totals = total_of(output)
+    done = plan.shards - len(pending_shards(output, plan.shards))
+    complete = storage.exists(Layout(output).success)
+    state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
+    print(f"{output}: {plan.command}, {state}")
+    print(f"  shards     {done:,} of {plan.shards:,} done")
+    for line in counts_lines(totals, "images"):
+        print(line)
+    if totals.seconds:
+        print(f"  time       {time_line(totals)}")
+    if totals.codes_used:
+        print(f"  codes      {totals.codes_used:,} different ones in use")
+    print(f"  size       {totals.bytes / 1e6:,.1f} MB")
+    for shard, reason in [] if complete else failures(output):
+        print(f"  failed in the last run: shard {shard:05d}: {reason}")
+    return 0

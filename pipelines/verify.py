@@ -1,0 +1,44 @@
+"""`vqbeam verify DIR`: read everything that a job wrote and compare it with its marks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from transforms import storage
+from transforms.errors import UsageError
+from transforms.plan import load_plan
+from transforms.totals import pending_shards
+from transforms.verification import problems
+
+DESCRIPTION = "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="an output folder of encode or decode")
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """0 where all is well, 1 where something is missing, damaged or not done; one line on stdout for each."""
+    output = storage.absolute(args.directory)
+    plan = load_plan(output)
+    if plan is None:
+        raise UsageError(f"{output} holds no plan of vqbeam (_vqbeam/shards.parquet)")
+    done = plan.shards - len(pending_shards(output, plan.shards))
+    count = 0
+    with tqdm(total=done, unit=" shards", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for problem in problems(output, plan, lambda number: _show(bar, number)):
+            count += 1
+            print(problem)
+    if count:
+        print(f"{output}: {count} problems", file=sys.stderr)
+        return 1
+    print(f"{output}: {done} shards, every object as its mark says")
+    return 0
+
+
+def _show(bar: tqdm, number: int) -> None:
+    bar.n = number
+    bar.refresh()

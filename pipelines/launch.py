@@ -150,16 +150,19 @@ def _run_and_wait(pipeline: beam.Pipeline) -> PipelineResult:
 def _hushed_threads() -> Iterator[None]:
     """Beam's threads that talk to a worker process print a traceback when it goes; the launcher says so itself."""
     before = threading.excepthook
+    data_plane = logging.getLogger("apache_beam.runners.worker.data_plane")
 
     def report(args: Any) -> None:
         if not (args.thread and args.thread.name.startswith(WORKER_THREADS)):
             before(args)
 
     threading.excepthook = report
+    data_plane.disabled = True
     try:
         yield
     finally:
         threading.excepthook = before
+        data_plane.disabled = False
 
 
 def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRunner:
@@ -183,11 +186,10 @@ def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str])
     name = options.view_as(StandardOptions).runner
     _check_workers_get_vqbeam(options, name)
     try:
-        runner = create_runner(name)
+        pipeline = beam.Pipeline(runner=create_runner(name), options=options)
     except (ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"--runner {name}: {error}") from error
     logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # says where the job is to be seen
-    pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location or options.view_as(TestOptions).dry_run:

@@ -48,8 +48,8 @@ class EncodeImages(beam.PTransform):
                 | beam.io.ReadFromParquet("photos/*.parquet")
                 | EncodeImages("hf://dalle-mini/vqgan_imagenet_f16_16384", image_column="jpg", batch_size=64)
             )
-            encoded.rows | beam.Map(lambda row: train(row["caption"], row["encoding"]))
-            encoded.rejected | beam.Map(lambda bad: print(bad["error"], bad["message"]))
+            encoded.rows | beam.Map(lambda row: print(row["caption"], row["encoding"]))
+            encoded.rejected | beam.Map(lambda bad: print(bad["row"]["key"], bad["error"], bad["message"]))
 
     `image_column` holds bytes, or the `{bytes, path}` of Hugging Face datasets; it is dropped unless `keep_image`.
     Added are `encoding`, uint16 (int32 for codebooks past 65,536) [codes_per_image] in raster order, and
@@ -59,7 +59,7 @@ class EncodeImages(beam.PTransform):
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
-    itself: name them where workers differ.
+    itself: name them where workers differ. `threads` are those within an operation on a CPU, by default what torch has.
 
     Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes.
     """
@@ -74,12 +74,13 @@ class EncodeImages(beam.PTransform):
         batch_size: int = 32,
         device: str = "auto",
         dtype: str = "auto",
+        threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
         **image_options: Any,
     ) -> None:
         super().__init__()
-        self._model = settings(model, cache_dir, backend, device, dtype, batch_size)
+        self._model = settings(model, cache_dir, backend, device, dtype, batch_size, threads)
         self._column = image_column
         self._keep = keep_image
         self._options = {"resize": resize, **image_options}
@@ -100,11 +101,11 @@ class DecodeTokens(beam.PTransform):
     """Dicts with VQGAN codes -> dicts with a picture file.
 
         with beam.Pipeline() as p:
-            decoded = p | beam.io.ReadFromParquet("tokens/data/*.parquet") | DecodeTokens("emoji", image_format="webp")
-            decoded.rows | beam.Map(lambda row: pathlib.Path(row["key"] + ".webp").write_bytes(row["image"]))
+            rows, rejected = p | beam.io.ReadFromParquet("tokens/data/*.parquet") | DecodeTokens("emoji")
+            rows | beam.Map(lambda row: (row["key"], row["image"])) | ...  # PNG files
 
     `codes_column` holds a list or array of any integer type; it is dropped unless `keep_codes`. The picture, a whole
-    png, webp or jpeg file, goes to `image_column`. Model, batches, `device` and `dtype` as with `EncodeImages`. Rows
+    png, webp or jpeg file, goes to `image_column`. Model, batches, device and threads as with `EncodeImages`. Rows
     whose codes do not fit the model are rejected; codes of another codebook of the same size cannot be told.
 
     Raises `UsageError` for an unknown format, in the worker for a column that holds no integers.
@@ -121,13 +122,14 @@ class DecodeTokens(beam.PTransform):
         batch_size: int = 32,
         device: str = "auto",
         dtype: str = "auto",
+        threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
     ) -> None:
         super().__init__()
         if image_format not in EXTENSIONS:
             raise UsageError(f"image_format {image_format!r} is unknown; choose one of {', '.join(EXTENSIONS)}")
-        self._model = settings(model, cache_dir, backend, device, dtype, batch_size)
+        self._model = settings(model, cache_dir, backend, device, dtype, batch_size, threads)
         self._codes_column = codes_column
         self._keep = keep_codes
         self._image_column = image_column
@@ -225,10 +227,12 @@ class ReadCodes(beam.DoFn):
             yield without(row, self._column, self._keep), codes
 
 
-def settings(model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int) -> ModelSettings:
+def settings(
+    model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int, threads: int | None
+) -> ModelSettings:
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads=0)
+    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
 
 
 def model_config(model: ModelSettings) -> VQGANConfig:

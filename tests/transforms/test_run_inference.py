@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from apache_beam.ml.inference.base import RunInference
@@ -64,7 +65,7 @@ def code_rows(count: int) -> list[dict[str, Any]]:
 
 
 def test_rows_gain_the_codes_of_their_pictures_and_lose_the_bytes():
-    rows, rejected = outcome(EncodeImages(MODEL, resize="none", batch_size=4), picture_rows(1))
+    rows, rejected = outcome(EncodeImages(MODEL, resize="none", batch_size=4, threads=1), picture_rows(1))
     expected = load_vqgan(MODEL).encode(torch.from_numpy(np.asarray(scene())[None]))
     assert np.array_equal(rows[0].pop("encoding"), expected[0].numpy().astype(np.uint16))
     assert rows == [{"key": "000", "caption": "number 0", "original_width": 64, "original_height": 64}]
@@ -80,7 +81,7 @@ def test_each_bad_row_goes_to_the_dead_letters_alone():
         {"key": "b4"},
     ]
     good = picture_rows(7)
-    rows, rejected = outcome(EncodeImages(MODEL, batch_size=4), [*bad[:2], *good, *bad[2:]])
+    rows, rejected = outcome(EncodeImages(MODEL, batch_size=4, threads=1), [*bad[:2], *good, *bad[2:]])
     assert [row["key"] for row in rows] == [row["key"] for row in good]
     assert all(row["encoding"].shape == (CODES,) for row in rows)
     assert {letter["row"]["key"]: letter["error"] for letter in rejected} == {
@@ -94,14 +95,14 @@ def test_each_bad_row_goes_to_the_dead_letters_alone():
 
 
 def test_neighbours_in_a_batch_change_nothing():
-    together, _ = outcome(EncodeImages(MODEL, batch_size=4), picture_rows(6))
-    alone, _ = outcome(EncodeImages(MODEL, batch_size=4), picture_rows(6)[5:])
+    together, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), picture_rows(6))
+    alone, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), picture_rows(6)[5:])
     assert np.array_equal(alone[0]["encoding"], together[5]["encoding"])
 
 
 def test_the_image_column_can_be_chosen_and_kept():
     row = {"key": "a", "jpg": {"bytes": encoded(scene(), "JPEG"), "path": None}, "original_width": 4000}
-    rows, _ = outcome(EncodeImages(MODEL, image_column="jpg", keep_image=True, batch_size=1), [row])
+    rows, _ = outcome(EncodeImages(MODEL, image_column="jpg", keep_image=True, batch_size=1, threads=1), [row])
     assert rows[0]["jpg"] == row["jpg"]
     assert (rows[0]["original_width"], rows[0]["original_height"]) == (4000, 64)
 
@@ -109,7 +110,7 @@ def test_the_image_column_can_be_chosen_and_kept():
 def test_filtered_rows_are_neither_rows_nor_dead_letters_and_are_counted():
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
         small, large = {"image": encoded(scene(20, 20), "PNG")}, {"image": encoded(scene(90, 90), "PNG")}
-        encoding = p | beam.Create([small, large]) | EncodeImages(MODEL, batch_size=2, min_image_size=64)
+        encoding = p | beam.Create([small, large]) | EncodeImages(MODEL, batch_size=2, threads=1, min_image_size=64)
         assert_that(encoding.rows | beam.Map(lambda row: row["original_width"]), equal_to([90]), label="rows")
         assert_that(encoding.rejected, equal_to([]), label="rejected")
     counters = p.result.metrics().query(beam.metrics.MetricsFilter().with_name("rows_filtered"))["counters"]
@@ -117,7 +118,7 @@ def test_filtered_rows_are_neither_rows_nor_dead_letters_and_are_counted():
 
 
 def test_codes_become_pictures_again():
-    rows, rejected = outcome(DecodeTokens(MODEL, batch_size=4), code_rows(5))
+    rows, rejected = outcome(DecodeTokens(MODEL, batch_size=4, threads=1), code_rows(5))
     expected = load_vqgan(MODEL).decode(torch.from_numpy(np.array([row["encoding"] for row in code_rows(5)])))
     for row, pixels in zip(rows, expected.numpy(), strict=True):
         assert row.keys() == {"key", "image"}
@@ -126,7 +127,9 @@ def test_codes_become_pictures_again():
 
 
 def test_pictures_come_in_the_asked_format_and_column_beside_the_codes():
-    transform = DecodeTokens(MODEL, batch_size=1, image_format="webp", image_column="picture", keep_codes=True)
+    transform = DecodeTokens(
+        MODEL, batch_size=1, threads=1, image_format="webp", image_column="picture", keep_codes=True
+    )
     rows, _ = outcome(transform, code_rows(1))
     assert rows[0]["encoding"] == code_rows(1)[0]["encoding"]
     assert Image.open(io.BytesIO(rows[0]["picture"])).format == "WEBP"
@@ -135,7 +138,7 @@ def test_pictures_come_in_the_asked_format_and_column_beside_the_codes():
 def test_codes_of_any_integer_type_are_read():
     types = [np.uint8, np.int16, np.uint16, np.int64, np.uint64]
     rows = [{"key": np.dtype(dtype).name, "encoding": np.arange(CODES, dtype=dtype) % CODEBOOK} for dtype in types]
-    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=5), rows)
+    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=5, threads=1), rows)
     assert len({row["image"] for row in pictures}) == 1
     assert (len(pictures), rejected) == (5, [])
 
@@ -152,7 +155,7 @@ def test_codes_that_do_not_fit_the_model_are_dead_letters():
         ({"encoding": np.full(CODES, 2**63, np.uint64)}, "code_out_of_range"),
     ]
     rows = [{"key": f"bad {i}", **row} for i, (row, _) in enumerate(bad)]
-    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=2), [*rows, *code_rows(1)])
+    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=2, threads=1), [*rows, *code_rows(1)])
     assert [row["key"] for row in pictures] == ["000"]
     assert {letter["row"]["key"]: letter["error"] for letter in rejected} == {
         f"bad {i}": code for i, (_, code) in enumerate(bad)
@@ -161,10 +164,22 @@ def test_codes_that_do_not_fit_the_model_are_dead_letters():
 
 def test_encoding_feeds_decoding_in_one_pipeline():
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
-        encoding = p | beam.Create(picture_rows(3)) | EncodeImages(MODEL, batch_size=2)
-        decoding = encoding.rows | DecodeTokens(MODEL, batch_size=2)
+        encoding = p | beam.Create(picture_rows(3)) | EncodeImages(MODEL, batch_size=2, threads=1)
+        decoding = encoding.rows | DecodeTokens(MODEL, batch_size=2, threads=1)
         sizes = decoding.rows | beam.Map(lambda row: Image.open(io.BytesIO(row["image"])).size)
         assert_that(sizes, equal_to([(SIDE, SIDE)] * 3))
+
+
+def test_rows_of_beams_own_parquet_reader_are_taken(tmp_path):
+    """As the docstring of `EncodeImages` shows it, with pictures stored the way Hugging Face datasets stores them."""
+    cells = [{"bytes": row["image"], "path": None} for row in picture_rows(3)]
+    table = pa.table({"key": ["a", "b", "c"], "image": cells, "caption": [None, "x", "y"], "width": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "photos.parquet")
+    with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
+        read = p | beam.io.ReadFromParquet(str(tmp_path / "*.parquet"))
+        encoding = read | EncodeImages(MODEL, batch_size=2, threads=1)
+        rows = encoding.rows | beam.Map(lambda row: (row["key"], row["caption"], row["width"], len(row["encoding"])))
+        assert_that(rows, equal_to([("a", None, 1, CODES), ("b", "x", 2, CODES), ("c", "y", 3, CODES)]))
 
 
 class CountingStep:

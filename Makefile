@@ -1,0 +1,37 @@
+# make demo | test | test-all | lint | bench: each sets up .venv as far as it needs it, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test test-all lint bench clean
+
+.venv/.runs: setup.py constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing vqbeam into .venv (some minutes, once) ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.tests: .venv/.runs
+	@$(PIP) -e ".[test,bench,emoji]"
+	@touch $@
+
+demo: .venv/.runs
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo
+
+test: .venv/.tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.tests
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.tests
+	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.memory
+
+clean:
+	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

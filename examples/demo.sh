@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The demo: 200 captioned emoji pictures -> VQGAN tokens in Parquet -> pictures again. Usage: examples/demo.sh DIR
+set -euo pipefail
+out=${1:?usage: examples/demo.sh DIR}
+here=$(cd "$(dirname "$0")" && pwd)
+started=$(date +%s.%N)
+rm -rf "$out"
+
+echo "== images and captions -> tokens"
+vqbeam encode --input "$here/emoji/sample/emoji-00000.tar" --output "$out/tokens"
+
+echo "== tokens -> images"
+vqbeam decode --input "$out/tokens/data/*.parquet" --output "$out/pictures" --contact_sheet
+
+awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "\nDemo done in %.1f s after set-up.\n", b - a }'
+echo "See $out/pictures/contact_sheet.png, and read $out/tokens/data with pandas."

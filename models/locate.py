@@ -22,6 +22,7 @@ EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
 # What the checkpoint formats consist of; other files of a remote folder (logs, samples, optimiser states) stay there.
 PATTERNS = ("*.json", "*.msgpack", "*.safetensors", "*.yaml", "*.yml", "*.ckpt", "*.pt", "*.pth", "*.txt")
+DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
 
 
@@ -93,13 +94,8 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
         raise CheckpointError(f"{uri}: {error}") from error
     root = root.rstrip("/")
     single = bool(file_system.isfile(root))
-    listing = {root: file_system.info(root)} if single else file_system.find(root, detail=True)
     base = str(PurePosixPath(root).parent) if single else root
-    wanted = {path: info for path, info in sorted(listing.items()) if _is_model_file(path)}
-    if single:  # what describes the file lies beside it
-        beside = file_system.ls(base, detail=True)
-        names = {entry["name"]: entry for entry in beside if entry["type"] == "file" and _is_description(entry["name"])}
-        wanted.update(names)
+    wanted = _listing(file_system, root, base, single)
     if not wanted:
         raise CheckpointError(f"{uri}: there is no model file ({', '.join(PATTERNS)})")
     key = hashlib.sha256(repr([uri, [(path, _version(info)) for path, info in sorted(wanted.items())]]).encode())
@@ -119,13 +115,21 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
     return folder / PurePosixPath(root).name if single else folder
 
 
-def _version(info: dict[str, Any]) -> list[str]:
-    return [f"{key}={info[key]}" for key in VERSION_KEYS if info.get(key) is not None]
+def _listing(file_system: Any, root: str, base: str, single: bool) -> dict[str, dict[str, Any]]:
+    """Path to listing entry of what makes the model; with a single file goes what describes it beside it."""
+    if not single:
+        found = file_system.find(root, detail=True)
+        return {path: entry for path, entry in found.items() if _matches(path, PATTERNS)}
+    if not _matches(root, PATTERNS):
+        return {}
+    beside = {entry["name"]: entry for entry in file_system.ls(base, detail=True) if entry["type"] == "file"}
+    descriptions = {path: entry for path, entry in beside.items() if _matches(path, DESCRIPTIONS)}
+    return {**descriptions, root: file_system.info(root)}
 
 
-def _is_model_file(path: str) -> bool:
-    return any(PurePosixPath(path).match(pattern) for pattern in PATTERNS)
+def _version(entry: dict[str, Any]) -> list[str]:
+    return [f"{key}={entry[key]}" for key in VERSION_KEYS if entry.get(key) is not None]
 
 
-def _is_description(path: str) -> bool:
-    return PurePosixPath(path).suffix in (".json", ".yaml", ".yml")
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(PurePosixPath(path).match(pattern) for pattern in patterns)

@@ -1,4 +1,7 @@
-"""The fixture `gcs_bucket`: an emulated Google Cloud Storage in a process of its own. Import it where it is used."""
+"""The fixture `gcs_bucket`: an emulated Google Cloud Storage in a process of its own.
+
+A test module asks for it with `pytest_plugins = ("tests.fixtures_gcs",)`.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ cancelling a resumable upload, moving an object.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import sys
 from http import HTTPStatus
@@ -40,10 +41,8 @@ def insert(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any)
 
 def cancel_upload(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
     upload = request.query.get("upload_id", [""])[0]
-    try:
+    with contextlib.suppress(NotFound):
         storage.delete_resumable_file_obj(upload)
-    except NotFound:
-        pass
     response.status = SimpleNamespace(value=499, phrase="Client Closed Request")
 
 

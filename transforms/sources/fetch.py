@@ -5,6 +5,7 @@ What the row is to blame for is a `RowRejected`; what the network or the store i
 
 from __future__ import annotations
 
+import errno
 import http.client
 import threading
 import time
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from transforms import storage
@@ -47,8 +49,22 @@ def fetch_image(uri: str, options: FetchOptions, stop: threading.Event | None = 
         if size > options.max_bytes:
             raise too_large(uri, size, options)
         return storage.read_bytes(uri)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise RowRejected("image_not_found", f"{uri} is not there") from error
+    except EnvironmentFault as error:
+        if _is_no_name(error.__cause__):
+            raise RowRejected("image_not_found", f"{uri!r} names no file: {error.__cause__}") from error
+        raise
+
+
+def _is_no_name(cause: BaseException | None) -> bool:
+    """Whether a store failed because of the name alone: below a file, too long, with a zero byte, no bucket's name."""
+    number = getattr(cause, "errno", None)
+    return (
+        isinstance(cause, (NotADirectoryError, IsADirectoryError, ValueError))
+        or number in (errno.ENAMETOOLONG, errno.ELOOP)
+        or getattr(cause, "code", None) == HTTPStatus.BAD_REQUEST
+    )
 
 
 def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
@@ -78,7 +94,7 @@ def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
                 return _read_within(response, uri, options)
         except urllib.error.HTTPError as error:
             error.close()
-            if 400 <= error.code < 500 and error.code not in TRY_AGAIN:
+            if 300 <= error.code < 500 and error.code not in TRY_AGAIN:  # 3xx: a redirect that leads nowhere good
                 raise RowRejected("fetch_refused", f"{uri}: {error.code} {error.reason}") from error
             failure = f"{error.code} {error.reason}"
         except (ValueError, http.client.InvalidURL) as error:  # no URI at all, such as a port that is no number

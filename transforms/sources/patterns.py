@@ -23,6 +23,7 @@ ENDINGS: dict[str, tuple[str, ...]] = {
 }
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 HIDDEN = ("_", ".")  # leading letters of names that tools keep to themselves, such as _SUCCESS or .cache
+FEW_NAMES = 8  # are looked up one by one
 MAGIC = re.compile(r"[*?\[]")
 
 
@@ -85,9 +86,11 @@ def _matches(pattern: str) -> list[Found]:
     except ValueError:  # braces that do not pair up: a name that has one
         expanded = [pattern]
     found: list[Found] = []
+    listed = _Listings() if len(expanded) > FEW_NAMES else None
     for one in expanded:
         one = storage.absolute(one)
-        infos = [info for info in storage.list_files(one) if not _is_hidden(info.uri, _root(one))]
+        infos = (listed and listed.single(one)) or storage.list_files(one)
+        infos = [info for info in infos if not _is_hidden(info.uri, _root(one))]
         if not infos:
             raise UsageError(f"no matching files: {one}" + (f" (of {pattern})" if one != pattern else ""))
         single = len(infos) == 1 and infos[0].uri == one
@@ -99,6 +102,23 @@ def _matches(pattern: str) -> list[Found]:
         except UnicodeEncodeError as error:
             raise UsageError(f"{item.uri!r}: the name of this file is not UTF-8; rename it") from error
     return found
+
+
+class _Listings:
+    """Single files looked up in listings of their folders: thousands of names cost a few requests."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, dict[str, storage.FileInfo]] = {}
+
+    def single(self, uri: str) -> list[storage.FileInfo]:
+        """The file of that name, or nothing."""
+        folder = folder_of(uri)
+        if MAGIC.search(uri):
+            return []
+        if folder not in self._folders:
+            self._folders[folder] = {info.uri: info for info in storage.list_files(f"{folder}/*")}
+        info = self._folders[folder].get(uri)
+        return [info] if info else []
 
 
 def _root(pattern: str) -> str:

@@ -56,8 +56,8 @@ def _type_of(kinds: set[str]) -> pa.DataType:
         return pa.int64()
     if kinds and kinds <= {"int", "float"}:
         return pa.float64()
-    if kinds == {"strings"}:
-        return STRINGS
+    if "strings" in kinds and kinds <= {"string", "strings"}:
+        return STRINGS  # a single string among lists becomes a list of one
     return pa.string()
 
 
@@ -74,8 +74,8 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
         return value
     if pa.types.is_float64(kind) and found in ("int", "float"):
         return float(value)
-    if kind == STRINGS and found == "strings":
-        return value
+    if kind == STRINGS and found in ("string", "strings"):
+        return [value] if found == "string" else value
     raise RowRejected("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {kind}")
 
 

@@ -9,6 +9,7 @@ setup(
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     packages=["pipelines", "transforms", "transforms.sources", "models", "models.emoji"],
     package_data={"models.emoji": ["config.json", "model.safetensors", "README.md"]},
@@ -49,7 +50,6 @@ setup(
         "bench": ["diffusers"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-
 from transforms.sources import (
     FetchOptions,
     InputPlan,

@@ -135,5 +135,5 @@ def test_local_files(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_a_fault_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"abc")
     (tmp_path / "a.jpg").chmod(0)
-    with pytest.raises(EnvironmentFault, match="a.jpg"):
+    with pytest.raises(EnvironmentFault, match=r"a\.jpg"):
         fetch_image(str(tmp_path / "a.jpg"), QUICK)

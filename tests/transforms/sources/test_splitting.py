@@ -44,8 +44,7 @@ def tars(path: Path) -> None:
 
 def csv_files(path: Path) -> None:
     lines = [
-        '%d.jpg,"caption\n%d, ""quoted"" ä"\n' % (row, row) if row % 3 else f"{row}.jpg,{row}\r\n"
-        for row in range(ROWS)
+        f'{row}.jpg,"caption\n{row}, ""quoted"" ä"\n' if row % 3 else f"{row}.jpg,{row}\r\n" for row in range(ROWS)
     ]
     folder(path, {"a.csv": "path,caption\n" + "".join(lines[:50]), "b.csv": "path,caption\n" + "".join(lines[50:])})
 

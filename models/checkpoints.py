@@ -187,6 +187,13 @@ def _codebook_name(config: VQGANConfig) -> str:
     return "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"
 
 
+def _folder_name(folder: Path) -> str:
+    """What provenance calls a model whose files do not say: its folder, or its name on the Hugging Face Hub."""
+    folder = folder.resolve()
+    cached = folder.parent.parent.name  # models--OWNER--NAME/snapshots/COMMIT in the cache of the Hub
+    return cached.removeprefix("models--").replace("--", "/") if folder.parent.name == "snapshots" else folder.name
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -227,7 +234,7 @@ def _open_ours(folder: Path) -> VQGANCheckpoint | None:
     return VQGANCheckpoint(
         path=folder,
         format="vqbeam",
-        name=str(stored.get("name") or folder.name),
+        name=str(stored.get("name") or _folder_name(folder)),
         config=_config(stored, config_path),
         has_encoder=bool(stored.get("has_encoder", True)),
         leaves=leaves,
@@ -253,7 +260,7 @@ def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
                 yield vqgan_names.from_flax(name, leaf)
 
     config = _config({**VQGAN_JAX_DEFAULTS, **values}, config_path)
-    return VQGANCheckpoint(folder, "vqgan-jax", folder.resolve().name, config, True, leaves, {})
+    return VQGANCheckpoint(folder, "vqgan-jax", _folder_name(folder), config, True, leaves, {})
 
 
 def _open_taming(path: Path) -> VQGANCheckpoint | None:
@@ -269,7 +276,7 @@ def _open_taming(path: Path) -> VQGANCheckpoint | None:
             if ours is not None:
                 yield ours, leaf
 
-    return VQGANCheckpoint(weights, "taming", config_path.parent.resolve().name, config, True, leaves, {})
+    return VQGANCheckpoint(weights, "taming", _folder_name(config_path.parent), config, True, leaves, {})
 
 
 def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:

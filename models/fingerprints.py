@@ -15,7 +15,7 @@ def codebook_id(codebook: Tensor) -> str:
     In float16, so that a checkpoint, its half-precision copy and its decoder alone have one id.
     """
     half = codebook.detach().to("cpu", torch.float16).contiguous().numpy().astype("<f2", copy=False)
-    return hashlib.sha256(half.tobytes()).hexdigest()
+    return hashlib.sha256(half.reshape(-1).data).hexdigest()
 
 
 def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from models.errors import CheckpointError
 WEIGHTS_NAME = "flax_model.msgpack"
 INDEX_NAME = "flax_model.msgpack.index.json"
 CHUNKED_MARK = "__msgpack_chunked_array__"
+OWN_PAGES = 1 << 16  # bytes
 ARRAY_TYPES = (1, 3)  # extension types of flax: an array, and a numpy scalar written as one
 
 DTYPES = {
@@ -110,7 +112,7 @@ class _Reader:
         nbytes = self.header("bin", name)
         if nbytes != math.prod(shape) * dtype.itemsize or self.file.tell() + nbytes != end:
             raise self.bad(name, f"{nbytes} bytes do not make {dtype_name} {shape}")
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = _empty(shape, dtype)
         self.fill(tensor, name)
         return tensor
 
@@ -130,7 +132,7 @@ class _Reader:
         for _ in range(self.header("map", name)):
             piece = self.array(f"{name}/{self.text(name)}")
             if whole is None:
-                whole = torch.empty(math.prod(shape), dtype=piece.dtype)
+                whole = _empty([math.prod(shape)], piece.dtype)
             if start + piece.numel() > whole.numel():
                 raise self.bad(name, f"its chunks hold more than {shape}")
             whole[start : start + piece.numel()] = piece
@@ -231,6 +233,17 @@ _KINDS = (  # by the last type byte of each kind
     (0xDF, "map"),
     (0xFF, "signed int"),
 )
+
+
+def _empty(shape: list[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor; a large one in pages of its own, which the system has back as soon as it is dropped.
+
+    From malloc, the leaves that a caller drops would leave holes between those that it keeps.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < OWN_PAGES:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(mmap.mmap(-1, nbytes), dtype=dtype).reshape(shape)
 
 
 def _kind(first: int) -> str:

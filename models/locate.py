@@ -98,18 +98,19 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
     wanted = _listing(file_system, root, base, single)
     if not wanted:
         raise CheckpointError(f"{uri}: there is no model file ({', '.join(PATTERNS)})")
-    key = hashlib.sha256(repr([uri, [(path, _version(info)) for path, info in sorted(wanted.items())]]).encode())
-    folder = cache_dir / f"{PurePosixPath(root).name}-{key.hexdigest()[:24]}"
+    entries = [(path, _version(entry)) for path, entry in sorted(wanted.items())]
+    place = cache_dir / hashlib.sha256(repr([uri, entries]).encode()).hexdigest()[:24]
+    folder = place / (PurePosixPath(base).name or "model")  # the last part names the model in provenance
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # one download a machine; the others wait and find it done
-        if not folder.is_dir():
+    with FileLock(f"{place}.lock"):  # one download a machine; the others wait and find it done
+        if not place.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".downloading-"))
             try:
                 for path in wanted:
-                    target = scratch / PurePosixPath(path).relative_to(base)
+                    target = scratch / folder.name / PurePosixPath(path).relative_to(base)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     file_system.get_file(path, str(target))
-                os.replace(scratch, folder)
+                os.replace(scratch, place)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return folder / PurePosixPath(root).name if single else folder

@@ -306,3 +306,10 @@ def test_the_weights_id_changes_with_any_value_and_not_with_the_order(tmp_path: 
     assert open_checkpoint(as_taming(tmp_path / "b", dict(reversed(leaves.items())))).weights_id() == first
     leaves["decoder.conv_out.bias"][2] += 1e-6
     assert open_checkpoint(as_flax(tmp_path / "c", leaves)).weights_id() != first
+
+
+def test_a_model_is_called_after_its_folder_or_its_place_on_the_hub(tmp_path: Path) -> None:
+    as_flax(tmp_path / "my_vqgan", weights())
+    as_flax(tmp_path / "models--me--vqgan" / "snapshots" / ("a" * 40), weights())
+    assert open_checkpoint(tmp_path / "my_vqgan").name == "my_vqgan"
+    assert open_checkpoint(tmp_path / "models--me--vqgan" / "snapshots" / ("a" * 40)).name == "me/vqgan"

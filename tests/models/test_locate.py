@@ -74,6 +74,7 @@ def test_a_remote_folder_is_copied_with_its_model_files_only(bucket: MemoryFileS
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == ["config.json", "model.safetensors", "nested/model.yaml"]
     assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert folder.name == "small"
 
 
 def test_a_remote_folder_is_copied_once(

@@ -58,6 +58,7 @@ def _as_process(argv: list[str]) -> int:
     try:
         with interruptible():
             code = _dispatch(argv)
+            sys.stdout.flush()
     except Terminated:
         code = exit_code(terminate)
     except KeyboardInterrupt:
@@ -153,8 +154,6 @@ def _resume(argv: list[str]) -> str:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process at once where threads are left that a stopped run has given up on."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     if threading.active_count() > 1 and code != 0:
         os._exit(code)
     sys.exit(code)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import importlib.util
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import NoReturn
 
 from transforms.errors import UsageError
@@ -52,6 +56,7 @@ def parse(
     rest: list[str] = []
     tokens = list(argv)
     beam: Mapping[str, argparse.Action] | None = None
+    runner = _runner_class_named(argv)
     unknown: list[str] = []
     while tokens:
         token = tokens.pop(0)
@@ -65,8 +70,8 @@ def parse(
         if name in own:
             own_argv.append(name + equals + value)
             continue
-        if launches and beam is None:
-            beam = beam_flags(_runner_named(argv))
+        if launches and beam is None and (runner or name in beam_flag_names()):
+            beam = beam_flags(runner)
         action = beam.get(name) if beam else None
         if action is None:
             unknown.append(token.partition("=")[0])
@@ -77,7 +82,7 @@ def parse(
             if not equals and _takes_value(action, tokens, name, parser):
                 foreign.append(tokens.pop(0))
     if unknown:
-        lines = [_unknown_message(name, own, beam or {}) for name in unknown]
+        lines = [_unknown_message(name, own, beam_flag_names() if launches else ()) for name in unknown]
         parser.error("\n".join(lines))
     args, extra = parser.parse_known_args(own_argv)
     if extra:
@@ -87,10 +92,20 @@ def parse(
     return args, foreign + rest
 
 
+@cache
+def beam_flag_names() -> frozenset[str]:
+    """The flags spelled in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
+    package = importlib.util.find_spec("apache_beam")
+    if package is None or package.origin is None:
+        raise UsageError("Apache Beam is not installed: pip install apache-beam")
+    source = Path(package.origin).parent / "options" / "pipeline_options.py"
+    return frozenset(re.findall(r"""['"](--\w[\w-]*)['"]""", source.read_text(encoding="utf-8")))
+
+
 def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
     """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
 
-    `runner`, where it names a class with its module, is imported first, since it may declare flags of its own.
+    `runner`, a class with its module, is imported first, since it may declare flags of its own.
     """
     return dict(_beam_parser(runner)._option_string_actions)
 
@@ -98,7 +113,7 @@ def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
 def _beam_parser(runner: str | None) -> argparse.ArgumentParser:
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-    if runner and "." in runner:
+    if runner:
         try:
             importlib.import_module(runner.rpartition(".")[0])
         except ImportError as error:
@@ -121,12 +136,13 @@ def _house_form(token: str) -> tuple[str, str, str]:
     return "--" + name[2:].replace("-", "_"), equals, value
 
 
-def _runner_named(argv: Sequence[str]) -> str | None:
+def _runner_class_named(argv: Sequence[str]) -> str | None:
+    """What --runner says, where that is a class with its module rather than one of Beam's short names."""
     for index, token in enumerate(argv):
-        if token == "--runner" and index + 1 < len(argv):
-            return argv[index + 1]
-        if token.startswith("--runner="):
-            return token.partition("=")[2]
+        name, _, value = token.partition("=")
+        if name == "--runner":
+            value = value or "".join(argv[index + 1 : index + 2])
+            return value if "." in value else None
     return None
 
 
@@ -142,7 +158,7 @@ def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: 
 
 def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
     """Has Beam's own parser look at the values now, before a plan is made; raises `UsageError`."""
-    checker = _beam_parser(_runner_named(beam_argv))
+    checker = _beam_parser(_runner_class_named(beam_argv))
     checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
     checker.parse_known_args(beam_argv)
 

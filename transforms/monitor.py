@@ -44,8 +44,8 @@ class Monitor:
         self._file = f"counters-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._lock = threading.Lock()
         self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
-        self._written_at = 0.0
-        self._looked_at = 0.0
+        self._written_at = float("-inf")
+        self._looked_at = float("-inf")
         self._stop = False
 
     def add(self, **counts: float) -> None:

@@ -1,0 +1,122 @@
+"""The `vqbeam` command: what it answers, and with which exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from models.errors import CheckpointError
+from models.vqgan import ConfigError
+from pipelines import __main__ as command
+from transforms.errors import EnvironmentFault, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def trial(monkeypatch):
+    """A command `vqbeam trial` that does what the test sets as its `run`."""
+    module = types.ModuleType("pipelines.trial")
+    module.DESCRIPTION = "Tries."
+    module.add_arguments = lambda parser: parser.add_argument("--number", type=int)
+    monkeypatch.setitem(sys.modules, "pipelines.trial", module)
+    monkeypatch.setitem(command.COMMANDS, "trial", command.Command("tries"))
+    return module
+
+
+def raising(error: Exception):
+    def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+        raise error
+
+    return run
+
+
+def test_a_command_gets_its_flags_and_gives_its_exit_code(trial):
+    trial.run = lambda args, beam_args: args.number + len(beam_args)
+    assert command.main(["trial", "--number", "7"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("wrong"), 2),
+        (ConfigError("wrong"), 2),
+        (CheckpointError("wrong"), 2),
+        (EnvironmentFault("wrong"), 1),
+    ],
+)
+def test_errors_that_the_user_can_mend_are_one_line_and_an_exit_code(trial, capsys, error, code):
+    trial.run = raising(error)
+    assert command.main(["trial"]) == code
+    assert capsys.readouterr().err == "vqbeam trial: wrong\n"
+
+
+def test_an_error_of_ours_keeps_its_traceback(trial):
+    trial.run = raising(ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        command.main(["trial"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["encdoe"], "vqbeam: unknown command 'encdoe'; did you mean encode?"),
+        (["qqqq"], "vqbeam: unknown command 'qqqq'; the commands are encode, decode, convert, verify, status."),
+        (["status", "--nope"], "vqbeam status: unknown flag --nope"),
+        ([], "usage: vqbeam COMMAND [flags]"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(capsys, argv, message):
+    assert command.main(argv) == 2
+    assert capsys.readouterr().err.splitlines()[0] == message
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(capsys, argv):
+    assert command.main(argv) == 0
+    out = capsys.readouterr().out
+    for name in command.COMMANDS:
+        assert f"  {name} " in out
+
+
+@pytest.mark.parametrize("name", sorted(command.COMMANDS))
+def test_every_command_explains_its_flags(name):
+    done = run_vqbeam("help", name)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: vqbeam {name} ")
+
+
+def test_the_version_is_told(capsys):
+    assert command.main(["--version"]) == 0
+    assert re.match(r"vqbeam (\d|\(run from a checkout)", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["encode", "--help"], ["encode", "--batchsize", "3"], ["nope"]])
+def test_quick_answers_import_neither_torch_nor_beam(argv):
+    code = (
+        "import sys; from pipelines.__main__ import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(len({'torch', 'apache_beam', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "pipelines", "--help"]
+    done = subprocess.run(argv, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def run_vqbeam(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "pipelines", *argv], cwd=ROOT, capture_output=True, text=True)

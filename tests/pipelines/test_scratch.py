@@ -1,0 +1,68 @@
+"""The scratch folder of a run: made, removed, and swept up after runs that were killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.scratch import LOCK_FILE, YOUNG_SECONDS, scratch_folder
+from transforms.errors import UsageError
+
+KILLED_RUN = """
+import os, signal, sys
+from pipelines.scratch import scratch_folder
+with scratch_folder(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_is_there_for_the_run_and_gone_after_it(tmp_path):
+    with scratch_folder(str(tmp_path / "new")) as folder:
+        assert os.path.basename(folder).startswith(f"vqbeam-{os.getpid()}-")
+        open(os.path.join(folder, "left over"), "w").close()
+    assert os.listdir(tmp_path / "new") == []
+
+
+def test_the_folder_is_removed_where_the_run_raises(tmp_path):
+    with pytest.raises(KeyboardInterrupt), scratch_folder(str(tmp_path)):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED_RUN, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(str(tmp_path)) as folder:
+        assert not left.exists()
+        assert os.path.isdir(folder)
+
+
+def test_the_folder_of_a_run_that_lives_is_left_alone(tmp_path):
+    with scratch_folder(str(tmp_path)) as first, scratch_folder(str(tmp_path)) as second:
+        assert os.path.isdir(first)
+        assert os.path.isdir(second)
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    for name in ("vqbeam-output-1", "vqbeam-12", "data", "vqbeam-12-new"):
+        (tmp_path / name).mkdir()
+    with scratch_folder(str(tmp_path)):
+        assert {"vqbeam-output-1", "vqbeam-12", "data", "vqbeam-12-new"} < set(os.listdir(tmp_path))
+
+
+def test_a_folder_killed_before_it_was_locked_is_swept_when_it_is_old(tmp_path):
+    old = tmp_path / "vqbeam-12-old"
+    old.mkdir()
+    os.utime(old, (0, os.stat(old).st_mtime - YOUNG_SECONDS - 1))
+    assert not (old / LOCK_FILE).exists()
+    with scratch_folder(str(tmp_path)):
+        assert not old.exists()
+
+
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"file.*--temp_dir"), scratch_folder(str(tmp_path / "file")):
+        pass

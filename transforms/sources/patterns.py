@@ -89,7 +89,7 @@ def _matches(pattern: str) -> list[Found]:
     listed = _Listings() if len(expanded) > FEW_NAMES else None
     for one in expanded:
         one = storage.absolute(one)
-        infos = (listed and listed.single(one)) or storage.list_files(one)
+        infos = (listed and listed.single(one)) or _list(one)
         infos = [info for info in infos if not _is_hidden(info.uri, _root(one))]
         if not infos:
             raise UsageError(f"no matching files: {one}" + (f" (of {pattern})" if one != pattern else ""))
@@ -102,6 +102,16 @@ def _matches(pattern: str) -> list[Found]:
         except UnicodeEncodeError as error:
             raise UsageError(f"{item.uri!r}: the name of this file is not UTF-8; rename it") from error
     return found
+
+
+def _list(pattern: str) -> list[storage.FileInfo]:
+    """A single file is asked for by its name first: not every store can list (a web server)."""
+    if not MAGIC.search(pattern):
+        try:
+            return [storage.stat(pattern)]
+        except FileNotFoundError:
+            pass  # a folder, or nothing
+    return storage.list_files(pattern)
 
 
 class _Listings:

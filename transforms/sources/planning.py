@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,11 +19,12 @@ from transforms.sources.columns import sample_schema, table_schema
 from transforms.sources.patterns import METADATA_NAMES, Found, Inputs, find_inputs
 from transforms.sources.request import InputRequest, InputSchema
 from transforms.sources.samples import MAX_TEXT_BYTES, parse_json
-from transforms.sources.uris import folder_of, resolve, scheme_of, stem
+from transforms.sources.uris import resolve, scheme_of, stem
 from transforms.sources.values import TypeGuess
 
 PEEKED_FILES = 8  # at most, where the first leaves something open
 SIDECARS = ("txt", "json")
+PEEKERS = 16  # files looked into at once, so that a store's latency is paid once for so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,33 @@ class InputPlan:
         return list(dict.fromkeys(piece.slice.source for piece in self.pieces))
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What the planner of a format is asked: `schema` and `known` are those of the plan that is extended, if any."""
+
+    inputs: Inputs
+    request: InputRequest
+    rows_per_shard: int
+    schema: InputSchema | None
+    known: Collection[str]
+
+    @property
+    def files(self) -> list[Found]:
+        """The files that are not planned yet."""
+        return [found for found in self.inputs.files if found.uri not in self.known]
+
+    @property
+    def first(self) -> str:
+        return self.inputs.files[0].uri
+
+    @property
+    def scheme(self) -> str:
+        return scheme_of(self.first)
+
+    def table_schema(self, columns: pa.Schema) -> InputSchema:
+        return self.schema or table_schema(self.request, columns, self.first, self.scheme)
+
+
 def plan_sources(
     request: InputRequest,
     rows_per_shard: int,
@@ -63,56 +92,55 @@ def plan_sources(
     inputs = find_inputs(request.patterns, request.input_format)
     if request.kind == "codes" and inputs.format != "parquet":
         raise UsageError(f"{inputs.files[0].uri}: tokens are read from Parquet files, this is {inputs.format}")
-    inputs = replace(inputs, files=tuple(found for found in inputs.files if found.uri not in known))
-    if not inputs.files and schema is not None:
-        return InputPlan(inputs.format, (), schema)
-    pieces, found_schema = PLANNERS[inputs.format](inputs, request, rows_per_shard)
-    return InputPlan(inputs.format, tuple(pieces), schema or found_schema)
+    task = _Task(inputs, request, rows_per_shard, schema, frozenset(known))
+    pieces, found_schema = PLANNERS[inputs.format](task)
+    return InputPlan(inputs.format, tuple(pieces), found_schema)
 
 
 def _source(found: Found, name: str, rows: int | None = None) -> Source:
     return Source(found.uri, name, found.info.size, found.info.version, found.root, rows)
 
 
-def _scheme(inputs: Inputs) -> str:
-    return scheme_of(inputs.files[0].uri)
+def _plan_parquet(task: _Task) -> tuple[list[Piece], InputSchema]:
+    columns, row_bytes, footers = _peek_parquet(task.inputs)
+    schema = task.table_schema(columns)
 
+    def is_large(found: Found) -> bool:
+        return found.info.size / row_bytes > task.rows_per_shard
 
-def _plan_parquet(inputs: Inputs, request: InputRequest, rows_per_shard: int) -> tuple[list[Piece], InputSchema]:
-    columns, row_bytes, footers = _peek_parquet(inputs)
-    schema = table_schema(request, columns, inputs.files[0].uri, _scheme(inputs))
+    large = [found.uri for found in task.files if found.uri not in footers and is_large(found)]
+    with ThreadPoolExecutor(PEEKERS) as pool:
+        footers.update(zip(large, pool.map(_footer, large), strict=True))
     pieces: list[Piece] = []
-    for found in inputs.files:
+    for found in task.files:
         footer = footers.get(found.uri)
-        estimate = math.ceil(found.info.size / row_bytes)
-        if footer is None and estimate > rows_per_shard:
-            footer = _footer(found.uri)
         if footer is None:
-            pieces.append(Piece(Slice(_source(found, "parquet")), max(1, min(estimate, rows_per_shard)), exact=False))
+            rows = min(math.ceil(found.info.size / row_bytes), task.rows_per_shard)
+            pieces.append(Piece(Slice(_source(found, "parquet")), max(1, rows), exact=False))
             continue
         source = _source(found, "parquet", footer.rows)
-        ranges = parquet.cuts(footer.groups, rows_per_shard) or [(0, 0)]
+        ranges = parquet.cuts(footer.groups, task.rows_per_shard) or [(0, 0)]
         pieces += [Piece(Slice(source, start, stop), stop - start, exact=True) for start, stop in ranges]
     return pieces, schema
 
 
-def _peek_parquet(inputs: Inputs) -> tuple[pa.Schema, float, dict[str, parquet.Footer]]:
+def _peek_parquet(inputs: Inputs) -> tuple[pa.Schema, float, dict[str, parquet.Footer | None]]:
     """Columns, bytes a row and the footers read: those of the first file, and of some more while columns are without
     a type (all null) or files without rows."""
-    footers: dict[str, parquet.Footer] = {}
+    footers: dict[str, parquet.Footer | None] = {}
+    rows = size = 0
     columns: pa.Schema | None = None
     for found in inputs.files[:PEEKED_FILES]:
-        footer = _footer(found.uri)
+        footer = footers[found.uri] = _footer(found.uri)
         if footer is None:
             continue
-        footers[found.uri] = footer
+        rows += footer.rows
+        size += found.info.size
         columns = footer.columns if columns is None else _with_types(columns, footer.columns)
         if footer.rows and not any(pt.is_null(field.type) for field in columns):
             break
     if columns is None:
         raise UsageError(f"{inputs.files[0].uri}: this is no readable Parquet file")
-    rows = sum(footer.rows for footer in footers.values())
-    size = sum(found.info.size for found in inputs.files if found.uri in footers)
     return columns, max(1.0, size / rows) if rows else 1.0, footers
 
 
@@ -136,43 +164,52 @@ def _with_types(columns: pa.Schema, later: pa.Schema) -> pa.Schema:
     )
 
 
-def _plan_webdataset(inputs: Inputs, request: InputRequest, rows_per_shard: int) -> tuple[list[Piece], InputSchema]:
+def _plan_webdataset(task: _Task) -> tuple[list[Piece], InputSchema]:
     guess = TypeGuess()
     extensions: set[str] = set()
     usual = 0.0
-    for found in inputs.files[:PEEKED_FILES]:
+    for found in task.inputs.files[:PEEKED_FILES]:
         peek = webdataset.peek(found.uri, guess)
         extensions |= peek.extensions
         usual = peek.sample_bytes
         if usual:
             break
-    schema = sample_schema(request, guess.schema(), extensions, inputs.files[0].uri, _scheme(inputs))
+    schema = task.schema or sample_schema(task.request, guess.schema(), extensions, task.first, task.scheme)
+    large = [found for found in task.files if _samples(found, usual) > task.rows_per_shard and not _is_packed(found)]
+    with ThreadPoolExecutor(PEEKERS) as pool:
+        own = dict(zip((found.uri for found in large), pool.map(_sample_bytes, large), strict=True))
     pieces: list[Piece] = []
-    for found in inputs.files:
+    for found in task.files:
         source = _source(found, "webdataset")
-        packed = found.uri.lower().endswith((".gz", ".tgz"))  # getting to its middle costs unpacking what is before
-        estimate = _samples(found, usual)
-        if estimate > rows_per_shard and not packed:
-            estimate = _samples(found, webdataset.peek(found.uri, TypeGuess()).sample_bytes)
-        count = 1 if packed else max(1, math.ceil(estimate / rows_per_shard))
+        estimate = _samples(found, own.get(found.uri, usual))
+        count = 1 if _is_packed(found) else max(1, math.ceil(estimate / task.rows_per_shard))
         for index in range(count):
-            start = index * rows_per_shard
-            stop = start + rows_per_shard if index < count - 1 else None
-            rows = rows_per_shard if stop is not None else max(1, estimate - start)
+            start = index * task.rows_per_shard
+            stop = start + task.rows_per_shard if index < count - 1 else None
+            rows = task.rows_per_shard if stop is not None else max(1, estimate - start)
             pieces.append(Piece(Slice(source, start, stop), rows, exact=False))
     return pieces, schema
+
+
+def _is_packed(found: Found) -> bool:
+    """A gzipped tar stays whole: getting to its middle costs unpacking all that is before."""
+    return found.uri.lower().endswith((".gz", ".tgz"))
+
+
+def _sample_bytes(found: Found) -> float:
+    return webdataset.peek(found.uri, TypeGuess()).sample_bytes
 
 
 def _samples(found: Found, sample_bytes: float) -> int:
     return math.ceil(found.info.size / sample_bytes) if sample_bytes else 1
 
 
-def _plan_table(inputs: Inputs, request: InputRequest, rows_per_shard: int) -> tuple[list[Piece], InputSchema]:
+def _plan_table(task: _Task) -> tuple[list[Piece], InputSchema]:
     guess = TypeGuess()
     pieces: list[Piece] = []
-    for found in inputs.files:
-        pieces += _scan(found, inputs.format, inputs.format, rows_per_shard, guess)
-    return pieces, table_schema(request, guess.schema(), inputs.files[0].uri, _scheme(inputs))
+    for found in task.files:
+        pieces += _scan(found, task.inputs.format, task.inputs.format, task.rows_per_shard, guess)
+    return pieces, task.table_schema(guess.schema())
 
 
 def _scan(found: Found, name: str, syntax: str, rows_per_shard: int, guess: TypeGuess) -> list[Piece]:
@@ -187,38 +224,43 @@ def _scan(found: Found, name: str, syntax: str, rows_per_shard: int, guess: Type
     ]
 
 
-def _plan_files(inputs: Inputs, request: InputRequest, rows_per_shard: int) -> tuple[list[Piece], InputSchema]:
+def _plan_files(task: _Task) -> tuple[list[Piece], InputSchema]:
+    inputs = task.inputs
     described = [found for found in inputs.beside if found.uri.rpartition("/")[2].lower() in METADATA_NAMES]
     beside = {found.uri for found in inputs.beside}
     sidecars = tuple(
         ending for ending in SIDECARS if any(f"{stem(found.uri)}.{ending}" in beside for found in inputs.files)
     )
-    if not described:
+    if described:
+        return _plan_described(task, described, sidecars)
+    schema = task.schema
+    if schema is None:
         fields = _peek_json(inputs, beside) if "json" in sidecars else pa.schema([])
-        schema = sample_schema(replace(request, image_column=None), fields, sidecars, _folder(inputs), _scheme(inputs))
-        return _images(inputs, set()), replace(schema, sidecars=sidecars)
+        where = inputs.files[0].root
+        schema = sample_schema(replace(task.request, image_column=None), fields, sidecars, where, task.scheme)
+        schema = replace(schema, sidecars=sidecars)
+    return _images(task.files), schema
+
+
+def _plan_described(task: _Task, described: list[Found], sidecars: tuple[str, ...]) -> tuple[list[Piece], InputSchema]:
+    """Rows of the metadata files first, then the images that those do not name."""
     guess = TypeGuess()
     pieces: list[Piece] = []
     for found in described:
-        pieces += _scan(found, tables.METADATA, tables.syntax_of(found.uri), rows_per_shard, guess)
-    schema = table_schema(
-        replace(request, image_column=request.image_column or "file_name"),
-        guess.schema(),
-        described[0].uri,
-        _scheme(inputs),
-    )
-    texts = tuple(ending for ending in sidecars if ending == "txt")
-    schema = replace(schema, caption="txt" if texts else None, caption_field=schema.caption, sidecars=texts)
-    return pieces + _images(inputs, _named_images(pieces, schema)), schema
+        pieces += _scan(found, tables.METADATA, tables.syntax_of(found.uri), task.rows_per_shard, guess)
+    schema = task.schema
+    if schema is None:
+        request = replace(task.request, image_column=task.request.image_column or "file_name")
+        texts = tuple(ending for ending in sidecars if ending == "txt")
+        schema = table_schema(request, guess.schema(), described[0].uri, task.scheme)
+        schema = replace(schema, caption="txt" if texts else None, caption_field=schema.caption, sidecars=texts)
+    named = _named_images(pieces, schema)
+    fresh = [piece for piece in pieces if piece.slice.source.uri not in task.known]
+    return fresh + _images([found for found in task.files if found.uri not in named]), schema
 
 
-def _folder(inputs: Inputs) -> str:
-    return inputs.files[0].root or folder_of(inputs.files[0].uri)
-
-
-def _images(inputs: Inputs, named: set[str]) -> list[Piece]:
-    rest = (found for found in inputs.files if found.uri not in named)
-    return [Piece(Slice(_source(found, "files", 1), 0, 1), 1, exact=True) for found in rest]
+def _images(files: list[Found]) -> list[Piece]:
+    return [Piece(Slice(_source(found, "files", 1), 0, 1), 1, exact=True) for found in files]
 
 
 def _named_images(pieces: list[Piece], schema: InputSchema) -> set[str]:
@@ -246,7 +288,7 @@ def _peek_json(inputs: Inputs, beside: set[str]) -> pa.Schema:
     return guess.schema()
 
 
-PLANNERS: dict[str, Callable[[Inputs, InputRequest, int], tuple[list[Piece], InputSchema]]] = {
+PLANNERS: dict[str, Callable[[_Task], tuple[list[Piece], InputSchema]]] = {
     "parquet": _plan_parquet,
     "webdataset": _plan_webdataset,
     "files": _plan_files,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -65,15 +66,17 @@ def is_gzipped(uri: str) -> bool:
 def scan(source: Source, syntax: str, rows_per_cut: int, guess: TypeGuess) -> TableScan:
     """Read a table once: count its rows, find where to cut it, and learn the types of its fields.
 
-    `guess` learns from every record.
+    `guess` learns from every record of a jsonl, and from the header of the others: their cells are strings.
     """
     cuts: list[tuple[int, int]] = []
     rows = 0
+    if syntax in DELIMITERS:
+        guess.add(dict.fromkeys(read_header(source, syntax), ""))
     for record in records(source, syntax):
         if rows % rows_per_cut == 0:
             cuts.append((rows, record.offset))
         rows += 1
-        if record.values is not None:
+        if record.values is not None and syntax not in DELIMITERS:
             guess.add(record.values)
     return TableScan(rows, tuple(cuts))
 
@@ -126,14 +129,21 @@ def _row(record: Record, key: str, uri: str, source: Source, schema: InputSchema
     return row
 
 
+def read_header(source: Source, syntax: str) -> list[str]:
+    """The column names of a csv or tsv. Raises `UsageError`."""
+    with storage.open_read(source.uri) as file:
+        return _header(_Lines(_unpacked(file), 0), source, DELIMITERS[syntax])
+
+
+def _unpacked(file: io.BufferedReader) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
+
+
 def records(source: Source, syntax: str, offset: int = 0) -> Iterator[Record]:
     """Every record from the byte `offset` on (0, or where a record begins), in order; broken ones in their place."""
-    header: list[str] = []
-    if syntax != "jsonl" and offset:
-        with storage.open_read(source.uri, buffer_size=READ_BUFFER) as file:
-            header = _header(_Lines(cast(BinaryIO, file), 0), source, DELIMITERS[syntax])
+    header = read_header(source, syntax) if syntax in DELIMITERS and offset else []
     with storage.open_read(source.uri, buffer_size=READ_BUFFER) as file:
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
+        stream = _unpacked(file)
         stream.seek(offset)
         lines = _Lines(stream, offset)
         try:

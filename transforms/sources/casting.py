@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from transforms.sources.columns import is_binary, is_list, is_string, plain
@@ -46,3 +47,28 @@ def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
                 pieces.append(pa.nulls(1, wanted))
                 misfits.append(row)
         return pa.concat_arrays(pieces), misfits
+
+
+def without_bad_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, str]]:
+    """`batch` with nulls for strings that are no UTF-8 (Parquet's readers do not look), and by row which column had
+    one."""
+    try:
+        batch.validate(full=True)
+        return batch, {}
+    except pa.ArrowInvalid:
+        columns = list(batch.columns)
+    bad_rows: dict[int, str] = {}
+    for index, name in enumerate(batch.schema.names):
+        good = [_is_valid(columns[index].take(pa.array([row]))) for row in range(batch.num_rows)]
+        if not all(good):
+            columns[index] = pc.if_else(pa.array(good), columns[index], pa.scalar(None, columns[index].type))
+            bad_rows |= {row: name for row, fine in enumerate(good) if not fine}
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), bad_rows
+
+
+def _is_valid(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

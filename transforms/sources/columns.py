@@ -28,11 +28,11 @@ ORIGINAL_SIZE = ("original_width", "original_height")
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind)
+    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
 
 
 def is_string(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind)
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -61,8 +61,12 @@ def holds_codes(kind: pa.DataType) -> bool:
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """A dictionary type as the type of its values; others as they are."""
-    return kind.value_type if pt.is_dictionary(kind) else kind
+    """A dictionary type as the type of its values, a view as what it shows; others as they are."""
+    if pt.is_dictionary(kind):
+        return plain(kind.value_type)
+    if pt.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pt.is_binary_view(kind) else kind
 
 
 def listing(columns: pa.Schema) -> str:
@@ -103,6 +107,9 @@ class ColumnPicker:
 
 def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: str) -> InputSchema:
     """The schema of a job from the columns of its (first) table. Raises `UsageError`."""
+    twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
     columns = pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
     picker = ColumnPicker(columns, where)
     image = _image_column(request, picker) if request.kind == "images" else None

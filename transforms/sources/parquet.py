@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
@@ -16,7 +17,7 @@ from transforms import storage
 from transforms.errors import RowRejected
 from transforms.shards import Slice, Source
 from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
-from transforms.sources.casting import cast, castable
+from transforms.sources.casting import cast, castable, without_bad_text
 from transforms.sources.columns import holds_codes, holds_image, is_binary, is_image_struct, is_list, is_string, plain
 from transforms.sources.request import InputSchema
 from transforms.sources.uris import relative_to, resolve, stem
@@ -79,17 +80,18 @@ def read(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa
         stop = parquet.metadata.num_rows if part.stop is None else part.stop
         reader = _Reader(part.source, schema, parquet, notices)
         row = part.start
-        try:
-            for batch in reader.raw(part.start, stop):
-                yield reader.canonical(batch, row)
-                row += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:  # failures of the store are `EnvironmentFault`, no OSError
-            message = f"the file cannot be read from row {row} on: {error}"
-            lost = (
-                Row(reader.place(number), f"{uri}#{number}", error=("broken_archive", message))
-                for number in range(row, stop)
-            )
-            yield from batches(lost, schema)
+        raw = reader.raw(part.start, stop)
+        while row < stop:
+            try:
+                batch = next(raw)
+            except MemoryError:
+                raise
+            except (pa.ArrowException, OSError) as error:  # failures of the store are `EnvironmentFault`, no OSError
+                message = f"the file cannot be read from row {row} on: {error}"
+                yield from batches(reader.lost(row, stop, message), schema)
+                return
+            yield reader.canonical(batch, row)
+            row += batch.num_rows
 
 
 class _Reader:
@@ -110,6 +112,10 @@ class _Reader:
     def _mismatch(self) -> str | None:
         """What keeps every row of this file from fitting the schema; None where it fits."""
         schema = self.schema
+        names = self.parquet.schema_arrow.names
+        twice = sorted(name for name in schema.known if names.count(name) > 1)
+        if twice:
+            return f"the file has several columns called {', '.join(twice)}"
         missing = sorted(name for name in schema.known if name not in self.types)
         if missing:
             return f"the file has no column {', '.join(missing)}"
@@ -128,6 +134,11 @@ class _Reader:
     def place(self, row: int) -> str:
         """The key of a row that has none of its own."""
         return f"{self.prefix}-{row:09d}"
+
+    def lost(self, start: int, stop: int, message: str) -> Iterator[Row]:
+        """Rejected rows in the place of rows [start, stop)."""
+        for row in range(start, stop):
+            yield Row(self.place(row), f"{self.source.uri}#{row}", error=("broken_archive", message))
 
     def raw(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """Rows [start, stop) as the file has them; only the row groups that hold some of them are opened."""
@@ -161,7 +172,10 @@ class _Reader:
     def canonical(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """A raw batch whose first row is row `first` of the file, in the canonical form."""
         rows = batch.num_rows
-        errors: list[tuple[str, str] | None] = [None] * rows
+        batch, no_text = without_bad_text(batch)
+        errors: list[tuple[str, str] | None] = [
+            ("broken_record", f"{no_text[row]} is not UTF-8") if row in no_text else None for row in range(rows)
+        ]
         columns: dict[str, pa.Array] = {
             "key": self._keys(batch, first),
             "uri": pa.array([f"{self.source.uri}#{first + row}" for row in range(rows)], pa.string()),
@@ -202,7 +216,10 @@ class _Reader:
     def _captions(self, column: pa.Array) -> pa.Array:
         if self.schema.caption_is_list and is_string(plain(column.type)):
             return pa.array([None if text is None else [text] for text in column.to_pylist()], self.schema.caption_type)
-        return cast(column, self.schema.caption_type)[0]
+        captions = cast(column, self.schema.caption_type)[0]
+        if self.schema.caption_is_list:
+            return captions
+        return pc.if_else(pc.equal(captions, ""), pa.scalar(None, pa.string()), captions)
 
     def _filtered(self, batch: pa.RecordBatch) -> pa.Array:
         name = self.schema.status
@@ -248,9 +265,11 @@ class _Reader:
             codes = pa.array([_from_int16(value, row, errors) for row, value in enumerate(column.to_pylist())], kind)
         else:
             codes = pa.nulls(len(column), kind)
-        for row, valid in enumerate(codes.is_valid().to_pylist()):
-            if not valid and errors[row] is None:
-                errors[row] = ("missing_codes", f"the cell of {self.schema.codes} is null")
+        if codes.null_count or codes.values.null_count:
+            for row, cell in enumerate(codes.to_pylist()):
+                if (cell is None or None in cell) and errors[row] is None:
+                    what = "the cell" if cell is None else "a code in the cell"
+                    errors[row] = ("missing_codes", f"{what} of {self.schema.codes} is null")
         return {"codes": codes}
 
 

@@ -152,9 +152,11 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
     """Samples [start, stop) in order; of those before `start` only headers are looked at.
 
     A member whose extension the sample has already begins another sample of the same name: both are kept.
-    Raises `BrokenArchive`; a sample is yielded first where all of its members that were found are whole.
+    Raises `BrokenArchive`; a sample is yielded first where all of its members that were found are whole, and none is
+    missing that the sample before it has: half a sample would be an image that lost its caption.
     """
     current: Sample | None = None
+    before: set[str] = set()
     following = 0
     try:
         for tar, info in _members(stream):
@@ -167,6 +169,7 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
                     yield current
                 if following == stop:
                     return
+                before = set(current.sizes) if current is not None else set()
                 current = Sample(name, following, info.offset)
                 following += 1
             current.sizes[extension] = info.size
@@ -177,6 +180,8 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
     except _CutMember as cut:
         raise BrokenArchive(following - 1, str(cut)) from cut
     except BROKEN as error:
+        if current is not None and not before <= current.sizes.keys():
+            raise BrokenArchive(current.number, f"the tar is broken: {error}") from error
         if current is not None and current.number >= start:
             yield current
         raise BrokenArchive(following, f"the tar is broken: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 
 from tests.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import SourceChanged, UsageError
-from transforms.sources import FetchOptions
+from transforms.sources import FetchOptions, InputRequest, plan_sources
 
 
 def test_a_tree_of_images_with_texts_beside_some(tmp_path: Path) -> None:
@@ -100,3 +100,12 @@ def test_unknown_json_fields_are_counted_unless_columns_were_chosen(tmp_path: Pa
 def test_a_code_table_in_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"tokens are read from Parquet"):
         plan(folder(tmp_path, {"a.jpg": b"x"}), kind="codes")
+
+
+def test_extending_a_described_folder_adds_only_what_is_new(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {"metadata.csv": "file_name,text\na.jpg,a\n", "a.jpg": b"A", "b.jpg": b"B"}
+    first = plan(folder(tmp_path, files))
+    folder(tmp_path, {"c.jpg": b"C"})
+    known = [source.uri for source in first.sources]
+    more = plan_sources(InputRequest((str(tmp_path),)), 10, schema=first.schema, known=known)
+    assert column(read_plan(more), "key") == ["c"]

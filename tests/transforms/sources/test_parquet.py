@@ -262,3 +262,40 @@ def test_the_schema_survives_json(tmp_path: Path) -> None:
     schema = plan(write(tmp_path / "a.parquet", columns), rename=(("n", "number"),)).schema
     assert InputSchema.from_json(schema.to_json()) == schema
     assert schema.passthrough.names == ["number", "d"]
+
+
+def test_text_that_is_no_utf8_rejects_its_row_alone(tmp_path: Path) -> None:
+    bad = pa.StringArray.from_buffers(3, pa.py_buffer(np.array([0, 1, 2, 3], "<i4")), pa.py_buffer(b"a\xffc"))
+    columns = {"image": [b"1", b"2", b"3"], "caption": bad, "key": bad, "note": bad, "n": [1, 2, 3]}
+    rows = read(write(tmp_path / "a.parquet", columns))
+    assert errors(rows) == [None, "broken_record", None]
+    assert column(rows, "key") == ["a", "a-000000001", "c"]
+    assert column(rows, "pass:note") == ["a", None, "c"]
+    assert column(rows, "pass:n") == [1, 2, 3]
+
+
+def test_an_empty_caption_is_none(tmp_path: Path) -> None:
+    assert column(read(write(tmp_path / "a.parquet", {"image": [b"x"] * 3, "text": ["", None, "c"]})), "caption") == [
+        None, None, "c",
+    ]  # fmt: skip
+
+
+def test_a_null_among_the_codes_rejects_the_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"codes": pa.array([[1, None], [1, 2]], pa.list_(pa.int64()))})
+    assert errors(read(path, kind="codes")) == ["missing_codes", None]
+
+
+def test_columns_of_one_name_are_wrong_usage_first_and_rejected_rows_later(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": [b"x"], "n": [1]})
+    double = pa.table([pa.array([b"x"]), pa.array([1]), pa.array([2])], names=["image", "n", "n"])
+    pq.write_table(double, tmp_path / "b.parquet")
+    assert errors(read(tmp_path)) == [None, "schema_mismatch"]
+    with pytest.raises(UsageError, match="several columns called n"):
+        plan(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(3), pa.large_binary(), pa.binary_view()])
+def test_images_in_every_binary_type(tmp_path: Path, kind: pa.DataType) -> None:
+    rows = read(write(tmp_path / "a.parquet", {"image": pa.array([b"abc", None], kind)}))
+    assert column(rows, "image") == [b"abc", None]
+    assert errors(rows) == [None, "missing_image"]

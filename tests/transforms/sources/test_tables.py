@@ -125,6 +125,10 @@ def test_fields_new_to_an_extended_plan_are_counted(tmp_path: Path) -> None:
     assert list(notices) == ["column 'm', which the plan has not, was left out"]
 
 
+def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
+    assert read(folder(tmp_path, {"t.csv": "path,caption\n"}) / "t.csv") == []
+
+
 @pytest.mark.parametrize("data", ["", "\n\n"])
 def test_an_empty_table_without_columns_is_wrong_usage(tmp_path: Path, data: str) -> None:
     for name in ("t.csv", "t.jsonl"):

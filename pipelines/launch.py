@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,11 @@ def local_workers(beam_args: list[str], workers: int | None) -> int:
     return number
 
 
+def local_processes(beam_args: list[str], workers: int) -> int:
+    """The worker processes of a local run: one each, or one where the workers are its threads."""
+    return 1 if _mode_given(beam_args) == "multi_threading" else workers
+
+
 def run_pipeline(
     build: Callable[[beam.Pipeline], None],
     beam_args: list[str],
@@ -119,7 +124,8 @@ def _run_here(
     build(pipeline)
     # In a thread of its own, so that this one is free to take signals. An abandoned one ends with the process.
     executor = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
-    with StopSignals(scratch, grace) as stop, _hushed_threads():
+    with StopSignals(scratch, grace) as stop:
+        speak_again = _hush_worker_threads()
         run = executor.submit(_run_and_wait, pipeline)
         executor.shutdown(wait=False)
         crashed_for = 0
@@ -127,7 +133,9 @@ def _run_here(
             wait([run], timeout=TICK_SECONDS)
             crashed = [pid for pid in worker_pids(scratch) if not _is_alive(pid)]
             crashed_for = crashed_for + 1 if crashed else 0
-        if not run.done():
+        if run.done():
+            speak_again()
+        else:
             _end_workers(scratch)
     if stop.number is not None:
         return LaunchResult("STOPPED", stop.number)
@@ -146,9 +154,11 @@ def _run_and_wait(pipeline: beam.Pipeline) -> PipelineResult:
     return result
 
 
-@contextmanager
-def _hushed_threads() -> Iterator[None]:
-    """Beam's threads that talk to a worker process print a traceback when it goes; the launcher says so itself."""
+def _hush_worker_threads() -> Callable[[], None]:
+    """Beam's threads that talk to a worker process print a traceback when it goes; the launcher says so itself.
+
+    Returns the function that undoes this. Where workers were killed it stays: those threads notice late.
+    """
     before = threading.excepthook
     data_plane = logging.getLogger("apache_beam.runners.worker.data_plane")
 
@@ -156,13 +166,13 @@ def _hushed_threads() -> Iterator[None]:
         if not (args.thread and args.thread.name.startswith(WORKER_THREADS)):
             before(args)
 
-    threading.excepthook = report
-    data_plane.disabled = True
-    try:
-        yield
-    finally:
+    def undo() -> None:
         threading.excepthook = before
         data_plane.disabled = False
+
+    threading.excepthook = report
+    data_plane.disabled = True
+    return undo
 
 
 def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRunner:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--grace", type=float, default=100)
     parser.add_argument("--plan_forever", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
         with Progress(scratch, Expected(args.shards, rows=args.shards * 100)):
             workers = local_workers(beam_args, args.workers)
-            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, grace=2.0)
+            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, grace=args.grace)
         return result.exit_code
 
 

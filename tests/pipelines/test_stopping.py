@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_sigterm_stops_workers_too_and_is_exit_code_143(start):
 
 @pytest.mark.parametrize("mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)])
 def test_workers_that_do_not_listen_are_ended_after_the_time_of_grace(start, mode):
-    run = start(*MODES[mode], "--deaf")
+    run = start(*MODES[mode], "--deaf", "--grace", "1")
     run.wait_for("began-*")
     run.press_ctrl_c()
     code, errors = run.end()
@@ -128,6 +129,18 @@ def test_workers_that_do_not_listen_are_ended_after_the_time_of_grace(start, mod
     assert run.processes_left() == []
     assert run.scratch_left() == []
     assert "Traceback" not in errors
+
+
+def test_a_second_ctrl_c_ends_workers_at_once(start):
+    run = start(*MODES["in_memory"], "--deaf")
+    run.wait_for("began-*")
+    run.press_ctrl_c()
+    while run.process.poll() is None:  # what follows the first within a second is taken for its echo
+        time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            run.press_ctrl_c()
+    assert run.end()[0] == 130
+    assert run.scratch_left() == []
 
 
 def test_an_interruption_while_planning_is_clean(start):

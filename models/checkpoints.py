@@ -231,6 +231,7 @@ def _open_ours(folder: Path) -> VQGANCheckpoint | None:
                 f"{weights}: not a safetensors file, or cut short ({error}); copy it again"
             ) from error
 
+    next(leaves(), None)  # the header says how long the file must be: a cut one is found now, not by the workers
     return VQGANCheckpoint(
         path=folder,
         format="vqbeam",

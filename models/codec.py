@@ -143,7 +143,7 @@ class TorchCodec:
 
     def _padded(self, part: np.ndarray) -> Tensor:
         """The rows on the device, padded with zeros to the batch shape; by way of pinned memory to a GPU."""
-        source = torch.from_numpy(np.ascontiguousarray(part))
+        source = torch.from_numpy(np.require(part, requirements=("C", "W")))  # torch warns of read-only memory
         shape = (self._rows, *part.shape[1:])
         staging = self._staging
         if staging is None or staging.shape != shape or staging.dtype != source.dtype:

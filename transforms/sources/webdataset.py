@@ -29,7 +29,8 @@ READ_BUFFER = 4 << 20
 PEEK_BYTES = 1 << 20
 PEEK_SAMPLES = 8
 GZIP_MAGIC = b"\x1f\x8b"
-END_OF_TAR = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]  # not in typeshed
+END_OF_TAR = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # not in typeshed
+NO_END = tarfile.EmptyHeaderError  # type: ignore[attr-defined]  # not in typeshed
 BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 Wanted = Callable[[str], int]
@@ -179,6 +180,9 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
                 _pass_over(tar, info)
     except _CutMember as cut:
         raise BrokenArchive(following - 1, str(cut)) from cut
+    except _NoEnd as error:  # some writers leave it out, so only half a sample tells that something is missing
+        if current is not None and not before <= current.sizes.keys():
+            raise BrokenArchive(current.number, str(error)) from error
     except BROKEN as error:
         if current is not None and not before <= current.sizes.keys():
             raise BrokenArchive(current.number, f"the tar is broken: {error}") from error
@@ -187,6 +191,10 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
         raise BrokenArchive(following, f"the tar is broken: {error}") from error
     if current is not None and current.number >= start:
         yield current
+
+
+class _NoEnd(Exception):
+    """The file ends where another member could begin, without the blocks that end a tar."""
 
 
 class _CutMember(Exception):
@@ -205,6 +213,10 @@ def _members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
             info = tar.tarinfo.fromtarfile(tar)
         except END_OF_TAR:
             return
+        except NO_END as error:
+            if not header:
+                raise tarfile.ReadError("the file is empty") from error
+            raise _NoEnd("the tar has no end: its last blocks are missing") from error
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"no valid member at byte {header}: {error}") from error
         if tar.offset <= header:

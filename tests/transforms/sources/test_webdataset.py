@@ -170,6 +170,17 @@ def test_a_corrupt_header_ends_the_tar_with_one_rejected_row(tmp_path: Path, row
     assert f"byte {10 * 2560}" in rows[-1]["error_message"]
 
 
+def test_a_tar_without_its_end_is_whole_where_its_last_sample_is(tmp_path: Path) -> None:
+    whole = tar_of(pairs(5))
+    (tmp_path / "a.tar").write_bytes(whole[: 5 * 2560])
+    assert errors(read(tmp_path / "a.tar", rows_per_shard=2)) == [None] * 5
+    (tmp_path / "a.tar").write_bytes(whole[: 5 * 2560 - 1024])
+    for rows_per_shard in (2, 100):
+        rows = read(tmp_path / "a.tar", rows_per_shard=rows_per_shard)
+        assert errors(rows) == [None] * 4 + ["broken_archive"]
+    assert "no end" in rows[-1]["error_message"]
+
+
 @pytest.mark.parametrize("data", [b"", b"<html>not a tar</html>" * 100, gzip.compress(b"")])
 def test_a_file_that_is_no_tar_is_one_rejected_row(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(pairs(2)))

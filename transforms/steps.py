@@ -56,8 +56,8 @@ class Step(Protocol):
 
 
 @dataclass
-class EncodeStep:
-    """`pixels` -> `encoding`: VQGAN codes in raster order, fixed-size list of uint16 (int32 past 65,536 codes)."""
+class ModelStep:
+    """What the steps of a VQGAN share: settings that travel to the worker, and the model once it is loaded there."""
 
     model: ModelSettings
     codec: ImageCodec | None = field(default=None, repr=False)
@@ -70,31 +70,28 @@ class EncodeStep:
         if self.codec is None:
             self.codec = self.model.open()
 
+    def loaded(self) -> ImageCodec:
+        """The model. Raises `RuntimeError` before `setup`."""
+        if self.codec is None:
+            raise RuntimeError("a step is called before its setup()")
+        return self.codec
+
+
+class EncodeStep(ModelStep):
+    """`pixels` -> `encoding`: VQGAN codes in raster order, fixed-size list of uint16 (int32 past 65,536 codes)."""
+
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        assert self.codec is not None, "setup() first"
-        codes = self.codec.encode(to_pictures(batch.column(PIXELS)))
-        column = fixed_lists(codes.astype(code_dtype(self.codec.config.n_embed)))
+        codec = self.loaded()
+        codes = codec.encode(to_pictures(batch.column(PIXELS)))
+        column = fixed_lists(codes.astype(code_dtype(codec.config.n_embed)))
         return batch.drop_columns([PIXELS]).append_column(ENCODING, column)
 
 
-@dataclass
-class DecodeStep:
+class DecodeStep(ModelStep):
     """`codes` -> `pixels`."""
 
-    model: ModelSettings
-    codec: ImageCodec | None = field(default=None, repr=False)
-
-    @property
-    def batch_size(self) -> int:
-        return self.model.batch_size
-
-    def setup(self) -> None:
-        if self.codec is None:
-            self.codec = self.model.open()
-
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        assert self.codec is not None, "setup() first"
-        pixels = self.codec.decode(to_rows(batch.column(CODES)))
+        pixels = self.loaded().decode(to_rows(batch.column(CODES)))
         return batch.drop_columns([CODES]).append_column(PIXELS, fixed_lists(pixels))
 
 

@@ -111,10 +111,14 @@ def table(columns: Mapping[str, Any], **options: Any) -> bytes:
 
 
 def image_table(images: list[bytes | None], **columns: Any) -> bytes:
+    """A table with typed columns; `columns` replace them or are added."""
     keys = [f"r{row}" for row in range(len(images))]
-    return table(
-        {"key": keys, "image": pa.array(images, pa.binary()), "caption": [f"c {key}" for key in keys], **columns}
-    )
+    own = {
+        "key": pa.array(keys, pa.string()),
+        "image": pa.array(images, pa.binary()),
+        "caption": pa.array([f"c {key}" for key in keys], pa.string()),
+    }
+    return table({**own, **columns})
 
 
 def corrupt_second_group() -> bytes:

@@ -1,4 +1,4 @@
-"""Faults of the environment fail shards, not rows: exit code 1, the reason in the summary, and a rerun does the rest."""
+"""Faults of the environment fail shards, not rows: exit code 1, the reason on the screen, and a rerun does the rest."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Worked examples that also make the embedded model."""

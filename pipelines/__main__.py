@@ -9,6 +9,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -155,6 +156,9 @@ def _resume(argv: list[str]) -> str:
 def _leave(code: int) -> NoReturn:
     """Ends the process at once where threads are left that a stopped run has given up on."""
     if threading.active_count() > 1 and code != 0:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

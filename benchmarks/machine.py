@@ -1,0 +1,62 @@
+"""What the figures were taken on: the processor, its measured matrix peak, the versions."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+
+SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed
+FEATURES = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+
+
+def describe(device: torch.device) -> str:
+    """One line of Markdown: date, processor or GPU, versions, commit."""
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        hardware = f"{torch.get_num_threads()} threads on {_processor()}"
+    today = datetime.date.today().isoformat()
+    return f"{today}, {hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {_commit()}"
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype, sides: tuple[int, ...] = SIDES) -> float:
+    """FLOP/s of the fastest square product of these sides, each run twice after a warm-up."""
+    best = 0.0
+    for side in sides:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        for attempt in range(3):
+            start = time.perf_counter()
+            torch.matmul(a, b)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if attempt:
+                best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def _processor() -> str:
+    """Model name and the instructions that matter here, from Linux; elsewhere what Python knows."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
+    values = {name.strip(): value.strip() for name, _, value in lines}
+    flags = values.get("flags", "").split()
+    best = next((label for flag, label in FEATURES.items() if flag in flags), "")
+    return f"{values.get('model name', platform.machine())} with {os.cpu_count()} cores" + (
+        f" and {best}" if best else ""
+    )
+
+
+def _commit() -> str:
+    root = Path(__file__).parent.parent
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"

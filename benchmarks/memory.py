@@ -1,0 +1,128 @@
+"""Peak memory of encode and decode for 1x and 10x the rows: in one shard, in many, in one Parquet row group.
+
+python -m benchmarks.memory            some minutes
+python -m benchmarks.memory --quick    a few rows: shows that the script works, its figures mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine
+from benchmarks.photographs import write_parquet, write_tar
+from models.checkpoints import save_vqgan
+from models.vqgan import VQGAN, VQGANConfig
+
+ROOT = Path(__file__).parent.parent
+CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
+    ch=32,
+    ch_mult=(1, 1, 1),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    resolution=32,
+    z_channels=8,
+    embed_dim=8,
+    n_embed=64,
+)
+PHOTO_SIDES = (400, 500)
+ALLOWED = 1.10  # of the peak with one tenth of the rows
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`rows` is 1x: more than are ever in flight at once. `row_group` is the usual one of the Parquet inputs."""
+
+    rows: int
+    row_group: int
+    shard: int
+    sides: tuple[int, int]
+
+
+FULL = Sizes(rows=1200, row_group=1200, shard=600, sides=PHOTO_SIDES)
+QUICK = Sizes(rows=16, row_group=16, shard=8, sides=(60, 80))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two runs that may differ in their rows only; `small` and `large` are flags of a vqbeam command."""
+
+    what: str
+    small: Sequence[str]
+    large: Sequence[str]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rows")
+    args = parser.parse_args(argv)
+    sizes = QUICK if args.quick else FULL
+    print(f"{machine.describe(torch.device('cpu'))}\n", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.manual_seed(0)
+        save_vqgan(VQGAN(CONFIG), folder / "model", name="memory")
+        print(f"| what | {sizes.rows} rows, MiB | {10 * sizes.rows} rows, MiB | ratio |\n|---|---|---|---|")
+        within = True
+        for number, case in enumerate(_cases(folder, sizes)):
+            peaks = [
+                peak_memory([*flags, "--output", str(folder / f"out-{number}-{run}")], folder / "model")
+                for run, flags in enumerate((case.small, case.large))
+            ]
+            ratio = peaks[1] / peaks[0]
+            within &= ratio <= ALLOWED
+            print(f"| {case.what} | {peaks[0] / 2**20:.0f} | {peaks[1] / 2**20:.0f} | {ratio:.3f} |", flush=True)
+    print(f"\n{'All' if within else 'NOT all'} ratios are at most {ALLOWED:.2f}.")
+    return 0 if within or args.quick else 1
+
+
+def peak_memory(flags: Sequence[str], model: Path) -> int:
+    """Bytes resident at most in the process of a vqbeam command with one worker. Raises `RuntimeError` if it fails."""
+    common = ("--model", str(model), "--device", "cpu", "--batch_size", "64")
+    with tempfile.TemporaryFile() as errors:
+        command = [sys.executable, "-m", "pipelines", *flags, *common]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"vqbeam {flags[0]} ended with {process.returncode}:\n{errors.read().decode()}")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _cases(folder: Path, sizes: Sizes) -> list[Case]:
+    """Cases in an order in which each finds what it reads: tokens to decode are what the first case wrote."""
+    once, tenfold = sizes.rows, 10 * sizes.rows
+    tars = [str(write_tar(folder / f"{rows}.tar", rows, sizes.sides)) for rows in (once, tenfold)]
+    tables = [
+        str(write_parquet(folder / f"{rows}.parquet", rows, sizes.sides, row_group))
+        for rows, row_group in ((once, sizes.row_group), (tenfold, 10 * sizes.row_group))
+    ]
+    whole = ("--rows_per_shard", str(tenfold))
+    cut = ("--rows_per_shard", str(sizes.shard))
+    tokens = [str(folder / f"out-0-{run}" / "data" / "*.parquet") for run in range(2)]
+    pictures = ("--image_format", "jpeg", "--image_layout", "webdataset")
+
+    def case(what: str, command: str, inputs: Sequence[str], flags: Sequence[str]) -> Case:
+        small, large = ((command, "--input", source, *flags) for source in inputs)
+        return Case(what, small, large)
+
+    return [
+        case("encode, WebDataset, one shard", "encode", tars, whole),
+        case(f"encode, WebDataset, shards of {sizes.shard}", "encode", tars, cut),
+        case("encode, Parquet, one row group, one shard", "encode", tables, whole),
+        case("decode to WebDataset, one shard", "decode", tokens, (*pictures, *whole)),
+        case(f"decode to WebDataset, shards of {sizes.shard}", "decode", tokens, (*pictures, *cut)),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The benchmarks run from start to end; their figures are not looked at here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.slow
+
+
+def _quick(module: str) -> str:
+    """What a benchmark prints; on one thread, so that other tests beside it do not make it wait."""
+    command = [sys.executable, "-m", module, "--quick"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_encode_compares_the_model_the_pipeline_and_the_peer() -> None:
+    pytest.importorskip("diffusers")
+    shown = _quick("benchmarks.encode")
+    for what in ("diffusers", "model", "pipeline"):
+        assert f"| {what} | float32 | 8 |" in shown
+    assert "100.00% of the float32 codes are equal" in shown
+
+
+def test_memory_shows_every_case_at_both_sizes() -> None:
+    rows = [line for line in _quick("benchmarks.memory").splitlines() if line.startswith(("| encode", "| decode"))]
+    assert len(rows) == 5
+    assert all(line.count("|") == 5 for line in rows)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transforms.errors import UsageError
@@ -40,7 +40,15 @@ def scratch_folder(parent: str | None) -> Iterator[str]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    """Under another name first: a thread that was given up on can then put nothing more into it."""
+    doomed = folder + "-gone"
+    with suppress(OSError):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(home: Path) -> None:

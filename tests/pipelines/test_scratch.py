@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 
@@ -24,6 +26,27 @@ def test_the_folder_is_there_for_the_run_and_gone_after_it(tmp_path):
         assert os.path.basename(folder).startswith(f"vqbeam-{os.getpid()}-")
         open(os.path.join(folder, "left over"), "w").close()
     assert os.listdir(tmp_path / "new") == []
+
+
+def test_threads_that_still_write_do_not_keep_the_folder(tmp_path):
+    over = threading.Event()
+
+    def write_on(folder: str) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            with suppress(FileNotFoundError), open(os.path.join(folder, str(number)), "w"):
+                pass
+
+    with scratch_folder(str(tmp_path)) as folder:
+        threads = [threading.Thread(target=write_on, args=(folder,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+    left = os.listdir(tmp_path)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert left == []
 
 
 def test_the_folder_is_removed_where_the_run_raises(tmp_path):

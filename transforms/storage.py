@@ -20,10 +20,12 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms.errors import EnvironmentFault
+from transforms.errors import EnvironmentFault, UsageError
 
 PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip names with a leading dot
 HASH_CHUNK = 1 << 20
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
+CREATE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class FileInfo:
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it."""
+    """The file system of `uri` and the path inside it. Raises `UsageError` where no installed package knows it."""
     try:
         return cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(uri))
     except (ValueError, ImportError) as error:
-        raise EnvironmentFault(f"{uri}: {error}") from error
+        raise UsageError(f"{uri}: {error}") from error
 
 
 def is_local(uri: str) -> bool:
@@ -48,9 +50,9 @@ def is_local(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """A local path made absolute; a URL as it is, without a slash at its end."""
+    """A local path made absolute; a URL as listings spell it (`gs://` for `gcs://`), without a slash at its end."""
     fs, path = filesystem(uri)
-    return os.path.abspath(path) if isinstance(fs, LocalFileSystem) else uri.rstrip("/")
+    return os.path.abspath(path) if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)).rstrip("/")
 
 
 def join(folder: str, *parts: str) -> str:
@@ -69,17 +71,40 @@ def faults(action: str, uri: str) -> Iterator[None]:
         raise EnvironmentFault(f"cannot {action} {uri}: {detail}") from error
 
 
+def has_wildcard(pattern: str) -> bool:
+    return any(char in pattern for char in "*?[")
+
+
 def list_files(pattern: str) -> list[FileInfo]:
     """Files that match a glob (`*`, `?`, `[...]`, `**`), or all below a folder, or the file itself; sorted by name."""
     fs, path = filesystem(pattern)
+    search = fs.glob if has_wildcard(path) else fs.find
+    options = {"on_error": _raise_unless_gone} if isinstance(fs, LocalFileSystem) else {}
     with faults("list", pattern):
+        fs.invalidate_cache()
         try:
-            is_glob = any(char in path for char in "*?[")
-            found = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+            found = search(path, detail=True, **options)
         except FileNotFoundError:
             return []
-    infos = [_file_info(fs, info) for info in found.values() if info.get("type") != "directory"]
+    followed = [_followed(fs, info) for info in found.values()]
+    infos = [_file_info(fs, info) for info in followed if info.get("type") != "directory"]
     return sorted(infos, key=lambda info: info.uri)
+
+
+def _followed(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> dict[str, Any]:
+    """Listing a local folder tells of a link; what it leads to is what `stat` tells of and what will be read."""
+    if not (info.get("islink") and isinstance(fs, LocalFileSystem)):
+        return info
+    try:
+        return cast("dict[str, Any]", fs.info(info["name"]))
+    except FileNotFoundError:  # it leads nowhere: reading it will say so
+        return info
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is not an empty one, which is what fsspec would make of it."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def stat(uri: str) -> FileInfo:
@@ -159,7 +184,7 @@ def put_new(local_path: str | Path, uri: str) -> bool:
     fs, path = filesystem(uri)
     with faults("write", uri):
         if isinstance(fs, LocalFileSystem):
-            return _link_new(Path(local_path), Path(path))
+            return _create(Path(local_path), Path(path))
         try:
             fs.put_file(str(local_path), path, mode="create")
         except FileExistsError:
@@ -172,11 +197,7 @@ def put_bytes_new(data: bytes, uri: str) -> bool:
     fs, path = filesystem(uri)
     with faults("write", uri):
         if isinstance(fs, LocalFileSystem):
-            partial = _write_partial(data, Path(path))
-            try:
-                return _link_new(partial, Path(path))
-            finally:
-                partial.unlink(missing_ok=True)
+            return _create(data, Path(path))
         try:
             fs.pipe_file(path, data, mode="create")
         except FileExistsError:
@@ -188,10 +209,29 @@ def put_bytes(data: bytes, uri: str) -> None:
     """Make or replace `uri`, whole."""
     fs, path = filesystem(uri)
     with faults("write", uri):
-        if isinstance(fs, LocalFileSystem):
-            os.replace(_write_partial(data, Path(path)), path)
-        else:
+        if not isinstance(fs, LocalFileSystem):
             fs.pipe_file(path, data)
+            return
+        partial = _write_partial(data, Path(path))
+        try:
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def delete_partials(prefix: str) -> None:
+    """Remove what killed writers left beside `prefix`, for names that begin with it. Stores leave nothing."""
+    fs, path = filesystem(prefix)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    folder, name = os.path.split(path)
+    with faults("tidy", folder):
+        try:
+            leftovers = [entry for entry in os.listdir(folder) if entry.startswith(PARTIAL_PREFIX + name)]
+        except FileNotFoundError:
+            return
+        for entry in leftovers:
+            Path(folder, entry).unlink(missing_ok=True)
 
 
 def delete(uri: str) -> None:
@@ -241,43 +281,58 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
     return FileInfo(uri, int(info.get("size") or 0), version)
 
 
-def _write_partial(data: bytes, target: Path) -> Path:
+def _create(source: bytes | Path, target: Path) -> bool:
+    """Make a local file of `source`, whole, unless `target` is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f"{PARTIAL_PREFIX}{uuid.uuid4().hex}"
+    if isinstance(source, Path):
+        try:
+            os.link(source, target)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # another disk, most often; where it is worse, the copy beside the target says so
+            pass
+    for _ in range(CREATE_TRIES):
+        if target.exists():
+            return False
+        partial = _write_partial(source, target)
+        try:
+            return _link_partial(partial, target)
+        except FileNotFoundError:  # swept away by another attempt at the same shard, which has won: see `commit`
+            continue
+        finally:
+            partial.unlink(missing_ok=True)
+    raise EnvironmentFault(f"cannot write {target}: another process removes its temporary files")
+
+
+def _link_partial(partial: Path, target: Path) -> bool:
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if target.exists():
+            return False
+        os.replace(partial, target)  # whole as well, though it cannot refuse to replace
+    return True
+
+
+def _write_partial(source: bytes | Path, target: Path) -> Path:
+    """Write the content of `target` beside it under a hidden name, durably."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f"{PARTIAL_PREFIX}{target.name}-{uuid.uuid4().hex[:12]}"
     try:
         with open(partial, "wb") as file:
-            file.write(data)
+            if isinstance(source, bytes):
+                file.write(source)
+            else:
+                with open(source, "rb") as content:
+                    shutil.copyfileobj(content, file, HASH_CHUNK)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return partial
-
-
-def _link_new(source: Path, target: Path) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-        return True
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-    if target.exists():
-        return False
-    partial = target.parent / f"{PARTIAL_PREFIX}{uuid.uuid4().hex}"
-    try:
-        shutil.copyfile(source, partial)
-        try:
-            os.link(partial, target)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links: a rename is whole, though it cannot refuse to replace
-            if target.exists():
-                return False
-            os.replace(partial, target)
-        return True
-    finally:
-        partial.unlink(missing_ok=True)

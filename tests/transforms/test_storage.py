@@ -1,0 +1,192 @@
+"""Files put whole or not at all, and stores that fail told from files that are not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from transforms import storage
+from transforms.errors import EnvironmentFault
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "store") if request.param == "local" else storage.absolute(f"memory://{tmp_path.name}/store")
+
+
+def raising(error: BaseException):
+    def call(*args: object, **options: object) -> None:
+        raise error
+
+    return call
+
+
+def test_a_file_is_created_once_and_then_stays(folder: str, tmp_path: Path) -> None:
+    for name, data in (("a", b"first"), ("b", b"second")):
+        (tmp_path / name).write_bytes(data)
+    uri = storage.join(folder, "deep", "x.bin")
+    assert storage.put_new(tmp_path / "a", uri)
+    assert not storage.put_new(tmp_path / "b", uri)
+    assert not storage.put_bytes_new(b"third", uri)
+    assert storage.read_bytes(uri) == b"first"
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_replacing_and_deleting(folder: str) -> None:
+    uri = storage.join(folder, "x.bin")
+    storage.put_bytes(b"one", uri)
+    storage.put_bytes(b"", uri)
+    assert storage.read_bytes(uri) == b""
+    storage.delete(uri)
+    storage.delete(uri)
+    assert not storage.exists(uri)
+    storage.delete_folder(storage.join(folder, "never there"))
+
+
+def test_listing_goes_down_the_folders_sorted_and_tells_sizes(folder: str) -> None:
+    for name in ("b/2.txt", "b/1.txt", "a.txt"):
+        storage.put_bytes(name.encode(), storage.join(folder, name))
+    assert [(storage.join(folder, name), len(name)) for name in ("a.txt", "b/1.txt", "b/2.txt")] == [
+        (info.uri, info.size) for info in storage.list_files(folder)
+    ]
+    assert [info.uri for info in storage.list_files(f"{folder}/*.txt")] == [storage.join(folder, "a.txt")]
+    assert storage.list_files(storage.join(folder, "nothing")) == []
+
+
+def test_the_version_of_a_file_changes_with_its_content(tmp_path: Path) -> None:
+    uri = str(tmp_path / "x")
+    storage.put_bytes(b"1", uri)
+    os.utime(uri, (1, 1))
+    before = storage.stat(uri)
+    storage.put_bytes(b"2", uri)
+    assert storage.stat(uri).version != before.version
+    assert storage.stat(uri).size == before.size
+
+
+def test_what_a_folder_of_urls_is_called_is_what_listings_call_it() -> None:
+    assert storage.absolute("memory://bucket/out/") == storage.absolute("memory:///bucket/out")
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for empty, every shard would be done again, and an input be "no rows"."""
+    monkeypatch.setattr(LocalFileSystem, "ls", raising(PermissionError(errno.EACCES, "Permission denied")))
+    for pattern in (str(tmp_path), f"{tmp_path}/*.json"):
+        with pytest.raises(EnvironmentFault, match=r"cannot list .*Permission denied"):
+            storage.list_files(pattern)
+
+
+def test_a_store_that_fails_is_an_environment_fault_and_a_missing_file_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "memory://faults/x"
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(uri)
+    with pytest.raises(FileNotFoundError):
+        storage.open_read(uri)
+    assert not storage.exists(uri)
+    for name in ("cat_file", "info", "pipe_file", "rm_file", "find", "_open"):
+        monkeypatch.setattr(MemoryFileSystem, name, raising(ConnectionError("503")))
+    for action in (
+        lambda: storage.read_bytes(uri),
+        lambda: storage.stat(uri),
+        lambda: storage.exists(uri),
+        lambda: storage.put_bytes(b"", uri),
+        lambda: storage.put_bytes_new(b"", uri),
+        lambda: storage.delete(uri),
+        lambda: storage.list_files(uri),
+        lambda: storage.open_read(uri),
+    ):
+        with pytest.raises(EnvironmentFault, match=r"cannot \w+ memory://faults/x: ConnectionError: 503"):
+            action()
+
+
+def test_a_failure_in_the_middle_of_reading_is_an_environment_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.put_bytes(b"x" * 3_000_000, "memory://faults/long")
+    with storage.open_read("memory://faults/long") as file:
+        assert file.read(10) == b"x" * 10
+        monkeypatch.setattr(file.raw._file, "read", raising(TimeoutError("too slow")))
+        with pytest.raises(EnvironmentFault, match="cannot read memory://faults/long: TimeoutError"):
+            file.read()
+
+
+def test_an_unknown_scheme_is_named() -> None:
+    with pytest.raises(EnvironmentFault, match="nope://x"):
+        storage.exists("nope://x")
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
+def test_a_file_on_another_disk_is_copied_and_appears_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """EXDEV where only the source cannot be linked, EPERM where the file system has no links at all."""
+    real = os.link
+    source, target = tmp_path / "source", tmp_path / "out" / "target"
+    source.write_bytes(b"content")
+    seen: list[list[str]] = []
+
+    def link(src: object, dst: object) -> None:
+        seen.append(sorted(os.listdir(tmp_path / "out")))
+        if code == errno.EPERM or Path(str(src)) == source:
+            raise OSError(code, os.strerror(code))
+        real(src, dst)
+
+    monkeypatch.setattr(os, "link", link)
+    assert storage.put_new(source, str(target))
+    assert not storage.put_new(source, str(target))
+    assert target.read_bytes() == b"content"
+    assert os.listdir(tmp_path / "out") == ["target"]
+    assert any(name.startswith(storage.PARTIAL_PREFIX) for names in seen for name in names), "copied beside it first"
+
+
+@pytest.mark.parametrize("put", ["put_bytes", "put_bytes_new", "put_new"])
+def test_a_full_disk_leaves_neither_the_file_nor_a_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: str
+) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    monkeypatch.setattr(os, "link", raising(OSError(errno.EXDEV, "other disk")))
+    monkeypatch.setattr(os, "fsync", raising(OSError(errno.ENOSPC, "No space left on device")))
+    uri = str(tmp_path / "out" / "x")
+    content = tmp_path / "source" if put == "put_new" else b"data"
+    with pytest.raises(EnvironmentFault, match=r"cannot write .*No space left on device"):
+        getattr(storage, put)(content, uri)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_replacement_that_fails_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path / "x")
+    storage.put_bytes(b"old", uri)
+    monkeypatch.setattr(os, "replace", raising(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(EnvironmentFault, match="I/O error"):
+        storage.put_bytes(b"new", uri)
+    assert Path(uri).read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_leftovers_of_killed_writers_are_removed_by_name(tmp_path: Path) -> None:
+    mine, other = (tmp_path / f"{storage.PARTIAL_PREFIX}{name}-0123" for name in ("00001.parquet", "00002.parquet"))
+    for path in (mine, other, tmp_path / "00001.parquet"):
+        path.touch()
+    storage.delete_partials(str(tmp_path / "00001.parquet"))
+    assert sorted(os.listdir(tmp_path)) == [other.name, "00001.parquet"]
+    storage.delete_partials(str(tmp_path / "no folder" / "x"))
+
+
+def test_a_writer_whose_temporary_file_is_swept_away_writes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+    swept: list[str] = []
+
+    def link(src: str, dst: str) -> None:
+        if not swept:
+            swept.append(str(src))
+            os.unlink(src)
+        real(src, dst)
+
+    monkeypatch.setattr(os, "link", link)
+    assert storage.put_bytes_new(b"data", str(tmp_path / "x"))
+    assert (tmp_path / "x").read_bytes() == b"data"
+    assert len(swept) == 1

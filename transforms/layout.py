@@ -26,7 +26,11 @@ class Layout:
         return join(self.stats_folder, f"{shard}.json")
 
     def errors(self, shard: str, content_hash: str) -> str:
-        return join(self.root, "_vqbeam", "errors", f"{shard}.{content_hash[:16]}.parquet")
+        return f"{self.errors_prefix(shard)}{content_hash[:16]}.parquet"
+
+    def errors_prefix(self, shard: str) -> str:
+        """What the files of rejected rows of all attempts at a shard begin with."""
+        return join(self.errors_folder, f"{shard}.")
 
     def shards(self, segment: int) -> str:
         """The shards of a plan; each `--extend` adds a segment."""
@@ -36,6 +40,10 @@ class Layout:
     @property
     def stats_folder(self) -> str:
         return join(self.root, "_vqbeam", "stats")
+
+    @property
+    def errors_folder(self) -> str:
+        return join(self.root, "_vqbeam", "errors")
 
     @property
     def plan(self) -> str:
@@ -53,11 +61,9 @@ class Layout:
     def contact_sheet(self) -> str:
         return join(self.root, "contact_sheet.png")
 
-    @property
-    def owned(self) -> tuple[str, ...]:
-        """Everything that vqbeam writes, for `--overwrite`: the mark of success and the marks of shards first."""
-        names = ("_SUCCESS", "_vqbeam/stats", "_vqbeam", "data", "images", "tars", "contact_sheet.png")
-        return tuple(join(self.root, name) for name in names)
-
     def relative(self, uri: str) -> str:
-        return uri[len(self.root.rstrip("/")) + 1 :]
+        """The path of an object below `root`. Raises `ValueError` where it is elsewhere."""
+        prefix = f"{self.root.rstrip('/')}/"
+        if not uri.startswith(prefix):
+            raise ValueError(f"{uri} is not in {self.root}")
+        return uri[len(prefix) :]

@@ -149,8 +149,12 @@ class PictureFileSink:
     def _put(self, picture: tuple[str, bytes]) -> StoredObject:
         name, data = picture
         uri = storage.join(self._folder, name)
-        if not storage.put_bytes_new(data, uri):
-            data = storage.read_bytes(uri)
+        while not storage.put_bytes_new(data, uri):
+            try:
+                data = storage.read_bytes(uri)
+                break
+            except FileNotFoundError:  # swept away meanwhile by an attempt that has won
+                continue
         return StoredObject(self._layout.relative(uri), len(data), storage.digest(data))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ COUNTS_KEY = "vqbeam.shard"
 PROVENANCE_KEY = "vqbeam"
 ROW_GROUP_ROWS = 4096
 ROW_GROUP_BYTES = 32 << 20
+LETTERS_HELD = 4 << 20  # of rejected rows in memory: keys may be of any length
 ERROR_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "uri", "stage", "error", "message")],
     metadata={PROVENANCE_KEY: '{"rows": "rejected"}'},
@@ -28,19 +30,22 @@ class TableWriter:
         self._schema = schema
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
         self._pending: list[pa.Table] = []
+        self._rows = 0  # pending, and their bytes
+        self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows; types are cast to the schema. Raises `pa.ArrowInvalid` where a value does not fit."""
-        self._pending.append(pa.Table.from_batches([batch]).cast(self._schema))
-        rows = sum(table.num_rows for table in self._pending)
-        size = sum(table.nbytes for table in self._pending)
-        if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
-            self._flush(rows)
+        table = pa.Table.from_batches([batch]).cast(self._schema)
+        self._pending.append(table)
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
 
     def close(self, metadata: Mapping[str, str] | None = None) -> None:
         """Write what waits, the footer and `metadata`, and make it durable."""
         if self._pending:
-            self._flush(sum(table.num_rows for table in self._pending))
+            self._flush()
         if metadata:
             self._writer.add_key_value_metadata(dict(metadata))
         self._writer.close()
@@ -49,12 +54,13 @@ class TableWriter:
 
     def abort(self) -> None:
         self._pending = []
-        self._writer.close()
+        with suppress(OSError):  # a full disk takes no footer either
+            self._writer.close()
         self.path.unlink(missing_ok=True)
 
-    def _flush(self, rows: int) -> None:
-        self._writer.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=rows)
-        self._pending = []
+    def _flush(self) -> None:
+        self._writer.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=self._rows)
+        self._pending, self._rows, self._bytes = [], 0, 0
 
 
 class ErrorLog:
@@ -64,10 +70,12 @@ class ErrorLog:
         self._path = path
         self._writer: TableWriter | None = None
         self._rows: list[dict[str, str]] = []
+        self._letters = 0
 
     def add(self, key: str, uri: str, stage: str, error: str, message: str) -> None:
         self._rows.append({"key": key, "uri": uri, "stage": stage, "error": error, "message": message})
-        if len(self._rows) >= ROW_GROUP_ROWS:
+        self._letters += len(key) + len(uri) + len(message)
+        if len(self._rows) >= ROW_GROUP_ROWS or self._letters >= LETTERS_HELD:
             self._spool()
 
     def close(self) -> Path | None:
@@ -86,4 +94,4 @@ class ErrorLog:
         if self._writer is None:
             self._writer = TableWriter(self._path, ERROR_SCHEMA)
         self._writer.write(pa.RecordBatch.from_pylist(self._rows, ERROR_SCHEMA))
-        self._rows = []
+        self._rows, self._letters = [], 0

@@ -11,28 +11,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import torch
 
 from transforms.commit import ShardTransaction
-from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped
+from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped, UsageError
 from transforms.flow import Behind, ahead
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.local_gpus import claim_gpus
 from transforms.preparing import PrepareCodes, Prepared, PrepareImages, Preparer, full_batches
 from transforms.reports import STAGES, ShardCounts, ShardReport
-from transforms.resources import Resources
+from transforms.resources import Resources, require_room
 from transforms.shards import Shard
 from transforms.sinks import PictureFileSink, PictureTableSink, Sink, TarSink, TokenSink
 from transforms.sources import fetch_image, read_slices
+from transforms.sources.files import check_unchanged
 from transforms.steps import DecodeStep, EncodeStep, Step
 from transforms.tables import ErrorLog
 from transforms.token_files import mismatch, token_provenance
 
 READ_AHEAD = 2  # batches read and being prepared while the model works
 WRITE_BEHIND = 2  # batches through the model and not yet written
+T = TypeVar("T")
 log = logging.getLogger("vqbeam")
 
 
@@ -51,17 +54,27 @@ def _devices(device: str, processes: int) -> list[str]:
 
 def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
     """Do one shard, unless it is done; never raises but for a request of the process itself to end."""
+    return guarded(shard.index, resources, lambda: attempt_shard(shard, job, resources))
+
+
+def attempt_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
+    """Do one shard, unless it is done. Raises whatever goes wrong."""
+    return _ShardRun(shard, job, resources).run()
+
+
+def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
+    """What `attempt` at shard `index` reports; where it raises, that the shard failed, and why."""
     start = time.perf_counter()
     try:
-        report = _ShardRun(shard, job, resources).run()
+        report = attempt()
     except Stopped:
-        return ShardReport(shard.index, "stopped")
-    except EnvironmentFault as fault:
-        report = ShardReport(shard.index, "failed", seconds=time.perf_counter() - start, reason=str(fault))
-    except Exception as error:  # the shard fails with its reason; an exception here would end the whole pipeline
-        log.exception("shard %s", shard.name)
-        reason = f"{type(error).__name__}: {error}"
-        report = ShardReport(shard.index, "failed", seconds=time.perf_counter() - start, reason=reason)
+        return ShardReport(index, "stopped")
+    except Exception as error:  # raised further, it would end the whole pipeline
+        environment = isinstance(error, EnvironmentFault | UsageError)
+        reason = str(error) if environment else f"{type(error).__name__}: {error}"
+        if not environment and not isinstance(error, OSError):
+            log.exception("shard %05d", index)
+        report = ShardReport(index, "failed", seconds=time.perf_counter() - start, reason=reason)
     finished = "shards_failed" if report.status == "failed" else "shards_done"
     resources.monitor.add(**{finished: 1})
     return report
@@ -75,13 +88,15 @@ class _ShardRun:
         self.job = job
         self.resources = resources
         self.layout = Layout(job.output)
-        suffix = "tar" if job.picture is not None and job.picture.image_layout == "webdataset" else "parquet"
+        image_layout = job.picture.image_layout if job.picture is not None else None
+        suffix = "tar" if image_layout == "webdataset" else "parquet"
         main = self.layout.tar(shard.name) if suffix == "tar" else self.layout.data(shard.name)
-        self.transaction = ShardTransaction(self.layout, shard.name, main, job.version)
+        pictures = self.layout.images(shard.name) if image_layout == "files" else None
+        self.transaction = ShardTransaction(self.layout, shard.name, main, job.version, pictures)
         self.local_name = f"{shard.name}.{suffix}"
         self.counts = ShardCounts()
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.held_bytes = 0
+        self.share = resources.budget.share()
 
     def run(self) -> ShardReport:
         if self.resources.monitor.stop_requested():
@@ -92,6 +107,7 @@ class _ShardRun:
         adopted = self.transaction.adopt()
         if adopted is not None:
             return adopted
+        require_room(self.job.temp_dir)
         start = time.perf_counter()
         folder = Path(tempfile.mkdtemp(prefix="shard-", dir=self.job.temp_dir))
         try:
@@ -107,7 +123,7 @@ class _ShardRun:
         preparer = self._preparer()
         errors = ErrorLog(folder / "errors.parquet")
         sink = self._sink(folder / self.local_name)
-        writer = Behind(self._timed("write", sink.write), WRITE_BEHIND)
+        writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
         waiting = ahead(self._submitted(preparer), READ_AHEAD)
         try:
             run_model = self._timed("model", step)
@@ -117,7 +133,7 @@ class _ShardRun:
                 writer.put(run_model(batch))
                 self.resources.monitor.add(rows_written=batch.num_rows)
             writer.close()
-            self.counts.rows_written = self.counts.rows_read - self.counts.rows_rejected - self.counts.rows_filtered
+            self._check_balance()
             self.seconds["decode"] = preparer.seconds
             errors_path = errors.close()
             self.counts.errors_file = self.transaction.errors_name(errors_path)
@@ -129,8 +145,17 @@ class _ShardRun:
             errors.abort()
             raise
         finally:
+            self.share.close()
             waiting.close()
-            self.resources.budget.release(self.held_bytes)
+
+    def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
+        sink.write(batch)
+        self.counts.rows_written += batch.num_rows
+
+    def _check_balance(self) -> None:
+        counts = self.counts
+        if counts.rows_read != counts.rows_written + counts.rows_rejected + counts.rows_filtered:
+            raise RuntimeError(f"rows were lost or made up, please report this: {counts.to_json()}")
 
     def _submitted(self, preparer: Preparer) -> Iterator[tuple[int, Callable[[], Prepared]]]:
         """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
@@ -140,8 +165,8 @@ class _ShardRun:
         batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
         while (batch := self._read(batches)) is not None:
             size = batch.nbytes
-            self.resources.budget.acquire(size)
-            self.held_bytes += size
+            if not self.share.acquire(size):
+                return
             yield size, preparer.submit(batch, row)
             row += batch.num_rows
         self.counts.notices = dict(sorted(notices.items()))
@@ -149,8 +174,9 @@ class _ShardRun:
     def _check_codebook(self) -> None:
         if self.job.expected_codebook is None:
             return
-        for uri in dict.fromkeys(part.source.uri for part in self.shard.slices):
-            problem = mismatch(uri, token_provenance(uri), self.job.expected_codebook)
+        for source in dict.fromkeys(part.source for part in self.shard.slices):
+            check_unchanged(source)
+            problem = mismatch(source.uri, token_provenance(source.uri), self.job.expected_codebook)
             if problem:
                 raise EnvironmentFault(problem)
 
@@ -169,28 +195,27 @@ class _ShardRun:
         """Wait for the pools, in order; count and log what was refused."""
         for size, result in waiting:
             prepared = result()
-            self.held_bytes -= size
-            self.resources.budget.release(size)
-            rejected = 0
+            self.share.release(size)
+            rejected: Counter[str] = Counter()
             for item in prepared.refusals:
                 if isinstance(item.cause, RowRejected):
                     errors.add(item.key, item.uri, item.stage, item.cause.code, item.cause.message)
                     self.counts.reject(item.cause.code)
-                    rejected += 1
+                    rejected[item.cause.code] += 1
                 else:
                     self.counts.filter(item.cause.reason)
             self.counts.rows_read += prepared.rows_read
             self.counts.missing_captions += prepared.missing_captions
             self.resources.monitor.add(
                 rows_read=prepared.rows_read,
-                rows_rejected=rejected,
-                rows_filtered=len(prepared.refusals) - rejected,
+                rows_rejected=rejected.total(),
+                rows_filtered=len(prepared.refusals) - rejected.total(),
             )
             self.resources.rate.add(prepared.rows_read, rejected)
             yield prepared
 
-    def _timed(self, stage: str, call: Callable[..., pa.RecordBatch | None]) -> Callable[..., pa.RecordBatch]:
-        def timed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _timed(self, stage: str, call: Callable[[pa.RecordBatch], T]) -> Callable[[pa.RecordBatch], T]:
+        def timed(batch: pa.RecordBatch) -> T:
             start = time.perf_counter()
             result = call(batch)
             seconds = time.perf_counter() - start

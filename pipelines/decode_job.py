@@ -36,7 +36,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
         raise UsageError(problem)
     picture = PictureOptions(args.image_format, args.image_layout)
     options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
-    request = requests.plan_request(args, "decode", "codes", checkpoint, options, is_local(beam_args))
+    request = requests.plan_request(args, "decode", "codes", model, checkpoint, options, is_local(beam_args))
 
     def make_job(plan: Plan) -> Job:
         schema = InputSchema.from_json(plan.schema)
@@ -51,7 +51,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
             model=requests.model_settings(args, model, plan, cache),
             codes_per_image=checkpoint.config.codes_per_image,
             codebook_size=checkpoint.config.n_embed,
-            provenance=requests.provenance("decode", model, checkpoint, plan) | options,
+            provenance=requests.provenance("decode", checkpoint, plan) | options,
             version=requests.vqbeam_version(),
             picture=picture,
             expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),

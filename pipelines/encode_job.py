@@ -39,7 +39,13 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
         "require_caption": args.require_caption,
     }
     request = requests.plan_request(
-        args, "encode", "images", checkpoint, {"preprocessing": preprocessing, "rows": limits}, is_local(beam_args)
+        args,
+        "encode",
+        "images",
+        args.model,
+        checkpoint,
+        {"preprocessing": preprocessing, "rows": limits},
+        is_local(beam_args),
     )
 
     def make_job(plan: Plan) -> Job:
@@ -50,7 +56,7 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
             model=requests.model_settings(args, args.model, plan, cache),
             codes_per_image=checkpoint.config.codes_per_image,
             codebook_size=checkpoint.config.n_embed,
-            provenance=requests.provenance("encode", args.model, checkpoint, plan) | {"preprocessing": preprocessing},
+            provenance=requests.provenance("encode", checkpoint, plan) | {"preprocessing": preprocessing},
             version=requests.vqbeam_version(),
             image=image,
             require_caption=args.require_caption,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 
 from pipelines import planning
-from pipelines.launch import is_local, local_workers, run_pipeline
+from pipelines.launch import is_local, local_processes, local_workers, run_pipeline
 from pipelines.planning import PlanRequest
 from pipelines.progress import Expected, Progress
 from pipelines.scratch import scratch_folder
@@ -19,11 +19,10 @@ from transforms import storage
 from transforms.errors import UsageError
 from transforms.job import Job
 from transforms.layout import Layout
-from transforms.plan import Plan, load_shards, segment_of
+from transforms.plan import Plan, load_shards, rows_of, segment_of
 from transforms.process import ProcessShards, shard_ranges
-from transforms.totals import failing, pending_shards, total_of
-
-ROOM_PER_SHARD = 256 << 20  # bytes asked for on the disk of temporary files, for each shard in flight
+from transforms.resources import require_room
+from transforms.totals import pending_shards, settle
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) 
     if options.extend:
         shards = planning.extend_plan(request, stored)
         if shards:
+            storage.delete(Layout(request.output).success)
             stored = planning.store_plan(request, stored, shards)
         added = segment_of(shards).sources if shards else 0
         print(f"{added} new files, {len(shards)} new shards", file=sys.stderr)
@@ -98,8 +98,9 @@ def _work(
     workers = local_workers(beam_args, job.processes if local else None)
     with scratch_folder(options.temp_dir) as scratch:
         if local:
-            planning.require_free_space(scratch, ROOM_PER_SHARD * min(workers, max(1, len(pending))))
-            job = replace(job, scratch=scratch, temp_dir=scratch, processes=workers)
+            if pending:
+                require_room(scratch, min(workers, len(pending)))
+            job = replace(job, scratch=scratch, temp_dir=scratch, processes=local_processes(beam_args, workers))
         shards_before = plan.shards - len(pending)
         if shards_before:
             print(f"Resuming: {shards_before:,} of {plan.shards:,} shards are done already", file=sys.stderr)
@@ -119,21 +120,13 @@ def _work(
 
 
 def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
-    if plan.rows is None:
-        return None
-    if len(pending) == plan.shards:
-        return plan.rows
-    wanted = set(pending)
-    shards = [shard for shard in load_shards(request.output, plan) if shard.index in wanted]
-    return segment_of(shards).rows
+    return plan.rows if len(pending) == plan.shards else rows_of(request.output, plan, pending)
 
 
 def _conclude(request: PlanRequest, options: RunOptions, plan: Plan, code: int) -> int:
-    totals = total_of(request.output)
-    undone = pending_shards(request.output, plan.shards)
-    reason = None if undone else failing(totals, options.max_error_rate)
-    print_summary(request.output, plan, totals, undone, reason, options.unit, options.look)
-    return 1 if undone or reason else code
+    outcome = settle(request.output, plan.shards, options.max_error_rate)
+    print_summary(request.output, plan, outcome, options.unit, options.look)
+    return code if outcome.well else 1
 
 
 def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from models.checkpoints import VQGANCheckpoint
@@ -12,13 +14,16 @@ from models.vqgan import VQGANConfig
 from pipelines.job_flags import RunSettings, cores
 from transforms import storage
 from transforms.commit import read_mark
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import UsageError
 from transforms.layout import Layout
 from transforms.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
 from transforms.shards import Shard, Slice
-from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources, read_slices
+from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources
+from transforms.sources.counting import count_rows
 from transforms.totals import total_of
 
+PICTURE_FOLDERS = ("data", "tars", "images")  # of what decode writes
+DELETERS = 16
 SCHEMA_VERSION = 1  # of the rows that we write
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
@@ -32,6 +37,7 @@ class PlanRequest:
     command: str
     output: str
     input: InputRequest
+    model: str  # where the checkpoint is, wherever a command is started
     checkpoint: VQGANCheckpoint
     backend: str
     device: str
@@ -43,21 +49,21 @@ class PlanRequest:
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
-    """What decides the output; None where the user left it open and a stored plan may fill it in."""
+    """What decides the output; None where the user left to planning what depends on the machine."""
     asked = request.input
     return {
         "command": request.command,
         "schema_version": SCHEMA_VERSION,
         "input": {
             "patterns": [storage.absolute(pattern) for pattern in asked.patterns],
-            "format": asked.input_format,
-            "image_column": asked.image_column,
-            "code_column": asked.code_column,
-            "caption_column": asked.caption_column,
-            "key_column": asked.key_column,
-            "columns": None if asked.columns is None else list(asked.columns),
+            "format": asked.input_format or "guessed",
+            "image_column": asked.image_column or "guessed",
+            "code_column": asked.code_column or "guessed",
+            "caption_column": asked.caption_column or "guessed",
+            "key_column": asked.key_column or "guessed",
+            "columns": "all" if asked.columns is None else list(asked.columns),
             "rename": [list(pair) for pair in asked.rename],
-            "uri_schemes": None if asked.uri_schemes is None else sorted(asked.uri_schemes),
+            "uri_schemes": "the dataset's" if asked.uri_schemes is None else sorted(asked.uri_schemes),
         },
         "weights_id": request.checkpoint.weights_id(),
         "pixel_range": list(request.checkpoint.config.pixel_range),
@@ -72,10 +78,15 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
 def find_plan(request: PlanRequest) -> Plan | None:
     """The plan stored in the output folder, if it is this job's. Raises `UsageError` with what differs if not."""
     plan = load_plan(request.output)
-    if plan is not None:
-        check_fingerprint(request.output, plan, fingerprint(request))
-    elif storage.list_files(storage.join(request.output, "data")):
-        raise UsageError(f"{request.output}/data holds files that no plan of vqbeam knows: choose another --output")
+    if plan is None:
+        try:
+            _check_empty(request.output, _folders(request.command))
+            return None
+        except UsageError:
+            plan = load_plan(request.output)  # unless another run has begun just now
+            if plan is None:
+                raise
+    check_fingerprint(request.output, plan, fingerprint(request))
     return plan
 
 
@@ -86,7 +97,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     found = plan_sources(request.input, rows)
     shards = make_shards(found.pieces, rows)
     if request.limit:
-        shards = limited(shards, found.schema, request.limit)
+        shards = limited(shards, request.limit)
     if not shards:
         raise UsageError(f"no rows in {', '.join(request.input.patterns)}: nothing to do")
     resolved = fingerprint(request) | {
@@ -120,6 +131,8 @@ def resolve_settings(request: PlanRequest) -> dict[str, Any]:
     threads = request.run.threads_per_worker or max(1, cores() // (request.run.workers or 1))
     kind = "cuda" if device.startswith("cuda") else "cpu"
     return {
+        "model": request.checkpoint.name,
+        "model_source": request.model,
         "device": kind,
         "batch_size": request.run.batch_size or default_batch_size(kind, request.checkpoint.config),
         "threads_per_worker": threads,
@@ -146,8 +159,8 @@ def network_flops(config: VQGANConfig) -> float:
     return total
 
 
-def limited(shards: list[Shard], schema: InputSchema, limit: int) -> list[Shard]:
-    """The first `limit` rows in plan order; slices that do not know their rows are read to count them."""
+def limited(shards: list[Shard], limit: int) -> list[Shard]:
+    """The first `limit` rows in plan order; where a source does not tell its rows, they are counted."""
     kept: list[Shard] = []
     left = limit
     for shard in shards:
@@ -155,41 +168,58 @@ def limited(shards: list[Shard], schema: InputSchema, limit: int) -> list[Shard]
         for part in shard.slices:
             if left <= 0:
                 break
-            rows = part.stop - part.start if part.stop is not None else _count(part, schema, left)
-            parts.append(replace(part, stop=part.start + min(rows, left)))
-            left -= min(rows, left)
+            rows = min(count_rows(part, left), left)
+            parts.append(replace(part, stop=part.start + rows))
+            left -= rows
         if parts:
             kept.append(Shard(shard.index, tuple(parts)))
     return kept
 
 
-def _count(part: Slice, schema: InputSchema, enough: int) -> int:
-    rows = 0
-    for batch in read_slices([part], schema):
-        rows += batch.num_rows
-        if rows >= enough:
-            break
-    return rows
-
-
 def remove_output(output: str) -> None:
-    """Delete what vqbeam wrote into a folder; the marks first, so that an interruption leaves nothing half known."""
-    for uri in Layout(output).owned:
-        storage.delete_folder(uri)
+    """Delete what vqbeam wrote into a folder: marks before what they list, tables before the pictures that they name,
+    the plan last, so that an interruption leaves a job that can go on. Raises `UsageError` where there is no plan of
+    vqbeam, and files are in the way that may be anybody's."""
+    plan = load_plan(output)
+    if plan is None:
+        _check_empty(output, PICTURE_FOLDERS)
+        return
+    layout = Layout(output)
+    storage.delete(layout.success)
+    for folder in ("_vqbeam/stats", *_folders(plan.command), "_vqbeam/errors"):
+        storage.delete_folder(storage.join(output, folder))
+    segments = [layout.shards(number) for number in reversed(range(len(plan.segments)))]
+    for uri in (layout.contact_sheet, layout.last_run, layout.plan, *segments):
+        storage.delete(uri)
+
+
+def _folders(command: str) -> tuple[str, ...]:
+    """The folders of an output folder that belong to a command, tables and tars first."""
+    return ("data",) if command == "encode" else PICTURE_FOLDERS
+
+
+def _check_empty(output: str, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        if storage.list_files(storage.join(output, folder)):
+            raise UsageError(f"{output}/{folder} holds files that no plan of vqbeam knows: choose another --output")
 
 
 def undo_rejected(output: str) -> int:
     """Take back the shards that rejected rows, marks first; returns how many."""
-    layout = Layout(output)
-    names = [f"{index:05d}" for index in total_of(output).shards_with_rejected]
-    for name in names:
-        _, objects, _ = read_mark(layout.stats(name))
-        storage.delete(layout.stats(name))
-        for uri in (layout.data(name), layout.tar(name)):
-            storage.delete(uri)
-        for item in objects:
-            storage.delete(storage.join(output, item.path))
-    return len(names)
+    shards = total_of(output).shards_with_rejected
+    if shards:
+        storage.delete(Layout(output).success)
+        with ThreadPoolExecutor(DELETERS) as pool:
+            list(pool.map(partial(_undo_shard, output), shards))
+    return len(shards)
+
+
+def _undo_shard(output: str, index: int) -> None:
+    mark = Layout(output).stats(f"{index:05d}")
+    _, objects, _ = read_mark(mark)
+    storage.delete(mark)
+    for item in objects:  # the table or tar comes first: without it, nothing else counts
+        storage.delete(storage.join(output, item.path))
 
 
 def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
@@ -233,13 +263,3 @@ def _size_text(shard: Shard) -> str:
     if all(count is not None for count in rows):
         return f"{sum(count for count in rows if count is not None):,} rows"
     return f"{_weight(shard) / 1e6:,.1f} MB"
-
-
-def require_free_space(temp_dir: str, needed: int) -> None:
-    """Raise `EnvironmentFault` where the disk for temporary files has too little room."""
-    free = storage.free_bytes(temp_dir)
-    if free < needed:
-        raise EnvironmentFault(
-            f"{temp_dir} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
-            "free some space or choose another --temp_dir"
-        )

@@ -13,6 +13,7 @@ from pipelines import job_flags
 from pipelines.jobs import RunOptions
 from pipelines.planning import PlanRequest
 from transforms import storage
+from transforms.errors import UsageError
 from transforms.plan import Plan
 from transforms.sources.request import Kind
 from transforms.steps import ModelSettings
@@ -22,14 +23,18 @@ def plan_request(
     args: argparse.Namespace,
     command: str,
     kind: Kind,
+    model: str,
     checkpoint: VQGANCheckpoint,
     options: Mapping[str, Any],
     local: bool,
 ) -> PlanRequest:
+    if storage.has_wildcard(args.output):
+        raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
     return PlanRequest(
         command=command,
         output=storage.absolute(args.output),
         input=job_flags.input_request(args, kind),
+        model=_anywhere(model),
         checkpoint=checkpoint,
         backend=args.backend,
         device=args.device,
@@ -78,13 +83,13 @@ def threads(args: argparse.Namespace, plan: Plan) -> int:
     return args.threads_per_worker or int(plan.settings["threads_per_worker"])
 
 
-def provenance(command: str, model: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
+def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
     """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
     config = checkpoint.config
     return {
         "command": command,
-        "model": checkpoint.name,
-        "model_source": _anywhere(model),
+        "model": plan.settings["model"],
+        "model_source": plan.settings["model_source"],
         "weights_id": checkpoint.weights_id(),
         "codebook_id": checkpoint.codebook_id(),
         "resolution": config.resolution,

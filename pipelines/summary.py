@@ -9,15 +9,14 @@ from transforms import storage
 from transforms.layout import Layout
 from transforms.plan import Plan
 from transforms.reports import STAGES
-from transforms.totals import Totals, most_common
+from transforms.totals import Outcome, Totals, most_common
 
 REASONS_SHOWN = 5
 
 
-def print_summary(
-    output: str, plan: Plan, totals: Totals, undone: list[int], reason: str | None, unit: str, look: str
-) -> None:
+def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: str) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it."""
+    totals, undone = outcome.totals, outcome.undone
     lines = counts_lines(totals, unit)
     if totals.seconds:
         rate = totals.rows_written / totals.seconds
@@ -28,13 +27,13 @@ def print_summary(
     if undone:
         lines.append(f"  FAILED     {len(undone):,} of {plan.shards:,} shards; the same command does them again")
         lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
-    if reason:
-        lines.append(f"  FAILED     {reason}")
+    if outcome.failing:
+        lines.append(f"  FAILED     {outcome.failing}")
     if totals.rows_rejected:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
-    if not undone and not reason:
+    if outcome.well:
         lines.append(f"  look at    {look}")
-    headline = "Failed" if undone or reason else "Done"
+    headline = "Done" if outcome.well else "Failed"
     print(f"{headline}: {plan.shards - len(undone):,} of {plan.shards:,} shards", *lines, sep="\n", file=sys.stdout)
 
 

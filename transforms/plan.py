@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import storage
@@ -128,10 +129,14 @@ def load_plan(output: str) -> Plan | None:
         uri = Layout(output).shards(segment)
         try:
             with storage.open_read(uri) as file:
-                header = pq.read_schema(file).metadata[HEADER_KEY]
+                metadata = pq.read_schema(file).metadata or {}
         except FileNotFoundError:
             return plan
-        values = json.loads(header)
+        except pa.ArrowInvalid as error:
+            raise EnvironmentFault(f"{uri} is damaged: {error}; --overwrite starts over") from error
+        if HEADER_KEY not in metadata:
+            raise UsageError(f"{uri} is no plan of vqbeam: choose another --output")
+        values = json.loads(metadata[HEADER_KEY])
         if values["plan_version"] != PLAN_VERSION:
             raise UsageError(
                 f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "
@@ -152,6 +157,29 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
                 table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
             shards.extend(_shards_from(table))
     return shards
+
+
+def load_shard(output: str, index: int) -> Shard:
+    """One shard of the stored plan. Raises `EnvironmentFault` where the plan is gone or lacks it."""
+    plan = load_plan(output)
+    shards = [] if plan is None else load_shards(output, plan, index, index + 1)
+    if not shards:
+        raise EnvironmentFault(f"{output}: the stored plan is gone, or has no shard {index:05d} any more")
+    return shards[0]
+
+
+def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
+    """Rows of some shards of a plan; None where they are not known before they are read."""
+    wanted = pa.array(shards, pa.int32())
+    total = 0
+    for number in range(len(plan.segments)):
+        with storage.open_read(Layout(output).shards(number)) as file:
+            table = pq.read_table(file, columns=["shard", "start", "stop"])
+        table = table.filter(pc.is_in(table["shard"], value_set=wanted))
+        if table["stop"].null_count:
+            return None
+        total += pc.sum(pc.subtract(table["stop"], table["start"]), min_count=0).as_py()
+    return total
 
 
 def _shards_from(table: pa.Table) -> list[Shard]:

@@ -12,15 +12,14 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from transforms import storage
-from transforms.errors import EnvironmentFault
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.monitor import Monitor
-from transforms.plan import load_plan, load_shards
+from transforms.plan import load_plan, load_shard
 from transforms.reports import ShardReport
 from transforms.resources import Resources
-from transforms.totals import failing, pending_shards, total_of
-from transforms.worker import make_steps, run_shard
+from transforms.totals import settle
+from transforms.worker import attempt_shard, guarded, make_steps
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
@@ -81,14 +80,8 @@ class _ProcessShard(beam.DoFn):
         )
 
     def _run(self, index: int) -> ShardReport:
-        try:
-            plan = load_plan(self._job.output)
-            if plan is None:
-                return ShardReport(index, "failed", reason=f"{self._job.output}: the stored plan is gone")
-            (shard,) = load_shards(self._job.output, plan, index, index + 1)
-        except EnvironmentFault as fault:
-            return ShardReport(index, "failed", reason=str(fault))
-        report = run_shard(shard, self._job, self._resources)
+        job, resources = self._job, self._resources
+        report = guarded(index, resources, lambda: attempt_shard(load_shard(job.output, index), job, resources))
         count_report(report)
         return report
 
@@ -142,11 +135,8 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
 
 def _finish(summary: dict[str, Any], output: str, max_error_rate: float) -> dict[str, Any]:
     """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`."""
-    layout = Layout(output)
     plan = load_plan(output)
-    if plan is not None and not pending_shards(output, plan.shards):
-        summary["failing"] = failing(total_of(output), max_error_rate)
-        if summary["failing"] is None:
-            storage.put_bytes(b"", layout.success)
-    storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), layout.last_run)
+    if plan is not None:
+        summary["failing"] = settle(output, plan.shards, max_error_rate).failing
+    storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
     return summary

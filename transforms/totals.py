@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +44,8 @@ class Totals:
     def codes_used(self) -> int:
         return int(self.code_bits.sum())
 
-    def add(self, mark: dict) -> None:
-        """Add the JSON of one mark."""
+    def add(self, mark: dict[str, Any]) -> None:
+        """Add one mark, as `_read` gives it."""
         self.shards += 1
         for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
             setattr(self, name, getattr(self, name) + mark[name])
@@ -53,7 +54,7 @@ class Totals:
             for key, value in mark[name].items():
                 mine[key] = mine.get(key, 0) + value
         self.seconds += mark["seconds"]
-        self.bytes += sum(item["size"] for item in mark["objects"])
+        self.bytes += mark["bytes"]
         if mark["rows_rejected"]:
             self.shards_with_rejected.append(mark["shard"])
         bits = unpack_codes(mark["codes_used"])
@@ -76,17 +77,48 @@ def pending_shards(output: str, shards: int) -> list[int]:
 
 
 def total_of(output: str) -> Totals:
-    """Add up every mark of an output folder."""
+    """Add up every mark of an output folder, also while others are written or taken back."""
     totals = Totals()
     with ThreadPoolExecutor(READERS) as pool:
         for mark in pool.map(_read, mark_uris(output)):
-            totals.add(mark)
+            if mark is not None:
+                totals.add(mark)
     return totals
 
 
-def _read(uri: str) -> dict:
-    mark: dict = json.loads(storage.read_bytes(uri))
-    return mark
+def _read(uri: str) -> dict[str, Any] | None:
+    """A mark with the bytes of its objects in place of their list, which may be long; None where it is gone."""
+    try:
+        mark: dict[str, Any] = json.loads(storage.read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    return mark | {"bytes": sum(item["size"] for item in mark.pop("objects"))}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a job stands: what its marks add up to, the shards without one, and why it has failed though all are
+    done (None where it has not)."""
+
+    totals: Totals
+    undone: list[int]
+    failing: str | None
+
+    @property
+    def well(self) -> bool:
+        return not self.undone and self.failing is None
+
+
+def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
+    """Add up a job of so many shards, and make `_SUCCESS` say whether all of it is done and well."""
+    undone = pending_shards(output, shards)
+    totals = total_of(output)
+    outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
+    if outcome.well:
+        storage.put_bytes(b"", Layout(output).success)
+    else:
+        storage.delete(Layout(output).success)
+    return outcome
 
 
 def failing(totals: Totals, max_error_rate: float) -> str | None:

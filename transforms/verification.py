@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,36 +30,48 @@ def problems(output: str, plan: Plan, progress: Callable[[int], None]) -> Iterat
     done = [index for index in range(plan.shards) if index not in pending]
     known: set[str] = set()
     with ThreadPoolExecutor(READERS) as pool:
-        for number, (paths, found) in enumerate(pool.map(lambda index: _check_shard(output, index), done), 1):
+        for number, (paths, found) in enumerate(pool.map(partial(_check_shard, output), done), 1):
             known |= paths
             yield from found
             progress(number)
-    yield from _strangers(output, known)
+    for folder in ("data", "tars", "_vqbeam/errors"):
+        yield from _strangers(output, folder, known)
 
 
 def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
-    """The paths that a mark lists, and what is wrong with them."""
+    """The paths that a mark lists, but for pictures, and what is wrong with the shard."""
     layout = Layout(output)
-    mark = json.loads(storage.read_bytes(layout.stats(f"{index:05d}")))
+    try:
+        mark = json.loads(storage.read_bytes(layout.stats(f"{index:05d}")))
+    except FileNotFoundError:
+        return set(), [f"shard {index:05d} was taken back meanwhile"]
     found: list[str] = []
     ended = mark["rows_written"] + mark["rows_rejected"] + mark["rows_filtered"]
     if mark["rows_read"] != ended:
         found.append(f"shard {index:05d}: {mark['rows_read']} rows read, {ended} accounted for")
     for item in mark["objects"]:
-        uri = storage.join(output, item["path"])
-        try:
-            size = storage.stat(uri).size
-        except FileNotFoundError:
-            found.append(f"{item['path']} is missing")
-            continue
-        if size != item["size"]:
-            found.append(f"{item['path']} has {size} bytes, its mark says {item['size']}")
-        elif storage.sha256(uri) != item["sha256"]:
-            found.append(f"{item['path']} has another checksum than its mark says")
-        elif item["path"].endswith(".parquet"):
-            expected = mark["rows_written"] if item["path"].startswith("data/") else mark["rows_rejected"]
-            found += _check_rows(uri, item["path"], expected)
-    return {item["path"] for item in mark["objects"]}, found
+        found += _check_object(output, item, mark)
+    paths = {item["path"] for item in mark["objects"]}
+    pictures = layout.relative(layout.images(f"{index:05d}"))
+    if any(path.startswith(f"{pictures}/") for path in paths):
+        found += _strangers(output, pictures, paths)
+    return {path for path in paths if not path.startswith("images/")}, found
+
+
+def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> list[str]:
+    path = item["path"]
+    uri = storage.join(output, path)
+    try:
+        size = storage.stat(uri).size
+    except FileNotFoundError:
+        return [f"{path} is missing"]
+    if size != item["size"]:
+        return [f"{path} has {size} bytes, its mark says {item['size']}"]
+    if storage.sha256(uri) != item["sha256"]:
+        return [f"{path} has another checksum than its mark says"]
+    if path.endswith(".parquet"):
+        return _check_rows(uri, path, mark["rows_written"] if path.startswith("data/") else mark["rows_rejected"])
+    return []
 
 
 def _check_rows(uri: str, path: str, expected: int) -> list[str]:
@@ -69,11 +83,8 @@ def _check_rows(uri: str, path: str, expected: int) -> list[str]:
     return [] if rows == expected else [f"{path} has {rows} rows, its mark says {expected}"]
 
 
-def _strangers(output: str, known: set[str]) -> Iterator[str]:
+def _strangers(output: str, folder: str, known: set[str]) -> list[str]:
     """Files among ours that no mark lists: readers of the folder would take them for rows."""
     layout = Layout(output)
-    for folder in ("data", "images", "tars"):
-        for info in storage.list_files(storage.join(output, folder)):
-            path = layout.relative(info.uri)
-            if path not in known and not path.rsplit("/", 1)[-1].startswith("."):
-                yield f"{path} is in no mark"
+    paths = [layout.relative(info.uri) for info in storage.list_files(storage.join(output, folder))]
+    return [f"{path} is in no mark" for path in paths if path not in known and "/." not in path]

@@ -6,7 +6,7 @@ import numpy as np
 
 from examples.emoji.measures import MASK_ALPHA
 
-MIN_CONTRAST = 40.0  # levels of 255, root mean square over the glyph's mask
+MIN_CONTRAST = 32.0  # levels of 255, root mean square over the glyph's mask
 
 
 def contrast(pictures: np.ndarray, alpha: np.ndarray, colours: np.ndarray) -> np.ndarray:

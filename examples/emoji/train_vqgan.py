@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from examples.emoji.combinations import split_combinations
 from examples.emoji.compose import canonical, pictures
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.measures import psnr
 from examples.emoji.trainer import Recipe, Trainer
-from models.vqgan import VQGAN, VQGANConfig
+from models.checkpoints import save_vqgan
+from models.vqgan import VQGANConfig
 
 CONFIG = VQGANConfig(
     ch=32,
@@ -44,18 +44,6 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     partial = path.with_name(PARTIAL)
     torch.save(trainer.state_dict(), partial)
     os.replace(partial, path)
-
-
-def export(model: VQGAN, folder: Path) -> None:
-    """The weights as `config.json` + `model.safetensors`: float16, the codebook float32."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.contiguous() if name == "quantize.embedding.weight" else value.half().contiguous()
-        for name, value in model.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {"model_type": "vqgan", "name": "emoji", **model.config.to_dict()}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def watch(trainer: Trainer, glyphs: GlyphSet) -> dict[str, float]:
@@ -143,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         del state
     print(f"{len(glyphs.keys)} glyphs, step {trainer.step} of {steps}", flush=True)
     train(trainer, args.output, checkpoint_minutes=args.checkpoint_minutes, watch_every=args.watch_every, stop_at=steps)
-    export(trainer.averaged, args.output / "model")
+    save_vqgan(trainer.averaged, args.output / "model", name="emoji", dtype=torch.float16)
 
 
 if __name__ == "__main__":

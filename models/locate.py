@@ -41,11 +41,11 @@ def locate_model(name: str, cache_dir: Path | str) -> Path:
             )
         return folder
     if name.startswith(HUB_SCHEME):
-        return _from_hub(name, Path(cache_dir))
+        return _from_hub(name, Path(cache_dir).expanduser())
     if name.startswith("file://"):
         name = name.removeprefix("file://")
     if "://" in name:
-        return _from_store(name, Path(cache_dir))
+        return _from_store(name, Path(cache_dir).expanduser())
     path = Path(name).expanduser()
     if path.exists():
         return path

@@ -7,7 +7,7 @@ import argparse
 from models.checkpoints import open_checkpoint
 from models.locate import locate_model
 from pipelines import requests
-from pipelines.jobs import default_cache, default_workers, run_job
+from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
 from transforms import storage
@@ -24,7 +24,7 @@ from transforms.token_files import mismatch, token_provenance
 
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
-    cache = args.model_cache or default_cache()
+    cache = args.model_cache
     first = find_inputs(tuple(args.input), args.input_format).files[0].uri
     made_by = token_provenance(first)
     model = args.model or (str(made_by["model_source"]) if made_by else None)

@@ -8,7 +8,7 @@ from models.checkpoints import VQGANCheckpoint, open_checkpoint
 from models.locate import locate_model
 from models.vqgan import ConfigError
 from pipelines import requests
-from pipelines.jobs import default_cache, default_workers, run_job
+from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
 from transforms import storage
 from transforms.images import ImageOptions, preprocessing_id
@@ -19,7 +19,7 @@ from transforms.sources import FetchOptions, InputSchema
 
 def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
-    cache = args.model_cache or default_cache()
+    cache = args.model_cache
     checkpoint = open_encoder(args.model, cache, args.pixel_range)
     image = ImageOptions(
         size=checkpoint.config.resolution,

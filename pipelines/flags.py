@@ -29,6 +29,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str, *, epilog: str | None = None) -> None:
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+        self._negative_number_matcher = re.compile(r"-\d[\d.,-]*$")  # so that -1,1 is a value and not a flag
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\nSee {self.prog} --help.")

@@ -6,6 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass
 
+from pipelines.model_cache import default_model_cache
 from transforms.errors import UsageError
 from transforms.sources import FORMATS, InputRequest
 from transforms.sources.request import Kind
@@ -19,6 +20,7 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     group.add_argument(
         "--input",
         nargs="+",
+        action="extend",
         required=True,
         metavar="PATTERN",
         help="files, folders, globs (* ? **) or brace patterns {00000..00099}; local, gs://, s3:// or any fsspec URL",
@@ -30,12 +32,17 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
         group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
     group.add_argument("--caption_column", metavar="NAME", help="default: guessed from the usual names")
     group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
-    group.add_argument("--columns", nargs="*", metavar="NAME", help="other columns to pass through; default: all")
-    group.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="new names for passed columns")
+    group.add_argument(
+        "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to pass through; default: all"
+    )
+    group.add_argument(
+        "--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="new names for passed columns"
+    )
     if kind == "images":
         group.add_argument(
             "--uri_schemes",
             nargs="+",
+            action="extend",
             metavar="SCHEME",
             help="schemes that URIs inside the data may have; default: that of the dataset itself",
         )
@@ -72,8 +79,23 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
     group.add_argument(
         "--dtype", choices=DTYPE_CHOICES, default="auto", help="auto: float32 on a CPU, bfloat16 on a GPU"
     )
-    group.add_argument("--pixel_range", type=pixel_range, metavar="LOW,HIGH", help="default: as the checkpoint says")
-    group.add_argument("--model_cache", metavar="DIR", help="for models from elsewhere (default ~/.cache/vqbeam)")
+    add_checkpoint_flags(group)
+
+
+def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
+    """What opening any checkpoint takes."""
+    group.add_argument(
+        "--pixel_range",
+        type=pixel_range,
+        metavar="LOW,HIGH",
+        help="what the network reads and writes, 0,1 or -1,1 (default: as the checkpoint or its format says)",
+    )
+    group.add_argument(
+        "--model_cache",
+        metavar="DIR",
+        default=default_model_cache(),
+        help="for models from elsewhere (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
+    )
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

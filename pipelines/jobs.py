@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -52,8 +52,6 @@ def run_job(request: PlanRequest, options: RunOptions, make_job: MakeJob, beam_a
         raise UsageError(f"{request.output} holds no plan yet: run once without --extend and --retry_rejected")
     if options.dry_run:
         return _show(request, stored, options.extend)
-    if options.overwrite:
-        planning.remove_output(request.output)
     plan = _ready_plan(request, stored, options)
     pending = pending_shards(request.output, plan.shards)
     if pending:
@@ -77,6 +75,8 @@ def _show(request: PlanRequest, stored: Plan | None, extend: bool) -> int:
 def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) -> Plan:
     if stored is None:
         plan, shards = planning.make_plan(request)
+        if options.overwrite:
+            planning.remove_output(request.output, shards)
         return planning.store_plan(request, plan, shards)
     if options.retry_rejected:
         count = planning.undo_rejected(request.output)
@@ -112,7 +112,7 @@ def _work(
                 ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
                 _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
 
-            with Progress(scratch, expected):
+            with Progress(scratch, expected) if local else nullcontext():
                 result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
             if result.stop_signal is not None or result.state == "SUBMITTED":
                 return result.exit_code
@@ -145,8 +145,3 @@ def default_workers(device: str) -> int:
     import torch
 
     return max(1, torch.cuda.device_count())
-
-
-def default_cache() -> str:
-    """Where models from elsewhere are kept, on whatever machine they are needed."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "vqbeam")

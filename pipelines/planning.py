@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -176,14 +176,19 @@ def limited(shards: list[Shard], limit: int) -> list[Shard]:
     return kept
 
 
-def remove_output(output: str) -> None:
+def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     """Delete what vqbeam wrote into a folder: marks before what they list, tables before the pictures that they name,
     the plan last, so that an interruption leaves a job that can go on. Raises `UsageError` where there is no plan of
-    vqbeam, and files are in the way that may be anybody's."""
+    vqbeam and files are in the way that may be anybody's, or where `planned` shards read what would be deleted."""
     plan = load_plan(output)
     if plan is None:
         _check_empty(output, PICTURE_FOLDERS)
         return
+    lost = tuple(storage.join(output, folder, "") for folder in _folders(plan.command))
+    for shard in planned:
+        for part in shard.slices:
+            if part.source.uri.startswith(lost):
+                raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
     layout = Layout(output)
     storage.delete(layout.success)
     for folder in ("_vqbeam/stats", *_folders(plan.command), "_vqbeam/errors"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +31,7 @@ class ModelSettings:
 
     def open(self) -> ImageCodec:
         """Find the weights, wherever `name` says they are, and load them."""
-        folder = locate_model(self.name, Path(self.cache_dir).expanduser())
+        folder = locate_model(self.name, self.cache_dir)
         return open_codec(
             folder,
             backend=self.backend,

@@ -47,7 +47,7 @@ def test_the_pixel_range_can_be_overridden(flag: list[str], tmp_path: Path) -> N
 def test_a_remote_checkpoint_is_converted(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
     store.put(str(GOLDEN_VQGAN), "/golden", recursive=True)
-    command = ["convert", "memory://golden", str(tmp_path / "own"), "--cache_dir", str(tmp_path / "cache")]
+    command = ["convert", "memory://golden", str(tmp_path / "own"), "--model_cache", str(tmp_path / "cache")]
     assert main(command) == 0
     assert (tmp_path / "own" / "model.safetensors").is_file()
     store.rm("/golden", recursive=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 GROUPS = 32  # of every GroupNorm in the reference
 NORM_EPS = 1e-6
+SEARCH_BLOCK = 128
 SEARCH_CELLS = {"cpu": 1 << 22, "cuda": 1 << 27}  # distances held at once while searching codes
 
 
@@ -107,6 +108,11 @@ class VQGANConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in place but for training: fresh memory for activations costs a CPU as much as the arithmetic."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ResnetBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -120,9 +126,9 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return self.nin_shortcut(x) + hidden
+        hidden = self.conv1(silu(self.norm1(x)))
+        hidden = self.conv2(silu(self.norm2(hidden)))
+        return hidden.add_(self.nin_shortcut(x))
 
 
 class AttnBlock(nn.Module):
@@ -141,7 +147,7 @@ class AttnBlock(nn.Module):
         normed = self.norm(x)
         q, k, v = (conv(normed).permute(0, 2, 3, 1).reshape(n, 1, h * w, c) for conv in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(attended.reshape(n, h, w, c).permute(0, 3, 1, 2))
+        return self.proj_out(attended.reshape(n, h, w, c).permute(0, 3, 1, 2)).add_(x)
 
 
 class Downsample(nn.Module):
@@ -221,7 +227,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -248,7 +254,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class NearestQuantizer(nn.Module):
@@ -266,10 +272,24 @@ class NearestQuantizer(nn.Module):
         """float32 [M, D] -> int64 [M]. A slice of the distances at a time, so memory does not grow with M x K."""
         codebook = self.codebook.float()
         half_norms = codebook.square().sum(1) / 2
-        rows = max(1, SEARCH_CELLS.get(latents.device.type, 1 << 22) // codebook.shape[0])
-        return torch.cat(
-            [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1) for part in latents.split(rows)]
-        )
+        parts = latents.split(search_rows(latents, codebook.shape[0]))
+        return torch.cat([first_smallest(torch.addmm(half_norms, part, codebook.T, alpha=-1)) for part in parts])
+
+
+def search_rows(latents: Tensor, codes: int) -> int:
+    """How many latents to search for at once."""
+    return max(1, SEARCH_CELLS.get(latents.device.type, SEARCH_CELLS["cpu"]) // codes)
+
+
+def first_smallest(values: Tensor) -> Tensor:
+    """`values.argmin(1)` of [M, K], by blocks: torch's minimum is vectorised and its argmin is not."""
+    rows, columns = values.shape
+    if columns % SEARCH_BLOCK or values.device.type != "cpu":
+        return values.argmin(1)
+    blocks = values.view(rows, -1, SEARCH_BLOCK)
+    block = blocks.amin(2).argmin(1)
+    within = blocks[torch.arange(rows), block].argmin(1)
+    return block * SEARCH_BLOCK + within
 
 
 class GumbelQuantizer(nn.Module):
@@ -287,8 +307,8 @@ class GumbelQuantizer(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         weight = self.proj.weight.float().flatten(1)
         bias = None if self.proj.bias is None else self.proj.bias.float()
-        rows = max(1, SEARCH_CELLS.get(latents.device.type, 1 << 22) // weight.shape[0])
-        return torch.cat([F.linear(part, weight, bias).argmax(1) for part in latents.split(rows)])
+        parts = latents.split(search_rows(latents, weight.shape[0]))
+        return torch.cat([F.linear(part, weight, bias).argmax(1) for part in parts])
 
 
 class VQGAN(nn.Module):

@@ -80,7 +80,7 @@ def test_check_prints_both_pixel_ranges_and_warns_when_the_other_wins(
     ("argv", "message"),
     [
         (["SRC", "OUT", "--pixel_range", "zero,one"], "'zero,one': expected LOW,HIGH"),
-        (["SRC", "OUT", "--pixel_range", "1,0"], "pixel_range (1.0, 0.0) is empty"),
+        (["SRC", "OUT", "--pixel_range", "1,0"], "LOW must be below HIGH"),
         (["SRC", "gs://bucket/model"], "DST must be a local folder"),
         (["SRC", "OUT", "--check", "missing.png"], "--check missing.png"),
         (["SRC", "OUT", "--chek", "missing.png"], "did you mean --check?"),

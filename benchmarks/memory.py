@@ -7,7 +7,6 @@ python -m benchmarks.memory --quick    a few rows: shows that the script works, 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -79,23 +78,20 @@ def main(argv: list[str] | None = None) -> int:
             ]
             ratio = peaks[1] / peaks[0]
             within &= ratio <= ALLOWED
-            print(f"| {case.what} | {peaks[0] / 2**20:.0f} | {peaks[1] / 2**20:.0f} | {ratio:.3f} |", flush=True)
+            print(f"| {case.what} | {peaks[0]:.0f} | {peaks[1]:.0f} | {ratio:.3f} |", flush=True)
     print(f"\n{'All' if within else 'NOT all'} ratios are at most {ALLOWED:.2f}.")
     return 0 if within or args.quick else 1
 
 
-def peak_memory(flags: Sequence[str], model: Path) -> int:
-    """Bytes resident at most in the process of a vqbeam command with one worker. Raises `RuntimeError` if it fails."""
+def peak_memory(flags: Sequence[str], model: Path) -> float:
+    """MiB resident at most in the process of a vqbeam command with one worker. Raises `RuntimeError` if it fails."""
     common = ("--model", str(model), "--device", "cpu", "--batch_size", "64")
-    with tempfile.TemporaryFile() as errors:
-        command = [sys.executable, "-m", "pipelines", *flags, *common]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            errors.seek(0)
-            raise RuntimeError(f"vqbeam {flags[0]} ended with {process.returncode}:\n{errors.read().decode()}")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    result = model.parent / "peak"
+    command = [sys.executable, "-m", "benchmarks.measured_command", str(result), *flags, *common]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"vqbeam {flags[0]} ended with {done.returncode}:\n{done.stderr}")
+    return int(result.read_text(encoding="ascii")) / 1024
 
 
 def _cases(folder: Path, sizes: Sizes) -> list[Case]:

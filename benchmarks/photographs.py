@@ -58,7 +58,8 @@ def write_parquet(path: Path, count: int, sides: tuple[int, int], row_group: int
     """A Parquet file with `key`, `caption` and `image` (JPEG bytes), in groups of `row_group` rows."""
     schema = pa.schema({"key": pa.string(), "caption": pa.string(), "image": pa.binary()})
     rows = photographs(count, sides)
-    with pq.ParquetWriter(path, schema) as writer:
+    # As they are: a dictionary or a compressor would find out that pictures repeat.
+    with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none") as writer:
         while part := list(itertools.islice(rows, row_group)):
             keys, images = zip(*part, strict=True)
             columns = [pa.array(keys), pa.array([CAPTION] * len(part)), pa.array(images, pa.binary())]

@@ -103,7 +103,7 @@ def write_tokens(path: Path, rows: int = 7) -> Path:
     return path
 
 
-def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_shard: int = 100) -> ShardCase:
+def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_shard: int = 10_000) -> ShardCase:
     """Input below `folder`, and a stored plan in `output` (made once for each output)."""
     encode = layout == "tokens"
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,8 @@ def resources(step: Any = None, scratch: str | None = None, **options: Any) -> I
     try:
         yield owned
     finally:
-        owned.close()
+        for pool in (owned.fetch_pool, owned.decode_pool, owned.upload_pool):
+            pool.shutdown()
 
 
 def attempt(case: ShardCase, step: Any = None, index: int = 0) -> ShardReport:

@@ -131,7 +131,3 @@ class Resources:
         finally:
             with self._lock:
                 self._shards_on[number] -= 1
-
-    def close(self) -> None:
-        for pool in (self.fetch_pool, self.decode_pool, self.upload_pool):
-            pool.shutdown(wait=False, cancel_futures=True)

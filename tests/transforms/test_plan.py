@@ -76,12 +76,12 @@ def test_a_source_cut_into_shards_counts_once() -> None:
     assert (segment.first_shard, segment.shards, segment.sources, segment.bytes, segment.rows) == (3, 2, 1, 1000, 30)
 
 
-def test_a_hundred_thousand_shards_are_read_in_parts(tmp_path: Path) -> None:
+def test_one_shard_of_many_is_found(tmp_path: Path) -> None:
     source = Source("/data/a.parquet", "parquet", 1, "v1")
-    many = [Shard(index, (Slice(source, index, index + 1),)) for index in range(100_000)]
+    many = [Shard(index, (Slice(source, index, index + 1),)) for index in range(20_000)]
     stored = store_segment(str(tmp_path), PLAN, many)
-    assert load_shard(str(tmp_path), 77_777) == many[77_777]
-    assert rows_of(str(tmp_path), stored, range(0, 100_000, 2)) == 50_000
+    assert load_shard(str(tmp_path), 17_777) == many[17_777]
+    assert rows_of(str(tmp_path), stored, range(0, 20_000, 2)) == 10_000
 
 
 def test_what_differs_is_named_and_what_was_left_open_is_not(tmp_path: Path) -> None:

@@ -135,7 +135,6 @@ def test_each_device_loads_its_model_once_and_shards_spread_over_the_devices() -
         with owned.step() as first, owned.step() as second:
             assert first is not second
             used.update([id(first), id(second)])
-    owned.close()
     assert [step.setups for step in steps] == [1, 1]
     assert set(used.values()) == {3}
 
@@ -154,7 +153,6 @@ def test_a_model_that_did_not_load_is_tried_again_by_the_next_shard() -> None:
     with owned.step():
         assert step.setups == 2
     assert owned._shards_on == [0]
-    owned.close()
 
 
 def test_too_little_room_for_temporary_files_is_said_with_what_to_do(

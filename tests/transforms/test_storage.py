@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from transforms import storage
-from transforms.errors import EnvironmentFault
+from transforms.errors import EnvironmentFault, UsageError
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -113,7 +113,7 @@ def test_a_failure_in_the_middle_of_reading_is_an_environment_fault(monkeypatch:
 
 
 def test_an_unknown_scheme_is_named() -> None:
-    with pytest.raises(EnvironmentFault, match="nope://x"):
+    with pytest.raises(UsageError, match="nope://x"):
         storage.exists("nope://x")
 
 

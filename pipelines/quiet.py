@@ -23,3 +23,4 @@ def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     handler.addFilter(lambda record: BEAM_FOLDER not in record.pathname or record.levelno >= beam_level)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    logging.getLogger("gcsfs").setLevel(SILENT)  # a traceback for each failure; ours are reasons of failed shards

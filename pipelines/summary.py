@@ -20,7 +20,8 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
     lines = counts_lines(totals, unit)
     if totals.seconds:
         rate = totals.rows_written / totals.seconds
-        lines.append(f"  speed      {rate:,.1f} {unit}/s a worker; {time_line(totals)}")
+        lines.append(f"  speed      {rate:,.1f} {unit}/s a worker")
+        lines.append(f"  time       {time_line(totals)}")
     if totals.codes_used:
         lines.append(f"  codes      {totals.codes_used:,} different ones in use")
     lines.append(f"  size       {totals.bytes / 1e6:,.1f} MB in {output}")
@@ -51,7 +52,7 @@ def counts_lines(totals: Totals, unit: str) -> list[str]:
 def time_line(totals: Totals) -> str:
     """Seconds of each stage; they overlap, so they add up to more than the time that passed."""
     stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
-    return f"{totals.seconds:,.1f} s of shards, in which (overlapping) {stages}"
+    return f"{totals.seconds:,.1f} s in shards; of that, overlapping: {stages}"
 
 
 def failures(output: str) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -45,12 +46,15 @@ class Prepared:
 
 
 class Preparer(Protocol):
-    """`submit` starts the work on a batch in the pools; the call that it returns waits for the result."""
+    """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
+    up what has not been started, so that the pools are free for other shards."""
 
     payload: str
     seconds: float
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
+
+    def cancel(self) -> None: ...
 
 
 class PrepareImages:
@@ -75,6 +79,7 @@ class PrepareImages:
         self._fetch_pool = fetch_pool
         self._require_caption = require_caption
         self._lock = threading.Lock()
+        self._submitted: deque[dict[int, Future[DecodedImage]]] = deque()  # batches whose results nobody has taken
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
         known = known_refusals(batch, first_row, self._require_caption)
@@ -88,6 +93,7 @@ class PrepareImages:
                 waiting[i] = self._decode_pool.submit(self._decode, images[i])
             else:
                 waiting[i] = self._fetch_pool.submit(self._fetch_and_decode, uris[i].as_py())
+        self._submitted.append(waiting)
 
         def result() -> Prepared:
             decoded: dict[int, DecodedImage] = {}
@@ -96,6 +102,7 @@ class PrepareImages:
                     decoded[i] = future.result()
                 except (RowRejected, RowFiltered) as cause:
                     known[i] = refusal(batch, i, first_row, "decode", cause)
+            self._submitted.popleft()
             prepared = gather(batch, first_row, known, [decoded[i].pixels for i in sorted(decoded)])
             if self._keeps_sizes:
                 return prepared
@@ -106,6 +113,11 @@ class PrepareImages:
             return Prepared(columns, prepared.arrays, prepared.refusals, batch.num_rows, prepared.missing_captions)
 
         return result
+
+    def cancel(self) -> None:
+        for waiting in self._submitted:
+            for future in waiting.values():
+                future.cancel()
 
     def _fetch_and_decode(self, uri: str) -> DecodedImage:
         data = self._fetch(uri)
@@ -148,6 +160,9 @@ class PrepareCodes:
             return prepared
 
         return result
+
+    def cancel(self) -> None:
+        return
 
     def _check(self, cell: pa.ListScalar) -> np.ndarray:
         if not cell.is_valid or cell.values.null_count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -97,6 +98,7 @@ class _ShardRun:
         self.counts = ShardCounts()
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.share = resources.budget.share()
+        self.over = threading.Event()
 
     def run(self) -> ShardReport:
         if self.resources.monitor.stop_requested():
@@ -146,7 +148,9 @@ class _ShardRun:
             raise
         finally:
             self.share.close()
+            self.over.set()
             waiting.close()
+            preparer.cancel()
 
     def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
         sink.write(batch)
@@ -229,7 +233,7 @@ class _ShardRun:
         job, pools = self.job, self.resources
         if job.image is None:
             return PrepareCodes(job.codes_per_image, job.codebook_size)
-        fetch = partial(fetch_image, options=job.fetch)
+        fetch = partial(fetch_image, options=job.fetch, stop=self.over)
         return PrepareImages(job.image, job.schema, fetch, pools.decode_pool, pools.fetch_pool, job.require_caption)
 
     def _sink(self, path: Path) -> Sink:

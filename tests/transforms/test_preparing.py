@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -95,6 +96,29 @@ def test_a_fault_of_the_store_while_fetching_is_raised_and_rejects_nothing() -> 
 
     with pytest.raises(EnvironmentFault, match="503"):
         prepare_images(batch(IMAGES, image_uri=["here"]), fetch)
+
+
+def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
+    """A server that hangs must not hold up the shards that come after the one that failed."""
+    asked: list[str] = []
+    release = threading.Event()
+
+    def fetch(uri: str) -> bytes:
+        asked.append(uri)
+        assert release.wait(30)
+        raise EnvironmentFault("timed out")
+
+    with ThreadPoolExecutor(1) as pool:
+        preparer = PrepareImages(ImageOptions(size=16), IMAGES, fetch, pool, pool, False)
+        first = preparer.submit(batch(IMAGES, image_uri=["a", "b"]), 0)
+        preparer.submit(batch(IMAGES, image_uri=["c"] * 50), 2)
+        while not asked:
+            pass
+        preparer.cancel()
+        release.set()
+        with pytest.raises(EnvironmentFault, match="timed out"):
+            first()
+    assert asked == ["a"]
 
 
 def test_codes_are_checked_against_the_grid_and_the_codebook() -> None:

@@ -1,12 +1,14 @@
 """Package metadata of vqbeam; tool settings are in pyproject.toml, the versions CI runs in constraints.txt."""
 
+from pathlib import Path
+
 from setuptools import setup
 
 setup(
     name="vqbeam",
     version="0.1.0",
     description="Bulk VQGAN encoding and text-to-image generation as Apache Beam pipelines",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],

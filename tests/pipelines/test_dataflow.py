@@ -56,7 +56,9 @@ def test_the_job_is_staged_with_its_container_and_hints(
         ]
     )
     pipeline = beam.Pipeline(options=options)
-    shards = pipeline | beam.Create(shard_ranges(range(5000)), reshuffle=False) | beam.FlatMap(lambda pair: range(*pair))
+    shards = (
+        pipeline | beam.Create(shard_ranges(range(5000)), reshuffle=False) | beam.FlatMap(lambda pair: range(*pair))
+    )
     _ = shards | ProcessShards(a_job(f"{gcs_bucket}/out"))
     pipeline.run()
     fs = fsspec.filesystem("gs", token="anon")

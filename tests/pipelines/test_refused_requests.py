@@ -1,4 +1,4 @@
-"""Requests that cannot be met are refused before anything is written: exit code 2 and a message that says what to do."""
+"""Requests that cannot be met are refused before anything is written: exit code 2 and a message of what to do."""
 
 from __future__ import annotations
 

@@ -66,6 +66,3 @@ class ShardRunner:
         if report.status != "done" or report.counts.rows_written != rows:
             raise EnvironmentFault(f"the shard of {rows} rows was not encoded: {report}")
         return rows / seconds
-
-    def close(self) -> None:
-        self._resources.close()

@@ -5,21 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.fixtures_images import encoded, png_by_hand, scene
+from tests.make_inputs import GOOD, Build, files, image_table, samples, tar
 
-GOOD = encoded(scene(40, 24), "JPEG")
 TWO_LONG_KEYS = ("k" * 5000, "ключ 键 🗝 " * 9)
-Build = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -48,39 +44,10 @@ class Case:
     notice: str = ""
 
 
-def files(content: Mapping[str, bytes | str]) -> Build:
-    def build(folder: Path) -> None:
-        for name, data in content.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data.encode() if isinstance(data, str) else data)
-
-    return build
-
-
 def beside(bad: bytes) -> Build:
     """Three images with captions; the one in the middle is `bad`."""
     texts = {f"{name}.txt": f"caption {name}" for name in "abc"}
     return files({"a.jpg": GOOD, "b.jpg": bad, "c.jpg": GOOD, **texts})
-
-
-def tar(members: list[tuple[str, bytes | str]]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in members:
-            data = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def samples(*names: str) -> list[tuple[str, bytes | str]]:
-    """An image and a text for each name."""
-    members: list[tuple[str, bytes | str]] = []
-    for name in names:
-        members += [(f"{name}.jpg", GOOD), (f"{name}.txt", f"caption {name}")]
-    return members
 
 
 def broken_from_third_sample() -> bytes:
@@ -102,23 +69,6 @@ def cut_before_second_caption() -> bytes:
     whole = tar([*samples("a"), ("b.jpg", GOOD)]).rstrip(b"\0")
     packer = zlib.compressobj(wbits=31)
     return packer.compress(whole + b"\0" * (-len(whole) % 512)) + packer.flush(zlib.Z_SYNC_FLUSH)
-
-
-def table(columns: Mapping[str, Any], **options: Any) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), out, **options)
-    return out.getvalue()
-
-
-def image_table(images: list[bytes | None], **columns: Any) -> bytes:
-    """A table with typed columns; `columns` replace them or are added."""
-    keys = [f"r{row}" for row in range(len(images))]
-    own = {
-        "key": pa.array(keys, pa.string()),
-        "image": pa.array(images, pa.binary()),
-        "caption": pa.array([f"c {key}" for key in keys], pa.string()),
-    }
-    return table({**own, **columns})
 
 
 def corrupt_second_group() -> bytes:

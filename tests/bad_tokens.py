@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tests.bad_inputs import TWO_LONG_KEYS, Bad, table
+from tests.bad_inputs import TWO_LONG_KEYS, Bad
+from tests.make_inputs import table
 
 CODES_PER_IMAGE = 64  # of the tiny model, 8x8
 CODEBOOK = 32

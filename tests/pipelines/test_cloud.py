@@ -14,8 +14,8 @@ import fsspec
 import pytest
 from PIL import Image
 
-from tests.bad_inputs import GOOD, image_table
 from tests.gcs_faults import Answer, FaultyStore, Request, faulty_store
+from tests.make_inputs import GOOD, image_table
 from tests.run_command import Outcome, decode, encode, run
 
 pytest_plugins = ("tests.fixtures_tiny_model", "tests.fixtures_gcs")

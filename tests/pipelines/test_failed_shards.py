@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import GOOD, files, image_table
+from tests.make_inputs import GOOD, files, image_table
 from tests.run_command import Outcome, encode, run
 from transforms.sources import FetchOptions
 

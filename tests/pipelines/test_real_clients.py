@@ -19,8 +19,8 @@ import webdataset
 from PIL import Image
 
 from models.codec import open_codec
-from tests.bad_inputs import GOOD, image_table
 from tests.fixtures_images import encoded, scene
+from tests.make_inputs import GOOD, image_table
 from tests.run_command import Outcome, decode, encode
 from transforms.images import ImageOptions, decode_image
 

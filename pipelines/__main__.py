@@ -51,9 +51,11 @@ def _as_process(argv: list[str]) -> int:
     if problem:
         return _refuse("vqbeam", problem)
 
+    from pipelines.memory_reuse import reuse_freed_memory
     from pipelines.quiet import quiet_logging
     from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
 
+    reuse_freed_memory()
     quiet_logging()
     interrupt, terminate = SIGNALS
     try:

@@ -39,8 +39,11 @@ def main(scratch: str) -> None:
     launcher = os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
+    from pipelines.memory_reuse import reuse_freed_memory
+
+    reuse_freed_memory()
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
 
     import grpc
 

@@ -32,7 +32,7 @@ CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
     embed_dim=8,
     n_embed=64,
 )
-PHOTO_SIDES = (400, 500)
+PHOTO_SIDES = (250, 320)
 ALLOWED = 1.10  # of the peak with one tenth of the rows
 
 
@@ -46,7 +46,7 @@ class Sizes:
     sides: tuple[int, int]
 
 
-FULL = Sizes(rows=1200, row_group=1200, shard=600, sides=PHOTO_SIDES)
+FULL = Sizes(rows=2400, row_group=2400, shard=1200, sides=PHOTO_SIDES)
 QUICK = Sizes(rows=16, row_group=16, shard=8, sides=(60, 80))
 
 

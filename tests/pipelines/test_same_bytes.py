@@ -36,7 +36,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory, source: Path, tiny_model: Pa
 MODES = [
     pytest.param(["--direct_running_mode", "multi_threading", "--workers", "1"], id="one thread"),
     pytest.param(["--direct_running_mode", "multi_threading", "--workers", "2"], id="two threads"),
-    pytest.param(["--direct_running_mode", "multi_processing", "--workers", "1"], id="one process"),
+    pytest.param(
+        ["--direct_running_mode", "multi_processing", "--workers", "1"], id="one process", marks=pytest.mark.slow
+    ),
     pytest.param(["--workers", "2"], id="two processes", marks=pytest.mark.slow),
 ]
 

@@ -15,13 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import machine, peer
+from benchmarks import machine
+from benchmarks.peer import NOT_COMPARED
+from benchmarks.peer_process import PeerProcess
 from benchmarks.photographs import DISTINCT, photographs, write_tar
 from benchmarks.precision import measure_precision
 from benchmarks.shard_run import ShardRunner
@@ -29,6 +32,7 @@ from models.checkpoints import save_vqgan
 from models.codec import TorchCodec
 from models.devices import default_batch_size
 from models.vqgan import VQGAN, VQGANConfig
+from pipelines.memory_reuse import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
 
 REAL = VQGANConfig()  # f16, 16,384 codes, 256x256
@@ -73,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
+    reuse_freed_memory()  # as the command does
     config = TINY if args.quick else REAL
     device = torch.device(args.device)
     torch.manual_seed(0)
@@ -83,13 +88,18 @@ def main(argv: list[str] | None = None) -> int:
         most = QUICK_ROWS if args.quick else TAR_ROWS[device.type]
         tar = write_tar(folder / "photographs.tar", most, PHOTO_SIDES)
         pictures = _prepared(config.resolution, min(most, DISTINCT))
-        contenders = _contenders(model, device, pictures, tar, folder, args.quick)
-        peaks = _measure(contenders, device, most, args)
-        flops = _flops(model, pictures[:1])
-        print(_table(contenders, peaks, flops), "\n")
-        print(_ratios(contenders), "\n")
-        print(_same_work(model, device, pictures[:2]), "\n")
-        print(_command(model, folder, tar), "\n")
+        save_vqgan(model, folder / "model", name="random")
+        other = PeerProcess(folder / "model", device, pictures)
+        try:
+            contenders = _contenders(model, device, pictures, other, tar, folder, args.quick)
+            peaks = _measure(contenders, device, most, args)
+            flops = _flops(model, pictures[:1])
+            print(_table(contenders, peaks, flops), "\n")
+            print(_ratios(contenders), "\n")
+            print(_same_work(model, device, pictures[:2], other), "\n", flush=True)
+        finally:
+            other.close()
+        print(_command(folder, tar), "\n")
     print(_precision(args.device, 16 if args.quick else None))
     return 0
 
@@ -101,7 +111,13 @@ def _prepared(side: int, count: int) -> np.ndarray:
 
 
 def _contenders(
-    model: VQGAN, device: torch.device, pictures: np.ndarray, tar: Path, folder: Path, quick: bool
+    model: VQGAN,
+    device: torch.device,
+    pictures: np.ndarray,
+    other: PeerProcess,
+    tar: Path,
+    folder: Path,
+    quick: bool,
 ) -> list[Contender]:
     usual = 8 if quick else default_batch_size(str(device), model.config)
     others: tuple[int, ...] = (1, 4) if device.type == "cpu" else (16, 64)
@@ -109,9 +125,8 @@ def _contenders(
     contenders: list[Contender] = []
     for dtype in DTYPES:
         if dtype == "float32":
-            other = peer.make_peer(model, device)
             for batch in sizes:
-                contenders.append(Contender("diffusers", dtype, batch, _peer_run(other, model.config, pictures, batch)))
+                contenders.append(Contender("diffusers", dtype, batch, partial(other.rate, batch=batch)))
         network = copy.deepcopy(model)
         for batch in sizes:
             codec = TorchCodec(
@@ -121,10 +136,6 @@ def _contenders(
             if batch == usual:
                 contenders.append(Contender("pipeline", dtype, batch, ShardRunner(codec, tar, folder)))
     return contenders
-
-
-def _peer_run(other: object, config: VQGANConfig, pictures: np.ndarray, batch: int) -> Callable[[int], float]:
-    return _in_batches(lambda part: peer.encode(other, torch.from_numpy(part), config), pictures, batch)
 
 
 def _in_batches(encode: Callable[[np.ndarray], object], pictures: np.ndarray, batch: int) -> Callable[[int], float]:
@@ -213,24 +224,20 @@ def _ratio(a: Contender, b: Contender) -> float:
     return statistics.median(x / y for x, y in zip(a.rates, b.rates, strict=True))
 
 
-def _same_work(model: VQGAN, device: torch.device, pictures: np.ndarray) -> str:
+def _same_work(model: VQGAN, device: torch.device, pictures: np.ndarray, other: PeerProcess) -> str:
     """How alike the two networks are: weights and codes."""
-    other = peer.make_peer(model, device)
     codec = TorchCodec(copy.deepcopy(model), name="random", codebook_id="", device=str(device), dtype="float32")
     codes = np.concatenate([codec.encode(picture[None]) for picture in pictures])
-    theirs = peer.encode(other, torch.from_numpy(pictures), model.config).numpy()
-    counts = [
-        sum(p.numel() for n, p in m.named_parameters() if not n.startswith(peer.NOT_COMPARED)) for m in (model, other)
-    ]
+    theirs = other.codes(len(pictures))
+    weights = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(NOT_COMPARED))
     return (
-        f"Encoder and codebook have {counts[0]:,} weights here and {counts[1]:,} in diffusers, the same values; "
+        f"Encoder and codebook have {weights:,} weights here and {other.weights():,} in diffusers, the same values; "
         f"{np.mean(codes == theirs):.2%} of the float32 codes are equal."
     )
 
 
-def _command(model: VQGAN, folder: Path, tar: Path) -> str:
+def _command(folder: Path, tar: Path) -> str:
     """`vqbeam encode` as a user starts it, start-up included."""
-    save_vqgan(model, folder / "model", name="random")
     rows = QUICK_ROWS
     flags = ["--limit", str(rows), "--dtype", "bfloat16", "--model", str(folder / "model")]
     command = [

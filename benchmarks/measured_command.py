@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pipelines.__main__ import main
 from pipelines.memory_reuse import reuse_freed_memory
-from pipelines.memory_reuse import reuse_freed_memory
 
 
 def peak_kib() -> int:
@@ -24,7 +23,6 @@ def peak_kib() -> int:
 
 if __name__ == "__main__":
     reuse_freed_memory()  # as the command does
-    reuse_freed_memory()  # as the command does for a process of its own
     code = main(sys.argv[2:])
     Path(sys.argv[1]).write_text(str(peak_kib()), encoding="ascii")
     sys.exit(code)

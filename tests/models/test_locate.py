@@ -12,7 +12,6 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from huggingface_hub import constants
 
 from models.errors import CheckpointError
 from models.locate import EMBEDDED, locate_model
@@ -195,32 +194,48 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+def hub() -> Iterator[tuple[type[Hub], str]]:
     handler = type("FreshHub", (Hub,), {"requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    yield handler
+    yield handler, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
     thread.join()
 
 
+def locate_at(endpoint: str, name: str, cache: Path) -> str:
+    """`locate_model` in a process of its own: the hub's client reads its endpoint when it is imported."""
+    script = """
+import sys
+from models.locate import CheckpointError, locate_model
+try:
+    print(locate_model(sys.argv[1], sys.argv[2]))
+except CheckpointError as error:
+    print("refused:", error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HF_ENDPOINT": endpoint}
+    command = [sys.executable, "-c", script, name, str(cache)]
+    return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout.strip()
+
+
 @pytest.mark.parametrize("revision", ["", "@v2"])
-def test_a_model_of_the_hub_is_downloaded_into_the_cache(hub: type[Hub], revision: str, tmp_path: Path) -> None:
-    folder = locate_model(f"hf://me/vqgan{revision}", tmp_path)
+def test_a_model_of_the_hub_is_downloaded_into_the_cache(
+    hub: tuple[type[Hub], str], revision: str, tmp_path: Path
+) -> None:
+    handler, endpoint = hub
+    folder = Path(locate_at(endpoint, f"hf://me/vqgan{revision}", tmp_path))
     assert tmp_path in folder.parents
     assert (folder / "config.json").read_bytes() == HUB_FILES["config.json"]
     assert (folder / "flax_model.msgpack").read_bytes() == HUB_FILES["flax_model.msgpack"]
     assert not (folder / "README.md").exists()
-    assert any(f"revision/{revision[1:] or 'main'}" in path for path in hub.requests)
+    assert any(f"revision/{revision[1:] or 'main'}" in path for path in handler.requests)
 
 
-def test_a_model_that_the_hub_does_not_have_is_told(hub: type[Hub], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="hf://me/nothing: cannot be had from the Hugging Face Hub"):
-        locate_model("hf://me/nothing", tmp_path)
+def test_a_model_that_the_hub_does_not_have_is_told(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+    told = locate_at(hub[1], "hf://me/nothing", tmp_path)
+    assert told.startswith("refused: hf://me/nothing: cannot be had from the Hugging Face Hub")
 
 
 @pytest.mark.parametrize("name", ["hf://vqgan", "hf://a/b/c", "hf://"])

@@ -20,6 +20,7 @@ setup(
         "apache-beam>=2.65,<3",
         "torch>=2.6",
         "pyarrow>=17",
+        "scipy>=1.11",  # Beam's RunInference goes without features where it is missing
         "numpy>=1.26",
         "fsspec>=2024.6",
         "gcsfs>=2025.7",
@@ -34,7 +35,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "jax": ["jax", "flax", "transformers>=4.57,<5"],
-        "emoji": ["emoji>=2.14", "scipy"],
+        "emoji": ["emoji>=2.14"],
         "test": [
             "pytest>=8",
             "pytest-timeout",

@@ -20,4 +20,5 @@ def test_the_documentation_lists_exactly_the_codes_that_exist() -> None:
 def test_every_code_comes_of_some_kind_of_bad_input() -> None:
     in_tables = {bad.code for case in (*bad_inputs.CASES, *bad_tokens.CASES) for bad in case.bad}
     elsewhere = {"fetch_refused"}  # test_failed_shards.py, where there is a web server
-    assert in_tables | elsewhere == set(ROW_ERRORS)
+    prompts = {"empty_prompt", "prompt_too_long", "bad_value"}  # of generate, read in sources/test_prompts_bad.py
+    assert in_tables | elsewhere | prompts == set(ROW_ERRORS)

@@ -20,6 +20,9 @@ ROW_ERRORS: dict[str, str] = {
     "missing_codes": "the codes of the row are null",
     "wrong_code_count": "the row holds more or fewer codes than the grid has",
     "code_out_of_range": "a code is negative, or not smaller than the codebook",
+    "empty_prompt": "there is no prompt, or nothing is left of it once it is normalised",
+    "prompt_too_long": "more bytes than a prompt may have",
+    "bad_value": "a seed, number of images, guidance scale, temperature, top_k or top_p that cannot be used",
 }
 
 

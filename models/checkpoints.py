@@ -5,23 +5,20 @@ Formats: vqgan-jax folders, taming `.ckpt` + `.yaml`, min-dalle `detoker.pt` (a 
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from models import flax_msgpack, torch_pickle, vqgan_names
+from models import flax_msgpack, own_format, torch_pickle, vqgan_names
 from models.errors import CheckpointError
 from models.fingerprints import codebook_id, weights_id
+from models.fitting import fitting, preview
 from models.min_dalle_geometry import infer_geometry
+from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json
 from models.taming_config import find_taming, read_taming_config
 from models.vqgan import VQGAN, ConfigError, VQGANConfig
 
@@ -36,8 +33,6 @@ __all__ = [
 ]
 
 MODEL_TYPE = "vqbeam-vqgan"  # marks a config.json as written by `save_vqgan`
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
 VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # where vqgan-jax's own defaults differ from ours
 
 
@@ -59,24 +54,7 @@ class VQGANCheckpoint:
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
         """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
-        with torch.device("meta"):
-            network = VQGAN(self.config, encoder=self.has_encoder)
-        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        extra, misshapen, seen = [], [], set()
-        for name, leaf in self.leaves():
-            if name not in expected:
-                extra.append(name)
-            elif tuple(leaf.shape) != expected[name]:
-                seen.add(name)
-                misshapen.append(f"{name} is {list(leaf.shape)}, not {list(expected[name])}")
-            else:
-                seen.add(name)
-                yield name, leaf
-        missing = [name for name in expected if name not in seen]
-        faults = [("missing", missing), ("extra", extra), ("misshapen", misshapen)]
-        found = "; ".join(f"{what}: {vqgan_names.preview(names)}" for what, names in faults if names)
-        if found:
-            raise CheckpointError(f"{self.path}: the weights do not fit the configuration; {found}")
+        yield from fitting(self.leaves(), lambda: VQGAN(self.config, encoder=self.has_encoder), self.path)
 
     def weights_id(self) -> str:
         """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time."""
@@ -114,7 +92,7 @@ def open_checkpoint(path: Path | str, pixel_range: tuple[float, float] | None = 
         raise CheckpointError(
             f"{path}: no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or "
             f"flax_model.msgpack (vqgan-jax), a .ckpt with a .yaml beside it (taming), or detoker.pt (min-dalle); "
-            f"found {vqgan_names.preview(there) or 'nothing'}"
+            f"found {preview(there) or 'nothing'}"
         )
     if pixel_range is not None:
         opened = replace(opened, config=replace(opened.config, pixel_range=pixel_range))
@@ -153,9 +131,7 @@ def convert(
     Raises `CheckpointError` where `folder` holds a model already.
     """
     folder = Path(folder)
-    taken = [entry for entry in (CONFIG_NAME, WEIGHTS_NAME) if (folder / entry).exists()]
-    if taken:
-        raise CheckpointError(f"{folder}: holds {' and '.join(taken)} already; choose another folder or remove them")
+    own_format.refuse_taken(folder)
     checkpoint = open_checkpoint(source, pixel_range)
     weights = dict(checkpoint.checked_leaves())
     _write(weights, folder, checkpoint.config, name or checkpoint.name, checkpoint.has_encoder, checkpoint.format)
@@ -165,43 +141,19 @@ def convert(
 def _write(
     weights: dict[str, Tensor], folder: Path, config: VQGANConfig, name: str, has_encoder: bool, source_format: str
 ) -> None:
-    """The weights first, then the configuration that makes them a checkpoint; each file appears whole."""
-    folder.mkdir(parents=True, exist_ok=True)
     values = {
         "model_type": MODEL_TYPE,
         "name": name,
         "converted_from": source_format,
         "has_encoder": has_encoder,
         "codebook_id": codebook_id(weights[_codebook_name(config)]),
-        "weights_id": weights_id(weights.items()),
         **config.to_dict(),
     }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt"})
-        (Path(scratch) / CONFIG_NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        for file_name in (WEIGHTS_NAME, CONFIG_NAME):
-            os.replace(Path(scratch) / file_name, folder / file_name)
+    own_format.write_model(folder, weights, values)
 
 
 def _codebook_name(config: VQGANConfig) -> str:
     return "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"
-
-
-def _folder_name(folder: Path) -> str:
-    """What provenance calls a model whose files do not say: its folder, or its name on the Hugging Face Hub."""
-    folder = folder.resolve()
-    cached = folder.parent.parent.name  # models--OWNER--NAME/snapshots/COMMIT in the cache of the Hub
-    return cached.removeprefix("models--").replace("--", "/") if folder.parent.name == "snapshots" else folder.name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return values
 
 
 def _config(values: Mapping[str, Any], path: Path) -> VQGANConfig:
@@ -212,33 +164,16 @@ def _config(values: Mapping[str, Any], path: Path) -> VQGANConfig:
 
 
 def _open_ours(folder: Path) -> VQGANCheckpoint | None:
-    weights, config_path = folder / WEIGHTS_NAME, folder / CONFIG_NAME
-    if not weights.is_file():
+    stored = own_format.read_config(folder, MODEL_TYPE)
+    if stored is None:
         return None
-    stored = _read_json(config_path) if config_path.is_file() else {}
-    if stored.get("model_type") != MODEL_TYPE:
-        raise CheckpointError(
-            f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
-        )
-
-    def leaves() -> Iterator[tuple[str, Tensor]]:
-        try:
-            with safe_open(weights, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    yield name, file.get_tensor(name)
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{weights}: not a safetensors file, or cut short ({error}); copy it again"
-            ) from error
-
-    next(leaves(), None)  # the header says how long the file must be: a cut one is found now, not by the workers
     return VQGANCheckpoint(
         path=folder,
         format="vqbeam",
-        name=str(stored.get("name") or _folder_name(folder)),
-        config=_config(stored, config_path),
+        name=str(stored.get("name") or folder_name(folder)),
+        config=_config(stored, folder / CONFIG_NAME),
         has_encoder=bool(stored.get("has_encoder", True)),
-        leaves=leaves,
+        leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
         stored=stored,
     )
 
@@ -250,7 +185,7 @@ def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
     config_path = folder / CONFIG_NAME
     if not config_path.is_file():
         raise CheckpointError(f"{folder}: {files[0].name} has no {CONFIG_NAME} beside it; copy that as well")
-    values = _read_json(config_path)
+    values = read_json(config_path)
     if "ch_mult" not in values:
         kind = values.get("model_type") or "unknown"
         raise CheckpointError(f"{config_path}: describes no VQGAN (model_type {kind!r}, no ch_mult)")
@@ -261,7 +196,7 @@ def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
                 yield vqgan_names.from_flax(name, leaf)
 
     config = _config({**VQGAN_JAX_DEFAULTS, **values}, config_path)
-    return VQGANCheckpoint(folder, "vqgan-jax", _folder_name(folder), config, True, leaves, {})
+    return VQGANCheckpoint(folder, "vqgan-jax", folder_name(folder), config, True, leaves, {})
 
 
 def _open_taming(path: Path) -> VQGANCheckpoint | None:
@@ -277,7 +212,7 @@ def _open_taming(path: Path) -> VQGANCheckpoint | None:
             if ours is not None:
                 yield ours, leaf
 
-    return VQGANCheckpoint(weights, "taming", _folder_name(config_path.parent), config, True, leaves, {})
+    return VQGANCheckpoint(weights, "taming", folder_name(config_path.parent), config, True, leaves, {})
 
 
 def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -43,10 +42,3 @@ def from_taming(name: str) -> str | None:
 def from_min_dalle(name: str) -> str:
     """Ours for a name in min-dalle's detokenizer."""
     return "quantize.embedding.weight" if name == "embedding.weight" else name
-
-
-def preview(names: Iterable[str], most: int = 5) -> str:
-    """The first few names, and how many more there are, for a message."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

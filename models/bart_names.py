@@ -1,0 +1,83 @@
+"""How DALL·E BART weights are called, and laid out, in the checkpoints of dalle-mini; ours are min-dalle's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+HALVES = ("encoder", "decoder")
+BEFORE_SELF, AFTER_SELF = "pre_self_attn_layer_norm", "self_attn_layer_norm"
+BEFORE_CROSS, AFTER_CROSS = "pre_encoder_attn_layer_norm", "encoder_attn_layer_norm"
+NORMS = {  # of a layer, in the order in which dalle-mini numbers them
+    ("encoder", "normformer"): (BEFORE_SELF, AFTER_SELF),
+    ("decoder", "normformer"): (BEFORE_SELF, AFTER_SELF, BEFORE_CROSS, AFTER_CROSS),
+    ("encoder", "preln"): (BEFORE_SELF,),
+    ("decoder", "preln"): (BEFORE_SELF, BEFORE_CROSS),
+}
+FEED_FORWARD = {  # of dalle-mini's two kinds; the second has no gate
+    "GLU_0": {"LayerNorm_0": "ln0", "Dense_0": "fc0", "Dense_1": "fc1", "LayerNorm_1": "ln1", "Dense_2": "fc2"},
+    "FFN_0": {"LayerNorm_0": "ln0", "Dense_0": "fc0", "LayerNorm_1": "ln1", "Dense_1": "fc2"},
+}
+
+
+def from_flax(name: str, leaf: Tensor, ln_positions: str) -> Iterator[tuple[str, Tensor]]:
+    """The weights that one leaf of a dalle-mini checkpoint holds, under our names and laid out as ours.
+
+    A leaf of stacked layers ("model/encoder/layers/FlaxBartEncoderLayers/...", layers on axis 0) gives one a layer, any
+    other gives one: ("model/encoder/layers/FlaxBartEncoderLayer_0/GLU_0/Dense_0/kernel", [in, out]) becomes
+    ("encoder.layers.0.glu.fc0.weight", [out, in]). A name that dalle-mini does not have comes back as it is.
+    """
+    *path, kind = name.removeprefix("params/").replace("RMSNorm_", "LayerNorm_").split("/")
+    ours, layers = _module(path, ln_positions)
+    stacked = layers == "all"
+    if ours is None or kind not in LEAVES or leaf.ndim <= stacked:
+        yield name, leaf
+        return
+    for i, single in enumerate(leaf.unbind(0) if stacked else [leaf]):
+        if kind == "kernel":
+            single = single.T.contiguous() if single.ndim == 2 else single
+        elif stacked:
+            single = single.clone()  # else each would keep the whole stack
+        yield f"{ours.format(i)}.{LEAVES[kind]}", single
+
+
+def _module(path: Sequence[str], ln_positions: str) -> tuple[str | None, str]:
+    """Our name of a module, with {} for the number of a stacked layer; and whether it stands for one layer or all."""
+    match path:
+        case ["lm_head"]:
+            return "decoder.lm_head", "one"
+        case ["model", half, place] if half in HALVES:
+            return f"{half}.{place}", "one"
+        case ["model", half, "layers", collection, *parts] if half in HALVES:
+            inner = _inner(parts, NORMS[half, ln_positions])
+            single = f"FlaxBart{half.capitalize()}Layer"
+            if inner and collection == f"{single}s":
+                return f"{half}.layers.{{}}.{inner}", "all"
+            number = collection.removeprefix(f"{single}_")
+            if inner and number.isdecimal():
+                return f"{half}.layers.{number}.{inner}", "one"
+    return None, "one"
+
+
+def _inner(parts: Sequence[str], norms: Sequence[str]) -> str | None:
+    """Our name of a module within a layer."""
+    match parts:
+        case ["FlaxBartAttention_0", projection]:
+            return f"self_attn.{projection}"
+        case ["FlaxBartAttention_1", projection]:
+            return f"encoder_attn.{projection}"
+        case ["GLU_0" | "FFN_0" as kind, part]:
+            ours = FEED_FORWARD[kind].get(part)
+            return f"glu.{ours}" if ours else None
+        case [norm]:
+            return dict(zip((f"LayerNorm_{i}" for i in range(len(norms))), norms, strict=True)).get(norm)
+    return None
+
+
+def needless_scale(name: str) -> bool:
+    """Whether a weight of ours is the scale of a norm that feeds a dense layer, which the reference leaves out."""
+    return name.endswith(
+        (f".{BEFORE_SELF}.weight", f".{BEFORE_CROSS}.weight", ".ln0.weight", ".ln1.weight", "final_ln.weight")
+    )

@@ -53,7 +53,7 @@ BEFORE_HASHTAGS = tuple(
 HASHTAG = re.compile(r"#(\w+)")
 COMMAS = str.maketrans("()[].,|:;?!=+~-/{}", "," * 18)
 SPACES = str.maketrans("_#\\", "   ")
-QUOTES = str.maketrans({mark: ' " ' for mark in "'\"`"})
+QUOTES = str.maketrans(dict.fromkeys("'\"`", ' " '))
 REPEATS = re.compile(r"(\D)\1{3,}")  # four or more: the reference spares the Roman VIII
 # White space is single when these two are reached: with runs of it before a mark they would be quadratic.
 QUOTE_RUN = re.compile(' ?"[ "]*')

@@ -1,0 +1,55 @@
+"""Other ways to say a caption: "a rocket on a blue background" -> "emoji of a rocket, blue background"."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+ARTICLE = re.compile(r"^an? ")
+# {a} is the subject with its article, {n} without, {b} the background, {ab} the background with its article
+CANONICAL = "{a} on {ab} background"
+VARIANTS = (
+    "{n} on {ab} background",
+    "emoji of {a}, {b} background",
+    "emoji of {a} on {ab} background",
+    "{a}, {b} background",
+    "{n}, {b} background",
+    "{n} on {b}",
+    "{n} {b} background",
+    "{a} in front of {ab} background",
+    "a picture of {a} on {ab} background",
+    "{b} background, {a}",
+)
+NO_BACKGROUND = ("{a}", "{n}", "emoji of {a}")
+CANONICAL_SHARE = 0.4
+NO_BACKGROUND_SHARE = 0.04
+
+
+def subject(caption: str, background: str) -> str:
+    """ "a rocket on a blue background", "blue" -> "a rocket". Raises `ValueError` for another kind of caption."""
+    article = "an" if background[0] in "aeiou" else "a"
+    ending = f" on {article} {background} background"
+    if not caption.endswith(ending):
+        raise ValueError(f"caption {caption!r} does not end in {ending!r}")
+    return caption.removesuffix(ending)
+
+
+def say(template: str, thing: str, background: str) -> str:
+    """Fill a template in; `thing` comes with its article, if it has one."""
+    article = "an" if background[0] in "aeiou" else "a"
+    return template.format(a=thing, n=ARTICLE.sub("", thing), b=background, ab=f"{article} {background}")
+
+
+def varied_caption(thing: str, background: str, rng: np.random.Generator) -> str:
+    """One way to say it: often the data set's own, sometimes without the background."""
+    draw = rng.random()
+    if draw < CANONICAL_SHARE:
+        return say(CANONICAL, thing, background)
+    templates = NO_BACKGROUND if draw > 1 - NO_BACKGROUND_SHARE else VARIANTS
+    return say(templates[int(rng.integers(len(templates)))], thing, background)
+
+
+def all_captions(thing: str, background: str) -> list[str]:
+    """Every way to say it, the data set's own first."""
+    return [say(template, thing, background) for template in (CANONICAL, *VARIANTS, *NO_BACKGROUND)]

@@ -30,7 +30,7 @@ class Command:
 COMMANDS = {
     "encode": Command("turn images with captions into VQGAN tokens", launches=True),
     "decode": Command("turn VQGAN tokens back into images", launches=True),
-    "convert": Command("turn a VQGAN checkpoint of another project into vqbeam's format"),
+    "convert": Command("turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format"),
     "verify": Command("check that an output folder is complete and undamaged"),
     "status": Command("show how far the run in an output folder has come"),
 }

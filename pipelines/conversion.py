@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoints import VQGANCheckpoint, convert, load_checkpoint
+from models.bart_checkpoints import convert_bart, open_bart
+from models.checkpoints import VQGANCheckpoint, convert, load_checkpoint, open_checkpoint
 from models.locate import locate_model
+from models.model_folders import BART_FOLDERS, CLIP_FOLDER, VQGAN_FOLDER, find_clip, find_vqgan, first_bart
+from models.model_pair import check_pair
+from models.own_format import refuse_taken
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, decode_image
 
@@ -22,18 +27,58 @@ def convert_checkpoint(args: argparse.Namespace) -> int:
     """The exit code; `CheckpointError` and `ConfigError` are left to the caller, as is `UsageError`."""
     if "://" in args.target:
         raise UsageError(f"{args.target}: DST must be a local folder; copy it to the store afterwards")
-    source = locate_model(args.source, args.model_cache)
-    written = convert(source, Path(args.target), pixel_range=args.pixel_range, name=args.name)
+    source, target = locate_model(args.source, args.model_cache), Path(args.target)
+    bart = first_bart(source)
+    if bart is None:
+        _convert_vqgan(source, target, args)
+        return 0
+    vqgan = find_vqgan(source) if source.is_dir() else None
+    if vqgan is None:
+        flag = "--check" if args.check else "--pixel_range" if args.pixel_range else None
+        if flag:
+            raise UsageError(f"{flag} is about a VQGAN, and {args.source} holds a DALL·E BART only; leave it out")
+        _convert_bart(bart, target, args.name)
+        return 0
+    places = target / BART_FOLDERS[0], target / VQGAN_FOLDER, target / CLIP_FOLDER
+    for place in places:
+        refuse_taken(place)
+    check_pair(open_bart(bart).config, open_checkpoint(vqgan).config)
+    _convert_bart(bart, places[0], args.name)
+    _convert_vqgan(vqgan, places[1], args)
+    clip = find_clip(source)
+    if clip is not None:
+        shutil.copytree(clip, places[2], dirs_exist_ok=True)
+        print(f"{places[2]}: copied, the CLIP that ranks")
+    return 0
+
+
+def _convert_vqgan(source: Path, target: Path, args: argparse.Namespace) -> None:
+    written = convert(source, target, pixel_range=args.pixel_range, name=args.name)
     config = written.config
     kind = "encoder and decoder" if written.has_encoder else "decoder only"
     print(
-        f"{args.target}: {written.name}, {kind}, {config.resolution}x{config.resolution} pixels -> "
+        f"{target}: {written.name}, {kind}, {config.resolution}x{config.resolution} pixels -> "
         f"{config.grid}x{config.grid} codes of {config.n_embed}, pixels in {_shown(config.pixel_range)}\n"
         f"codebook {written.codebook_id()[:16]}, weights {written.weights_id()[:16]}"
     )
     if args.check:
         _check(written, [Path(image) for image in args.check])
-    return 0
+
+
+def _convert_bart(source: Path, target: Path, name: str | None) -> None:
+    written = convert_bart(source, target, name=name)
+    config = written.config
+    print(
+        f"{target}: {written.name}, DALL·E BART, {config.encoder_layers}+{config.decoder_layers} layers of width "
+        f"{config.d_model}, {config.max_text_length} pieces of text -> {config.image_length} codes of "
+        f"{config.image_vocab_size}\nweights {written.weights_id()[:16]}"
+    )
+    if not written.tokenizer:
+        print(
+            f"warning: {source} has no tokenizer (tokenizer.json, or vocab.json and merges.txt); put it into {target} "
+            "before you generate",
+            file=sys.stderr,
+        )
 
 
 def _check(checkpoint: VQGANCheckpoint, images: list[Path]) -> None:

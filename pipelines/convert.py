@@ -1,4 +1,4 @@
-"""`vqbeam convert SRC DST`: any checkpoint of a VQGAN that we read, written as `config.json` + `model.safetensors`."""
+"""`vqbeam convert SRC DST`: any VQGAN or DALL·E BART that we read, written as `config.json` + `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pipelines import job_flags
 
 DESCRIPTION = (
     "Read a VQGAN checkpoint of vqgan-jax (config.json + flax_model.msgpack), taming-transformers (.ckpt + .yaml) or "
-    "min-dalle (detoker.pt, decoder only) and write it in vqbeam's own format, which loads fastest and says what it is."
+    "min-dalle (detoker.pt, decoder only), or a DALL·E BART of dalle-mini (config.json + flax_model.msgpack) or "
+    "min-dalle (encoder.pt + decoder.pt) with its tokenizer, and write it in vqbeam's own format, which loads fastest "
+    "and says what it is. A folder that holds both, as min-dalle's does, becomes one with dalle_bart and vqgan in it."
 )
 
 
@@ -20,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--check",
         metavar="IMAGE",
         nargs="+",
-        help="reconstruct these pictures under both pixel ranges, print the PSNR, warn if the other range does better",
+        help="reconstruct these pictures under both pixel ranges, print the PSNR, warn if the other range does better "
+        "(of a VQGAN)",
     )
     job_flags.add_checkpoint_flags(parser.add_argument_group("model"))
 

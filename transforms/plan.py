@@ -36,6 +36,7 @@ SHARD_SCHEMA = pa.schema(
         ("start", pa.int64()),
         ("stop", pa.int64()),
         ("offset", pa.int64()),
+        ("texts", pa.list_(pa.string())),
     ]
 )
 
@@ -112,7 +113,7 @@ def write_shards(path: Path, shards: Iterable[Shard], plan: Plan) -> None:
             for part in shard.slices:
                 rows.append(
                     {"shard": shard.index, **asdict(part.source)}
-                    | {"start": part.start, "stop": part.stop, "offset": part.offset}
+                    | {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
                 )
             if len(rows) >= 16384:
                 writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
@@ -186,7 +187,8 @@ def _shards_from(table: pa.Table) -> list[Shard]:
     slices: dict[int, list[Slice]] = {}
     for row in table.to_pylist():
         source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
-        slices.setdefault(row["shard"], []).append(Slice(source, row["start"], row["stop"], row["offset"]))
+        texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
+        slices.setdefault(row["shard"], []).append(Slice(source, row["start"], row["stop"], row["offset"], texts))
     return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
 
 

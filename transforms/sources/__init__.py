@@ -8,16 +8,15 @@ for batch in read_slices(shards[0].slices, plan.schema):
 
 from transforms.sources.canonical import batch_schema, passthrough
 from transforms.sources.fetch import FetchOptions, fetch_image
-from transforms.sources.patterns import ENDINGS
+from transforms.sources.patterns import FORMATS, PROMPT_FORMATS
 from transforms.sources.planning import InputPlan, Piece, plan_sources
 from transforms.sources.reading import read_slices
 from transforms.sources.request import InputRequest, InputSchema
 from transforms.sources.splitting import make_shards
 
-FORMATS = tuple(ENDINGS)
-
 __all__ = [
     "FORMATS",
+    "PROMPT_FORMATS",
     "FetchOptions",
     "InputPlan",
     "InputRequest",

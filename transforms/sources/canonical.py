@@ -2,8 +2,9 @@
 
 `key` string, never null; `caption` string or list<string>; `uri` where the row is, for messages; for images `image`
 large_binary (null where absent) and `image_uri` string (where the bytes must be fetched from); for codes `codes`
-list<int64>; `error_code`, `error_message`, `filtered` string, null for good rows; then one column per pass-through
-column, named with `PASS_PREFIX` because data may have an `error_message` of its own.
+list<int64>; for prompts, whose text is `caption`, the columns of `options.OPTIONS`; `error_code`, `error_message`,
+`filtered` string, null for good rows; then one column per pass-through column, named with `PASS_PREFIX` because data
+may have an `error_message` of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.errors import ROW_ERRORS
+from transforms.sources.options import OPTIONS, option_fields
 from transforms.sources.request import InputSchema, Kind
 
 MAX_BATCH_ROWS = 256
@@ -33,6 +35,7 @@ class Row:
     image_uri: str | None = None
     error: tuple[str, str] | None = None
     filtered: str | None = None
+    options: dict[str, int | float | None] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class Row:
 def payload_fields(kind: Kind) -> list[pa.Field]:
     if kind == "images":
         return [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())]
+    if kind == "prompts":
+        return option_fields()
     return [pa.field("codes", pa.list_(pa.int64()))]
 
 
@@ -69,13 +74,13 @@ def passthrough(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch]:
-    """Gather rows into batches of at most `MAX_BATCH_ROWS` rows and about `MAX_BATCH_BYTES` of image bytes."""
+    """Gather rows into batches of at most `MAX_BATCH_ROWS` rows and about `MAX_BATCH_BYTES` of images and text."""
     arrow = batch_schema(schema)
     gathered: list[Row] = []
     size = 0
     for row in rows:
         gathered.append(row)
-        size += len(row.image or b"")
+        size += _size(row)
         if len(gathered) >= MAX_BATCH_ROWS or size >= MAX_BATCH_BYTES:
             yield _record_batch(gathered, schema, arrow)
             gathered, size = [], 0
@@ -83,10 +88,17 @@ def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch
         yield _record_batch(gathered, schema, arrow)
 
 
+def _size(row: Row) -> int:
+    texts = (row.caption, *row.values.values())
+    return len(row.image or b"") + sum(len(text) for text in texts if isinstance(text, str))
+
+
 def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.RecordBatch:
     columns: list[list[Any]] = [[row.key for row in rows], [row.caption for row in rows], [row.uri for row in rows]]
     if schema.kind == "images":
         columns += [[row.image for row in rows], [row.image_uri for row in rows]]
+    elif schema.kind == "prompts":
+        columns += [[row.options.get(name) for row in rows] for name in OPTIONS]
     else:
         columns.append([None] * len(rows))
     errors = [None if row.filtered else row.error for row in rows]  # a row is left out for one reason

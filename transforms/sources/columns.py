@@ -1,4 +1,4 @@
-"""Which column of the input is the image, the caption, the key or the codes, and which ones pass through."""
+"""Which column of the input is the image, the codes, the caption or prompt, or the key, and which ones pass through."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from transforms.errors import UsageError
+from transforms.sources.options import OPTIONS
 from transforms.sources.request import InputRequest, InputSchema, Kind
 
 # The usual names, in lower case. A later group is looked at only where no name of an earlier one is there.
@@ -16,6 +17,7 @@ IMAGE_BYTES = (("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "im
 IMAGE_PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
 IMAGE_URIS = ((*IMAGE_PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url"),)
 CAPTIONS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
+PROMPTS = (("prompt",), ("caption",), ("text",))
 KEYS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
 CODES = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
@@ -23,6 +25,10 @@ STATUS = {"status", "error_message", "key"}  # together they are written by img2
 RESERVED: dict[Kind, tuple[str, ...]] = {
     "images": ("key", "caption", "encoding", "original_width", "original_height"),
     "codes": ("key", "caption", "image"),
+    "prompts": (
+        *("key", "prompt", "sample", "seed", "encoding", "image", "image_path"),
+        *("clip_score", "rank", "width", "height"),
+    ),
 }
 ORIGINAL_SIZE = ("original_width", "original_height")
 
@@ -50,6 +56,11 @@ def holds_image(kind: pa.DataType) -> bool:
 
 def holds_caption(kind: pa.DataType) -> bool:
     return is_string(kind) or (is_list(kind) and is_string(kind.value_type))
+
+
+def holds_number(kind: pa.DataType) -> bool:
+    """Also text: csv has nothing else."""
+    return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or is_string(kind) or pt.is_null(kind)
 
 
 def holds_key(kind: pa.DataType) -> bool:
@@ -114,7 +125,7 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
     picker = ColumnPicker(columns, where)
     image = _image_column(request, picker) if request.kind == "images" else None
     codes = _code_column(request, picker) if request.kind == "codes" else None
-    caption = caption_column(request, picker)
+    caption = prompt_column(request, picker) if request.kind == "prompts" else caption_column(request, picker)
     return with_passthrough(
         request,
         columns,
@@ -128,6 +139,8 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
             codes=codes,
             status=status_column(columns) if request.kind == "images" else None,
             uri_schemes=request.uri_schemes or (scheme,),
+            options=option_columns(request, picker) if request.kind == "prompts" else (),
+            key_from=request.key_from,
         ),
     )
 
@@ -169,7 +182,48 @@ def caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
     return picker.guess(CAPTIONS, "--caption_column", holds_caption, "the caption")
 
 
+def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
+    flag = request.caption_flag
+    if request.caption_column:
+        found: str | None = picker.named(request.caption_column, flag, holds_caption, "a string")
+    else:
+        found = picker.guess(PROMPTS, flag, holds_caption, "the prompt")
+    if found is None:
+        raise UsageError(
+            f"{picker.where}: no column looks like the prompt (prompt, caption or text); name it with {flag}. "
+            f"The columns are {listing(picker.columns)}"
+        )
+    if is_list(picker.columns.field(found).type):
+        raise UsageError(
+            f"{picker.where}: column {found} holds lists, and which of several texts is meant cannot be told: "
+            f"write a row for each, or name a column of strings with {flag}"
+        )
+    return found
+
+
+def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ...]:
+    """The columns that say how a prompt is drawn; one that is renamed only passes through. Raises `UsageError`."""
+    renamed = {name for name, _ in request.rename}
+    found = [name for name in picker.columns.names if name.lower() in OPTIONS and name not in renamed]
+    for name in found:
+        kind = picker.columns.field(name).type
+        if not holds_number(kind):
+            raise UsageError(
+                f"{picker.where}: column {name} is {kind}, which holds no numbers; if it is not what {name.lower()} "
+                f"means to vqbeam, give it another name with --rename {name}=NAME"
+            )
+    lower = [name.lower() for name in found]
+    twice = [name for name in found if lower.count(name.lower()) > 1]
+    if twice:
+        raise UsageError(f"{picker.where}: {' and '.join(twice)} mean the same; give one another name with --rename")
+    return tuple(found)
+
+
 def key_column(request: InputRequest, picker: ColumnPicker) -> str | None:
+    if request.key_from == "prompt":
+        if request.key_column:
+            raise UsageError(f"--key_column {request.key_column} and --key_from prompt contradict each other")
+        return None
     if request.key_column:
         return picker.named(request.key_column, "--key_column", holds_key, "a string or an integer")
     return picker.guess(KEYS, "--key_column", holds_key, "the key")
@@ -190,7 +244,7 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
         missing = [name for name in names if name not in columns.names]
         if missing:
             raise UsageError(f"{flag}: {where} has no column {', '.join(missing)}; it has {listing(columns)}")
-    parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes}
+    parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
     chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
     _check_names(fields, tuple(chosen), request.kind, where)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from transforms import storage
 from transforms.errors import SourceChanged
-from transforms.shards import Source
+from transforms.shards import INLINE, Source
 from transforms.sources.canonical import Row, batches
 from transforms.sources.fetch import FetchOptions, too_large
 from transforms.sources.request import InputSchema
@@ -66,6 +66,8 @@ def _load(source: Source, schema: InputSchema, options: FetchOptions) -> tuple[R
 
 def check_unchanged(source: Source) -> None:
     """Raise `SourceChanged` where a file is no longer the one that was planned."""
+    if source.format == INLINE:
+        return
     try:
         now = storage.stat(source.uri)
     except FileNotFoundError as error:

@@ -18,9 +18,21 @@ from transforms.errors import RowRejected
 from transforms.shards import Slice, Source
 from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
 from transforms.sources.casting import cast, castable, without_bad_text
-from transforms.sources.columns import holds_codes, holds_image, is_binary, is_image_struct, is_list, is_string, plain
+from transforms.sources.columns import (
+    holds_codes,
+    holds_image,
+    holds_number,
+    is_binary,
+    is_image_struct,
+    is_list,
+    is_string,
+    plain,
+)
+from transforms.sources.options import OPTIONS, option_value
+from transforms.sources.prompts import prompt_key, too_long
 from transforms.sources.request import InputSchema
 from transforms.sources.uris import relative_to, resolve, stem
+from transforms.sources.values import shown
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
 
@@ -129,6 +141,9 @@ class _Reader:
         for part, fits, wanted in ((schema.image, _is_image, "images"), (schema.codes, holds_codes, "codes")):
             if part is not None and not pt.is_null(self.types[part]) and not fits(plain(self.types[part])):
                 return f"column {part} is {self.types[part]}, which holds no {wanted}"
+        for name in schema.options:
+            if not holds_number(plain(self.types[name])):
+                return f"column {name} is {self.types[name]}, which holds no numbers"
         return None
 
     def place(self, row: int) -> str:
@@ -184,7 +199,13 @@ class _Reader:
             errors = [("schema_mismatch", self.mismatch)] * rows
         else:
             columns |= self._cast_columns(batch, errors)
-            columns |= self._images(batch, errors) if self.schema.kind == "images" else self._codes(batch, errors)
+            if self.schema.kind == "images":
+                columns |= self._images(batch, errors)
+            elif self.schema.kind == "codes":
+                columns |= self._codes(batch, errors)
+            else:
+                columns |= self._options(batch, errors)
+                columns |= self._prompts(columns, errors)
         columns["filtered"] = self._filtered(batch)
         for row, reason in enumerate(columns["filtered"].to_pylist()):
             errors[row] = None if reason else errors[row]  # a row is left out for one reason
@@ -210,7 +231,7 @@ class _Reader:
             columns[PASS_PREFIX + field.name], misfits = cast(batch.column(name), field.type)
             for row in misfits:
                 value = batch.column(name)[row].as_py()
-                errors[row] = ("schema_mismatch", f"{name} is {value!r}, the plan fixed its type as {field.type}")
+                errors[row] = ("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {field.type}")
         return columns
 
     def _captions(self, column: pa.Array) -> pa.Array:
@@ -271,6 +292,32 @@ class _Reader:
                     what = "the cell" if cell is None else "a code in the cell"
                     errors[row] = ("missing_codes", f"{what} of {self.schema.codes} is null")
         return {"codes": codes}
+
+    def _options(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
+        """Seed, number of images and so on; one that cannot be used is null, and marks its row in `errors`."""
+        columns: dict[str, pa.Array] = {}
+        for name in self.schema.options:
+            values: list[int | float | None] = []
+            for row, value in enumerate(batch.column(name).to_pylist()):
+                try:
+                    values.append(option_value(name, value))
+                except RowRejected as rejected:
+                    values.append(None)
+                    errors[row] = errors[row] or (rejected.code, rejected.message)
+            columns[name.lower()] = pa.array(values, OPTIONS[name.lower()].type)
+        return columns
+
+    def _prompts(self, columns: dict[str, pa.Array], errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
+        """The prompts that are not too long, and their keys where the key is made from the prompt."""
+        prompts, keys = columns["caption"].to_pylist(), columns["key"].to_pylist()
+        for row, prompt in enumerate(prompts):
+            if prompt is None:
+                continue
+            errors[row] = errors[row] or too_long(len(prompt.encode()))
+            if self.schema.key_from == "prompt":
+                keys[row] = prompt_key(prompt)
+            prompts[row] = None if errors[row] else prompt
+        return {"caption": pa.array(prompts, pa.string()), "key": pa.array(keys, pa.string())}
 
 
 def _is_image(kind: pa.DataType) -> bool:

@@ -10,6 +10,7 @@ from braceexpand import braceexpand
 
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.sources.request import Kind
 from transforms.sources.samples import IMAGE_EXTENSIONS
 from transforms.sources.uris import folder_of, relative_to, stem
 
@@ -20,7 +21,10 @@ ENDINGS: dict[str, tuple[str, ...]] = {
     "csv": (".csv", ".csv.gz"),
     "tsv": (".tsv", ".tsv.gz"),
     "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
+    "txt": (".txt", ".txt.gz"),
 }
+PROMPT_FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
+FORMATS = tuple(name for name in ENDINGS if name != "txt")  # of images, beside which a .txt is a caption; and of codes
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 HIDDEN = ("_", ".")  # leading letters of names that tools keep to themselves, such as _SUCCESS or .cache
 FEW_NAMES = 8  # are looked up one by one
@@ -48,13 +52,14 @@ class Inputs:
     beside: tuple[Found, ...]
 
 
-def find_inputs(patterns: Iterable[str], input_format: str | None) -> Inputs:
-    """List the inputs: in the order of the patterns, each sorted by name, none twice.
+def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = "images") -> Inputs:
+    """List the inputs: in the order of the patterns, each sorted by name, none twice. `kind` is what rows are wanted.
 
     Raises `UsageError` where a pattern matches nothing, or the format cannot be told.
     """
-    if input_format is not None and input_format not in ENDINGS:
-        raise UsageError(f"--input_format {input_format}: expected one of {', '.join(ENDINGS)}")
+    formats_read = PROMPT_FORMATS if kind == "prompts" else FORMATS
+    if input_format is not None and input_format not in formats_read:
+        raise UsageError(f"--input_format {input_format}: expected one of {', '.join(formats_read)}")
     every: dict[str, Found] = {}
     named: set[str] = set()  # single files named outright, whatever they are called
     formats: dict[str, str] = {}  # format -> the pattern that has it
@@ -64,13 +69,13 @@ def find_inputs(patterns: Iterable[str], input_format: str | None) -> Inputs:
             named.add(matched[0].uri)
         for found in matched:
             every.setdefault(found.uri, found)
-        formats.setdefault(input_format or _sniff(pattern, matched), pattern)
+        formats.setdefault(input_format or _sniff(pattern, matched, formats_read), pattern)
     if len(formats) > 1:
         shown = "; ".join(f"{pattern} is {name}" for name, pattern in formats.items())
         raise UsageError(f"the inputs are of several formats ({shown}): run one job for each, or give --input_format")
     chosen = next(iter(formats))
     files = [found for found in every.values() if found.uri in named or _is(found.uri, chosen)]
-    if chosen == "parquet" and len(files) > 1:
+    if chosen == "parquet" and len(files) > 1 and kind != "prompts":
         described = _described(every.values())
         files = [found for found in files if found.uri in named or stem(found.uri) not in described]
     if not files:
@@ -145,14 +150,14 @@ def _is(uri: str, name: str) -> bool:
     return uri.lower().endswith(ENDINGS[name])
 
 
-def _sniff(pattern: str, matched: list[Found]) -> str:
+def _sniff(pattern: str, matched: list[Found], formats: tuple[str, ...]) -> str:
     """The format of what a pattern matched, from the names. Raises `UsageError` where that leaves a choice."""
-    counts = {name: sum(_is(found.uri, name) for found in matched) for name in ENDINGS}
-    if len(matched) > 1:
+    counts = {name: sum(_is(found.uri, name) for found in matched) for name in formats}
+    if len(matched) > 1 and "webdataset" in formats:
         described = _described(matched)
         beside = sum(_is(found.uri, "parquet") and stem(found.uri) in described for found in matched)
         counts["parquet"] -= beside
-    if counts["files"]:
+    if counts.get("files"):
         for found in matched:
             if found.uri.rpartition("/")[2].lower() in METADATA_NAMES:
                 counts[found.uri.rpartition(".")[2].lower()] -= 1
@@ -161,7 +166,10 @@ def _sniff(pattern: str, matched: list[Found]) -> str:
         return next(iter(present))
     if not present:
         examples = ", ".join(found.uri.rpartition("/")[2] for found in matched[:3])
-        raise UsageError(f"{pattern}: no format can be told from the names ({examples}); give --input_format")
+        raise UsageError(
+            f"{pattern}: no format can be told from the names ({examples}); give --input_format, one of "
+            f"{', '.join(formats)}"
+        )
     shown = ", ".join(f"{count} of {name}" for name, count in present.items())
     raise UsageError(f"{pattern} has files of several formats ({shown}): give --input_format, or a narrower pattern")
 

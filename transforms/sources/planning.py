@@ -13,10 +13,11 @@ import pyarrow.types as pt
 
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.shards import Slice, Source
+from transforms.shards import INLINE, Slice, Source
 from transforms.sources import parquet, tables, webdataset
 from transforms.sources.columns import sample_schema, table_schema
 from transforms.sources.patterns import METADATA_NAMES, Found, Inputs, find_inputs
+from transforms.sources.prompts import MAX_PROMPT_BYTES
 from transforms.sources.request import InputRequest, InputSchema
 from transforms.sources.samples import MAX_TEXT_BYTES, parse_json
 from transforms.sources.uris import resolve, scheme_of, stem
@@ -24,6 +25,7 @@ from transforms.sources.values import TypeGuess
 
 PEEKED_FILES = 8  # at most, where the first leaves something open
 SIDECARS = ("txt", "json")
+MAX_PROMPTS = 10_000  # that a plan carries itself
 PEEKERS = 16  # files looked into at once, so that a store's latency is paid once for so many
 
 
@@ -89,12 +91,46 @@ def plan_sources(
     To extend a plan, give its `schema` (kept as it is) and the URIs of its sources as `known` (left out).
     Raises `UsageError` and `EnvironmentFault`.
     """
-    inputs = find_inputs(request.patterns, request.input_format)
+    if request.prompts:
+        return _plan_inline(request, rows_per_shard, schema, known)
+    inputs = find_inputs(request.patterns, request.input_format, request.kind)
     if request.kind == "codes" and inputs.format != "parquet":
         raise UsageError(f"{inputs.files[0].uri}: tokens are read from Parquet files, this is {inputs.format}")
     task = _Task(inputs, request, rows_per_shard, schema, frozenset(known))
     pieces, found_schema = PLANNERS[inputs.format](task)
     return InputPlan(inputs.format, tuple(pieces), found_schema)
+
+
+def _plan_inline(
+    request: InputRequest, rows_per_shard: int, schema: InputSchema | None, known: Collection[str]
+) -> InputPlan:
+    """Prompts given in the place of files. They count as one source, which is known or not."""
+    prompts = request.prompts
+    if request.patterns:
+        raise UsageError("--prompt and --input contradict each other: give one of them")
+    if len(prompts) > MAX_PROMPTS:
+        raise UsageError(
+            f"{len(prompts)} texts for --prompt, more than {MAX_PROMPTS}: write them to a .txt file, one a line, and "
+            "give that as --input"
+        )
+    sizes = [_prompt_bytes(number, prompt) for number, prompt in enumerate(prompts)]
+    source = Source("--prompt", INLINE, sum(sizes), "", rows=len(prompts))
+    pieces: list[Piece] = []
+    for start in range(0, 0 if source.uri in known else len(prompts), rows_per_shard):
+        texts = prompts[start : start + rows_per_shard]
+        pieces.append(Piece(Slice(source, start, start + len(texts), texts=texts), len(texts), exact=True))
+    columns = pa.schema([("prompt", pa.string())])
+    return InputPlan(INLINE, tuple(pieces), schema or table_schema(request, columns, source.uri, "file"))
+
+
+def _prompt_bytes(number: int, prompt: str) -> int:
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"--prompt number {number} is not UTF-8") from error
+    if size > MAX_PROMPT_BYTES:
+        raise UsageError(f"--prompt number {number} has {size} bytes, more than {MAX_PROMPT_BYTES}")
+    return size
 
 
 def _source(found: Found, name: str, rows: int | None = None) -> Source:
@@ -295,4 +331,5 @@ PLANNERS: dict[str, Callable[[_Task], tuple[list[Piece], InputSchema]]] = {
     "csv": _plan_table,
     "tsv": _plan_table,
     "jsonl": _plan_table,
+    "txt": _plan_table,
 }

@@ -8,8 +8,8 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from transforms.shards import Slice
-from transforms.sources import files, parquet, tables, webdataset
+from transforms.shards import INLINE, Slice
+from transforms.sources import files, parquet, prompts, tables, webdataset
 from transforms.sources.fetch import FetchOptions
 from transforms.sources.files import check_unchanged
 from transforms.sources.request import InputSchema
@@ -37,6 +37,8 @@ def read_slices(
             check_unchanged(part.source)
             if name == "parquet":
                 yield from parquet.read(part, schema, notices)
+            elif name == INLINE:
+                yield from prompts.read(part, schema)
             elif name == "webdataset":
                 yield from webdataset.read(part, schema, options, notices)
             else:

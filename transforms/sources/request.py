@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Kind = Literal["images", "codes"]
+Kind = Literal["images", "codes", "prompts"]
+KeyFrom = Literal["row", "prompt"]
+TUPLES = ("sidecars", "origins", "uri_schemes", "options")  # of `InputSchema`, lists in json
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class InputRequest:
 
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
     `uri_schemes` are those under which URIs found inside data may be opened; None is the scheme of the dataset.
+    For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given in the place of files, and
+    `key_from` "prompt" makes the key from the prompt, not from a key column or the row's place.
     """
 
     patterns: tuple[str, ...]
@@ -30,6 +34,13 @@ class InputRequest:
     rename: tuple[tuple[str, str], ...] = ()
     uri_schemes: tuple[str, ...] | None = None
     kind: Kind = "images"
+    prompts: tuple[str, ...] = ()
+    key_from: KeyFrom = "row"
+
+    @property
+    def caption_flag(self) -> str:
+        """What the flag of `caption_column` is called."""
+        return "--prompt_column" if self.kind == "prompts" else "--caption_column"
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class InputSchema:
     extension, or a field of the json beside the image). `caption_field` is the json field that serves where a sample
     has no text member. `sidecars` are the extensions found beside image files. `origins[i]` is the name in the input
     of `passthrough[i]`, which has the name in the output. `chosen`: the user listed the columns, so others are no
-    surprise.
+    surprise. `options` are the columns that say how a prompt is drawn (`options.OPTIONS`).
     """
 
     kind: Kind
@@ -56,6 +67,8 @@ class InputSchema:
     origins: tuple[str, ...] = ()
     chosen: bool = False
     uri_schemes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    key_from: KeyFrom = "row"
 
     @property
     def caption_type(self) -> pa.DataType:
@@ -65,24 +78,21 @@ class InputSchema:
     def known(self) -> frozenset[str]:
         """Names in the input that something is done with."""
         parts = (self.image, self.caption, self.caption_field, self.key, self.codes, self.status)
-        return frozenset(self.origins) | {name for name in parts if name}
+        return frozenset((*self.origins, *self.options)) | {name for name in parts if name}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `plan.json`; the types of the columns as an Arrow IPC schema and, to be read, in words."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "passthrough"}
+        values |= {name: list(values[name]) for name in TUPLES}
         return values | {
-            "sidecars": list(self.sidecars),
-            "origins": list(self.origins),
-            "uri_schemes": list(self.uri_schemes),
             "passthrough": {column.name: str(column.type) for column in self.passthrough},
             "passthrough_ipc": base64.b64encode(self.passthrough.serialize().to_pybytes()).decode("ascii"),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InputSchema:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; what a plan of an earlier version does not say is as it was then."""
         ipc = base64.b64decode(values["passthrough_ipc"])
         plain = {name: value for name, value in values.items() if name not in ("passthrough", "passthrough_ipc")}
-        for name in ("sidecars", "origins", "uri_schemes"):
-            plain[name] = tuple(plain[name])
+        plain |= {name: tuple(plain[name]) for name in TUPLES if name in plain}
         return cls(passthrough=pa.ipc.read_schema(pa.py_buffer(ipc)), **plain)

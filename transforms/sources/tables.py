@@ -1,10 +1,11 @@
-"""Text tables (csv, tsv, jsonl, each also gzipped): records with the byte at which they begin, and rows from them.
+"""Text tables (csv, tsv, jsonl, txt, each also gzipped): records with the byte at which they begin, and rows from them.
 
 Planning and reading go through the same parser, so that row numbers and offsets mean the same to both.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -20,6 +21,7 @@ from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.shards import Slice, Source
 from transforms.sources.canonical import Row, batches
+from transforms.sources.prompts import MAX_PROMPT_BYTES, fill_prompt
 from transforms.sources.request import InputSchema
 from transforms.sources.samples import MAX_TEXT_BYTES, parse_json
 from transforms.sources.uris import relative_to, resolve, stem
@@ -29,6 +31,8 @@ READ_BUFFER = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 UTF8_BOM = b"\xef\xbb\xbf"
 METADATA = "metadata"  # a table that describes the images of its folder, whose rows have keys as those images have
+LINE = "prompt"  # the one column of a txt: a line is a row
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -70,13 +74,15 @@ def scan(source: Source, syntax: str, rows_per_cut: int, guess: TypeGuess) -> Ta
     """
     cuts: list[tuple[int, int]] = []
     rows = 0
-    if syntax in DELIMITERS:
+    if syntax == "txt":
+        guess.add({LINE: ""})
+    elif syntax in DELIMITERS:
         guess.add(dict.fromkeys(read_header(source, syntax), ""))
     for record in records(source, syntax):
         if rows % rows_per_cut == 0:
             cuts.append((rows, record.offset))
         rows += 1
-        if record.values is not None and syntax not in DELIMITERS:
+        if record.values is not None and syntax == "jsonl":
             guess.add(record.values)
     return TableScan(rows, tuple(cuts))
 
@@ -103,7 +109,18 @@ def _row(record: Record, key: str, uri: str, source: Source, schema: InputSchema
     row = Row(key, uri, error=record.error)
     if record.values is None:
         return row
-    values = record.values
+    if schema.kind == "prompts":
+        fill_prompt(row, record.values, schema)
+    else:
+        _fill_image(row, record.values, source, schema)
+    if not schema.chosen:
+        for name in record.values.keys() - schema.known:
+            notices[f"column {name!r}, which the plan has not, was left out"] += 1
+    return row
+
+
+def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: InputSchema) -> None:
+    key = row.key
     try:
         if schema.key is not None:
             row.key = key_of(values.get(schema.key)) or key
@@ -123,10 +140,6 @@ def _row(record: Record, key: str, uri: str, source: Source, schema: InputSchema
             row.key = stem(relative_to(row.image_uri, source.root))
     except RowRejected as rejected:
         row.error = (rejected.code, rejected.message)
-    if not schema.chosen:
-        for name in values.keys() - schema.known:
-            notices[f"column {name!r}, which the plan has not, was left out"] += 1
-    return row
 
 
 def read_header(source: Source, syntax: str) -> list[str]:
@@ -149,6 +162,8 @@ def records(source: Source, syntax: str, offset: int = 0) -> Iterator[Record]:
         try:
             if syntax == "jsonl":
                 yield from _json_records(lines)
+            elif syntax == "txt":
+                yield from _line_records(lines, source)
             else:
                 header = header or _header(lines, source, DELIMITERS[syntax])
                 yield from _csv_records(lines, header, DELIMITERS[syntax])
@@ -191,10 +206,32 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
         offset = lines.offset
 
 
+def _line_records(lines: _Lines, source: Source) -> Iterator[Record]:
+    """Each line a record, blank ones too: the row of a prompt is its line in every editor. Raises `UsageError`."""
+    offset = lines.offset
+    for line in lines:
+        if offset == 0 and line.startswith(UTF16):
+            raise UsageError(f"{source.uri} is UTF-16; prompts are read as UTF-8: convert it first")
+        if len(line) >= MAX_TEXT_BYTES:
+            yield Record(offset, None, ("prompt_too_long", f"the line has far more than {MAX_PROMPT_BYTES} bytes"))
+        else:
+            try:
+                yield Record(offset, {LINE: line.removesuffix(b"\n").removesuffix(b"\r").decode()})
+            except UnicodeDecodeError as error:
+                yield Record(offset, None, ("broken_record", f"the line at byte {offset} is not UTF-8: {error}"))
+        offset = lines.offset
+
+
 def _reader(lines: _Lines, delimiter: str) -> Any:
     csv.field_size_limit(MAX_TEXT_BYTES)
-    text = (line.decode("utf-8", "surrogateescape") for line in lines)
-    return csv.reader(text, delimiter=delimiter, strict=True)
+    return csv.reader(map(_csv_line, lines), delimiter=delimiter, strict=True)
+
+
+def _csv_line(line: bytes) -> str:
+    """Raises `csv.Error` for a line that was cut short, so that the reader begins anew after it."""
+    if len(line) >= MAX_TEXT_BYTES:
+        raise csv.Error(f"it is longer than {MAX_TEXT_BYTES} bytes")
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _header(lines: _Lines, source: Source, delimiter: str) -> list[str]:

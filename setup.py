@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
-    packages=["pipelines", "transforms", "transforms.sources", "models", "models.emoji"],
+    packages=["pipelines", "transforms", "transforms.sources", "transforms.work", "models", "models.emoji"],
     package_data={"models.emoji": ["config.json", "model.safetensors", "README.md"]},
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[

@@ -15,6 +15,7 @@ from transforms.resources import Resources
 from transforms.shards import Shard, Slice
 from transforms.sources import InputRequest, plan_sources
 from transforms.steps import EncodeStep, ModelSettings
+from transforms.work.encode import Encode
 from transforms.worker import run_shard
 
 
@@ -37,15 +38,11 @@ class ShardRunner:
         self._source = piece.slice.source
         self._folder = folder
         self._job = Job(
-            command="encode",
+            work=Encode(settings, ImageOptions(size=config.resolution), config.codes_per_image, config.n_embed),
             output="",
             schema=plan.schema,
-            model=settings,
-            codes_per_image=config.codes_per_image,
-            codebook_size=config.n_embed,
             provenance={},
             version="benchmark",
-            image=ImageOptions(size=config.resolution),
             decode_threads=codec.threads,
         )
         self._resources = Resources(

@@ -20,6 +20,7 @@ from transforms.sinks import PictureOptions
 from transforms.sources import InputSchema
 from transforms.sources.patterns import find_inputs
 from transforms.token_files import mismatch, token_provenance
+from transforms.work.decode import Decode
 
 
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -45,16 +46,17 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
             name = min(clash)
             raise UsageError(f"the input has a column {name!r}, which decode writes: give --rename {name}=NEW_NAME")
         return Job(
-            command="decode",
+            work=Decode(
+                model=requests.model_settings(args, model, plan, cache),
+                picture=picture,
+                codes_per_image=checkpoint.config.codes_per_image,
+                codebook_size=checkpoint.config.n_embed,
+                expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
+            ),
             output=request.output,
             schema=schema,
-            model=requests.model_settings(args, model, plan, cache),
-            codes_per_image=checkpoint.config.codes_per_image,
-            codebook_size=checkpoint.config.n_embed,
             provenance=requests.provenance("decode", checkpoint, plan) | options,
             version=requests.vqbeam_version(),
-            picture=picture,
-            expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
             max_error_rate=args.max_error_rate,
             decode_threads=requests.threads(args, plan),
             processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),

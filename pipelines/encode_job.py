@@ -15,6 +15,7 @@ from transforms.images import ImageOptions, preprocessing_id
 from transforms.job import Job
 from transforms.plan import Plan
 from transforms.sources import FetchOptions, InputSchema
+from transforms.work.encode import Encode
 
 
 def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -50,16 +51,17 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
 
     def make_job(plan: Plan) -> Job:
         return Job(
-            command="encode",
+            work=Encode(
+                model=requests.model_settings(args, args.model, plan, cache),
+                image=image,
+                codes_per_image=checkpoint.config.codes_per_image,
+                codebook_size=checkpoint.config.n_embed,
+                require_caption=args.require_caption,
+            ),
             output=request.output,
             schema=InputSchema.from_json(plan.schema),
-            model=requests.model_settings(args, args.model, plan, cache),
-            codes_per_image=checkpoint.config.codes_per_image,
-            codebook_size=checkpoint.config.n_embed,
             provenance=requests.provenance("encode", checkpoint, plan) | {"preprocessing": preprocessing},
             version=requests.vqbeam_version(),
-            image=image,
-            require_caption=args.require_caption,
             max_error_rate=args.max_error_rate,
             fetch=FetchOptions(max_bytes=image.max_image_bytes),
             decode_threads=requests.threads(args, plan),

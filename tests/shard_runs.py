@@ -26,6 +26,8 @@ from transforms.sinks import PictureOptions
 from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.steps import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
 from transforms.verification import problems
+from transforms.work.decode import Decode
+from transforms.work.encode import Encode
 from transforms.worker import run_shard
 
 SIDE = 16
@@ -69,9 +71,13 @@ class ShardCase:
 
     def differing(self) -> ShardCase:
         """The same job where one more row is rejected: what another machine might make of it."""
-        if self.job.command == "encode":
-            return replace(self, job=replace(self.job, require_caption=True))
-        return replace(self, job=replace(self.job, codebook_size=200))
+        if isinstance(self.job.work, Encode):
+            return self.working(require_caption=True)
+        return self.working(codebook_size=200)
+
+    def working(self, **changed: Any) -> ShardCase:
+        """The same job with other settings of its command."""
+        return replace(self, job=replace(self.job, work=replace(self.job.work, **changed)))  # type: ignore[type-var]
 
 
 def pictures(rows: int) -> list[bytes | None]:
@@ -115,16 +121,13 @@ def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_s
     temp = folder / "temp"
     temp.mkdir(exist_ok=True)
     job = Job(
-        command="encode" if encode else "decode",
+        work=Encode(MODEL, ImageOptions(size=SIDE), CODES_PER_IMAGE, CODEBOOK)
+        if encode
+        else Decode(MODEL, PictureOptions("png", layout), CODES_PER_IMAGE, CODEBOOK),
         output=output,
         schema=planned.schema,
-        model=MODEL,
-        codes_per_image=CODES_PER_IMAGE,
-        codebook_size=CODEBOOK,
         provenance={"command": "test"},
         version="1",
-        image=ImageOptions(size=SIDE) if encode else None,
-        picture=None if encode else PictureOptions("png", layout),
         max_error_rate=1.0,
         temp_dir=str(temp),
     )
@@ -133,7 +136,7 @@ def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_s
 
 
 def plan_of(job: Job, schema: InputSchema) -> Plan:
-    return Plan(job.command, {"test": 1}, {}, schema.to_json())
+    return Plan("test", {"test": 1}, {}, schema.to_json())
 
 
 @contextmanager

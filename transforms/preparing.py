@@ -16,9 +16,10 @@ import pyarrow as pa
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import DecodedImage, ImageOptions, decode_image
 from transforms.sources import InputSchema
-from transforms.steps import CODES, PIXELS, fixed_lists
+from transforms.steps import fixed_lists
 
 ROW = "row"  # number of the row in its shard, counted over all rows read
+SAMPLE = "sample"  # number of the picture among those of its row, where a row has several
 READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
 Fetch = Callable[[str], bytes]
 
@@ -36,7 +37,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The good rows of one batch read: their columns (with `row`), one array each, and the refusals."""
+    """The good rows of one batch read: their columns (with `row`), one array each, and the refusals.
+
+    `rows_read` is what the counts must balance to: where a row of the input stands for several pictures, it counts
+    each of them, and a refused one has as many refusals."""
 
     columns: pa.RecordBatch
     arrays: list[np.ndarray]
@@ -49,7 +53,6 @@ class Preparer(Protocol):
     """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
     up what has not been started, so that the pools are free for other shards."""
 
-    payload: str
     seconds: float
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
@@ -59,8 +62,6 @@ class Preparer(Protocol):
 
 class PrepareImages:
     """Fetches and decodes pictures in thread pools; `pixels` of the model's size come out."""
-
-    payload = PIXELS
 
     def __init__(
         self,
@@ -134,8 +135,6 @@ class PrepareImages:
 
 class PrepareCodes:
     """Checks codes against the model's grid and codebook; `codes` int32 [T] come out."""
-
-    payload = CODES
 
     def __init__(self, codes_per_image: int, codebook_size: int) -> None:
         self.seconds = 0.0
@@ -215,6 +214,12 @@ def missing_captions(batch: pa.RecordBatch) -> np.ndarray:
 
 def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
     return Refusal(first_row + i, batch.column("key")[i].as_py(), batch.column("uri")[i].as_py(), stage, cause)
+
+
+def refusal_of(batch: pa.RecordBatch, i: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
+    """Row `i` of a batch that has been prepared ends at a later stage."""
+    key, uri = batch.column("key")[i].as_py(), batch.column("uri")[i].as_py()
+    return Refusal(batch.column(ROW)[i].as_py(), key, uri, stage, cause)
 
 
 def gather(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], arrays: list[np.ndarray]) -> Prepared:

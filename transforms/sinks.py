@@ -6,7 +6,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from transforms import storage
 from transforms.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
 from transforms.layout import Layout
 from transforms.pictures import encode_picture, picture_name
-from transforms.preparing import ROW
+from transforms.preparing import ROW, SAMPLE
 from transforms.reports import ShardCounts, StoredObject, pack_codes
 from transforms.sources.canonical import PASS_PREFIX
 from transforms.steps import ENCODING, PIXELS, to_pictures, to_rows
 from transforms.tables import COUNTS_KEY, TableWriter
 
+Columns = list[tuple[str, pa.DataType]]
+Chunks = Callable[[pa.RecordBatch], list[Mapping[str, str]]]  # text chunks for the picture of each row
 IMAGE_LAYOUTS = ("files", "webdataset", "parquet")
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores pictures
 
@@ -35,6 +37,18 @@ class PictureOptions:
 
     image_format: str = "png"
     image_layout: str = "files"
+
+
+@dataclass(frozen=True)
+class SinkPlace:
+    """What the runner gives the sink of one shard: the local file to write, its schema, and where pictures go."""
+
+    path: Path
+    schema: pa.Schema
+    compress_pool: Executor
+    upload_pool: Executor
+    layout: Layout
+    shard: str
 
 
 class Sink(Protocol):
@@ -51,100 +65,88 @@ class Sink(Protocol):
     def abort(self) -> None: ...
 
 
-class TokenSink:
-    """A table of tokens; notes which codes occur."""
+class TableSink:
+    """A table of what is in the columns already."""
 
-    def __init__(self, path: Path, schema: pa.Schema, codebook_size: int) -> None:
-        self.path = path
+    def __init__(self, place: SinkPlace) -> None:
+        self.path = place.path
         self.pictures: list[StoredObject] = []
-        self._schema = schema
-        self._table = TableWriter(path, schema)
-        self._used = np.zeros(codebook_size, bool)
+        self._schema = place.schema
+        self._table = TableWriter(place.path, place.schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._used[to_rows(batch.column(ENCODING)).reshape(-1)] = True
         self._table.write(output_rows(batch, self._schema))
 
     def finish(self, counts: ShardCounts) -> None:
-        counts.codes_used = pack_codes(self._used)
         self._table.close({COUNTS_KEY: counts.to_json()})
 
     def abort(self) -> None:
         self._table.abort()
+
+
+class TokenSink(TableSink):
+    """A table of tokens; notes which codes occur."""
+
+    def __init__(self, place: SinkPlace, codebook_size: int) -> None:
+        super().__init__(place)
+        self._used = np.zeros(codebook_size, bool)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._used[to_rows(batch.column(ENCODING)).reshape(-1)] = True
+        super().write(batch)
+
+    def finish(self, counts: ShardCounts) -> None:
+        counts.codes_used = pack_codes(self._used)
+        super().finish(counts)
 
 
 class _Pictures:
     """Compresses the `pixels` of a batch in the pool and names the pictures."""
 
-    def __init__(self, options: PictureOptions, pool: Executor) -> None:
+    def __init__(self, options: PictureOptions, pool: Executor, chunks: Chunks | None) -> None:
         self._options = options
         self._pool = pool
+        self._chunks = chunks
 
     def of(self, batch: pa.RecordBatch) -> list[tuple[str, bytes]]:
         pixels = to_pictures(batch.column(PIXELS))
         suffix = self._options.image_format
-        names = [
-            picture_name(row, key, 0, suffix)
-            for row, key in zip(batch.column(ROW).to_pylist(), batch.column("key").to_pylist(), strict=True)
-        ]
-        return list(zip(names, self._pool.map(lambda image: encode_picture(image, suffix), pixels), strict=True))
+        rows, keys = batch.column(ROW).to_pylist(), batch.column("key").to_pylist()
+        samples = batch.column(SAMPLE).to_pylist() if SAMPLE in batch.schema.names else [0] * len(rows)
+        names = [picture_name(row, key, number, suffix) for row, key, number in zip(rows, keys, samples, strict=True)]
+        texts = self._chunks(batch) if self._chunks is not None else [{}] * len(rows)
+        files = self._pool.map(lambda image, text: encode_picture(image, suffix, text), pixels, texts)
+        return list(zip(names, files, strict=True))
 
 
-class PictureTableSink:
+class PictureTableSink(TableSink):
     """Pictures inside the table, as the `{bytes, path}` struct of Hugging Face datasets."""
 
-    def __init__(self, path: Path, schema: pa.Schema, options: PictureOptions, pool: Executor) -> None:
-        self.path = path
-        self.pictures: list[StoredObject] = []
-        self._schema = schema
-        self._table = TableWriter(path, schema)
-        self._compress = _Pictures(options, pool)
+    def __init__(self, place: SinkPlace, options: PictureOptions, chunks: Chunks | None) -> None:
+        super().__init__(place)
+        self._compress = _Pictures(options, place.compress_pool, chunks)
 
     def write(self, batch: pa.RecordBatch) -> None:
         cells = [{"bytes": data, "path": name} for name, data in self._compress.of(batch)]
-        self._table.write(output_rows(batch.append_column("image", pa.array(cells, IMAGE_STRUCT)), self._schema))
-
-    def finish(self, counts: ShardCounts) -> None:
-        self._table.close({COUNTS_KEY: counts.to_json()})
-
-    def abort(self) -> None:
-        self._table.abort()
+        super().write(batch.append_column("image", pa.array(cells, IMAGE_STRUCT)))
 
 
-class PictureFileSink:
+class PictureFileSink(TableSink):
     """Pictures as files of their own, put before the table that names them. A picture that another attempt has put
     already stays as it is: it is never replaced, so whichever table wins describes what is there."""
 
-    def __init__(
-        self,
-        path: Path,
-        schema: pa.Schema,
-        options: PictureOptions,
-        pool: Executor,
-        uploads: Executor,
-        layout: Layout,
-        shard: str,
-    ) -> None:
-        self.path = path
-        self.pictures: list[StoredObject] = []
-        self._schema = schema
-        self._table = TableWriter(path, schema)
-        self._compress = _Pictures(options, pool)
-        self._uploads = uploads
-        self._layout = layout
-        self._folder = layout.images(shard)
+    def __init__(self, place: SinkPlace, options: PictureOptions, chunks: Chunks | None) -> None:
+        super().__init__(place)
+        self._compress = _Pictures(options, place.compress_pool, chunks)
+        self._uploads = place.upload_pool
+        self._layout = place.layout
+        self._folder = place.layout.images(place.shard)
 
     def write(self, batch: pa.RecordBatch) -> None:
         stored = list(self._uploads.map(self._put, self._compress.of(batch)))
         self.pictures.extend(stored)
         paths = pa.array([item.path for item in stored], pa.string())
-        self._table.write(output_rows(batch.append_column(IMAGE_PATH, paths), self._schema))
-
-    def finish(self, counts: ShardCounts) -> None:
-        self._table.close({COUNTS_KEY: counts.to_json()})
-
-    def abort(self) -> None:
-        self._table.abort()
+        super().write(batch.append_column(IMAGE_PATH, paths))
 
     def _put(self, picture: tuple[str, bytes]) -> StoredObject:
         name, data = picture
@@ -161,12 +163,12 @@ class PictureFileSink:
 class TarSink:
     """Pictures and their rows as JSON in a WebDataset tar; the counts are its last member."""
 
-    def __init__(self, path: Path, schema: pa.Schema, options: PictureOptions, pool: Executor) -> None:
-        self.path = path
+    def __init__(self, place: SinkPlace, options: PictureOptions, chunks: Chunks | None) -> None:
+        self.path = place.path
         self.pictures: list[StoredObject] = []
-        self._schema = schema
-        self._compress = _Pictures(options, pool)
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by finish or abort
+        self._schema = place.schema
+        self._compress = _Pictures(options, place.compress_pool, chunks)
+        self._file = open(place.path, "wb")  # noqa: SIM115 - closed by finish or abort
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - likewise
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -193,14 +195,34 @@ class TarSink:
         self._tar.addfile(member, io.BytesIO(data))
 
 
+PICTURE_SINKS: Mapping[str, Callable[[SinkPlace, PictureOptions, Chunks | None], Sink]] = {
+    "files": PictureFileSink,
+    "webdataset": TarSink,
+    "parquet": PictureTableSink,
+}
+
+
+def picture_sink(place: SinkPlace, options: PictureOptions, chunks: Chunks | None = None) -> Sink:
+    """The sink of a layout for batches with `pixels`, `key`, `row` and, where a row has several pictures, `sample`.
+
+    `chunks` says what goes into the text chunks of PNGs, one mapping a row; None is nothing.
+    """
+    return PICTURE_SINKS[options.image_layout](place, options, chunks)
+
+
+def picture_columns(options: PictureOptions) -> Columns:
+    """The columns that the sink of a layout adds for the picture itself."""
+    if options.image_layout == "files":
+        return [(IMAGE_PATH, pa.string())]
+    return [("image", IMAGE_STRUCT)] if options.image_layout == "parquet" else []
+
+
 def _plain(value: object) -> str:
     """What JSON has no type for (times, decimals, bytes), as text."""
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def output_schema(
-    columns: list[tuple[str, pa.DataType]], passthrough: pa.Schema, metadata: Mapping[str, str]
-) -> pa.Schema:
+def output_schema(columns: Columns, passthrough: pa.Schema, metadata: Mapping[str, str]) -> pa.Schema:
     """The schema of a job's tables: its own columns, then those that pass through, with the provenance."""
     own = [pa.field(name, kind) for name, kind in columns if name not in passthrough.names]
     return pa.schema([*own, *passthrough], metadata=dict(metadata))

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,16 +22,14 @@ from transforms.flow import Behind, ahead
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.local_gpus import claim_gpus
-from transforms.preparing import PrepareCodes, Prepared, PrepareImages, Preparer, full_batches
+from transforms.preparing import Prepared, Preparer, Refusal
 from transforms.reports import STAGES, ShardCounts, ShardReport
 from transforms.resources import Resources, require_room
 from transforms.shards import Shard
-from transforms.sinks import PictureFileSink, PictureTableSink, Sink, TarSink, TokenSink
+from transforms.sinks import Sink, SinkPlace
 from transforms.sources import fetch_image, read_slices
-from transforms.sources.files import check_unchanged
-from transforms.steps import DecodeStep, EncodeStep, Step
+from transforms.steps import Step
 from transforms.tables import ErrorLog
-from transforms.token_files import mismatch, token_provenance
 
 READ_AHEAD = 2  # batches read and being prepared while the model works
 WRITE_BEHIND = 2  # batches through the model and not yet written
@@ -42,8 +39,7 @@ log = logging.getLogger("vqbeam")
 
 def make_steps(job: Job) -> list[Step]:
     """The model step of a job for each device of this process; weights are not loaded yet."""
-    kind = EncodeStep if job.command == "encode" else DecodeStep
-    return [kind(replace(job.model, device=device)) for device in _devices(job.model.device, job.processes)]
+    return [job.work.step(device) for device in _devices(job.work.device, job.processes)]
 
 
 def _devices(device: str, processes: int) -> list[str]:
@@ -89,7 +85,7 @@ class _ShardRun:
         self.job = job
         self.resources = resources
         self.layout = Layout(job.output)
-        image_layout = job.picture.image_layout if job.picture is not None else None
+        image_layout = job.work.image_layout
         suffix = "tar" if image_layout == "webdataset" else "parquet"
         main = self.layout.tar(shard.name) if suffix == "tar" else self.layout.data(shard.name)
         pictures = self.layout.images(shard.name) if image_layout == "files" else None
@@ -122,18 +118,21 @@ class _ShardRun:
 
     def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
         """All rows through the stages into local files."""
-        preparer = self._preparer()
+        work = self.job.work
+        fetch = partial(fetch_image, options=self.job.fetch, stop=self.over)
+        preparer = work.preparer(self.job.schema, fetch, self.resources)
         errors = ErrorLog(folder / "errors.parquet")
-        sink = self._sink(folder / self.local_name)
+        sink = work.sink(self._place(folder / self.local_name))
         writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
         waiting = ahead(self._submitted(preparer), READ_AHEAD)
         try:
-            run_model = self._timed("model", step)
-            for batch in full_batches(self._prepared(waiting, errors), step.batch_size, preparer.payload):
-                if self.resources.monitor.stop_requested():
-                    raise Stopped
-                writer.put(run_model(batch))
-                self.resources.monitor.add(rows_written=batch.num_rows)
+            batches = work.batches(self._prepared(waiting, errors), step.batch_size)
+            for item in work.after(self._modelled(batches, step)):
+                if isinstance(item, Refusal):
+                    self._refuse([item], errors)
+                else:
+                    writer.put(item)
+                    self.resources.monitor.add(rows_written=item.num_rows)
             writer.close()
             self._check_balance()
             self.seconds["decode"] = preparer.seconds
@@ -152,6 +151,13 @@ class _ShardRun:
             waiting.close()
             preparer.cancel()
 
+    def _modelled(self, batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
+        run_model = self._timed("model", step)
+        for batch in batches:
+            if self.resources.monitor.stop_requested():
+                raise Stopped
+            yield run_model(batch)
+
     def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
         sink.write(batch)
         self.counts.rows_written += batch.num_rows
@@ -165,7 +171,8 @@ class _ShardRun:
         """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
         row = 0
         notices: Counter[str] = Counter()
-        self._check_codebook()
+        for source in dict.fromkeys(part.source for part in self.shard.slices):
+            self.job.work.check_source(source)
         batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
         while (batch := self._read(batches)) is not None:
             size = batch.nbytes
@@ -174,15 +181,6 @@ class _ShardRun:
             yield size, preparer.submit(batch, row)
             row += batch.num_rows
         self.counts.notices = dict(sorted(notices.items()))
-
-    def _check_codebook(self) -> None:
-        if self.job.expected_codebook is None:
-            return
-        for source in dict.fromkeys(part.source for part in self.shard.slices):
-            check_unchanged(source)
-            problem = mismatch(source.uri, token_provenance(source.uri), self.job.expected_codebook)
-            if problem:
-                raise EnvironmentFault(problem)
 
     def _read(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
         start = time.perf_counter()
@@ -196,27 +194,29 @@ class _ShardRun:
             self.resources.monitor.add(read_seconds=seconds)
 
     def _prepared(self, waiting: Iterator[tuple[int, Callable[[], Prepared]]], errors: ErrorLog) -> Iterator[Prepared]:
-        """Wait for the pools, in order; count and log what was refused."""
+        """Wait for the pools, in order; count what was read, count and log what was refused."""
         for size, result in waiting:
             prepared = result()
             self.share.release(size)
-            rejected: Counter[str] = Counter()
-            for item in prepared.refusals:
-                if isinstance(item.cause, RowRejected):
-                    errors.add(item.key, item.uri, item.stage, item.cause.code, item.cause.message)
-                    self.counts.reject(item.cause.code)
-                    rejected[item.cause.code] += 1
-                else:
-                    self.counts.filter(item.cause.reason)
             self.counts.rows_read += prepared.rows_read
             self.counts.missing_captions += prepared.missing_captions
-            self.resources.monitor.add(
-                rows_read=prepared.rows_read,
-                rows_rejected=rejected.total(),
-                rows_filtered=len(prepared.refusals) - rejected.total(),
-            )
-            self.resources.rate.add(prepared.rows_read, rejected)
+            self._refuse(prepared.refusals, errors, prepared.rows_read)
             yield prepared
+
+    def _refuse(self, refusals: list[Refusal], errors: ErrorLog, rows_read: int = 0) -> None:
+        """Count and log the refused, among `rows_read` rows that were not counted before."""
+        rejected: Counter[str] = Counter()
+        for item in refusals:
+            if isinstance(item.cause, RowRejected):
+                errors.add(item.key, item.uri, item.stage, item.cause.code, item.cause.message)
+                self.counts.reject(item.cause.code)
+                rejected[item.cause.code] += 1
+            else:
+                self.counts.filter(item.cause.reason)
+        self.resources.monitor.add(
+            rows_read=rows_read, rows_rejected=rejected.total(), rows_filtered=len(refusals) - rejected.total()
+        )
+        self.resources.rate.add(rows_read, rejected)
 
     def _timed(self, stage: str, call: Callable[[pa.RecordBatch], T]) -> Callable[[pa.RecordBatch], T]:
         def timed(batch: pa.RecordBatch) -> T:
@@ -229,22 +229,7 @@ class _ShardRun:
 
         return timed
 
-    def _preparer(self) -> Preparer:
-        job, pools = self.job, self.resources
-        if job.image is None:
-            return PrepareCodes(job.codes_per_image, job.codebook_size)
-        fetch = partial(fetch_image, options=job.fetch, stop=self.over)
-        return PrepareImages(job.image, job.schema, fetch, pools.decode_pool, pools.fetch_pool, job.require_caption)
-
-    def _sink(self, path: Path) -> Sink:
-        job, pools = self.job, self.resources
-        schema = job.table_schema()
-        if job.picture is None:
-            return TokenSink(path, schema, job.codebook_size)
-        if job.picture.image_layout == "files":
-            return PictureFileSink(
-                path, schema, job.picture, pools.decode_pool, pools.upload_pool, self.layout, self.shard.name
-            )
-        if job.picture.image_layout == "webdataset":
-            return TarSink(path, schema, job.picture, pools.decode_pool)
-        return PictureTableSink(path, schema, job.picture, pools.decode_pool)
+    def _place(self, path: Path) -> SinkPlace:
+        pools = self.resources
+        schema = self.job.table_schema()
+        return SinkPlace(path, schema, pools.decode_pool, pools.upload_pool, self.layout, self.shard.name)

@@ -9,10 +9,12 @@ import fsspec
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from transforms.images import ImageOptions
 from transforms.job import Job
 from transforms.process import ProcessShards, shard_ranges
 from transforms.sources import InputSchema
 from transforms.steps import ModelSettings
+from transforms.work.encode import Encode
 
 pytest.importorskip("apitools", reason="needs apache-beam[gcp]")
 pytest_plugins = ("tests.fixtures_gcs",)
@@ -27,12 +29,14 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_job(output: str) -> Job:
     return Job(
-        command="encode",
+        work=Encode(
+            ModelSettings("emoji", "~/.cache/vqbeam", "torch", "cuda", "bfloat16", 64, 4),
+            ImageOptions(size=128),
+            codes_per_image=64,
+            codebook_size=1024,
+        ),
         output=output,
         schema=InputSchema(kind="images", image="jpg"),
-        model=ModelSettings("emoji", "~/.cache/vqbeam", "torch", "cuda", "bfloat16", 64, 4),
-        codes_per_image=64,
-        codebook_size=1024,
         provenance={},
         version="test",
     )

@@ -49,7 +49,8 @@ class BrokenStep(PlainStep):
 
 
 def test_every_row_is_written_rejected_or_filtered(case: ShardCase) -> None:
-    report = attempt(replace(case, job=replace(case.job, image=replace(case.job.image, max_aspect_ratio=1.2))))
+    image = replace(case.job.work.image, max_aspect_ratio=1.2)  # type: ignore[attr-defined]
+    report = attempt(case.working(image=image))
     counts = report.counts
     assert report.status == "done"
     assert (counts.rows_read, counts.rows_written, counts.rows_rejected, counts.rows_filtered) == (7, 3, 2, 2)
@@ -159,7 +160,8 @@ def test_a_source_that_changed_fails_its_shard_with_that_reason(case: ShardCase,
 @pytest.mark.parametrize("layout", ["tokens", "files"])
 def test_a_source_that_is_gone_fails_its_shard_with_that_reason(tmp_path: Path, layout: str) -> None:
     case = shard_case(tmp_path, layout, str(tmp_path / "out"))
-    case = replace(case, job=replace(case.job, expected_codebook=None if layout == "tokens" else "0" * 64))
+    if layout == "files":
+        case = case.working(expected_codebook="0" * 64)
     for source in tmp_path.glob("*.parquet"):
         source.unlink()
     report = attempt(case)

@@ -1,0 +1,61 @@
+"""`vqbeam decode` inside a shard: codes in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from transforms.errors import EnvironmentFault
+from transforms.preparing import Fetch, PrepareCodes, Prepared, full_batches
+from transforms.resources import Resources
+from transforms.shards import Source
+from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.sources import InputSchema
+from transforms.sources.files import check_unchanged
+from transforms.steps import CODES, DecodeStep, ModelSettings
+from transforms.token_files import mismatch, token_provenance
+from transforms.work.protocol import Work
+
+
+@dataclass(frozen=True)
+class Decode(Work):
+    """`expected_codebook` is the codebook that tokens must come from, None for any."""
+
+    model: ModelSettings
+    picture: PictureOptions
+    codes_per_image: int
+    codebook_size: int
+    expected_codebook: str | None = None
+
+    @property
+    def device(self) -> str:
+        return self.model.device
+
+    @property
+    def image_layout(self) -> str:
+        return self.picture.image_layout
+
+    def columns(self, schema: InputSchema) -> Columns:
+        return [("key", pa.string()), ("caption", schema.caption_type), *picture_columns(self.picture)]
+
+    def check_source(self, source: Source) -> None:
+        if self.expected_codebook is None:
+            return
+        check_unchanged(source)
+        problem = mismatch(source.uri, token_provenance(source.uri), self.expected_codebook)
+        if problem:
+            raise EnvironmentFault(problem)
+
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareCodes:
+        return PrepareCodes(self.codes_per_image, self.codebook_size)
+
+    def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
+        return full_batches(parts, size, CODES)
+
+    def step(self, device: str) -> DecodeStep:
+        return DecodeStep(replace(self.model, device=device))
+
+    def sink(self, place: SinkPlace) -> Sink:
+        return picture_sink(place, self.picture)

@@ -1,0 +1,167 @@
+"""From logits to codes: guidance, temperature, top-k, top-p, and the inverse of the cumulative distribution.
+
+Order and meaning are those of dalle-mini. Probabilities are held as whole multiples of 2^-38 of the largest: sums of
+whole numbers are the same in any order, so a row's code depends neither on the rows beside it nor on which of the two
+searches below found what is kept. Nothing here waits for the device, and no search sorts the vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCALE = 2.0**38  # weight of the most probable code; a sum over 2^24 codes fits 62 bits
+BLOCK = 32  # neighbouring codes of which the largest stands for all while candidates are searched
+KEY_BITS = 32
+LOWEST = -(2**31)
+LEAST_CANDIDATES = 64
+MOST_CANDIDATES = 1024  # above it the whole vocabulary is searched
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the caller knows of all rows: it makes the search cheap and changes no result.
+
+    `candidates`: no row's `top_k` is larger, and none is 0; 0 where that does not hold. `limited`: some row has a
+    `top_k`. `nucleus`: some row has a `top_p` below 1.
+    """
+
+    candidates: int = 0
+    limited: bool = True
+    nucleus: bool = True
+
+    @classmethod
+    def covering(cls, top_k: np.ndarray, top_p: np.ndarray) -> Search:
+        """What serves these rows; few different ones, since a GPU records a program for each."""
+        most = int(top_k.max()) if top_k.min() > 0 else MOST_CANDIDATES + 1
+        candidates = max(LEAST_CANDIDATES, 1 << (most - 1).bit_length())
+        nucleus = bool((top_p < 1).any())
+        if candidates <= MOST_CANDIDATES:
+            return cls(candidates, nucleus=nucleus)
+        return cls(limited=bool((top_k > 0).any()), nucleus=nucleus)
+
+
+EXHAUSTIVE = Search()
+
+
+def guide(cond: Tensor, uncond: Tensor, scale: Tensor) -> Tensor:
+    """Classifier-free guidance on rows [N, ...] by `scale` [N]: 1 gives `cond`, more moves away from `uncond`.
+
+    It commutes with a linear layer: guiding the states in front of one guides the logits behind it.
+    """
+    return torch.lerp(uncond, cond, scale.view(-1, *[1] * (cond.dim() - 1)))
+
+
+def probabilities(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """What `sample` draws from: float32 [N, V]. Arguments as there."""
+    weights = _kept_weights(logits, temperature, top_k, top_p, EXHAUSTIVE)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def sample(
+    logits: Tensor,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    uniform: Tensor,
+    search: Search = EXHAUSTIVE,
+) -> Tensor:
+    """Draw a code a row: int64 [N], for float32 logits [N, V] and float64 uniforms [N] in [0, 1).
+
+    The kept codes stand in the order of their ids on a line, each as long as its probability; the code at
+    `uniform` of the length is drawn, and never one of probability 0. A row keeps the `top_k` [N] codes of largest
+    logit (0: all), and of these the fewest whose probabilities reach `top_p` [N] (1: all); among equals the lower id
+    comes first. `temperature` [N] divides the logits: it must be above 0, which the caller checks; towards 0 this
+    becomes the argmax.
+    """
+    if not search.candidates:
+        return _inverse(_kept_weights(logits, temperature, top_k, top_p, search), uniform)
+    ids = _candidates(logits, min(search.candidates, logits.shape[1]))
+    values = logits.gather(1, ids)
+    weights = _weights(values, values[:, :1], temperature)
+    weights = weights * (torch.arange(ids.shape[1], device=ids.device) < top_k[:, None])
+    if search.nucleus:
+        before = weights.cumsum(1) - weights
+        weights = weights * (before < _reach(weights, top_p)[:, None])
+    ids, order = ids.sort(1)
+    return ids.gather(1, _inverse(weights.gather(1, order), uniform)[:, None])[:, 0]
+
+
+def _kept_weights(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, search: Search) -> Tensor:
+    """int64 [N, V]: the weights of the codes that a row keeps, 0 for the others."""
+    weights = _weights(logits, logits.amax(1, keepdim=True), temperature)
+    keys = _sortable(logits)
+    if search.limited:
+        limit = torch.where(top_k > 0, top_k, logits.shape[1]).long()
+        weights = weights * _first_to_reach(keys, torch.ones_like(weights), limit)
+    if search.nucleus:
+        weights = weights * _first_to_reach(keys, weights, _reach(weights, top_p))
+    return weights
+
+
+def _weights(logits: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
+    """int64, at most `SCALE`. The largest is subtracted first, so that it stays 1 at any temperature."""
+    return (((logits - largest) / temperature[:, None]).exp().double() * SCALE).long()
+
+
+def _reach(weights: Tensor, top_p: Tensor) -> Tensor:
+    """What the kept codes' weights have to reach: int64 [N], at least 1."""
+    return (weights.sum(1) * top_p.double()).ceil().long().clamp(min=1)
+
+
+def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The first place of each row [N, K] up to which the weights exceed `uniform` [N] of their sum: int64 [N]."""
+    ends = weights.cumsum(1)
+    total = ends[:, -1]
+    # The product can round up to the sum itself, past the end of the line.
+    target = torch.minimum((uniform * total).long(), total - 1)
+    return torch.searchsorted(ends, target[:, None], right=True)[:, 0]
+
+
+def _sortable(values: Tensor) -> Tensor:
+    """int32 in the order of the float32 `values`."""
+    bits = (values + 0.0).view(torch.int32)  # -0.0 equals 0.0
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _candidates(logits: Tensor, count: int) -> Tensor:
+    """Ids of the `count` largest logits of each row, largest first, of equals the lowest: int64 [N, count].
+
+    First the blocks that can hold them, by their largest member, then the codes of those blocks.
+    """
+    rows, size = logits.shape
+    blocks = -(-size // BLOCK)
+    ids = torch.arange(size, device=logits.device).expand(rows, size)
+    if blocks > count:
+        padded = torch.nn.functional.pad(logits, (0, blocks * BLOCK - size), value=-torch.inf)
+        padded = padded.view(rows, blocks, BLOCK)
+        chosen = _largest(padded.amax(2), torch.arange(blocks, device=logits.device), count)
+        ids = (chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits.device)).flatten(1)
+        logits = padded.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    return _largest(logits, ids, count)
+
+
+def _largest(values: Tensor, ids: Tensor, count: int) -> Tensor:
+    """The ids, below 2^31, of the `count` largest values of each row; of equals the lowest."""
+    keys = (_sortable(values).long() << KEY_BITS) | (0x7FFFFFFF - ids)
+    return 0x7FFFFFFF - (keys.topk(count, 1).values & 0xFFFFFFFF)
+
+
+def _first_to_reach(keys: Tensor, weights: Tensor, limit: Tensor) -> Tensor:
+    """bool [N, V]: the fewest places, by falling key and then rising id, whose weights sum up to `limit` [N].
+
+    The key of the last is found by bisection over the 32 bits of keys. All places where the sum stays below `limit`.
+    """
+    low = torch.full_like(limit, LOWEST)  # always reaches, or nothing does
+    high = torch.full_like(limit, -LOWEST)  # reaches never
+    for _ in range(KEY_BITS):
+        middle = (low + high) >> 1
+        reached = (weights * (keys >= middle[:, None])).sum(1) >= limit
+        low, high = torch.where(reached, middle, low), torch.where(reached, high, middle)
+    above, last = keys > low[:, None], keys == low[:, None]
+    tied = weights * last
+    before = (weights * above).sum(1, keepdim=True) + tied.cumsum(1) - tied
+    return above | (last & (before < limit[:, None]))

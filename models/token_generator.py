@@ -1,0 +1,208 @@
+"""Prompts to pictures' codes with DALL·E BART, at one fixed batch shape, on one device.
+
+The step of `vqbeam generate` calls it. Text is encoded once a prompt, and its keys and values serve all pictures of
+the prompt; both halves of guidance run in one batch, and all unconditional rows share one caption. Every picture has
+the model's full number of codes: there is no end sign, and no batch goes ragged.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.cached_decoder import CachedDecoder
+from models.dalle_bart import DalleBart, broadcast_mask
+from models.devices import DTYPES, resolve_device, resolve_dtype
+from models.sampling import Search, guide, sample
+from models.token_request import UNCONDITIONAL, RequestShape, TokenRequest
+from models.vqgan import ConfigError
+
+BLOCK = 32  # attention runs over the codes so far, rounded up to this: few shapes, and none depends on the data
+
+
+class TokenGenerator:
+    """Draws `pictures_per_prompt` pictures for up to `prompts_per_batch` prompts a call.
+
+    Calls are padded to the full shape, so that a picture depends on its own arguments only, wherever it stands and
+    whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
+    `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
+    logits and sampling are float32 in each. `threads` is the number of threads within an operation on a CPU, by
+    default what torch has now. The model's weights are copied. Memory beside them: two caches of every layer,
+    2 x P x S x codes x d_model values each.
+    """
+
+    def __init__(
+        self,
+        model: DalleBart,
+        *,
+        codebook_size: int,
+        prompts_per_batch: int,
+        pictures_per_prompt: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int | None = None,
+        guided: bool = True,
+    ) -> None:
+        config = model.config
+        if codebook_size > config.output_size:
+            raise ConfigError(
+                f"the codebook has {codebook_size} codes, but the DALL·E BART predicts {config.output_size} ids: "
+                "they do not belong together"
+            )
+        self.config = config
+        self.codebook_size = codebook_size
+        self.prompts_per_batch = prompts_per_batch
+        self.pictures_per_prompt = pictures_per_prompt
+        self.guided = guided
+        self.device = torch.device(resolve_device(device))
+        self.dtype = resolve_dtype(dtype, str(self.device))
+        self.threads = threads or torch.get_num_threads()
+        self.length = config.image_length
+        self._shape = RequestShape(
+            prompts=prompts_per_batch,
+            pieces=config.max_text_length,
+            pictures=pictures_per_prompt,
+            codes=config.image_length,
+            codebook_size=codebook_size,
+            guided=guided,
+        )
+        self._lock = threading.Lock()
+        self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
+        held = DTYPES[self.dtype]
+        pictures = prompts_per_batch * pictures_per_prompt
+        with torch.inference_mode():
+            self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
+            rows = 2 * pictures if guided else pictures
+            self.decoder = CachedDecoder(model.decoder, rows, codebook_size, self.device, held)
+            self._buffers = _Buffers.empty(pictures, self.length, self.device)
+
+    def generate(
+        self,
+        input_ids: np.ndarray,
+        attention_mask: np.ndarray,
+        uniforms: np.ndarray,
+        guidance: np.ndarray,
+        temperature: np.ndarray,
+        top_k: np.ndarray,
+        top_p: np.ndarray,
+        prefix: np.ndarray | None = None,
+        keep: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """int32 [p, S, T] for p prompts, at most P: T codes in raster order of each of S pictures.
+
+        `input_ids`, `attention_mask`: int [p, L] of `models/text.py`. `uniforms`: float64 [p, S, T] in [0, 1), of
+        `models/uniforms.py`. `guidance`, `temperature`, `top_k`, `top_p`: [p], see `models/sampling.py`. The first
+        `keep` [p] codes of `prefix`, int [p, S, T], are taken as they are, and the rest of the picture is completed.
+        Raises `ValueError` for arguments of other shapes, or out of range.
+        """
+        request = self._shape.request(
+            input_ids, attention_mask, uniforms, guidance, temperature, top_k, top_p, prefix, keep
+        )
+        with self._lock, torch.inference_mode():
+            self._set_process_state()
+            self._read_captions(request)
+            self._buffers.fill(request, self.config.decoder_start_token_id)
+            for position in range(self.length):
+                self._advance(min(self.length, (position // BLOCK + 1) * BLOCK), request.search)
+            codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
+        return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
+
+    def _read_captions(self, request: TokenRequest) -> None:
+        """What the codes need of the text. The blank caption needs no padding: masked pieces have no influence."""
+        captions = []
+        blank = np.array([UNCONDITIONAL])
+        for ids, mask in [(request.input_ids, request.attention_mask), (blank, np.ones_like(blank))][: 1 + self.guided]:
+            seen = torch.from_numpy(mask).to(self.device)
+            captions.append((self.encoder(torch.from_numpy(ids).to(self.device), broadcast_mask(seen)), seen))
+        self.decoder.begin(captions)
+
+    def _advance(self, filled: int, search: Search) -> None:
+        """Draw the next code of every picture, with attention to the first `filled` places."""
+        if self.device.type != "cuda":
+            self._step(filled, search)
+            return
+        program = self._programs.get((filled, search))
+        if program is None:
+            program = self._programs[filled, search] = self._record(filled, search)
+        program.replay()
+
+    def _record(self, filled: int, search: Search) -> torch.cuda.CUDAGraph:
+        """The step as one CUDA graph: its some hundred kernels are then launched at once.
+
+        A first run outside lets the libraries set themselves up; what it writes, the first replay writes again.
+        """
+        position = self._buffers.position.clone()
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            self._step(filled, search)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        self._buffers.position.copy_(position)
+        program = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(program):
+            self._step(filled, search)
+        return program
+
+    def _step(self, filled: int, search: Search) -> None:
+        b = self._buffers
+        ids = b.codes.index_select(1, b.position)[:, 0]
+        states = self.decoder.step(ids.repeat(2) if self.guided else ids, b.position, filled)
+        if self.guided:
+            # lm_head is linear: guiding in front of it halves its work, and no logit is rounded before it is amplified.
+            cond, uncond = states.chunk(2)
+            states = guide(cond, uncond, b.guidance)
+        uniform = b.uniforms.index_select(1, b.position)[:, 0]
+        drawn = sample(self.decoder.logits(states), b.temperature, b.top_k, b.top_p, uniform, search)
+        kept = b.prefix.index_select(1, b.position)[:, 0]
+        code = torch.where(b.position < b.keep, kept, drawn)
+        b.position.add_(1)
+        b.codes.index_copy_(1, b.position, code[:, None])
+
+    def _set_process_state(self) -> None:
+        """What torch keeps per process or thread and not per model."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = self.dtype == "tf32"
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """What a step reads and writes, at fixed addresses on the device; N pictures of T codes."""
+
+    codes: Tensor  # int64 [N, T + 1]: the start id, then what was drawn
+    position: Tensor  # int64 [1]: of the code that is fed next
+    uniforms: Tensor  # float64 [N, T]
+    guidance: Tensor  # float32 [N], as temperature and top_p
+    temperature: Tensor
+    top_k: Tensor  # int64 [N], as keep
+    top_p: Tensor
+    prefix: Tensor  # int64 [N, T]
+    keep: Tensor
+
+    @classmethod
+    def empty(cls, pictures: int, length: int, device: torch.device) -> _Buffers:
+        new = partial(torch.zeros, device=device)
+        return cls(
+            codes=new(pictures, length + 1, dtype=torch.int64),
+            position=new(1, dtype=torch.int64),
+            uniforms=new(pictures, length, dtype=torch.float64),
+            guidance=new(pictures),
+            temperature=new(pictures),
+            top_k=new(pictures, dtype=torch.int64),
+            top_p=new(pictures),
+            prefix=new(pictures, length, dtype=torch.int64),
+            keep=new(pictures, dtype=torch.int64),
+        )
+
+    def fill(self, request: TokenRequest, start_id: int) -> None:
+        self.codes[:, 0] = start_id
+        self.position.zero_()
+        for name in ("uniforms", "guidance", "temperature", "top_k", "top_p", "prefix", "keep"):
+            getattr(self, name).copy_(torch.from_numpy(getattr(request, name)))

@@ -16,11 +16,11 @@ import emoji
 import ftfy
 from unidecode import unidecode
 
-from models.hashtags import split_hashtag
+from models.hashtags import WORD_LIST_NAME, split_hashtag
 
 logger = logging.getLogger("vqbeam")
 
-EXACT_LENGTH = 4096  # characters: up to here every rule reads the text as the reference does
+EXACT_LENGTH = 2048  # characters: up to here every rule reads the text as the reference does
 PIECE_LENGTH = 512  # longer texts are decoded in pieces, as ftfy and emoji can take time quadratic in the length
 HASHTAG_BUDGET = 4096  # characters of hashtags that are split in one text; later ones are kept whole
 
@@ -96,7 +96,7 @@ class TextNormalizer:
         if not self.words:
             if "#" in text and not self.warned:
                 self.warned = True
-                logger.warning("the model has no word list to split hashtags with: they lose their # and stay whole")
+                logger.warning("no %s beside the model: hashtags lose their # and stay whole", WORD_LIST_NAME)
             return HASHTAG.sub(r"\1", text)
         budget = HASHTAG_BUDGET
 

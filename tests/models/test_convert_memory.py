@@ -1,42 +1,38 @@
-"""Converting a checkpoint of about 200 MB, in a process of its own, whose peak of memory is read from the kernel."""
+"""Converting and loading checkpoints of about 200 MB, in a process whose peak of memory is read from the kernel."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.dalle_bart import DalleBart, DalleBartConfig
 from models.vqgan import VQGAN, VQGANConfig
+from tests.fixtures_bart import TINY_BART, flax_bart, random_bart, write_dalle_mini, write_min_dalle
 from tests.fixtures_checkpoints import TINY, random_vqgan, write_taming, write_vqgan_jax
+from tests.peak_memory import peak_of
 
 CONFIG = VQGANConfig(ch=128, ch_mult=(1, 2, 4), num_res_blocks=1, attn_resolutions=(64,), n_embed=16384)
-MEASURE = """
-import sys
-from models.checkpoints import convert, load_vqgan
-
-def memory(field):
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-    return int(lines[field].split()[0]) * 1024
-
-action, source, target, small = sys.argv[1:]
-convert(small, target + "_small")  # loads what torch loads on first use
-before = memory("VmRSS")
-kept = convert(source, target) if action == "convert" else load_vqgan(source)
-print(memory("VmHWM") - before)
-"""
+BART = DalleBartConfig(
+    encoder_vocab_size=8000, image_vocab_size=4000, decoder_start_token_id=4000,
+    d_model=1024,  # of which the number of heads is known for min-dalle weights
+    encoder_layers=2, encoder_ffn_dim=1024, decoder_layers=2, decoder_ffn_dim=1024,
+)  # fmt: skip
 SLACK = 16 << 20  # what the allocator rounds up and does not give back
 
 
-def weights() -> dict[str, Tensor]:
+def weights(network: Callable[[], nn.Module]) -> dict[str, Tensor]:
     with torch.device("meta"):
-        shapes = {name: leaf.shape for name, leaf in VQGAN(CONFIG).state_dict().items()}
+        shapes = {name: leaf.shape for name, leaf in network().state_dict().items()}
     return {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
+
+
+def sizes(leaves: dict[str, Tensor]) -> list[int]:
+    return [leaf.numel() * leaf.element_size() for leaf in leaves.values()]
 
 
 @pytest.mark.slow
@@ -47,21 +43,39 @@ def weights() -> dict[str, Tensor]:
 def test_peak_memory_is_the_weights_and_their_largest_leaf(
     write: Callable[[Path, dict[str, Tensor], VQGANConfig], Path], action: str, tmp_path: Path
 ) -> None:
-    leaves = weights()
-    sizes = [leaf.numel() * leaf.element_size() for leaf in leaves.values()]
-    assert 190e6 < sum(sizes) < 240e6
+    leaves = weights(lambda: VQGAN(CONFIG))
+    assert 190e6 < sum(sizes(leaves)) < 240e6
     write(tmp_path / "source", leaves, CONFIG)
     write_vqgan_jax(tmp_path / "small", dict(random_vqgan().state_dict()), TINY)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [
-        sys.executable,
-        "-c",
-        MEASURE,
-        action,
-        str(tmp_path / "source"),
-        str(tmp_path / "own"),
-        str(tmp_path / "small"),
-    ]
-    peak = int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
-    print(f"{action}: {peak / 1e6:.0f} MB for {sum(sizes) / 1e6:.0f} MB, largest leaf {max(sizes) / 1e6:.0f} MB")
-    assert peak < sum(sizes) + max(sizes) + SLACK
+    peak = peak_of(
+        "from models.checkpoints import convert, load_vqgan",
+        "convert(arguments[2], arguments[2] + '_own')",
+        {"convert": "convert(arguments[0], arguments[1])", "load": "load_vqgan(arguments[0])"}[action],
+        *(tmp_path / "source", tmp_path / "own", tmp_path / "small"),
+    )
+    assert peak < sum(sizes(leaves)) + max(sizes(leaves)) + SLACK
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+@pytest.mark.parametrize(("source", "action"), [("stacked", "convert"), ("stacked", "load"), ("min-dalle", "convert")])
+def test_peak_memory_of_a_bart_is_its_weights_and_their_largest_leaf(source: str, action: str, tmp_path: Path) -> None:
+    """The largest leaf of a stacked checkpoint is one kind of weight in all layers."""
+    leaves = weights(lambda: DalleBart(BART))
+    assert 190e6 < sum(sizes(leaves)) < 240e6
+    if source == "min-dalle":
+        write_min_dalle(tmp_path / "source", leaves, dtype=torch.float32)
+    else:
+        write_dalle_mini(tmp_path / "source", leaves, BART)
+    stored = flax_bart(leaves, stacked=source == "stacked")
+    write_dalle_mini(tmp_path / "small", dict(random_bart().state_dict()), TINY_BART)
+    peak = peak_of(
+        "from models.bart_checkpoints import convert_bart, open_bart",
+        "convert_bart(arguments[2], arguments[2] + '_own')",
+        {"convert": "convert_bart(arguments[0], arguments[1])", "load": "open_bart(arguments[0]).load()"}[action],
+        *(tmp_path / "source", tmp_path / "own", tmp_path / "small"),
+    )
+    print(
+        f"{source} {action}: {peak / 1e6:.0f} MB for {sum(sizes(stored)) / 1e6:.0f} MB, largest {max(sizes(stored)) / 1e6:.0f} MB"
+    )
+    assert peak < sum(sizes(stored)) + max(sizes(stored)) + SLACK

@@ -10,6 +10,7 @@ from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
+from pipelines.planned_models import vqgan_model
 from transforms import storage
 from transforms.commit import IMAGE_PATH
 from transforms.errors import UsageError
@@ -37,7 +38,8 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
         raise UsageError(problem)
     picture = PictureOptions(args.image_format, args.image_layout)
     options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
-    request = requests.plan_request(args, "decode", "codes", model, checkpoint, options, is_local(beam_args))
+    models = (vqgan_model(checkpoint, model),)
+    request = requests.plan_request(args, "decode", "codes", models, options, is_local(beam_args), backend=args.backend)
 
     def make_job(plan: Plan) -> Job:
         schema = InputSchema.from_json(plan.schema)

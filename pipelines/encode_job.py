@@ -10,6 +10,7 @@ from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
+from pipelines.planned_models import vqgan_model
 from transforms import storage
 from transforms.images import ImageOptions, preprocessing_id
 from transforms.job import Job
@@ -43,10 +44,10 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
         args,
         "encode",
         "images",
-        args.model,
-        checkpoint,
+        (vqgan_model(checkpoint, args.model),),
         {"preprocessing": preprocessing, "rows": limits},
         is_local(beam_args),
+        backend=args.backend,
     )
 
     def make_job(plan: Plan) -> Job:

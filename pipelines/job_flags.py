@@ -1,4 +1,4 @@
-"""The flags that encode and decode share, and what they resolve to before anything is planned."""
+"""The flags that commands share, and what they resolve to before anything is planned."""
 
 from __future__ import annotations
 
@@ -8,29 +8,44 @@ from dataclasses import dataclass
 
 from pipelines.model_cache import default_model_cache
 from transforms.errors import UsageError
-from transforms.sources import FORMATS, InputRequest
+from transforms.sources import FORMATS, PROMPT_FORMATS, InputRequest
 from transforms.sources.request import Kind
 
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
 def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
-    """What is read. `kind` says whether rows hold images or codes."""
+    """What is read. `kind` says what the rows hold."""
     group = parser.add_argument_group("input")
     group.add_argument(
         "--input",
         nargs="+",
         action="extend",
-        required=True,
+        required=kind != "prompts",
+        default=[] if kind == "prompts" else None,
         metavar="PATTERN",
         help="files, folders, globs (* ? **) or brace patterns {00000..00099}; local, gs://, s3:// or any fsspec URL",
     )
-    group.add_argument("--input_format", choices=sorted(FORMATS), help="default: told from the names")
+    if kind == "prompts":
+        group.add_argument(
+            "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, in the place of --input"
+        )
+    formats = PROMPT_FORMATS if kind == "prompts" else FORMATS
+    group.add_argument("--input_format", choices=sorted(formats), help="default: told from the names")
     if kind == "images":
         group.add_argument("--image_column", metavar="NAME", help="column of image bytes, paths or URIs; else guessed")
-    else:
+    elif kind == "codes":
         group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
-    group.add_argument("--caption_column", metavar="NAME", help="default: guessed from the usual names")
+    if kind == "prompts":
+        group.add_argument("--prompt_column", metavar="NAME", help="default: prompt, caption or text")
+        group.add_argument(
+            "--key_from",
+            choices=("row", "prompt"),
+            default="row",
+            help="prompt: make the key, which decides the pictures, from the text and not from the row (default row)",
+        )
+    else:
+        group.add_argument("--caption_column", metavar="NAME", help="default: guessed from the usual names")
     group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
     group.add_argument(
         "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to pass through; default: all"
@@ -66,6 +81,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The one VQGAN of a command."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -75,11 +91,16 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
         + (f" (default {default})" if default else "; default: the one that made the tokens"),
     )
     group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
+    add_device_flags(group)
+    add_checkpoint_flags(group)
+
+
+def add_device_flags(group: argparse._ArgumentGroup) -> None:
+    """Where models run, and how precisely."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     group.add_argument(
         "--dtype", choices=DTYPE_CHOICES, default="auto", help="auto: float32 on a CPU, bfloat16 on a GPU"
     )
-    add_checkpoint_flags(group)
 
 
 def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
@@ -123,12 +144,14 @@ def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
         input_format=args.input_format,
         image_column=args.image_column if kind == "images" else None,
         code_column=args.code_column if kind == "codes" else None,
-        caption_column=args.caption_column,
+        caption_column=args.prompt_column if kind == "prompts" else args.caption_column,
         key_column=args.key_column,
         columns=None if args.columns is None else tuple(args.columns),
         rename=tuple(_pair(item) for item in args.rename),
         uri_schemes=tuple(args.uri_schemes) if kind == "images" and args.uri_schemes else None,
         kind=kind,
+        prompts=tuple(args.prompt) if kind == "prompts" else (),
+        key_from=args.key_from if kind == "prompts" else "row",
     )
 
 

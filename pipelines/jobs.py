@@ -120,7 +120,8 @@ def _work(
 
 
 def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
-    return plan.rows if len(pending) == plan.shards else rows_of(request.output, plan, pending)
+    rows = plan.rows if len(pending) == plan.shards else rows_of(request.output, plan, pending)
+    return None if rows is None else rows * request.pictures_per_row
 
 
 def _conclude(request: PlanRequest, options: RunOptions, plan: Plan, code: int) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from models.checkpoints import VQGANCheckpoint
-from models.devices import default_batch_size, resolve_device, resolve_dtype
-from models.vqgan import VQGANConfig
+from models.devices import resolve_device, resolve_dtype
 from pipelines.job_flags import RunSettings, cores
+from pipelines.planned_models import PlannedModel
 from transforms import storage
 from transforms.commit import read_mark
 from transforms.errors import UsageError
@@ -22,23 +23,27 @@ from transforms.sources import InputRequest, InputSchema, make_shards, plan_sour
 from transforms.sources.counting import count_rows
 from transforms.totals import total_of
 
-PICTURE_FOLDERS = ("data", "tars", "images")  # of what decode writes
+PICTURE_FOLDERS = ("data", "tars", "images")  # of the commands that write pictures
 DELETERS = 16
 SCHEMA_VERSION = 1  # of the rows that we write
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
-ROWS_PER_SHARD = (256, 65536)
+LEAST_ROWS = 256  # of a shard
+MOST_ROWS = 65536
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Everything a plan is made from. `options` are a command's own choices that decide the output (JSON values)."""
+    """Everything a plan is made from. `options` are a command's own choices that decide the output (JSON values).
+
+    The first of `models` gives the job its name and the default size of a batch. A row of the input becomes
+    `pictures_per_row` of those that a batch counts; `least_rows` is the smallest shard that planning chooses itself.
+    """
 
     command: str
     output: str
     input: InputRequest
-    model: str  # where the checkpoint is, wherever a command is started
-    checkpoint: VQGANCheckpoint
+    models: tuple[PlannedModel, ...]
     backend: str
     device: str
     dtype: str
@@ -46,11 +51,16 @@ class PlanRequest:
     run: RunSettings
     limit: int | None
     local: bool = True  # whether the workers are this machine
+    pictures_per_row: int = 1
+    least_rows: int = LEAST_ROWS
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
     """What decides the output; None where the user left to planning what depends on the machine."""
     asked = request.input
+    identities: dict[str, Any] = {}
+    for model in request.models:
+        identities |= model.identity
     return {
         "command": request.command,
         "schema_version": SCHEMA_VERSION,
@@ -64,15 +74,23 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
             "columns": "all" if asked.columns is None else list(asked.columns),
             "rename": [list(pair) for pair in asked.rename],
             "uri_schemes": "the dataset's" if asked.uri_schemes is None else sorted(asked.uri_schemes),
+            **_prompts(asked),
         },
-        "weights_id": request.checkpoint.weights_id(),
-        "pixel_range": list(request.checkpoint.config.pixel_range),
+        **identities,
         "backend": request.backend,
         "dtype": None if request.dtype == "auto" else request.dtype,
         "rows_per_shard": request.run.rows_per_shard,
         "limit": request.limit or 0,
         **request.options,
     }
+
+
+def _prompts(asked: InputRequest) -> dict[str, Any]:
+    """What decides the rows of prompts beside the rest; a list of them by its hash, since it may be long."""
+    if asked.kind != "prompts":
+        return {}
+    listed = json.dumps(asked.prompts).encode()
+    return {"prompts": hashlib.sha256(listed).hexdigest() if asked.prompts else "files", "key_from": asked.key_from}
 
 
 def find_plan(request: PlanRequest) -> Plan | None:
@@ -99,7 +117,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     if request.limit:
         shards = limited(shards, request.limit)
     if not shards:
-        raise UsageError(f"no rows in {', '.join(request.input.patterns)}: nothing to do")
+        raise UsageError(f"no rows in {', '.join(request.input.patterns) or '--prompt'}: nothing to do")
     resolved = fingerprint(request) | {
         "dtype": resolve_dtype(request.dtype, str(settings["device"])),
         "rows_per_shard": rows,
@@ -130,11 +148,12 @@ def resolve_settings(request: PlanRequest) -> dict[str, Any]:
     device = resolve_device(request.device) if request.local else request.device
     threads = request.run.threads_per_worker or max(1, cores() // (request.run.workers or 1))
     kind = "cuda" if device.startswith("cuda") else "cpu"
+    first = request.models[0]
     return {
-        "model": request.checkpoint.name,
-        "model_source": request.model,
+        "model": first.name,
+        "model_source": first.source,
         "device": kind,
-        "batch_size": request.run.batch_size or default_batch_size(kind, request.checkpoint.config),
+        "batch_size": request.run.batch_size or first.batch_size(kind),
         "threads_per_worker": threads,
         "workers": request.run.workers,
     }
@@ -144,19 +163,10 @@ def default_rows_per_shard(request: PlanRequest, settings: Mapping[str, Any]) ->
     """Some minutes of the device, in whole batches."""
     kind, batch_size = settings["device"], int(settings["batch_size"])
     flops = ASSUMED_FLOPS[kind] * (cores() if kind == "cpu" else 1)
-    rows = SECONDS_PER_SHARD * flops / network_flops(request.checkpoint.config)
-    rows = min(max(rows, ROWS_PER_SHARD[0]), ROWS_PER_SHARD[1])
-    return max(1, round(rows / batch_size)) * batch_size
-
-
-def network_flops(config: VQGANConfig) -> float:
-    """Roughly what one picture costs: the 3x3 convolutions of the encoder."""
-    total = 0.0
-    for level, mult in enumerate(config.ch_mult):
-        width = config.ch * mult
-        side = config.resolution / 2**level
-        total += 2 * 9 * width * width * side * side * 2 * config.num_res_blocks
-    return total
+    rows = SECONDS_PER_SHARD * flops / (request.pictures_per_row * sum(model.flops for model in request.models))
+    rows = min(max(rows, request.least_rows), MOST_ROWS)
+    whole = max(1, batch_size // request.pictures_per_row)
+    return max(1, round(rows / whole)) * whole
 
 
 def limited(shards: list[Shard], limit: int) -> list[Shard]:
@@ -200,7 +210,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
 
 def _folders(command: str) -> tuple[str, ...]:
     """The folders of an output folder that belong to a command, tables and tars first."""
-    return ("data",) if command == "encode" else PICTURE_FOLDERS
+    return ("data",) if command in ("encode", "rank") else PICTURE_FOLDERS
 
 
 def _check_empty(output: str, folders: tuple[str, ...]) -> None:
@@ -230,7 +240,6 @@ def _undo_shard(output: str, index: int) -> None:
 def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
     """What --dry_run prints."""
     segment = segment_of(shards)
-    config = request.checkpoint.config
     weight = {shard.index: _weight(shard) for shard in shards}
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
     mean = sum(weight.values()) / len(shards)
@@ -241,8 +250,7 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
         f"rows        {f'{segment.rows:,}' if known else 'not known before they are read'}",
         f"bytes       {segment.bytes:,}",
         f"shards      {len(shards):,} of at most {plan.fingerprint['rows_per_shard']:,} rows",
-        f"model       {request.checkpoint.name} ({request.checkpoint.format}, {config.resolution} px, "
-        f"{config.codes_per_image} codes of {config.n_embed})",
+        *(f"{model.role:<11} {model.name} ({model.about})" for model in request.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
         f"output      {request.output}",
         f"largest     {', '.join(f'{shard.name} ({_size_text(shard)})' for shard in largest)}",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from models.checkpoints import VQGANCheckpoint
 from pipelines import job_flags
 from pipelines.jobs import RunOptions
-from pipelines.planning import PlanRequest
+from pipelines.planned_models import PlannedModel, anywhere
+from pipelines.planning import LEAST_ROWS, PlanRequest
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.plan import Plan
@@ -23,10 +23,13 @@ def plan_request(
     args: argparse.Namespace,
     command: str,
     kind: Kind,
-    model: str,
-    checkpoint: VQGANCheckpoint,
+    models: tuple[PlannedModel, ...],
     options: Mapping[str, Any],
     local: bool,
+    *,
+    backend: str = "torch",
+    pictures_per_row: int = 1,
+    least_rows: int = LEAST_ROWS,
 ) -> PlanRequest:
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
@@ -34,15 +37,16 @@ def plan_request(
         command=command,
         output=storage.absolute(args.output),
         input=job_flags.input_request(args, kind),
-        model=_anywhere(model),
-        checkpoint=checkpoint,
-        backend=args.backend,
+        models=models,
+        backend=backend,
         device=args.device,
         dtype=args.dtype,
         options=options,
         run=job_flags.RunSettings(args.rows_per_shard, args.batch_size, args.workers, args.threads_per_worker),
         limit=args.limit,
         local=local,
+        pictures_per_row=pictures_per_row,
+        least_rows=least_rows,
     )
 
 
@@ -62,7 +66,7 @@ def run_options(args: argparse.Namespace, unit: str, look: str) -> RunOptions:
 def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str) -> ModelSettings:
     """How workers run the model: what this command says, else what the stored plan resolved."""
     return ModelSettings(
-        name=_anywhere(model),
+        name=anywhere(model),
         cache_dir=cache,
         backend=args.backend,
         device=args.device,
@@ -71,11 +75,6 @@ def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str)
         threads=threads(args, plan),
         pixel_range=args.pixel_range,
     )
-
-
-def _anywhere(model: str) -> str:
-    """The name of a model, independent of the folder that this command was started in."""
-    return os.path.abspath(model) if os.path.exists(model) and model != "emoji" else model
 
 
 def threads(args: argparse.Namespace, plan: Plan) -> int:

@@ -213,7 +213,8 @@ def _line_records(lines: _Lines, source: Source) -> Iterator[Record]:
         if offset == 0 and line.startswith(UTF16):
             raise UsageError(f"{source.uri} is UTF-16; prompts are read as UTF-8: convert it first")
         if len(line) >= MAX_TEXT_BYTES:
-            yield Record(offset, None, ("prompt_too_long", f"the line has far more than {MAX_PROMPT_BYTES} bytes"))
+            message = f"the line has at least {MAX_TEXT_BYTES} bytes, a prompt at most {MAX_PROMPT_BYTES}"
+            yield Record(offset, None, ("prompt_too_long", message))
         else:
             try:
                 yield Record(offset, {LINE: line.removesuffix(b"\n").removesuffix(b"\r").decode()})

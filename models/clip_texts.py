@@ -28,10 +28,12 @@ class ClipTexts:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [N, length]: the raw texts between the tokenizer's marks, padded with the last mark.
 
-        The padding stands behind the place that is pooled, where causal attention does not look.
+        The padding stands behind the place that is pooled, where causal attention does not look. What cannot be written
+        in UTF-8 is replaced.
         """
+        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids = np.full((len(texts), self.length), self.eos, dtype=np.int64)
-        for row, encoded in zip(ids, self._tokenizer.encode_batch(list(texts)), strict=True):
+        for row, encoded in zip(ids, self._tokenizer.encode_batch(texts), strict=True):
             row[: len(encoded.ids)] = encoded.ids
         return ids
 

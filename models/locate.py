@@ -21,7 +21,8 @@ from models.errors import CheckpointError
 EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
 # What the checkpoint formats consist of; other files of a remote folder (logs, samples, optimiser states) stay there.
-PATTERNS = ("*.json", "*.msgpack", "*.safetensors", "*.yaml", "*.yml", "*.ckpt", "*.pt", "*.pth", "*.txt")
+WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_model.bin")  # the last: a CLIP's
+PATTERNS = (*WEIGHTS, "*.json", "*.yaml", "*.yml", "*.txt")
 DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import UsageError
+from transforms.layout import Layout
 from transforms.plan import Plan, load_shards, store_segment
 from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources, read_slices
 from transforms.sources.counting import count_rows
@@ -274,3 +275,12 @@ def test_the_schema_of_an_earlier_version_is_read() -> None:
     values = InputSchema("images", image="jpg", sidecars=("txt",)).to_json()
     del values["options"], values["key_from"]
     assert InputSchema.from_json(values) == InputSchema("images", image="jpg", sidecars=("txt",))
+
+
+def test_a_stored_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    planned = plan(folder(tmp_path / "in", {"p.txt": "a\nb\n"}), kind="prompts")
+    shards = make_shards(planned.pieces, 10)
+    stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
+    path = Path(Layout(str(tmp_path)).shards(0))
+    pq.write_table(pq.read_table(path).drop_columns(["texts"]), path)
+    assert load_shards(str(tmp_path), stored) == shards

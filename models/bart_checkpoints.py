@@ -17,7 +17,7 @@ from torch import Tensor
 from models import bart_names, flax_msgpack, own_format, torch_pickle
 from models.dalle_bart import DalleBart, DalleBartConfig
 from models.errors import CheckpointError
-from models.fingerprints import weights_id
+from models.fingerprints import remembered, weights_id
 from models.fitting import fitting, preview
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json
@@ -59,13 +59,20 @@ class BartCheckpoint:
         """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
         yield from fitting(self.leaves(), lambda: DalleBart(self.config), self.path)
 
-    def weights_id(self) -> str:
+    def weights_id(self, cache: Path | None = None) -> str:
         """The fingerprint of the weights, the same in every format.
 
-        As `convert_bart` stored it, else computed: that reads them all, one in memory at a time.
+        As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. With a folder for
+        `cache` that is done once for files that do not change.
         """
         stored = self.stored.get("weights_id")
-        return str(stored) if stored else weights_id(self.checked_leaves())
+        if stored:
+            return str(stored)
+        if cache is None:
+            return weights_id(self.checked_leaves())
+        return remembered(
+            cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
+        )
 
     def load(self) -> DalleBart:
         """The network in float32 on the CPU, for inference; each weight is read once, into its final place.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,3 +32,20 @@ def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:
         digest = hashlib.sha256(values.reshape(-1).data).hexdigest()
         lines.append(f"{name} {list(leaf.shape)} {digest}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def remembered(folder: Path, files: Iterable[Path], also: str, compute: Callable[[], str]) -> str:
+    """What `compute` makes of files, kept in `folder` until one of them has another place, size or time of change.
+
+    `also` is what else the result depends on. Reading gigabytes at each start would take longer than loading them.
+    """
+    stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    kept = folder / hashlib.sha256(repr([stamps, also]).encode()).hexdigest()
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    result = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
+        scratch.write(result)
+    os.replace(scratch.name, kept)
+    return result

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -357,6 +358,22 @@ def test_weights_have_one_fingerprint_in_every_format(tmp_path: Path) -> None:
     ids.add(open_bart(min_dalle(tmp_path / "min_dalle", leaves), heads=HEADS).weights_id())
     assert len(ids) == 1
     assert open_bart(stacked(tmp_path / "other", weights(seed=1))).weights_id() not in ids
+
+
+def test_a_fingerprint_is_remembered_until_the_files_change(tmp_path: Path) -> None:
+    """That it was not computed again shows on weights that changed behind its back, with size and time put back."""
+    cache = tmp_path / "cache"
+    file = stacked(tmp_path / "model", weights()) / "flax_model.msgpack"
+    time = file.stat().st_mtime_ns
+    first = open_bart(tmp_path / "model").weights_id(cache)
+    assert first == open_bart(tmp_path / "model").weights_id()
+    file.write_bytes(stacked(tmp_path / "other", weights(seed=1)).joinpath("flax_model.msgpack").read_bytes())
+    os.utime(file, ns=(time, time))
+    changed = open_bart(tmp_path / "model")
+    assert changed.weights_id(cache) == first
+    os.utime(file, ns=(time, time + 1))
+    assert changed.weights_id(cache) == changed.weights_id() != first
+    assert len(list((cache / "weights_ids").iterdir())) == 2
 
 
 def test_a_model_is_saved_with_its_tokenizer_in_the_precision_asked_for(tmp_path: Path) -> None:

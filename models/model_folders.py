@@ -49,6 +49,11 @@ def find_vqgan(folder: Path) -> Path | None:
     return next((place for place in places if _is_vqgan(place)), None)
 
 
+def vqgan_place(path: Path) -> Path:
+    """What to give to `open_checkpoint`: a file, and a folder where none is found, is left for it to judge."""
+    return path if path.is_file() else find_vqgan(path) or path
+
+
 def find_clip(folder: Path) -> Path | None:
     """The folder of a transformers CLIP model, None where there is none: `clip/`, else the folder itself."""
     places = [_folder(folder) / CLIP_FOLDER, _folder(folder)]

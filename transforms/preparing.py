@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -40,13 +40,14 @@ class Prepared:
     """The good rows of one batch read: their columns (with `row`), one array each, and the refusals.
 
     `rows_read` is what the counts must balance to: where a row of the input stands for several pictures, it counts
-    each of them, and a refused one has as many refusals."""
+    each of them, and a refused one has as many refusals. `notices` counts what befell rows that are kept, in words."""
 
     columns: pa.RecordBatch
     arrays: list[np.ndarray]
     refusals: list[Refusal]
     rows_read: int
     missing_captions: int
+    notices: Mapping[str, int] = field(default_factory=dict)
 
 
 class Preparer(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from models.codec import ImageCodec, open_codec
 from models.locate import locate_model
+from models.model_folders import vqgan_place
 
 PIXELS = "pixels"  # uint8 [H*W*3] a row, square RGB pictures
 CODES = "codes"  # int32 [T] a row
@@ -31,7 +33,7 @@ class ModelSettings:
 
     def open(self) -> ImageCodec:
         """Find the weights, wherever `name` says they are, and load them."""
-        folder = locate_model(self.name, self.cache_dir)
+        folder = vqgan_place(locate_model(self.name, self.cache_dir))
         return open_codec(
             folder,
             backend=self.backend,
@@ -101,8 +103,8 @@ def code_dtype(codebook_size: int) -> np.dtype:
 
 def fixed_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
     """[N, ...] -> N fixed-size lists, without a copy."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), math.prod(rows.shape[1:]))
 
 
 def to_rows(column: pa.FixedSizeListArray) -> np.ndarray:

@@ -92,6 +92,7 @@ class _ShardRun:
         self.transaction = ShardTransaction(self.layout, shard.name, main, job.version, pictures)
         self.local_name = f"{shard.name}.{suffix}"
         self.counts = ShardCounts()
+        self.notices: Counter[str] = Counter()  # of the stage that prepares
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.share = resources.budget.share()
         self.over = threading.Event()
@@ -134,6 +135,7 @@ class _ShardRun:
                     writer.put(item)
                     self.resources.monitor.add(rows_written=item.num_rows)
             writer.close()
+            self.counts.notices = dict(sorted((Counter(self.counts.notices) + self.notices).items()))
             self._check_balance()
             self.seconds["decode"] = preparer.seconds
             errors_path = errors.close()
@@ -200,6 +202,7 @@ class _ShardRun:
             self.share.release(size)
             self.counts.rows_read += prepared.rows_read
             self.counts.missing_captions += prepared.missing_captions
+            self.notices.update(prepared.notices)
             self._refuse(prepared.refusals, errors, prepared.rows_read)
             yield prepared
 

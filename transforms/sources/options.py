@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from models.drawing_limits import USABLE
 from transforms.errors import RowRejected
 from transforms.sources.values import EXACT_IN_DOUBLE, shown
 
@@ -33,10 +34,10 @@ class Option:
 OPTIONS: dict[str, Option] = {
     "seed": Option(pa.int64(), lambda value: 0 <= value < 1 << 63, "a whole number from 0 to 2^63 - 1"),
     "images": Option(pa.int32(), lambda value: 1 <= value <= MAX_IMAGES, f"a whole number from 1 to {MAX_IMAGES}"),
-    "guidance_scale": Option(pa.float64(), lambda value: True, "a finite number"),
-    "temperature": Option(pa.float64(), lambda value: value > 0, "a finite number above 0"),
-    "top_k": Option(pa.int32(), lambda value: 0 <= value < 1 << 31, "a whole number from 0 to 2^31 - 1"),
-    "top_p": Option(pa.float64(), lambda value: 0 < value <= 1, "a number above 0, and at most 1"),
+    "guidance_scale": Option(pa.float64(), USABLE["guidance_scale"], "a finite number from -1e6 to 1e6"),
+    "temperature": Option(pa.float64(), USABLE["temperature"], "a finite number above 0, from 1e-6 to 1e6"),
+    "top_k": Option(pa.int32(), USABLE["top_k"], "a whole number from 0 to 2^31 - 1"),
+    "top_p": Option(pa.float64(), USABLE["top_p"], "a number above 0, and at most 1"),
 }
 
 

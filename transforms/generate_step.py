@@ -1,0 +1,164 @@
+"""The model step of `vqbeam generate`: prompts to codes to pictures and, where a CLIP is given, to scores."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from models.bart_checkpoints import BartCheckpoint, open_bart
+from models.clip import ClipScorer, open_clip
+from models.codec import ImageCodec
+from models.errors import CheckpointError
+from models.locate import locate_model
+from models.model_folders import find_bart, find_clip
+from models.text import TextEncoder, open_text_encoder
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+from transforms.preparing import SAMPLE
+from transforms.preparing_prompts import ATTENTION_MASK, INPUT_IDS, PROMPT, SLOT
+from transforms.steps import ENCODING, PIXELS, ModelSettings, code_dtype, fixed_lists, to_rows
+
+CLIP_SCORE = "clip_score"
+WIDTH, HEIGHT = "width", "height"
+OPTION_COLUMNS = ("guidance_scale", "temperature", "top_k", "top_p")
+USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, *OPTION_COLUMNS, "images")  # of no use behind the step
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Which models, and how they are run; every value is resolved.
+
+    `bart` and `clip` are names as `vqgan.name` is; the device, dtype, threads and cache of `vqgan` serve all. A batch
+    is `prompts` places for `pictures` each. `guided` is false where every prompt has guidance 1.
+    """
+
+    bart: str
+    vqgan: ModelSettings
+    prompts: int
+    pictures: int
+    guided: bool = True
+    clip: str | None = None
+
+    def open_bart(self) -> BartCheckpoint:
+        return bart_checkpoint(self.bart, self.vqgan.cache_dir)
+
+    def open_text(self) -> TextEncoder:
+        """The tokenizer beside the BART."""
+        return bart_text(self.open_bart())
+
+    def open_generator(self, codebook_size: int) -> TokenGenerator:
+        """Load the BART onto the device."""
+        model = self.vqgan
+        return TokenGenerator(
+            self.open_bart().load(),
+            codebook_size=codebook_size,
+            prompts_per_batch=self.prompts,
+            pictures_per_prompt=self.pictures,
+            device=model.device,
+            dtype=model.dtype,
+            threads=model.threads,
+            guided=self.guided,
+        )
+
+    def open_clip(self) -> ClipScorer | None:
+        """Load the CLIP onto the device, where there is to be one."""
+        if self.clip is None:
+            return None
+        folder = clip_folder(self.clip, self.vqgan.cache_dir)
+        return open_clip(folder, device=self.vqgan.device, threads=self.vqgan.threads)
+
+
+@dataclass
+class GenerateStep:
+    """Rows of `preparing_prompts.picture_batches` gain `encoding`, `pixels`, `width`, `height` and, with a CLIP,
+    `clip_score` float32; the columns that only the generator reads are dropped."""
+
+    settings: GeneratorSettings
+    generator: TokenGenerator | None = field(default=None, repr=False)
+    codec: ImageCodec | None = field(default=None, repr=False)
+    clip: ClipScorer | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures at once."""
+        return self.settings.prompts * self.settings.pictures
+
+    def setup(self) -> None:
+        """Load all weights."""
+        self.codec = self.codec or self.settings.vqgan.open()
+        self.generator = self.generator or self.settings.open_generator(self.codec.config.n_embed)
+        self.clip = self.clip or self.settings.open_clip()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        codec, generator = self.codec, self.generator
+        if codec is None or generator is None:
+            raise RuntimeError("a step is called before its setup()")
+        codes = draw(generator, batch)
+        pixels = paint(codec, codes)
+        rows = len(pixels)
+        batch = batch.drop_columns([name for name in USED_UP if name in batch.schema.names])
+        batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.config.n_embed))))
+        batch = batch.append_column(WIDTH, pa.array(np.full(rows, pixels.shape[2], np.int32)))
+        batch = batch.append_column(HEIGHT, pa.array(np.full(rows, pixels.shape[1], np.int32)))
+        if self.clip is not None:
+            scores = score(self.clip, pixels, batch.column(PROMPT).to_pylist())
+            batch = batch.append_column(CLIP_SCORE, pa.array(scores, pa.float32()))
+        return batch.append_column(PIXELS, fixed_lists(pixels))
+
+
+def draw(generator: TokenGenerator, batch: pa.RecordBatch) -> np.ndarray:
+    """Codes int32 [N, T] for the N pictures of a batch, each from its own random numbers."""
+    slots = batch.column(SLOT).to_numpy()
+    starts = np.flatnonzero(np.diff(slots, prepend=-1))  # the first picture of each place
+    within = np.arange(len(slots)) - starts[slots]
+    drawn = np.zeros((len(starts), generator.pictures_per_prompt, generator.length))
+    names = (batch.column(name).to_pylist() for name in ("seed", "key", SAMPLE))
+    for slot, place, seed, key, sample in zip(slots, within, *names, strict=True):
+        drawn[slot, place] = uniforms(seed, key, sample, generator.length)
+    guidance, temperature, top_k, top_p = (batch.column(name).to_numpy()[starts] for name in OPTION_COLUMNS)
+    input_ids, mask = (to_rows(batch.column(name))[starts] for name in (INPUT_IDS, ATTENTION_MASK))
+    codes = generator.generate(input_ids, mask, drawn, guidance, temperature, top_k, top_p)
+    return codes[slots, within]
+
+
+def paint(codec: ImageCodec, codes: np.ndarray) -> np.ndarray:
+    """Codes [N, T] -> uint8 [N, H, W, 3], as many at once as the codec takes."""
+    size = codec.batch_size
+    return np.concatenate([codec.decode(codes[start : start + size]) for start in range(0, len(codes), size)])
+
+
+def score(clip: ClipScorer, pixels: np.ndarray, prompts: list[str]) -> np.ndarray:
+    """The cosine of each picture and its prompt, float32 [N]; a few pictures are made ready in memory at a time."""
+    parts = []
+    with ThreadPoolExecutor(clip.threads, "vqbeam-clip") as pool:
+        for start in range(0, len(pixels), clip.batch_size):
+            part = slice(start, start + clip.batch_size)
+            images = np.stack(list(pool.map(clip.preprocess, pixels[part])))
+            parts.append(clip.scores(images, prompts[part]))
+    return np.concatenate(parts)
+
+
+def bart_checkpoint(name: str, cache_dir: str) -> BartCheckpoint:
+    """Find a DALL·E BART by the name of a model. Raises `CheckpointError` and `ConfigError`."""
+    return open_bart(find_bart(locate_model(name, cache_dir)))
+
+
+def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
+    """The tokenizer beside a BART. Raises `CheckpointError`."""
+    path = checkpoint.path
+    return open_text_encoder(path if path.is_dir() else path.parent, checkpoint.config, checkpoint.tokenizer)
+
+
+def clip_folder(name: str, cache_dir: str) -> Path:
+    """Find a CLIP by the name of a model. Raises `CheckpointError`."""
+    located = locate_model(name, cache_dir)
+    found = find_clip(located)
+    if found is None:
+        raise CheckpointError(
+            f"{located}: no CLIP here, nor in {located / 'clip'}; name the folder of a transformers CLIPModel"
+        )
+    return found

@@ -1,0 +1,81 @@
+"""`vqbeam generate` inside a shard: prompts in, pictures out, ranked where a CLIP is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from transforms.generate_step import CLIP_SCORE, HEIGHT, WIDTH, GenerateStep, GeneratorSettings
+from transforms.preparing import SAMPLE, Fetch, Prepared, Refusal
+from transforms.preparing_prompts import PROMPT, Drawing, PreparePrompts, picture_batches
+from transforms.ranking import RANK, ranked
+from transforms.resources import Resources
+from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.sources import InputSchema
+from transforms.steps import ENCODING, code_dtype
+from transforms.work.protocol import Work
+
+
+@dataclass(frozen=True)
+class Generate(Work):
+    """`model_name` is what PNGs call the BART. `keep_best` is of the pictures of a prompt, None for all."""
+
+    models: GeneratorSettings
+    drawing: Drawing
+    picture: PictureOptions
+    model_name: str
+    codes_per_image: int
+    codebook_size: int
+    keep_tokens: bool = False
+    keep_best: int | None = None
+
+    @property
+    def device(self) -> str:
+        return self.models.vqgan.device
+
+    @property
+    def image_layout(self) -> str:
+        return self.picture.image_layout
+
+    def columns(self, schema: InputSchema) -> Columns:
+        code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
+        tokens = [(ENCODING, pa.list_(code, self.codes_per_image))] if self.keep_tokens else []
+        scores = [(CLIP_SCORE, pa.float32()), (RANK, pa.int32())] if self.models.clip is not None else []
+        return [
+            ("key", pa.string()),
+            (PROMPT, pa.string()),
+            (SAMPLE, pa.int32()),
+            ("seed", pa.int64()),
+            *tokens,
+            *picture_columns(self.picture),
+            *scores,
+            (WIDTH, pa.int32()),
+            (HEIGHT, pa.int32()),
+        ]
+
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PreparePrompts:
+        return PreparePrompts(self.models.open_text(), self.drawing, pools.decode_pool)
+
+    def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
+        return picture_batches(parts, self.models.prompts, self.models.pictures)
+
+    def step(self, device: str) -> GenerateStep:
+        return GenerateStep(replace(self.models, vqgan=replace(self.models.vqgan, device=device)))
+
+    def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
+        if self.models.clip is None:
+            return batches
+        return ranked(batches, CLIP_SCORE, self.keep_best)
+
+    def sink(self, place: SinkPlace) -> Sink:
+        return picture_sink(place, self.picture, self._chunks)
+
+    def _chunks(self, batch: pa.RecordBatch) -> list[Mapping[str, str]]:
+        """What a PNG says of its making."""
+        names = (PROMPT, "seed", SAMPLE, "key")
+        return [
+            {name: str(row[name]) for name in names} | {"model": self.model_name}
+            for row in batch.select(names).to_pylist()
+        ]

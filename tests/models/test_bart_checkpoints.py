@@ -11,12 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import bart_names
 from models.bart_checkpoints import convert_bart, open_bart, save_bart, tokenizer_files
 from models.checkpoints import save_vqgan
-from models.dalle_bart import DalleBart, DalleBartConfig
+from models.dalle_bart import DalleBart
 from models.errors import CheckpointError
-from models.min_dalle_geometry import infer_bart_geometry
 from models.vqgan import ConfigError
 from tests.fixtures_bart import (
     GOLDEN_BART,
@@ -29,7 +27,7 @@ from tests.fixtures_bart import (
     write_min_dalle,
     write_tokenizer,
 )
-from tests.fixtures_checkpoints import GOLDEN, random_vqgan
+from tests.fixtures_checkpoints import random_vqgan
 
 HEADS = TINY_BART.encoder_attention_heads
 
@@ -152,49 +150,6 @@ def test_the_golden_model_equals_the_reference_in_every_format(form: str, tmp_pa
     logits = model.logits(golden_bart("decoder_input_ids"), states, mask)
     torch.testing.assert_close(states, golden_bart("expected_encoder_last_hidden_state"), atol=1e-4, rtol=0)
     torch.testing.assert_close(logits, golden_bart("expected_logits"), atol=1e-4, rtol=0)
-
-
-MINI = DalleBartConfig()
-MEGA = DalleBartConfig(
-    encoder_vocab_size=50272, image_vocab_size=16415, d_model=2048, decoder_start_token_id=16415,
-    encoder_layers=24, encoder_ffn_dim=4096, encoder_attention_heads=32,
-    decoder_layers=24, decoder_ffn_dim=4096, decoder_attention_heads=32,
-)  # fmt: skip
-
-
-def shapes_of(config: DalleBartConfig) -> dict[str, list[int]]:
-    with torch.device("meta"):
-        return {name: list(value.shape) for name, value in DalleBart(config).state_dict().items()}
-
-
-@pytest.mark.parametrize(("size", "config"), [("mini", MINI), ("mega", MEGA)])
-@pytest.mark.parametrize("scan", [True, False])
-def test_dalle_minis_names_and_shapes_at_real_size_are_ours_one_to_one(
-    size: str, config: DalleBartConfig, scan: bool
-) -> None:
-    keys = json.loads((GOLDEN / f"keys_flax_dallebart_{size}_scan{scan}.json").read_text())
-    found = [
-        (ours, list(leaf.shape))
-        for name, shape in keys.items()
-        for ours, leaf in bart_names.from_flax(name, torch.empty(shape, device="meta"), config.ln_positions)
-    ]
-    assert len(found) == len(dict(found))
-    assert dict(found) == shapes_of(config)
-
-
-@pytest.mark.parametrize(("size", "config"), [("mini", MINI), ("mega", MEGA)])
-def test_min_dalles_names_and_shapes_at_real_size_are_ours_one_to_one(size: str, config: DalleBartConfig) -> None:
-    keys = {
-        f"{half}.{name}": shape
-        for half in ("encoder", "decoder")
-        for name, shape in json.loads((GOLDEN / f"keys_mindalle_{size}_{half}.json").read_text()).items()
-    }
-    inferred = infer_bart_geometry(
-        {name: tuple(shape) for name, shape in keys.items()}, Path("."), heads=None, force_ln_scale=False
-    )
-    assert inferred == replace(config, normalize_text=True)
-    assert keys == shapes_of(replace(config, force_ln_scale=True))
-    assert {name: shape for name, shape in keys.items() if not bart_names.needless_scale(name)} == shapes_of(config)
 
 
 def test_faulty_weights_are_all_named(tmp_path: Path) -> None:

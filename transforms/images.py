@@ -1,4 +1,4 @@
-"""Bytes of one picture from a dataset -> the RGB square that the model reads. Runs in the decode threads of a worker.
+"""Bytes of one picture from a dataset -> the RGB pixels that a model reads. Runs in the decode threads of a worker.
 
 Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only six
 formats are ever tried, and whatever a corrupt file makes Pillow raise becomes a `RowRejected`.
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -77,15 +78,36 @@ BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does 
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """Which pictures are read at all.
+
+    `max_image_bytes`, `max_image_pixels`: what is larger is rejected undecoded. `min_image_size` (short side) and
+    `max_aspect_ratio` (long side / short side): what falls outside is filtered.
+
+    Raises `UsageError` for values that make no sense.
+    """
+
+    max_image_bytes: int = 64 * 1024 * 1024
+    max_image_pixels: int = 89_478_485  # 256 MiB of RGB, the bound that Pillow draws too
+    min_image_size: int | None = None
+    max_aspect_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_image_bytes", "max_image_pixels", "min_image_size"):
+            _check_positive(name, getattr(self, name))
+        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
+            raise UsageError(f"--max_aspect_ratio is long side / short side: at least 1, not {self.max_aspect_ratio}")
+
+
 @dataclass(frozen=True)
-class ImageOptions:
-    """How pictures are read.
+class ImageOptions(ImageLimits):
+    """How pictures become squares.
 
     `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
     cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
     only pictures that already are `size` x `size`. `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 where at least
-    twice `size` remains. `max_image_bytes`, `max_image_pixels`: what is larger is rejected undecoded.
-    `min_image_size` (short side) and `max_aspect_ratio` (long side / short side): what falls outside is filtered.
+    twice `size` remains.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -93,25 +115,22 @@ class ImageOptions:
     size: int
     resize: Resize = "center_crop"
     jpeg_scale: bool = True
-    max_image_bytes: int = 64 * 1024 * 1024
-    max_image_pixels: int = 89_478_485  # 256 MiB of RGB, the bound that Pillow draws too
-    min_image_size: int | None = None
-    max_aspect_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.resize not in get_args(Resize):
             raise UsageError(f"--resize {self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}")
-        for name in ("size", "max_image_bytes", "max_image_pixels", "min_image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, not {value}")
-        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
-            raise UsageError(f"--max_aspect_ratio is long side / short side: at least 1, not {self.max_aspect_ratio}")
+        _check_positive("size", self.size)
+
+
+def _check_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UsageError(f"--{name} must be at least 1, not {value}")
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """`pixels`: uint8 [size, size, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation."""
+    """`pixels`: uint8 [H, W, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation."""
 
     pixels: np.ndarray
     original_width: int
@@ -131,37 +150,52 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
 
 
 def decode_image(data: bytes, options: ImageOptions) -> DecodedImage:
-    """Decode, turn upright, bring to RGB over white, and resize.
+    """Decode, turn upright, bring to RGB over white, and resize to [size, size, 3].
 
     Colour profiles are not applied. Of animations and multi-page files the first picture is taken.
 
     Raises `RowRejected` (empty_image, image_too_large, not_an_image, broken_image, too_many_pixels, wrong_size) and
     `RowFiltered` (min_image_size, max_aspect_ratio).
     """
+    return _decode(data, options, partial(box_to_fit, options=options), partial(fit, options=options))
+
+
+def decode_whole(data: bytes, limits: ImageLimits) -> DecodedImage:
+    """The same in the size in which the picture is stored, for whoever has a resizing of his own."""
+    return _decode(data, limits, lambda image: (0.0, 0.0, *image.size), lambda image, box: image)
+
+
+def _decode(
+    data: bytes,
+    limits: ImageLimits,
+    load_box: Callable[[ImageFile.ImageFile], Box],
+    resized: Callable[[Image.Image, Box], Image.Image],
+) -> DecodedImage:
+    """`load_box` is called before pixels are decoded and says which part of them is the picture."""
     if not data:
         raise RowRejected("empty_image", "the image has 0 bytes")
-    if len(data) > options.max_image_bytes:
+    if len(data) > limits.max_image_bytes:
         raise RowRejected(
-            "image_too_large", f"{len(data):,} bytes; --max_image_bytes allows {options.max_image_bytes:,}"
+            "image_too_large", f"{len(data):,} bytes; --max_image_bytes allows {limits.max_image_bytes:,}"
         )
     image_format = sniff_format(data)
     if image_format is None:
         raise RowRejected("not_an_image", f"begins with {data[:16]!r}; expected one of {', '.join(READERS)}")
     try:
         image = READERS[image_format](io.BytesIO(data))
-        check_size(image.size, options)
+        check_size(image.size, limits)
         original = image.size
-        box = shrink_on_load(image, options)
+        box = load_box(image)
         image.load()
         turn = upright(image)
         if (
             turn in SIDEWAYS and image_format != "TIFF"
         ):  # Pillow's TIFF reader has applied its tag and swapped the sides
             original = (original[1], original[0])
-        square = fit(to_grey_or_rgb(image), box, options)
+        picture = resized(to_grey_or_rgb(image), box)
         if turn is not None:
-            square = square.transpose(turn)
-        pixels = np.asarray(square.convert("RGB") if square.mode != "RGB" else square)
+            picture = picture.transpose(turn)
+        pixels = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
     except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the picture
         raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
     except BAD_DATA as error:
@@ -178,21 +212,27 @@ def sniff_format(data: bytes) -> str | None:
     return "WebP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def check_size(size: tuple[int, int], options: ImageOptions) -> None:
+def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     """Apply limits and filters to the size in the header. Raises `RowRejected` or `RowFiltered`."""
     width, height = size
-    if width * height > options.max_image_pixels:
+    if width * height > limits.max_image_pixels:
         raise RowRejected(
-            "too_many_pixels", f"{width} x {height} pixels; --max_image_pixels allows {options.max_image_pixels:,}"
+            "too_many_pixels", f"{width} x {height} pixels; --max_image_pixels allows {limits.max_image_pixels:,}"
         )
-    if options.min_image_size is not None and min(size) < options.min_image_size:
+    if limits.min_image_size is not None and min(size) < limits.min_image_size:
         raise RowFiltered("min_image_size")
-    if options.max_aspect_ratio is not None and max(size) > options.max_aspect_ratio * min(size):
+    if limits.max_aspect_ratio is not None and max(size) > limits.max_aspect_ratio * min(size):
         raise RowFiltered("max_aspect_ratio")
-    if options.resize == "none" and size != (options.size, options.size):
+
+
+def box_to_fit(image: ImageFile.ImageFile, options: ImageOptions) -> Box:
+    """What `fit` takes of the picture. Raises `RowRejected` where nothing is to be resized and the size is another."""
+    width, height = image.size
+    if options.resize == "none" and image.size != (options.size, options.size):
         raise RowRejected(
             "wrong_size", f"{width} x {height} pixels; --resize none takes only {options.size} x {options.size}"
         )
+    return shrink_on_load(image, options)
 
 
 def shrink_on_load(image: ImageFile.ImageFile, options: ImageOptions) -> Box:

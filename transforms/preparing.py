@@ -7,21 +7,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from transforms.codes import fitting_codes
 from transforms.errors import RowFiltered, RowRejected
-from transforms.images import DecodedImage, ImageOptions, decode_image
+from transforms.images import DecodedImage
 from transforms.sources import InputSchema
 from transforms.steps import fixed_lists
 
 ROW = "row"  # number of the row in its shard, counted over all rows read
 SAMPLE = "sample"  # number of the picture among those of its row, where a row has several
+NO_CAPTION = "the row has no caption, which --require_caption and rank ask for"
 READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
 Fetch = Callable[[str], bytes]
+Decode = Callable[[bytes], DecodedImage]
+FILE = "file"  # the bytes of the picture as they came, large_binary, where the command keeps them
 
 
 @dataclass(frozen=True)
@@ -62,32 +66,38 @@ class Preparer(Protocol):
 
 
 class PrepareImages:
-    """Fetches and decodes pictures in thread pools; `pixels` of the model's size come out."""
+    """Fetches and decodes pictures in thread pools; the pixels that `decode` makes come out.
+
+    `keep_files` adds the columns `FILE` and `image_uri`, null where the bytes came with the row. The pictures of a few
+    batches then lie in memory as they came, and not only as pixels.
+    """
 
     def __init__(
         self,
-        options: ImageOptions,
+        decode: Decode,
         schema: InputSchema,
         fetch: Fetch,
         decode_pool: Executor,
         fetch_pool: Executor,
         require_caption: bool,
+        keep_files: bool = False,
     ) -> None:
         self.seconds = 0.0  # of threads, decoding
-        self._options = options
+        self._decoder = decode
         self._keeps_sizes = keeps_original_sizes(schema.passthrough)
         self._fetch = fetch
         self._decode_pool = decode_pool
         self._fetch_pool = fetch_pool
         self._require_caption = require_caption
+        self._keep_files = keep_files
         self._lock = threading.Lock()
-        self._submitted: deque[dict[int, Future[DecodedImage]]] = deque()  # batches whose results nobody has taken
+        self._submitted: deque[dict[int, Future[_Read]]] = deque()  # batches whose results nobody has taken
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
         known = known_refusals(batch, first_row, self._require_caption)
         images = batch.column("image")
         uris = batch.column("image_uri")
-        waiting: dict[int, Future[DecodedImage]] = {}
+        waiting: dict[int, Future[_Read]] = {}
         for i in range(batch.num_rows):
             if i in known:
                 continue
@@ -98,21 +108,16 @@ class PrepareImages:
         self._submitted.append(waiting)
 
         def result() -> Prepared:
-            decoded: dict[int, DecodedImage] = {}
+            read: dict[int, _Read] = {}
             for i, future in waiting.items():
                 try:
-                    decoded[i] = future.result()
+                    read[i] = future.result()
                 except (RowRejected, RowFiltered) as cause:
                     known[i] = refusal(batch, i, first_row, "decode", cause)
             self._submitted.popleft()
-            prepared = gather(batch, first_row, known, [decoded[i].pixels for i in sorted(decoded)])
-            if self._keeps_sizes:
-                return prepared
-            sizes = [(decoded[i].original_width, decoded[i].original_height) for i in sorted(decoded)]
-            columns = prepared.columns
-            for name, index in (("original_width", 0), ("original_height", 1)):
-                columns = columns.append_column(name, pa.array([size[index] for size in sizes], pa.int32()))
-            return Prepared(columns, prepared.arrays, prepared.refusals, batch.num_rows, prepared.missing_captions)
+            good = [read[i] for i in sorted(read)]
+            prepared = gather(batch, first_row, known, [one.image.pixels for one in good])
+            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, good, sorted(read)))
 
         return result
 
@@ -121,17 +126,37 @@ class PrepareImages:
             for future in waiting.values():
                 future.cancel()
 
-    def _fetch_and_decode(self, uri: str) -> DecodedImage:
+    def _with_own_columns(
+        self, columns: pa.RecordBatch, batch: pa.RecordBatch, good: list[_Read], rows: list[int]
+    ) -> pa.RecordBatch:
+        """`columns` and what is known of the good pictures, which are the `rows` of `batch`."""
+        if not self._keeps_sizes:
+            widths = pa.array([one.image.original_width for one in good], pa.int32())
+            heights = pa.array([one.image.original_height for one in good], pa.int32())
+            columns = columns.append_column("original_width", widths).append_column("original_height", heights)
+        if self._keep_files:
+            uris = batch.column("image_uri").take(pa.array(rows, pa.int64()))
+            columns = columns.append_column(FILE, pa.array([one.data for one in good], pa.large_binary()))
+            columns = columns.append_column("image_uri", uris)
+        return columns
+
+    def _fetch_and_decode(self, uri: str) -> _Read:
         data = self._fetch(uri)
         return self._decode_pool.submit(self._decode, data).result()
 
-    def _decode(self, data: bytes | pa.Scalar) -> DecodedImage:
+    def _decode(self, data: bytes | pa.Scalar) -> _Read:
         start = time.perf_counter()
         try:
-            return decode_image(data if isinstance(data, bytes) else data.as_py(), self._options)
+            data = data if isinstance(data, bytes) else data.as_py()
+            return _Read(self._decoder(data), data if self._keep_files else None)
         finally:
             with self._lock:
                 self.seconds += time.perf_counter() - start
+
+
+class _Read(NamedTuple):
+    image: DecodedImage
+    data: bytes | None
 
 
 class PrepareCodes:
@@ -167,13 +192,7 @@ class PrepareCodes:
     def _check(self, cell: pa.ListScalar) -> np.ndarray:
         if not cell.is_valid or cell.values.null_count:
             raise RowRejected("missing_codes", "the codes are null")
-        codes = cell.values.to_numpy(zero_copy_only=False)
-        if len(codes) != self._length:
-            raise RowRejected("wrong_code_count", f"{len(codes)} codes; the model's grid has {self._length}")
-        if codes.min() < 0 or codes.max() >= self._size:
-            worst = codes.min() if codes.min() < 0 else codes.max()
-            raise RowRejected("code_out_of_range", f"code {worst}; the codebook has {self._size}")
-        return codes.astype(np.int32)
+        return fitting_codes(cell.values.to_numpy(zero_copy_only=False), self._length, self._size)
 
 
 def keeps_original_sizes(passthrough: pa.Schema) -> bool:
@@ -198,7 +217,7 @@ def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool)
     if require_caption:
         for i in np.flatnonzero(missing_captions(batch)).tolist():
             if i not in known:
-                cause = RowRejected("missing_caption", "the row has no caption, and --require_caption was given")
+                cause = RowRejected("missing_caption", NO_CAPTION)
                 known[i] = refusal(batch, i, first_row, "read", cause)
     return known
 

@@ -18,6 +18,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from models.checkpoints import open_checkpoint
 from models.locate import locate_model
 from models.vqgan import VQGANConfig
+from transforms.codes import fitting_codes
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image
 from transforms.pictures import EXTENSIONS, encode_picture
@@ -263,12 +264,7 @@ def checked_codes(row: Row, column: str, config: VQGANConfig) -> np.ndarray:
     if codes.size and (codes.ndim != 1 or codes.dtype.kind not in "iu"):
         found = f"{codes.dtype} {list(codes.shape)}"
         raise UsageError(f"column {column!r} holds {found}, not a list of integers; name another with codes_column=")
-    if codes.size != config.codes_per_image:
-        raise RowRejected("wrong_code_count", f"{codes.size} codes; the model's grid has {config.codes_per_image}")
-    low, high = int(codes.min()), int(codes.max())
-    if low < 0 or high >= config.n_embed:
-        raise RowRejected("code_out_of_range", f"code {low if low < 0 else high}; the codebook has {config.n_embed}")
-    return codes.astype(np.int32)
+    return fitting_codes(codes.reshape(-1), config.codes_per_image, config.n_embed)
 
 
 def without(row: Row, column: str, keep: bool) -> Row:

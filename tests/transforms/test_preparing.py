@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 
 from tests.fixtures_images import encoded, scene
 from transforms.errors import EnvironmentFault, RowRejected
-from transforms.images import ImageOptions
+from transforms.images import ImageOptions, decode_image
 from transforms.preparing import PrepareCodes, Prepared, PrepareImages, full_batches, known_refusals
 from transforms.sources import InputSchema, batch_schema
 from transforms.steps import CODES, to_rows
 
 IMAGES = InputSchema("images", image="image", caption="caption")
+DECODE = partial(decode_image, options=ImageOptions(size=16))
 TOKENS = InputSchema("codes", codes="encoding", caption="caption")
 
 
@@ -38,7 +40,7 @@ def refusals(prepared: Prepared) -> list[tuple[int, str, str]]:
 
 def prepare_images(one: pa.RecordBatch, fetch: Any = None, require_caption: bool = False) -> Prepared:
     with ThreadPoolExecutor(2) as decode, ThreadPoolExecutor(2) as waiting:
-        preparer = PrepareImages(ImageOptions(size=16), IMAGES, fetch, decode, waiting, require_caption)
+        preparer = PrepareImages(DECODE, IMAGES, fetch, decode, waiting, require_caption)
         return preparer.submit(one, 100)()
 
 
@@ -109,7 +111,7 @@ def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
         raise EnvironmentFault("timed out")
 
     with ThreadPoolExecutor(1) as pool:
-        preparer = PrepareImages(ImageOptions(size=16), IMAGES, fetch, pool, pool, False)
+        preparer = PrepareImages(DECODE, IMAGES, fetch, pool, pool, False)
         first = preparer.submit(batch(IMAGES, image_uri=["a", "b"]), 0)
         preparer.submit(batch(IMAGES, image_uri=["c"] * 50), 2)
         while not asked:
@@ -183,7 +185,7 @@ def test_decoding_starts_when_a_batch_is_submitted_and_not_when_it_is_asked_for(
             return future
 
     pool = Counting()
-    preparer = PrepareImages(ImageOptions(size=16), IMAGES, lambda uri: b"", pool, pool, False)
+    preparer = PrepareImages(DECODE, IMAGES, lambda uri: b"", pool, pool, False)
     result = preparer.submit(batch(IMAGES, image=[encoded(scene(16, 16), "PNG")] * 3), 0)
     assert pool.submitted == 3
     assert len(result().arrays) == 3

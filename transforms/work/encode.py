@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
-from transforms.images import ImageOptions
+from transforms.images import ImageOptions, decode_image
 from transforms.preparing import Fetch, Prepared, PrepareImages, full_batches
 from transforms.resources import Resources
 from transforms.sinks import Columns, SinkPlace, TokenSink
@@ -41,7 +42,8 @@ class Encode(Work):
         ]
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareImages:
-        return PrepareImages(self.image, schema, fetch, pools.decode_pool, pools.fetch_pool, self.require_caption)
+        decode = partial(decode_image, options=self.image)
+        return PrepareImages(decode, schema, fetch, pools.decode_pool, pools.fetch_pool, self.require_caption)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return full_batches(parts, size, PIXELS)

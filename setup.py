@@ -31,11 +31,15 @@ setup(
         "pyyaml>=6.0",
         "braceexpand>=0.1.7",
         "tqdm>=4.66",
+        "transformers>=4.57",  # CLIP
+        "tokenizers>=0.21",
+        "ftfy>=6.1",
+        "Unidecode>=1.3",
+        "emoji>=2.14",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "jax": ["jax", "flax", "transformers>=4.57,<5"],
-        "emoji": ["emoji>=2.14"],
         "test": [
             "pytest>=8",
             "pytest-timeout",

@@ -1,0 +1,79 @@
+"""Prompts -> pictures with the models of one folder, to measure them: what `vqbeam generate` does, without Beam."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.bart_checkpoints import open_bart
+from models.codec import ImageCodec, open_codec
+from models.model_folders import find_bart, find_vqgan
+from models.text import TextEncoder, open_text_encoder
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+
+DECODED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn, the same for all prompts of a call."""
+
+    guidance_scale: float
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+
+
+class Artist:
+    """A DALL·E BART, its tokenizer and its VQGAN; draws the same picture for the same prompt, seed and sample."""
+
+    def __init__(self, folder: Path, *, prompts_per_batch: int = 64, samples: int = 1, dtype: str = "float32") -> None:
+        checkpoint = open_bart(find_bart(folder))
+        vqgan = find_vqgan(folder)
+        if vqgan is None:
+            raise FileNotFoundError(f"{folder} holds no VQGAN")
+        self.text: TextEncoder = open_text_encoder(find_bart(folder), checkpoint.config)
+        self.codec: ImageCodec = open_codec(
+            vqgan, backend="torch", device="cpu", dtype=dtype, batch_size=DECODED_AT_ONCE
+        )
+        self.prompts_per_batch, self.samples = prompts_per_batch, samples
+        self.generator = TokenGenerator(
+            checkpoint.load(),
+            codebook_size=self.codec.config.n_embed,
+            prompts_per_batch=prompts_per_batch,
+            pictures_per_prompt=samples,
+            dtype=dtype,
+        )
+
+    def codes(self, prompts: Sequence[str], sampling: Sampling, seed: int = 0) -> np.ndarray:
+        """int32 [N, samples, T] for N prompts; a prompt is its own key."""
+        length = self.generator.length
+        drawn = []
+        for start in range(0, len(prompts), self.prompts_per_batch):
+            part = list(prompts[start : start + self.prompts_per_batch])
+            text = self.text.encode(part, part)
+            random = np.stack([[uniforms(seed, key, s, length) for s in range(self.samples)] for key in part])
+            each = np.ones(len(part))
+            drawn.append(
+                self.generator.generate(
+                    text.input_ids,
+                    text.attention_mask,
+                    random,
+                    guidance=each * sampling.guidance_scale,
+                    temperature=each * sampling.temperature,
+                    top_k=(each * sampling.top_k).astype(np.int64),
+                    top_p=each * sampling.top_p,
+                )
+            )
+        return np.concatenate(drawn)
+
+    def pixels(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [..., T] -> uint8 [..., H, W, 3]."""
+        flat = codes.reshape(-1, codes.shape[-1])
+        parts = [self.codec.decode(flat[i : i + DECODED_AT_ONCE]) for i in range(0, len(flat), DECODED_AT_ONCE)]
+        pictures = np.concatenate(parts)
+        return pictures.reshape(*codes.shape[:-1], *pictures.shape[1:])

@@ -45,6 +45,8 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("guidance_scale", "1e999", "a finite number"),
     ("guidance_scale", 10**400, "a finite number"),
     ("guidance_scale", {"a": 1}, "a finite number"),
+    ("guidance_scale", 1e300, "a finite number from -1e6 to 1e6"),
+    ("temperature", 1e-9, "a finite number above 0, from 1e-6 to 1e6"),
     ("temperature", 0, "a finite number above 0"),
     ("temperature", -0.5, "a finite number above 0"),
     ("temperature", math.inf, "a finite number above 0"),
@@ -52,6 +54,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("top_k", 1 << 31, "a whole number from 0 to 2^31 - 1"),
     ("top_k", 2.5, "a whole number"),
     ("top_p", 0, "a number above 0, and at most 1"),
+    ("top_p", 1e-40, "a number above 0, and at most 1"),
     ("top_p", 1.001, "a number above 0, and at most 1"),
     ("top_p", "½", "a number above 0, and at most 1"),
 ]

@@ -30,6 +30,8 @@ class Command:
 COMMANDS = {
     "encode": Command("turn images with captions into VQGAN tokens", launches=True),
     "decode": Command("turn VQGAN tokens back into images", launches=True),
+    "generate": Command("draw pictures for prompts with DALL·E mini", launches=True),
+    "rank": Command("score images against their captions with a CLIP", launches=True),
     "convert": Command("turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format"),
     "verify": Command("check that an output folder is complete and undamaged"),
     "status": Command("show how far the run in an output folder has come"),
@@ -130,7 +132,7 @@ def _overview() -> str:
         [
             "usage: vqbeam COMMAND [flags]",
             "",
-            "Turns image-caption datasets into VQGAN tokens and back, in bulk, on one machine or on many.",
+            "Turns captioned images into VQGAN tokens, and prompts into pictures, in bulk, on one machine or on many.",
             "",
             "commands:",
             *lines,

@@ -14,14 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job_flags.add_output_flags(parser)
     job_flags.add_model_flags(parser, default=None)
     group = parser.add_argument_group("pictures")
-    group.add_argument("--image_format", choices=("png", "webp", "jpeg"), default="png", help="default png")
-    group.add_argument(
-        "--image_layout",
-        choices=("files", "webdataset", "parquet"),
-        default="files",
-        help="a file each, tars of pictures and JSON, or inside the table (default files)",
-    )
-    group.add_argument("--contact_sheet", action="store_true", help="also one PNG of the first pictures with captions")
+    job_flags.add_picture_flags(group)
     group.add_argument(
         "--allow_model_mismatch", action="store_true", help="decode codes that another model made: mostly nonsense"
     )

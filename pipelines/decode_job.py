@@ -6,6 +6,7 @@ import argparse
 
 from models.checkpoints import open_checkpoint
 from models.locate import locate_model
+from models.model_folders import vqgan_place
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
@@ -32,7 +33,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     model = args.model or (str(made_by["model_source"]) if made_by else None)
     if model is None:
         raise UsageError(f"{first} does not say which model made its codes: name it with --model")
-    checkpoint = open_checkpoint(locate_model(model, cache), args.pixel_range)
+    checkpoint = open_checkpoint(vqgan_place(locate_model(model, cache)), args.pixel_range)
     problem = mismatch(first, made_by, checkpoint.codebook_id())
     if problem and not args.allow_model_mismatch:
         raise UsageError(problem)

@@ -6,6 +6,7 @@ import argparse
 
 from models.checkpoints import VQGANCheckpoint, open_checkpoint
 from models.locate import locate_model
+from models.model_folders import vqgan_place
 from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
@@ -77,7 +78,7 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
 
 def open_encoder(model: str, cache: str, pixel_range: tuple[float, float] | None) -> VQGANCheckpoint:
     """Find a model that can encode. Raises `CheckpointError` and `ConfigError`."""
-    checkpoint = open_checkpoint(locate_model(model, cache), pixel_range)
+    checkpoint = open_checkpoint(vqgan_place(locate_model(model, cache)), pixel_range)
     if not checkpoint.has_encoder:
         raise ConfigError(f"--model {model} ({checkpoint.format}) holds a decoder only: it can decode, not encode")
     return checkpoint

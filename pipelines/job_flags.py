@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.model_cache import default_model_cache
-from transforms.errors import UsageError
+from transforms.errors import RowRejected, UsageError
 from transforms.sources import FORMATS, PROMPT_FORMATS, InputRequest
+from transforms.sources.options import OPTIONS, option_value
 from transforms.sources.request import Kind
 
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
@@ -97,25 +99,47 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
 
 def add_device_flags(group: argparse._ArgumentGroup) -> None:
     """Where models run, and how precisely."""
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    add_device_flag(group)
     group.add_argument(
         "--dtype", choices=DTYPE_CHOICES, default="auto", help="auto: float32 on a CPU, bfloat16 on a GPU"
     )
 
 
+def add_device_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+
+
 def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
-    """What opening any checkpoint takes."""
+    """What opening a VQGAN takes."""
     group.add_argument(
         "--pixel_range",
         type=pixel_range,
         metavar="LOW,HIGH",
         help="what the network reads and writes, 0,1 or -1,1 (default: as the checkpoint or its format says)",
     )
+    add_cache_flag(group)
+
+
+def add_cache_flag(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model_cache",
         metavar="DIR",
         default=default_model_cache(),
         help="for models from elsewhere (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
+    )
+
+
+def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
+    """How pictures are written."""
+    group.add_argument("--image_format", choices=("png", "webp", "jpeg"), default="png", help="default png")
+    group.add_argument(
+        "--image_layout",
+        choices=("files", "webdataset", "parquet"),
+        default="files",
+        help="a file each, tars of pictures and JSON, or inside the table (default files)",
+    )
+    group.add_argument(
+        "--contact_sheet", action="store_true", help=f"also one PNG of the first pictures with {caption}"
     )
 
 
@@ -167,10 +191,32 @@ def positive(text: str) -> int:
     return value
 
 
+def option(name: str) -> Callable[[str], int | float]:
+    """The type of a flag that means what the column `name` of a row means (`transforms/sources/options.py`)."""
+
+    def value(text: str) -> int | float:
+        try:
+            number = option_value(name, text)
+        except RowRejected:
+            number = None
+        if number is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {OPTIONS[name].wanted}")
+        return number
+
+    return value
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def cosine(text: str) -> float:
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between -1 and 1")
     return value
 
 

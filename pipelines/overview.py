@@ -19,6 +19,7 @@ from transforms.contact_sheet import contact_sheet
 from transforms.layout import Layout
 
 PICTURES = 48
+PROMPT, CAPTION = "prompt", "caption"  # the column of the text; what generate writes may have a caption of its own
 
 
 def write_contact_sheet(output: str) -> None:
@@ -41,12 +42,14 @@ def _pictures(output: str) -> Iterator[tuple[np.ndarray, str]]:
 def _from_table(uri: str, output: str) -> Iterator[tuple[np.ndarray, str]]:
     with storage.open_read(uri) as file:
         parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        column = IMAGE_PATH if IMAGE_PATH in parquet.schema_arrow.names else "image"
-        for batch in parquet.iter_batches(batch_size=PICTURES, columns=["caption", column]):
+        names = parquet.schema_arrow.names
+        column = IMAGE_PATH if IMAGE_PATH in names else "image"
+        text = PROMPT if PROMPT in names else CAPTION
+        for batch in parquet.iter_batches(batch_size=PICTURES, columns=[text, column]):
             for row in batch.to_pylist():
                 stored = row[column]
                 data = stored["bytes"] if column == "image" else storage.read_bytes(storage.join(output, stored))
-                yield _pixels(data), _text(row["caption"])
+                yield _pixels(data), _text(row[text])
 
 
 def _from_tar(uri: str) -> Iterator[tuple[np.ndarray, str]]:
@@ -57,7 +60,8 @@ def _from_tar(uri: str) -> Iterator[tuple[np.ndarray, str]]:
             if content is None or member.name == TAR_COUNTS_MEMBER:
                 continue
             if member.name.endswith(".json"):
-                yield _pixels(data), _text(json.loads(content.read())["caption"])
+                row = json.loads(content.read())
+                yield _pixels(data), _text(row[PROMPT] if PROMPT in row else row[CAPTION])
             else:
                 data = content.read()
 

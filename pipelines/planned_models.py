@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from models.bart_checkpoints import BartCheckpoint
 from models.checkpoints import VQGANCheckpoint
+from models.clip_checkpoints import open_clip_checkpoint
+from models.dalle_bart import DalleBartConfig
 from models.devices import default_batch_size
 from models.vqgan import VQGANConfig
+
+CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of the keys and values of all pictures that are drawn at once
+VALUE_BYTES = {"cpu": 4, "cuda": 2}
+MOST_PICTURES = {"cpu": 64, "cuda": 256}  # drawn at once: more makes a device hardly faster
+CLIP_BATCH = 32  # pictures
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,62 @@ def vqgan_model(checkpoint: VQGANCheckpoint, source: str, role: str = "model") -
         flops=network_flops(config),
         batch_size=lambda device: default_batch_size(device, config),
     )
+
+
+def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path) -> PlannedModel:
+    """A DALL·E BART with its tokenizer. `cache` remembers the fingerprint of weights that carry none."""
+    config = checkpoint.config
+    identity = {"weights_id": checkpoint.weights_id(cache), "text_id": files_id(checkpoint.tokenizer.values())}
+    return PlannedModel(
+        role="bart",
+        name=checkpoint.name,
+        source=anywhere(source),
+        about=f"{checkpoint.format}, {config.encoder_layers}+{config.decoder_layers} layers of {config.d_model}, "
+        f"{config.image_length} codes of {config.image_vocab_size}",
+        identity={"bart": identity},
+        flops=drawing_flops(config),
+        batch_size=lambda device: default_pictures(device, config),
+    )
+
+
+def clip_model(folder: Path, source: str) -> PlannedModel:
+    """A CLIP with its tokenizer and preprocessing."""
+    checkpoint = open_clip_checkpoint(folder)
+    vision = checkpoint.config.vision_config
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+    beside = (path for path in folder.iterdir() if path.suffix in (".json", ".txt") and path.name != "config.json")
+    return PlannedModel(
+        role="clip",
+        name=checkpoint.name,
+        source=anywhere(source),
+        about=f"{vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.image_size} px",
+        identity={"clip": {"weights_id": checkpoint.weights_id(), "files_id": files_id(beside)}},
+        flops=2.0 * tokens * vision.num_hidden_layers * 12 * vision.hidden_size**2,
+        batch_size=lambda device: CLIP_BATCH,
+    )
+
+
+def files_id(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the names and contents of some files, in any order."""
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def drawing_flops(config: DalleBartConfig) -> float:
+    """Roughly what the codes of one picture cost, with guidance: every weight of the decoder, twice a code."""
+    width = config.d_model
+    layer = 6 * width * width + 3 * width * config.decoder_ffn_dim
+    weights = config.decoder_layers * layer + width * config.image_vocab_size
+    return 2.0 * 2 * weights * config.image_length
+
+
+def default_pictures(device: str, config: DalleBartConfig) -> int:
+    """A power of two of pictures whose caches fit a part of the memory, guided and unguided halves together."""
+    cached = 2 * 2 * config.decoder_layers * config.image_length * config.d_model * VALUE_BYTES[device]
+    pictures = 1
+    while 2 * pictures <= MOST_PICTURES[device] and 2 * pictures * cached <= CACHE_BYTES[device]:
+        pictures *= 2
+    return pictures
 
 
 def network_flops(config: VQGANConfig) -> float:

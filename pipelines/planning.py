@@ -38,6 +38,7 @@ class PlanRequest:
 
     The first of `models` gives the job its name and the default size of a batch. A row of the input becomes
     `pictures_per_row` of those that a batch counts; `least_rows` is the smallest shard that planning chooses itself.
+    `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however full.
     """
 
     command: str
@@ -53,6 +54,7 @@ class PlanRequest:
     local: bool = True  # whether the workers are this machine
     pictures_per_row: int = 1
     least_rows: int = LEAST_ROWS
+    fit_batch: bool = False
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
@@ -116,6 +118,8 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     shards = make_shards(found.pieces, rows)
     if request.limit:
         shards = limited(shards, request.limit)
+    if request.fit_batch and request.run.batch_size is None and shards and "images" not in found.schema.options:
+        settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, request.pictures_per_row)}
     if not shards:
         raise UsageError(f"no rows in {', '.join(request.input.patterns) or '--prompt'}: nothing to do")
     resolved = fingerprint(request) | {
@@ -124,6 +128,15 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     }
     plan = Plan(request.command, resolved, settings, found.schema.to_json())
     return plan, shards
+
+
+def _fitted(batch_size: int, shards: list[Shard], pictures_per_row: int) -> int:
+    """The smallest power of two, up to `batch_size`, that holds every picture of the largest shard, where known."""
+    counts = [[None if part.stop is None else part.stop - part.start for part in shard.slices] for shard in shards]
+    if any(count is None for parts in counts for count in parts):
+        return batch_size
+    most = pictures_per_row * max(sum(count or 0 for count in parts) for parts in counts)
+    return min(batch_size, 1 << max(0, most - 1).bit_length())
 
 
 def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
@@ -148,7 +161,11 @@ def resolve_settings(request: PlanRequest) -> dict[str, Any]:
     device = resolve_device(request.device) if request.local else request.device
     threads = request.run.threads_per_worker or max(1, cores() // (request.run.workers or 1))
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    first = request.models[0]
+    first, *others = request.models
+    parts = {
+        model.role: {"name": model.name, "source": model.source, "batch_size": model.batch_size(kind)}
+        for model in request.models
+    }
     return {
         "model": first.name,
         "model_source": first.source,
@@ -156,6 +173,7 @@ def resolve_settings(request: PlanRequest) -> dict[str, Any]:
         "batch_size": request.run.batch_size or first.batch_size(kind),
         "threads_per_worker": threads,
         "workers": request.run.workers,
+        **({"models": parts} if others else {}),
     }
 
 

@@ -30,6 +30,7 @@ def plan_request(
     backend: str = "torch",
     pictures_per_row: int = 1,
     least_rows: int = LEAST_ROWS,
+    fit_batch: bool = False,
 ) -> PlanRequest:
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
@@ -47,6 +48,7 @@ def plan_request(
         local=local,
         pictures_per_row=pictures_per_row,
         least_rows=least_rows,
+        fit_batch=fit_batch,
     )
 
 

@@ -1,0 +1,56 @@
+"""`vqbeam generate`: prompts -> pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines import job_flags
+
+DESCRIPTION = "Draw pictures for prompts with a DALL·E mini model, ranked by a CLIP if you like. Resumes by itself."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    job_flags.add_input_flags(parser, "prompts")
+    job_flags.add_output_flags(parser)
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--model",
+        default="emoji",
+        metavar="NAME",
+        help="of the DALL·E BART: emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision] "
+        "(default emoji)",
+    )
+    group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints its codes; default: in --model's folder")
+    group.add_argument("--clip", metavar="NAME", help="a CLIP that scores and ranks the pictures of each prompt")
+    job_flags.add_device_flags(group)
+    job_flags.add_checkpoint_flags(group)
+    group = parser.add_argument_group(
+        "drawing; rows of the input may have columns of their own for each of the last six"
+    )
+    group.add_argument("--keep_best", type=job_flags.positive, metavar="K", help="of each prompt, by --clip")
+    group.add_argument(
+        "--images_per_prompt", type=job_flags.option("images"), default=1, metavar="N", help="column images (default 1)"
+    )
+    group.add_argument("--seed", type=job_flags.option("seed"), default=0, metavar="N", help="default 0")
+    group.add_argument(
+        "--guidance_scale", type=job_flags.option("guidance_scale"), metavar="S", help="default: the model's, else 10"
+    )
+    group.add_argument(
+        "--temperature", type=job_flags.option("temperature"), metavar="T", help="default: the model's, else 1"
+    )
+    group.add_argument(
+        "--top_k", type=job_flags.option("top_k"), metavar="K", help="0: all codes; default: the model's, else 50"
+    )
+    group.add_argument(
+        "--top_p", type=job_flags.option("top_p"), metavar="P", help="1: off; default: the model's, else off"
+    )
+    group = parser.add_argument_group("pictures")
+    job_flags.add_picture_flags(group, caption="their prompts")
+    group.add_argument("--keep_tokens", action="store_true", help="also write the codes of each picture, as encoding")
+    job_flags.add_run_flags(parser)
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    from pipelines.generate_job import generate  # torch and Beam take seconds: not for --help
+
+    return generate(args, beam_args)

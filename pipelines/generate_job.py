@@ -1,0 +1,203 @@
+"""The job behind `vqbeam generate`: checks that the models go together, and makes the plan request and the work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.bart_checkpoints import BartCheckpoint, open_bart
+from models.checkpoints import VQGANCheckpoint, open_checkpoint
+from models.errors import CheckpointError
+from models.generation_defaults import read_generation_defaults
+from models.locate import locate_model
+from models.model_folders import find_bart, find_vqgan, vqgan_place
+from models.model_pair import check_pair
+from models.uniforms import UNIFORMS_VERSION
+from models.vqgan import ConfigError
+from pipelines import requests
+from pipelines.jobs import default_workers, run_job
+from pipelines.launch import is_local
+from pipelines.overview import write_contact_sheet
+from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, vqgan_model
+from pipelines.planning import PlanRequest
+from transforms import storage
+from transforms.errors import UsageError
+from transforms.generate_step import GeneratorSettings, bart_text, clip_folder
+from transforms.job import Job
+from transforms.layout import Layout
+from transforms.plan import Plan
+from transforms.preparing_prompts import Drawing
+from transforms.sinks import PictureOptions
+from transforms.sources import InputSchema
+from transforms.steps import ModelSettings
+from transforms.work.generate import Generate
+
+PICTURE_FOLDER = {"files": "images", "webdataset": "tars", "parquet": "data"}
+
+
+def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Plan or resume, and work; returns the exit code."""
+    check_flags(args)
+    models = open_models(args)
+    drawing = drawing_of(args, models.bart)
+    picture = PictureOptions(args.image_format, args.image_layout)
+    request = requests.plan_request(
+        args,
+        "generate",
+        "prompts",
+        models.planned,
+        fingerprint_options(args, models, drawing, picture),
+        is_local(beam_args),
+        pictures_per_row=drawing.images,
+        least_rows=1,
+        fit_batch=True,
+    )
+
+    def make_job(plan: Plan) -> Job:
+        schema = InputSchema.from_json(plan.schema)
+        return Job(
+            work=Generate(
+                models=generator_settings(args, models, plan, schema, drawing),
+                drawing=drawing,
+                picture=picture,
+                model_name=str(plan.settings["model"]),
+                codes_per_image=models.vqgan.config.codes_per_image,
+                codebook_size=models.vqgan.config.n_embed,
+                keep_tokens=args.keep_tokens,
+                keep_best=args.keep_best,
+            ),
+            output=request.output,
+            schema=schema,
+            provenance=provenance(request, models, plan),
+            version=requests.vqbeam_version(),
+            max_error_rate=args.max_error_rate,
+            decode_threads=requests.threads(args, plan),
+            processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
+        )
+
+    layout = Layout(request.output)
+    folder = storage.join(request.output, PICTURE_FOLDER[picture.image_layout])
+    look = layout.contact_sheet if args.contact_sheet else folder
+    code = run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
+    if args.contact_sheet and not args.dry_run and code in (0, 1):
+        write_contact_sheet(request.output)
+    return code
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for flags that do not go together."""
+    if not (args.input or args.prompt):
+        raise UsageError("nothing to draw: give --input with files of prompts, or --prompt with the prompts themselves")
+    if args.keep_best is not None:
+        if args.clip is None:
+            raise UsageError(
+                "--keep_best needs --clip, which tells what is best: --clip emoji, or a folder with a CLIP"
+            )
+        if args.keep_best > args.images_per_prompt:
+            raise UsageError(
+                f"--keep_best {args.keep_best} of --images_per_prompt {args.images_per_prompt}: there are not so many"
+            )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The checkpoints of a job, open but not loaded, and what planning needs of them, the BART first."""
+
+    bart: BartCheckpoint
+    vqgan: VQGANCheckpoint
+    planned: tuple[PlannedModel, ...]
+
+
+def open_models(args: argparse.Namespace) -> Models:
+    """Find the models and check that they go together. Raises `CheckpointError` and `ConfigError`."""
+    cache = args.model_cache
+    located = locate_model(args.model, cache)
+    bart = open_bart(find_bart(located))
+    bart_text(bart)
+    if args.vqgan is None and find_vqgan(located) is None:
+        raise CheckpointError(
+            f"--model {args.model} holds no VQGAN to paint with: name the one it goes with by --vqgan"
+        )
+    vqgan = open_checkpoint(vqgan_place(locate_model(vqgan_name(args), cache)), args.pixel_range)
+    try:
+        check_pair(bart.config, vqgan.config)
+    except ConfigError as error:
+        raise ConfigError(f"--model {args.model} and --vqgan {vqgan_name(args)} do not go together: {error}") from error
+    planned = [
+        bart_model(bart, args.model, Path(cache).expanduser()),
+        vqgan_model(vqgan, vqgan_name(args), "vqgan"),
+    ]
+    if args.clip is not None:
+        planned.append(clip_model(clip_folder(args.clip, cache), args.clip))
+    return Models(bart, vqgan, tuple(planned))
+
+
+def vqgan_name(args: argparse.Namespace) -> str:
+    return str(args.vqgan or args.model)
+
+
+def drawing_of(args: argparse.Namespace, bart: BartCheckpoint) -> Drawing:
+    """What the flags say, else the model, else dalle-mini's notebook."""
+    chosen = asdict(read_generation_defaults(bart.path))
+    chosen |= {name: getattr(args, name) for name in chosen if getattr(args, name) is not None}
+    return Drawing(images=args.images_per_prompt, seed=args.seed, **chosen)
+
+
+def fingerprint_options(
+    args: argparse.Namespace, models: Models, drawing: Drawing, picture: PictureOptions
+) -> dict[str, Any]:
+    """What decides the output beside the models and the input."""
+    roles = [model.role for model in models.planned]
+    return {
+        "drawing": asdict(drawing),
+        "uniforms_version": UNIFORMS_VERSION,
+        "image_format": picture.image_format,
+        "image_layout": picture.image_layout,
+        "keep_tokens": args.keep_tokens,
+        "keep_best": args.keep_best or 0,
+        **({} if "clip" in roles else {"clip": "none"}),
+    }
+
+
+def generator_settings(
+    args: argparse.Namespace, models: Models, plan: Plan, schema: InputSchema, drawing: Drawing
+) -> GeneratorSettings:
+    """How workers run the models: what this command says, else what the stored plan resolved."""
+    batch_size = args.batch_size or int(plan.settings["batch_size"])
+    pictures = min(drawing.images, batch_size)
+    own_guidance = "guidance_scale" in [name.lower() for name in schema.options]
+    return GeneratorSettings(
+        bart=anywhere(args.model),
+        vqgan=ModelSettings(
+            name=anywhere(vqgan_name(args)),
+            cache_dir=args.model_cache,
+            backend="torch",
+            device=args.device,
+            dtype=str(plan.fingerprint["dtype"]),
+            batch_size=min(batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
+            threads=requests.threads(args, plan),
+            pixel_range=args.pixel_range,
+        ),
+        prompts=batch_size // pictures,
+        pictures=pictures,
+        guided=own_guidance or drawing.guidance_scale != 1,
+        clip=None if args.clip is None else anywhere(args.clip),
+    )
+
+
+def provenance(request: PlanRequest, models: Models, plan: Plan) -> dict[str, Any]:
+    """What every table says of its making: all that `decode` asks of a table of codes, and how they were drawn."""
+    planned: Mapping[str, Mapping[str, Any]] = plan.settings["models"]
+    used = {
+        model.role: {"name": planned[model.role]["name"], "source": planned[model.role]["source"]}
+        | dict(model.identity[model.role])
+        for model in request.models
+    }
+    return (
+        requests.provenance("generate", models.vqgan, plan)
+        | {"model": used["vqgan"]["name"], "model_source": used["vqgan"]["source"], "models": used}
+        | {name: value for name, value in request.options.items() if name != "clip"}
+    )

@@ -116,17 +116,17 @@ def open_clip(
     that is not there or where transformers is not installed.
     """
     checkpoint = open_clip_checkpoint(folder)
+    pixels, texts = read_clip_parts(checkpoint)
+    return ClipScorer(checkpoint, pixels, texts, device=device, batch_size=batch_size, threads=threads)
+
+
+def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:
+    """The preprocessing and the tokenizer beside the weights. Raises `CheckpointError` where they do not fit."""
     text, vision = checkpoint.config.text_config, checkpoint.config.vision_config
-    return ClipScorer(
-        checkpoint,
-        read_clip_pixels(checkpoint.path, vision.image_size),
-        open_clip_texts(
-            checkpoint.path,
-            length=text.max_position_embeddings,
-            vocabulary=text.vocab_size,
-            eos_token_id=text.eos_token_id,
-        ),
-        device=device,
-        batch_size=batch_size,
-        threads=threads,
+    texts = open_clip_texts(
+        checkpoint.path,
+        length=text.max_position_embeddings,
+        vocabulary=text.vocab_size,
+        eos_token_id=text.eos_token_id,
     )
+    return read_clip_pixels(checkpoint.path, vision.image_size), texts

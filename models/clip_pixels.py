@@ -47,7 +47,7 @@ class ClipPixels:
             raise ValueError(f"expected pixels uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
         image = Image.fromarray(pixels)
         if self.resize is not None:
-            image = image.resize(self._resized(image.width, image.height), self.resample)
+            image = image.resize(self.resized(image.width, image.height), self.resample)
         if self.crop is not None:
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -60,8 +60,8 @@ class ClipPixels:
             values /= np.array(self.std, dtype=np.float32)
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Pillow's (width, height)."""
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a picture before the middle is cut out: of a narrow strip they are enormous."""
         if isinstance(self.resize, tuple):
             return self.resize[1], self.resize[0]
         short = self.resize or min(width, height)

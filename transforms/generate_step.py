@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +11,16 @@ import pyarrow as pa
 from models.bart_checkpoints import BartCheckpoint, open_bart
 from models.clip import ClipScorer, open_clip
 from models.codec import ImageCodec
-from models.errors import CheckpointError
 from models.locate import locate_model
-from models.model_folders import find_bart, find_clip
+from models.model_folders import find_bart
 from models.text import TextEncoder, open_text_encoder
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 from transforms.preparing import SAMPLE
 from transforms.preparing_prompts import ATTENTION_MASK, INPUT_IDS, PROMPT, SLOT
+from transforms.score_step import CLIP_SCORE, clip_folder
 from transforms.steps import ENCODING, PIXELS, ModelSettings, code_dtype, fixed_lists, to_rows
 
-CLIP_SCORE = "clip_score"
 WIDTH, HEIGHT = "width", "height"
 OPTION_COLUMNS = ("guidance_scale", "temperature", "top_k", "top_p")
 USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, *OPTION_COLUMNS, "images")  # of no use behind the step
@@ -151,14 +149,3 @@ def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
     """The tokenizer beside a BART. Raises `CheckpointError`."""
     path = checkpoint.path
     return open_text_encoder(path if path.is_dir() else path.parent, checkpoint.config, checkpoint.tokenizer)
-
-
-def clip_folder(name: str, cache_dir: str) -> Path:
-    """Find a CLIP by the name of a model. Raises `CheckpointError`."""
-    located = locate_model(name, cache_dir)
-    found = find_clip(located)
-    if found is None:
-        raise CheckpointError(
-            f"{located}: no CLIP here, nor in {located / 'clip'}; name the folder of a transformers CLIPModel"
-        )
-    return found

@@ -25,7 +25,8 @@ NO_CAPTION = "the row has no caption, which --require_caption and rank ask for"
 READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
-FILE = "file"  # the bytes of the picture as they came, large_binary, where the command keeps them
+IMAGE = "image"  # the picture's file as it came, where the command keeps it
+IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Preparer(Protocol):
 class PrepareImages:
     """Fetches and decodes pictures in thread pools; the pixels that `decode` makes come out.
 
-    `keep_files` adds the columns `FILE` and `image_uri`, null where the bytes came with the row. The pictures of a few
-    batches then lie in memory as they came, and not only as pixels.
+    `keep_files` adds the column `IMAGE`: the file as it came, and its name where the row only named it. The files of
+    the batches in flight then lie in memory beside the pixels.
     """
 
     def __init__(
@@ -136,8 +137,11 @@ class PrepareImages:
             columns = columns.append_column("original_width", widths).append_column("original_height", heights)
         if self._keep_files:
             uris = batch.column("image_uri").take(pa.array(rows, pa.int64()))
-            columns = columns.append_column(FILE, pa.array([one.data for one in good], pa.large_binary()))
-            columns = columns.append_column("image_uri", uris)
+            files = [
+                {"bytes": one.data, "path": uri and uri.rpartition("/")[2]}
+                for one, uri in zip(good, uris.to_pylist(), strict=True)
+            ]
+            columns = columns.append_column(IMAGE, pa.array(files, IMAGE_FILE))
         return columns
 
     def _fetch_and_decode(self, uri: str) -> _Read:

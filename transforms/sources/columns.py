@@ -179,7 +179,13 @@ def _code_column(request: InputRequest, picker: ColumnPicker) -> str:
 def caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
     if request.caption_column:
         return picker.named(request.caption_column, "--caption_column", holds_caption, "a string or a list of strings")
-    return picker.guess(CAPTIONS, "--caption_column", holds_caption, "the caption")
+    found = picker.guess(CAPTIONS, "--caption_column", holds_caption, "the caption")
+    if found is None and request.caption_required:
+        raise UsageError(
+            f"{picker.where}: no column looks like the caption; name it with --caption_column. "
+            f"The columns are {listing(picker.columns)}"
+        )
+    return found
 
 
 def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
@@ -247,14 +253,14 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
     parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
     chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
-    _check_names(fields, tuple(chosen), request.kind, where)
+    _check_names(fields, tuple(chosen), request.written or RESERVED[request.kind], where)
     return replace(schema, passthrough=pa.schema(fields), origins=tuple(chosen), chosen=request.columns is not None)
 
 
-def _check_names(fields: list[pa.Field], origins: tuple[str, ...], kind: Kind, where: str) -> None:
+def _check_names(fields: list[pa.Field], origins: tuple[str, ...], written: tuple[str, ...], where: str) -> None:
     names = [field.name for field in fields]
     sizes = [field for field in fields if field.name in ORIGINAL_SIZE and pt.is_integer(field.type)]
-    taken = set(RESERVED[kind])
+    taken = set(written)
     if len(sizes) == len(ORIGINAL_SIZE):
         taken -= set(ORIGINAL_SIZE)  # the sizes before img2dataset's resizing: kept in the place of our own
     for name, origin in zip(names, origins, strict=True):

@@ -21,7 +21,9 @@ class InputRequest:
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
     `uri_schemes` are those under which URIs found inside data may be opened; None is the scheme of the dataset.
     For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given in the place of files, and
-    `key_from` "prompt" makes the key from the prompt, not from a key column or the row's place.
+    `key_from` "prompt" makes the key from the prompt, not from a key column or the row's place. `written` are the
+    names of the columns that the command writes itself, which no other may pass through with; None is those of the
+    kind's usual command. `caption_required`: a table must have a column of captions.
     """
 
     patterns: tuple[str, ...]
@@ -36,6 +38,8 @@ class InputRequest:
     kind: Kind = "images"
     prompts: tuple[str, ...] = ()
     key_from: KeyFrom = "row"
+    written: tuple[str, ...] | None = None
+    caption_required: bool = False
 
     @property
     def caption_flag(self) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from transforms.generate_step import CLIP_SCORE, HEIGHT, WIDTH, GenerateStep, GeneratorSettings
+from transforms.generate_step import HEIGHT, WIDTH, GenerateStep, GeneratorSettings
 from transforms.preparing import SAMPLE, Fetch, Prepared, Refusal
 from transforms.preparing_prompts import PROMPT, Drawing, PreparePrompts, picture_batches
 from transforms.ranking import RANK, ranked
 from transforms.resources import Resources
+from transforms.score_step import CLIP_SCORE
 from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.sources import InputSchema
 from transforms.steps import ENCODING, code_dtype

@@ -1,0 +1,91 @@
+"""The job behind `vqbeam rank`: checks the CLIP, makes the plan request and what the workers get."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from typing import Any
+
+import PIL
+
+from models.clip import read_clip_parts
+from models.clip_checkpoints import open_clip_checkpoint
+from models.clip_pixels import ClipPixels
+from pipelines import requests
+from pipelines.jobs import default_workers, run_job
+from pipelines.launch import is_local
+from pipelines.planned_models import PlannedModel, anywhere, clip_model
+from transforms import storage
+from transforms.images import ImageLimits
+from transforms.job import Job
+from transforms.plan import Plan
+from transforms.preparing import IMAGE
+from transforms.score_step import CLIP_SCORE, ClipSettings, clip_folder
+from transforms.sources import FetchOptions, InputSchema
+from transforms.work.rank import Rank
+
+WRITTEN = ("key", "caption", CLIP_SCORE, "original_width", "original_height")
+
+
+def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Plan or resume, and work; returns the exit code."""
+    folder = clip_folder(args.clip, args.model_cache)
+    preprocess, _ = read_clip_parts(open_clip_checkpoint(folder))
+    planned = clip_model(folder, args.clip)
+    limits = ImageLimits(max_image_bytes=args.max_image_bytes, max_image_pixels=args.max_image_pixels)
+    options = {
+        "preprocessing": preprocessing(preprocess),
+        "rows": asdict(limits),
+        "min_clip_score": "none" if args.min_clip_score is None else args.min_clip_score,
+        "keep_images": args.keep_images,
+    }
+    request = requests.plan_request(args, "rank", "images", (planned,), options, is_local(beam_args))
+    written = (*WRITTEN, IMAGE) if args.keep_images else WRITTEN
+    request = replace(request, input=replace(request.input, written=written, caption_required=True))
+
+    def make_job(plan: Plan) -> Job:
+        return Job(
+            work=Rank(
+                clip=ClipSettings(
+                    name=anywhere(args.clip),
+                    cache_dir=args.model_cache,
+                    device=args.device,
+                    batch_size=args.batch_size or int(plan.settings["batch_size"]),
+                    threads=requests.threads(args, plan),
+                ),
+                preprocess=preprocess,
+                limits=limits,
+                min_clip_score=args.min_clip_score,
+                keep_images=args.keep_images,
+            ),
+            output=request.output,
+            schema=InputSchema.from_json(plan.schema),
+            provenance=provenance(planned, plan),
+            version=requests.vqbeam_version(),
+            max_error_rate=args.max_error_rate,
+            fetch=FetchOptions(max_bytes=limits.max_image_bytes),
+            decode_threads=requests.threads(args, plan),
+            processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
+        )
+
+    data = storage.join(request.output, "data")
+    look = f"vqbeam encode --input '{data}/*.parquet' --output tokens" if args.keep_images else data
+    return run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
+
+
+def preprocessing(pixels: ClipPixels) -> dict[str, Any]:
+    """What decides the pixels that the CLIP sees. JSON-ready."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(pixels).items()}
+    return values | {"resample": pixels.resample.name.lower(), "pillow": PIL.__version__}
+
+
+def provenance(clip: PlannedModel, plan: Plan) -> dict[str, Any]:
+    """What every table says of its making; nothing that changes from run to run."""
+    return {
+        "command": "rank",
+        "clip": {"name": plan.settings["model"], "source": plan.settings["model_source"], **clip.identity["clip"]},
+        "preprocessing": plan.fingerprint["preprocessing"],
+        "min_clip_score": plan.fingerprint["min_clip_score"],
+        "dtype": plan.fingerprint["dtype"],
+        "schema_version": plan.fingerprint["schema_version"],
+    }

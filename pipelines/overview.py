@@ -1,12 +1,13 @@
-"""`--contact_sheet`: one PNG of the first pictures of an output folder, in plan order, with their captions."""
+"""`--contact_sheet`: one PNG of the first pictures of an output folder, in plan order, with what they show."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -15,44 +16,61 @@ from PIL import Image
 
 from transforms import storage
 from transforms.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
-from transforms.contact_sheet import contact_sheet
+from transforms.contact_sheet import STRIP, balanced_columns, contact_sheet, montage
 from transforms.layout import Layout
 
 PICTURES = 48
 PROMPT, CAPTION = "prompt", "caption"  # the column of the text; what generate writes may have a caption of its own
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A picture, what stands under it, and what it is grouped by: pictures of one prompt come one after the other."""
+
+    pixels: np.ndarray
+    text: str
+    group: str
+
+
 def write_contact_sheet(output: str) -> None:
     """Put `contact_sheet.png` into an output folder that holds pictures; nothing where there is none yet."""
-    found = list(islice(_pictures(output), PICTURES))
-    if found:
-        sheet = contact_sheet([pixels for pixels, _ in found], [caption for _, caption in found])
+    tiles: list[np.ndarray] = []
+    texts: list[str] = []
+    widest = 1
+    for _, group in groupby(islice(_pictures(output), PICTURES), key=lambda shown: shown.group):
+        found = list(group)
+        tiles.append(found[0].pixels if len(found) == 1 else montage([shown.pixels for shown in found]))
+        texts.append(found[0].text)
+        widest = max(widest, min(len(found), STRIP))
+    if tiles:
+        columns = max(1, round(balanced_columns(len(tiles) * widest) / widest))
+        sheet = contact_sheet(tiles, texts, columns=None if widest == 1 else columns)
         data = io.BytesIO()
         sheet.save(data, "PNG")
         storage.put_bytes(data.getvalue(), Layout(output).contact_sheet)
 
 
-def _pictures(output: str) -> Iterator[tuple[np.ndarray, str]]:
+def _pictures(output: str) -> Iterator[Shown]:
     for info in storage.list_files(storage.join(output, "data")):
         yield from _from_table(info.uri, output)
     for info in storage.list_files(storage.join(output, "tars")):
         yield from _from_tar(info.uri)
 
 
-def _from_table(uri: str, output: str) -> Iterator[tuple[np.ndarray, str]]:
+def _from_table(uri: str, output: str) -> Iterator[Shown]:
     with storage.open_read(uri) as file:
         parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
         names = parquet.schema_arrow.names
         column = IMAGE_PATH if IMAGE_PATH in names else "image"
-        text = PROMPT if PROMPT in names else CAPTION
-        for batch in parquet.iter_batches(batch_size=PICTURES, columns=[text, column]):
-            for row in batch.to_pylist():
+        columns = [name for name in (PROMPT, CAPTION, "key", "sample") if name in names]
+        for number, batch in enumerate(parquet.iter_batches(batch_size=PICTURES, columns=[*columns, column])):
+            for place, row in enumerate(batch.to_pylist()):
                 stored = row[column]
                 data = stored["bytes"] if column == "image" else storage.read_bytes(storage.join(output, stored))
-                yield _pixels(data), _text(row[text])
+                yield _shown(data, row, f"{uri} {number} {place}")
 
 
-def _from_tar(uri: str) -> Iterator[tuple[np.ndarray, str]]:
+def _from_tar(uri: str) -> Iterator[Shown]:
     with storage.open_read(uri) as file, tarfile.open(fileobj=file, mode="r|") as tar:
         data = b""
         for member in tar:
@@ -60,14 +78,16 @@ def _from_tar(uri: str) -> Iterator[tuple[np.ndarray, str]]:
             if content is None or member.name == TAR_COUNTS_MEMBER:
                 continue
             if member.name.endswith(".json"):
-                row = json.loads(content.read())
-                yield _pixels(data), _text(row[PROMPT] if PROMPT in row else row[CAPTION])
+                yield _shown(data, json.loads(content.read()), member.name)
             else:
                 data = content.read()
 
 
-def _pixels(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+def _shown(data: bytes, row: Mapping[str, Any], place: str) -> Shown:
+    """Pictures with a number are several of one row; every other stands alone."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    text = _text(row[PROMPT] if PROMPT in row else row[CAPTION])
+    return Shown(pixels, text, f"{row['key']} {text}" if "sample" in row else place)
 
 
 def _text(caption: Any) -> str:

@@ -14,6 +14,8 @@ INK = (52, 52, 56)
 
 MARGIN = 28  # around the sheet, pixels
 GAP = 22  # between pictures, and under the captions
+SEAM = 4  # between the pictures of one prompt
+STRIP = 4  # pictures of one prompt that stand in one row
 FONT_SIZE = 14
 CAPTION_GAP = 6  # between a picture and its caption
 LINE_HEIGHT = 19
@@ -64,6 +66,19 @@ def contact_sheet(
                 draw.text((centre, top + height + CAPTION_GAP + number * LINE_HEIGHT), line, INK, font, anchor="ma")
         top += height + CAPTION_GAP + depth + GAP
     return sheet
+
+
+def montage(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """The pictures of one prompt, uint8 [H, W, 3] each, side by side as one: up to four in a row, more in a square."""
+    columns = len(pictures) if len(pictures) <= STRIP else math.ceil(math.sqrt(len(pictures)))
+    tiles = [enlarged(picture) for picture in pictures]
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    rows = math.ceil(len(tiles) / columns)
+    size = (columns * (width + SEAM) - SEAM, rows * (height + SEAM) - SEAM)
+    whole = Image.new("RGB", size, BACKGROUND)
+    for i, tile in enumerate(tiles):
+        whole.paste(tile, (i % columns * (width + SEAM), i // columns * (height + SEAM)))
+    return np.asarray(whole)
 
 
 def balanced_columns(count: int) -> int:

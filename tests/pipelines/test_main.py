@@ -68,7 +68,7 @@ def test_an_error_of_ours_keeps_its_traceback(trial):
     ("argv", "message"),
     [
         (["encdoe"], "vqbeam: unknown command 'encdoe'; did you mean encode?"),
-        (["qqqq"], "vqbeam: unknown command 'qqqq'; the commands are encode, decode, convert, verify, status."),
+        (["qqqq"], f"vqbeam: unknown command 'qqqq'; the commands are {', '.join(command.COMMANDS)}."),
         (["status", "--nope"], "vqbeam status: unknown flag --nope"),
         ([], "usage: vqbeam COMMAND [flags]"),
     ],

@@ -1,0 +1,125 @@
+"""One shard of `vqbeam rank`: what its stages do to rows, and that its transaction holds when it is cut off."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.clip_pixels import read_clip_pixels
+from tests.fixtures_images import encoded, scene
+from tests.injected_faults import Killed, counted_writes, kill_at
+from tests.models.tiny_clip import SIDE
+from tests.shard_runs import ShardCase, attempt, faults_of, pictures, shard_case, snapshot
+from transforms.errors import RowFiltered, RowRejected
+from transforms.images import ImageLimits
+from transforms.preparing import Refusal
+from transforms.score_step import ClipSettings, ScoreStep, decode_for_clip, scored_text
+from transforms.work.rank import Rank
+
+pytest_plugins = ("tests.fixtures_tiny_clip",)
+
+
+@pytest.fixture(scope="module")
+def step(tiny_clip: Path) -> ScoreStep:
+    return ScoreStep(ClipSettings(str(tiny_clip), "none", "cpu", batch_size=4, threads=1))
+
+
+def rank_of(step: ScoreStep) -> Rank:
+    return Rank(step.clip, read_clip_pixels(Path(step.clip.name), SIDE), ImageLimits())
+
+
+def rank_case(folder: Path, step: ScoreStep, output: str = "out") -> ShardCase:
+    """Seven rows: one has no picture, one no image in it, one no caption."""
+    case = shard_case(folder, "tokens", str(folder / output))
+    return replace(case, job=replace(case.job, work=rank_of(step)))
+
+
+def test_a_shard_killed_at_any_write_ends_as_if_it_had_not_been(
+    tmp_path: Path, step: ScoreStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    quiet = rank_case(tmp_path, step).working(keep_images=True)
+    with counted_writes("local", quiet.output) as writes:
+        assert attempt(quiet, step).status == "done"
+    assert writes.count >= 3
+    expected = snapshot(quiet.output)
+    for number in range(writes.count):
+        case = rank_case(tmp_path, step, f"out {number}").working(keep_images=True)
+        with counted_writes("local", case.output) as cut:
+            cut.hook = kill_at(number, before=bool(number % 2))
+            with pytest.raises(Killed):
+                attempt(case, step)
+        attempt(case, step)
+        assert snapshot(case.output) == expected
+        assert faults_of(case) == []
+
+
+def test_every_row_is_written_filtered_or_rejected(tmp_path: Path, step: ScoreStep) -> None:
+    all_of = rank_case(tmp_path, step)
+    attempt(all_of, step)
+    scores = sorted(pq.read_table(f"{all_of.output}/data/00000.parquet")["clip_score"].to_pylist())
+    assert len(scores) == 4
+
+    case = rank_case(tmp_path, step, "some").working(min_clip_score=scores[2])
+    counts = attempt(case, step).counts
+    kept = pq.read_table(f"{case.output}/data/00000.parquet")["clip_score"].to_pylist()
+    assert sorted(kept) == scores[2:]  # the bound itself stays
+    assert counts.filters == {"min_clip_score": 2}
+    assert counts.errors == {"missing_caption": 1, "missing_image": 1, "not_an_image": 1}
+    assert counts.rows_read == 7
+
+
+def test_the_files_of_pictures_are_written_as_they_came(tmp_path: Path, step: ScoreStep) -> None:
+    case = rank_case(tmp_path, step).working(keep_images=True)
+    attempt(case, step)
+    table = pq.read_table(f"{case.output}/data/00000.parquet")
+    came = {f"Key/{row}": data for row, data in enumerate(pictures(7))}
+    assert [cell["bytes"] for cell in table["image"].to_pylist()] == [came[key] for key in table["key"].to_pylist()]
+
+
+def test_rows_that_go_on_after_a_filter_keep_their_order_and_an_empty_batch_is_not_passed_on(step: ScoreStep) -> None:
+    rank = replace(rank_of(step), min_clip_score=0.3)
+    scores = [[0.5, 0.1, 0.3], [0.2, -0.9]]
+    batches = [
+        pa.record_batch(
+            {
+                "key": [f"{number}{i}" for i in range(len(part))],
+                "uri": ["u"] * len(part),
+                "row": list(range(len(part))),
+                "clip_score": pa.array(part, pa.float32()),
+            }
+        )
+        for number, part in enumerate(scores)
+    ]
+    after = list(rank.after(iter(batches)))
+    refused = [item for item in after if isinstance(item, Refusal)]
+    assert [item.key for item in refused] == ["01", "10", "11"]
+    assert all(isinstance(item.cause, RowFiltered) for item in refused)
+    assert [item["key"].to_pylist() for item in after if not isinstance(item, Refusal)] == [["00", "02"]]
+
+
+def test_of_several_captions_the_first_with_words_is_scored() -> None:
+    assert scored_text([None, "", " ", "a red apple", "b"]) == "a red apple"
+    assert scored_text(" a\n") == " a\n"
+
+
+def test_a_strip_that_would_grow_beyond_the_bound_of_pixels_is_rejected(step: ScoreStep) -> None:
+    preprocess = rank_of(step).preprocess
+    data = encoded(scene(4000, 1), "PNG")
+    with pytest.raises(RowRejected, match="become 64000 x 16; --max_image_pixels allows 1,000,000") as refused:
+        decode_for_clip(data, ImageLimits(max_image_pixels=1_000_000), preprocess)
+    assert refused.value.code == "too_many_pixels"
+    picture = decode_for_clip(data, ImageLimits(), preprocess)
+    assert (picture.original_width, picture.pixels.shape) == (4000, (3, SIDE, SIDE))
+    assert picture.pixels.dtype == np.float32
+
+
+def test_it_travels(step: ScoreStep) -> None:
+    assert pickle.loads(pickle.dumps(rank_of(step))) == rank_of(step)

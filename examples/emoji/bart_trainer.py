@@ -26,7 +26,12 @@ Encode = Callable[[str], list[int]]  # a caption to pieces, the special ones inc
 @dataclass(frozen=True)
 class BartRecipe:
     """What decides the weights that a run ends with. Learning rates are constant after a ramp and fall linearly to
-    zero over the last `decay_share` of `steps`, so that a run can be made longer from any checkpoint before."""
+    zero over the last `decay_share` of `steps`, so that a run can be made longer from any checkpoint before.
+
+    Of the codes that the decoder is fed, each picture has a share spoilt, up to `most_spoilt`: codes of other pictures
+    stand in their place. Otherwise it learns to go by the codes before rather than by the caption, and a picture that
+    is being drawn strays further with each code that the training set does not have.
+    """
 
     steps: int
     batch_size: int = 64
@@ -37,6 +42,7 @@ class BartRecipe:
     decay_share: float = 0.3
     weight_decay: float = 0.01
     blank_share: float = 0.1
+    most_spoilt: float = 0.3
     average_decay: float = 0.995
 
     def rate_at(self, step: int) -> float:
@@ -89,8 +95,8 @@ class BartTrainer:
         self.step = 0
         self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pieces int64 [N, L], mask [N, L] and codes int64 [N, T] of a step."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pieces int64 [N, L], mask [N, L], codes to be fed and codes to be predicted, int64 [N, T], of a step."""
         rng = np.random.default_rng([self.recipe.seed, step])
         rows = rng.integers(0, len(self.tokens.things), self.recipe.batch_size)
         texts = [
@@ -100,20 +106,26 @@ class BartTrainer:
             for row in rows
         ]
         input_ids, mask = padded(texts, self.config.max_text_length)
-        return input_ids, mask, self.tokens.codes[torch.from_numpy(rows)]
+        codes = self.tokens.codes[torch.from_numpy(rows)]
+        return input_ids, mask, self.spoilt(codes, rng), codes
 
-    def _loss(self, input_ids: Tensor, mask: Tensor, codes: Tensor) -> Tensor:
+    def spoilt(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
+        """Codes int64 [N, T] with a share of each row, up to `most_spoilt`, exchanged for codes of other pictures."""
+        chosen = rng.random(codes.shape) < rng.random((len(codes), 1)) * self.recipe.most_spoilt
+        others = self.tokens.codes.flatten()[torch.from_numpy(rng.integers(0, self.tokens.codes.numel(), codes.shape))]
+        return torch.where(torch.from_numpy(chosen), others, codes)
+
+    def _loss(self, input_ids: Tensor, mask: Tensor, fed: Tensor, codes: Tensor) -> Tensor:
         """The loss of a bfloat16 copy of the weights; gradients arrive at the float32 ones.
 
         Not autocast: on a CPU its layer norms with a bias and no scale fail in the backward pass (torch 2.13).
         """
         copies = {f"model.{name}": p.to(torch.bfloat16) for name, p in self.model.named_parameters()}
-        return torch.func.functional_call(self.whole, copies, (input_ids, mask, codes))
+        return torch.func.functional_call(self.whole, copies, (input_ids, mask, fed, codes))
 
     def advance(self) -> dict[str, float]:
         """Take one step; returns what there is to log."""
-        input_ids, mask, codes = self.batch(self.step)
-        loss = self.loss(input_ids, mask, codes)
+        loss = self.loss(*self.batch(self.step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         factor = self.recipe.rate_at(self.step)
@@ -154,8 +166,8 @@ class WithLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, mask: Tensor, codes: Tensor) -> Tensor:
-        return code_loss(self.model, input_ids, mask, codes)
+    def forward(self, input_ids: Tensor, mask: Tensor, fed: Tensor, codes: Tensor) -> Tensor:
+        return code_loss(self.model, input_ids, mask, fed, codes)
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
@@ -175,9 +187,9 @@ def padded(texts: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
     return input_ids, mask
 
 
-def code_loss(model: DalleBart, input_ids: Tensor, mask: Tensor, codes: Tensor) -> Tensor:
-    """Mean cross-entropy of codes int64 [N, T] under teacher forcing, in nats a code."""
+def code_loss(model: DalleBart, input_ids: Tensor, mask: Tensor, fed: Tensor, codes: Tensor) -> Tensor:
+    """Mean cross-entropy of `codes`, int64 [N, T], where the decoder is fed `fed`, in nats a code."""
     start = torch.full_like(codes[:, :1], model.config.decoder_start_token_id)
     states = model.encode(input_ids, mask)
-    logits = model.logits(torch.cat([start, codes[:, :-1]], 1), states, mask)
+    logits = model.logits(torch.cat([start, fed[:, :-1]], 1), states, mask)
     return F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())

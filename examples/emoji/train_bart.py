@@ -92,7 +92,7 @@ def held_out_loss(trainer: BartTrainer, tokens: TokenSet) -> float:
         captions = [all_captions(tokens.things[row], tokens.backgrounds[row])[0] for row in part]
         input_ids, mask = padded([trainer.encode(text) for text in captions], trainer.config.max_text_length)
         codes = tokens.codes[torch.from_numpy(part)]
-        losses += [float(code_loss(trainer.averaged, input_ids, mask, codes))] * len(part)
+        losses += [float(code_loss(trainer.averaged, input_ids, mask, codes, codes))] * len(part)
     return float(np.mean(losses))
 
 

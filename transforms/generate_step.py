@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -149,3 +150,9 @@ def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
     """The tokenizer beside a BART. Raises `CheckpointError`."""
     path = checkpoint.path
     return open_text_encoder(path if path.is_dir() else path.parent, checkpoint.config, checkpoint.tokenizer)
+
+
+def picture_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:
+    """What the PNG of each row says of its making."""
+    names = (PROMPT, "seed", SAMPLE, "key")
+    return [{name: str(row[name]) for name in names} | {"model": model_name} for row in batch.select(names).to_pylist()]

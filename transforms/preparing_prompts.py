@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,12 +40,12 @@ class Drawing:
 
 
 class PreparePrompts:
-    """Fills in what rows leave open and encodes their texts. Every row stands for its pictures in the counts."""
+    """Does `prepare_prompts` in the pool."""
 
     def __init__(self, text: TextEncoder, drawing: Drawing, pool: Executor) -> None:
         self.seconds = 0.0  # of threads, encoding
         self._text = text
-        self._drawing = asdict(drawing)
+        self._drawing = drawing
         self._pool = pool
         self._lock = Lock()
         self._submitted: deque[Future[Prepared]] = deque()
@@ -66,45 +67,52 @@ class PreparePrompts:
 
     def _prepare(self, batch: pa.RecordBatch, first_row: int) -> Prepared:
         start = time.perf_counter()
-        batch = self._with_options(batch)
-        known = known_refusals(batch, first_row, require_caption=False)
-        prompts = [text or "" for text in batch.column("caption").to_pylist()]
-        encoded = self._text.encode(prompts, batch.column("key").to_pylist())
-        for i in np.flatnonzero(encoded.empty).tolist():
-            if i not in known:
-                cause = RowRejected("empty_prompt", f"{prompts[i][:80]!r} leaves nothing to draw")
-                known[i] = refusal(batch, i, first_row, "read", cause)
-        prepared = self._gathered(batch, first_row, known, encoded)
+        prepared = prepare_prompts(batch, first_row, self._text, self._drawing)
         with self._lock:
             self.seconds += time.perf_counter() - start
         return prepared
 
-    def _with_options(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        for name, option in OPTIONS.items():
-            filled = pc.fill_null(batch.column(name), pa.scalar(self._drawing[name], option.type))
-            batch = batch.set_column(batch.schema.get_field_index(name), name, filled)
-        return batch
 
-    def _gathered(
-        self, batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], encoded: EncodedText
-    ) -> Prepared:
-        images = batch.column("images").to_pylist()
-        good = [i for i in range(batch.num_rows) if i not in known]
-        prepared = gather(batch, first_row, known, [])
-        columns = prepared.columns.rename_columns(
-            [PROMPT if name == "caption" else name for name in prepared.columns.schema.names]
-        )
-        columns = columns.append_column(INPUT_IDS, fixed_lists(encoded.input_ids[good]))
-        columns = columns.append_column(ATTENTION_MASK, fixed_lists(encoded.attention_mask[good]))
-        cut = int(encoded.truncated[good].sum())
-        return Prepared(
-            columns,
-            [],
-            [known[i] for i in sorted(known) for _ in range(images[i])],
-            sum(images),
-            0,
-            {CUT: cut} if cut else {},
-        )
+def prepare_prompts(batch: pa.RecordBatch, first_row: int, text: TextEncoder, drawing: Drawing) -> Prepared:
+    """Fill in what the rows of a canonical batch leave open and encode their texts. Every row stands for its pictures
+    in the counts."""
+    batch = _with_options(batch, drawing)
+    known = known_refusals(batch, first_row, require_caption=False)
+    prompts = [prompt or "" for prompt in batch.column("caption").to_pylist()]
+    encoded = text.encode(prompts, batch.column("key").to_pylist())
+    for i in np.flatnonzero(encoded.empty).tolist():
+        if i not in known:
+            cause = RowRejected("empty_prompt", f"{prompts[i][:80]!r} leaves nothing to draw")
+            known[i] = refusal(batch, i, first_row, "read", cause)
+    return _gathered(batch, first_row, known, encoded)
+
+
+def _with_options(batch: pa.RecordBatch, drawing: Drawing) -> pa.RecordBatch:
+    values = asdict(drawing)
+    for name, option in OPTIONS.items():
+        filled = pc.fill_null(batch.column(name), pa.scalar(values[name], option.type))
+        batch = batch.set_column(batch.schema.get_field_index(name), name, filled)
+    return batch
+
+
+def _gathered(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], encoded: EncodedText) -> Prepared:
+    images = batch.column("images").to_pylist()
+    good = [i for i in range(batch.num_rows) if i not in known]
+    prepared = gather(batch, first_row, known, [])
+    columns = prepared.columns.rename_columns(
+        [PROMPT if name == "caption" else name for name in prepared.columns.schema.names]
+    )
+    columns = columns.append_column(INPUT_IDS, fixed_lists(encoded.input_ids[good]))
+    columns = columns.append_column(ATTENTION_MASK, fixed_lists(encoded.attention_mask[good]))
+    cut = int(encoded.truncated[good].sum())
+    return Prepared(
+        columns,
+        [],
+        [known[i] for i in sorted(known) for _ in range(images[i])],
+        sum(images),
+        0,
+        {CUT: cut} if cut else {},
+    )
 
 
 def picture_batches(parts: Iterable[Prepared], prompts: int, pictures: int) -> Iterator[pa.RecordBatch]:
@@ -113,21 +121,30 @@ def picture_batches(parts: Iterable[Prepared], prompts: int, pictures: int) -> I
     A prompt that wants more pictures takes several places, one that wants fewer leaves some of its place unused. Places
     are filled in order, so that the pictures of a prompt come one after the other.
     """
-    places: list[tuple[pa.RecordBatch, int, range]] = []  # a prompt's row, and which of its pictures
+    places: list[Place] = []
     for part in parts:
         for i, images in enumerate(part.columns.column("images").to_pylist()):
             for first in range(0, images, pictures):
-                places.append((part.columns, i, range(first, min(first + pictures, images))))
+                places.append(Place(part.columns.slice(i, 1), range(first, min(first + pictures, images))))
                 if len(places) == prompts:
-                    yield _pictures(places)
+                    yield place_batch(places)
                     places = []
     if places:
-        yield _pictures(places)
+        yield place_batch(places)
 
 
-def _pictures(places: list[tuple[pa.RecordBatch, int, range]]) -> pa.RecordBatch:
-    rows = pa.Table.from_batches([columns.slice(i, 1) for columns, i, _ in places]).combine_chunks().to_batches()[0]
-    slots = np.repeat(np.arange(len(places), dtype=np.int32), [len(samples) for _, _, samples in places])
+class Place(NamedTuple):
+    """One of the generator's places for prompts: a prompt's row, as `prepare_prompts` makes it, and which of its
+    pictures."""
+
+    prompt: pa.RecordBatch
+    samples: range
+
+
+def place_batch(places: Sequence[Place]) -> pa.RecordBatch:
+    """A row a picture."""
+    rows = pa.Table.from_batches([place.prompt for place in places]).combine_chunks().to_batches()[0]
+    slots = np.repeat(np.arange(len(places), dtype=np.int32), [len(place.samples) for place in places])
     batch = rows.take(pa.array(slots))
-    samples = [sample for _, _, samples in places for sample in samples]
+    samples = [sample for place in places for sample in place.samples]
     return batch.append_column(SAMPLE, pa.array(samples, pa.int32())).append_column(SLOT, pa.array(slots))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
-from transforms.generate_step import HEIGHT, WIDTH, GenerateStep, GeneratorSettings
+from transforms.generate_step import HEIGHT, WIDTH, GenerateStep, GeneratorSettings, picture_texts
 from transforms.preparing import SAMPLE, Fetch, Prepared, Refusal
 from transforms.preparing_prompts import PROMPT, Drawing, PreparePrompts, picture_batches
 from transforms.ranking import RANK, ranked
@@ -71,12 +72,4 @@ class Generate(Work):
         return ranked(batches, CLIP_SCORE, self.keep_best)
 
     def sink(self, place: SinkPlace) -> Sink:
-        return picture_sink(place, self.picture, self._chunks)
-
-    def _chunks(self, batch: pa.RecordBatch) -> list[Mapping[str, str]]:
-        """What a PNG says of its making."""
-        names = (PROMPT, "seed", SAMPLE, "key")
-        return [
-            {name: str(row[name]) for name in names} | {"model": self.model_name}
-            for row in batch.select(names).to_pylist()
-        ]
+        return picture_sink(place, self.picture, partial(picture_texts, model_name=self.model_name))

@@ -40,6 +40,11 @@ class ClipRecipe:
     ramp_steps: int = 100
     weight_decay: float = 0.05
     reconstruction_share: float = 0.7
+    mixed_share: float = 0.45  # of the steps: in those after them, the glyphs of a batch share two backgrounds
+
+    @property
+    def first_alike_step(self) -> int:
+        return round(self.steps * self.mixed_share)
 
     def learning_rate_at(self, step: int) -> float:
         """Linear ramp, then half a cosine down to `final_learning_rate` at the last step."""
@@ -94,7 +99,7 @@ class ClipTrainer:
         """The captions and pictures of a step: originals and reconstructions, then spoilt versions of the first."""
         recipe, pairs = self.recipe, self.pairs
         rng = np.random.default_rng([recipe.seed, step])
-        rows = self.maker.rows_of(rng, recipe.batch_size)
+        rows = self.maker.rows_of(rng, recipe.batch_size, alike=step >= recipe.first_alike_step)
         decoded = rng.random(len(rows)) < recipe.reconstruction_share
         clean = np.where(decoded[:, None, None, None], self.pool.reconstructions[rows], pairs.originals[rows])
         version = rng.integers(0, recipe.spoilt_versions, recipe.spoilt)

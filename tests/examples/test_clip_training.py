@@ -99,10 +99,20 @@ def test_training_shows_pixels_as_the_written_preprocessor_makes_them(whole_run:
 def test_a_batch_has_only_pairs_of_the_training_split_each_thing_twice() -> None:
     maker = BatchMaker(PAIRS)
     for step in range(20):
-        rows = maker.rows_of(np.random.default_rng(step), 32)
+        rows = maker.rows_of(np.random.default_rng(step), 32, alike=step % 2 == 0)
         assert len(rows) == 32
         assert PAIRS.train[rows].all()
         assert (np.bincount(PAIRS.thing[rows]) % 2 == 0).all()
+
+
+def test_the_glyphs_of_an_alike_batch_stand_on_two_backgrounds_where_training_has_them() -> None:
+    for step in range(20):
+        rows = BatchMaker(PAIRS).rows_of(np.random.default_rng(step), 32, alike=True)
+        backgrounds = np.bincount(PAIRS.background[rows], minlength=10)
+        asked = np.argsort(backgrounds)[-2:]
+        for row in rows[~np.isin(PAIRS.background[rows], asked)]:
+            same = TRAINED[PAIRS.thing[TRAINED] == PAIRS.thing[row]]
+            assert not np.isin(asked, PAIRS.background[same]).all()
 
 
 def test_a_token_row_keeps_its_end_mark_and_is_padded_behind_it() -> None:

@@ -1,4 +1,4 @@
-"""The Beam side of vqbeam. `transforms.EncodeImages` and `transforms.DecodeTokens` are for pipelines of your own."""
+"""The Beam side of vqbeam. The transforms below are for pipelines of your own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transforms.generate_pictures import GeneratePictures
     from transforms.run_inference import DecodeTokens, EncodeImages
+    from transforms.score_images import ScoreImages
 
-__all__ = ["DecodeTokens", "EncodeImages"]
+__all__ = ["DecodeTokens", "EncodeImages", "GeneratePictures", "ScoreImages"]
+
+MODULES = {"GeneratePictures": "generate_pictures", "ScoreImages": "score_images"}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: they bring torch along, which planning does without."""
     if name in __all__:
-        return getattr(importlib.import_module("transforms.run_inference"), name)
+        return getattr(importlib.import_module(f"transforms.{MODULES.get(name, 'run_inference')}"), name)
     raise AttributeError(f"module 'transforms' has no attribute {name!r}")

@@ -5,7 +5,7 @@ The commands do not go through here; they stream whole shards (`transforms/worke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from transforms.steps import CODES, ENCODING, PIXELS, DecodeStep, EncodeStep, Mo
 
 Row = dict[str, Any]
 RowArray = tuple[Row, np.ndarray]
+Beside = Callable[[Row], Mapping[str, Any]]
 
 GOOD = "good"
 REJECTED = "rejected"
@@ -150,16 +151,18 @@ class DecodeTokens(beam.PTransform):
 
 
 class StepHandler(ModelHandler):
-    """A `ModelHandler` around a step: (row, array) in, (row, array) out.
+    """A `ModelHandler` around a step: (row, array) in, (row, array or number) out.
 
-    It gives no resource hints: they would break fusion and put the pixels through a shuffle, on local runners too.
+    `taken` and `given` are what the step calls the two; `beside` makes further columns for it out of a row. The handler
+    gives no resource hints: they would break fusion and put the pixels through a shuffle, on local runners too.
     """
 
-    def __init__(self, step: Step, taken: str, given: str) -> None:
+    def __init__(self, step: Step, taken: str, given: str, beside: Beside | None = None) -> None:
         super().__init__()
         self._step = step
         self._taken = taken
         self._given = given
+        self._beside = beside
 
     def load_model(self) -> Step:
         self._step.setup()
@@ -168,9 +171,14 @@ class StepHandler(ModelHandler):
     def run_inference(
         self, batch: Sequence[RowArray], model: Step, inference_args: dict[str, Any] | None = None
     ) -> Iterable[RowArray]:
-        arrays = fixed_lists(np.stack([array for _, array in batch]))
-        result = model(pa.RecordBatch.from_arrays([arrays], names=[self._taken]))
-        return zip((row for row, _ in batch), to_rows(result.column(self._given)), strict=True)
+        rows = [row for row, _ in batch]
+        columns = {self._taken: fixed_lists(np.stack([array for _, array in batch]))}
+        if self._beside is not None:
+            columns |= pa.RecordBatch.from_pylist([self._beside(row) for row in rows]).to_pydict()
+        result = model(pa.RecordBatch.from_pydict(columns)).column(self._given)
+        return zip(
+            rows, to_rows(result) if pa.types.is_fixed_size_list(result.type) else result.to_numpy(), strict=True
+        )
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """One size: with a range Beam would tune the size by timing, and each is computed at the full size anyway."""

@@ -22,6 +22,7 @@ from PIL import Image
 from models.checkpoints import load_vqgan
 from models.vqgan import VQGANConfig
 from tests.fixtures_images import encoded, psnr, scene
+from tests.run_transform import LOCAL, outcome
 from transforms import DecodeTokens, EncodeImages
 from transforms.errors import UsageError
 from transforms.run_inference import StepHandler, checked_codes
@@ -29,27 +30,6 @@ from transforms.run_inference import StepHandler, checked_codes
 REPOSITORY = Path(__file__).parents[2]
 MODEL = str(REPOSITORY / "tests" / "golden" / "vqgan_small")
 SIDE, CODES, CODEBOOK = 64, 256, 64
-LOCAL = ["--runner=FnApiRunner"]
-
-
-COLLECTED: dict[str, list[dict[str, Any]]] = {}
-
-
-def collect(element: dict[str, Any], into: str) -> None:
-    """A module's function, which Beam pickles by name: the list that it fills is the one of this process."""
-    COLLECTED[into].append(element)
-
-
-def outcome(
-    transform: beam.PTransform, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows, sorted by key, and the dead letters that a transform makes of `rows`."""
-    COLLECTED.update(rows=[], rejected=[])
-    with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
-        good, bad = p | beam.Create(rows) | transform
-        good | "Take rows" >> beam.Map(collect, "rows")
-        bad | "Take rejected" >> beam.Map(collect, "rejected")
-    return sorted(COLLECTED["rows"], key=lambda row: row["key"]), COLLECTED["rejected"]
 
 
 def picture_rows(count: int) -> list[dict[str, Any]]:

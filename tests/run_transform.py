@@ -1,0 +1,26 @@
+"""A transform for pipelines of one's own, run on a list of rows in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+LOCAL = ["--runner=FnApiRunner"]
+COLLECTED: dict[str, list[dict[str, Any]]] = {}
+
+
+def collect(element: dict[str, Any], into: str) -> None:
+    """A module's function, which Beam pickles by name: the list that it fills is the one of this process."""
+    COLLECTED[into].append(element)
+
+
+def outcome(transform: beam.PTransform, rows: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows, sorted by key and sample, and the dead letters that a transform makes of `rows`."""
+    COLLECTED.update(rows=[], rejected=[])
+    with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
+        good, bad = p | beam.Create(rows) | transform
+        good | "Take rows" >> beam.Map(collect, "rows")
+        bad | "Take rejected" >> beam.Map(collect, "rejected")
+    return sorted(COLLECTED["rows"], key=lambda row: (row["key"], row.get("sample", 0))), COLLECTED["rejected"]

@@ -19,11 +19,12 @@ from torch import Tensor
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart, broadcast_mask
 from models.devices import DTYPES, resolve_device, resolve_dtype
+from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
-from models.token_request import UNCONDITIONAL, RequestShape, TokenRequest
+from models.token_request import RequestShape, TokenRequest, blank_caption
 from models.vqgan import ConfigError
 
-BLOCK = 32  # attention runs over the codes so far, rounded up to this: few shapes, and none depends on the data
+BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
 
 
 class TokenGenerator:
@@ -79,8 +80,17 @@ class TokenGenerator:
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
             rows = 2 * pictures if guided else pictures
-            self.decoder = CachedDecoder(model.decoder, rows, codebook_size, self.device, held)
+            self.decoder = CachedDecoder(
+                model.decoder,
+                rows=rows,
+                predicted_rows=pictures,
+                codebook_size=codebook_size,
+                device=self.device,
+                dtype=held,
+            )
             self._buffers = _Buffers.empty(pictures, self.length, self.device)
+        if self.device.type == "cpu":
+            collapse_into_huge_pages()
 
     def generate(
         self,
@@ -109,24 +119,31 @@ class TokenGenerator:
             self._read_captions(request)
             self._buffers.fill(request, self.config.decoder_start_token_id)
             for position in range(self.length):
-                self._advance(min(self.length, (position // BLOCK + 1) * BLOCK), request.search)
+                self._advance(position, request.search)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
         return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
 
     def _read_captions(self, request: TokenRequest) -> None:
         """What the codes need of the text. The blank caption needs no padding: masked pieces have no influence."""
-        captions = []
-        blank = np.array([UNCONDITIONAL])
-        for ids, mask in [(request.input_ids, request.attention_mask), (blank, np.ones_like(blank))][: 1 + self.guided]:
-            seen = torch.from_numpy(mask).to(self.device)
-            captions.append((self.encoder(torch.from_numpy(ids).to(self.device), broadcast_mask(seen)), seen))
-        self.decoder.begin(captions)
+        captions = [(request.input_ids, request.attention_mask)]
+        if self.guided and self.prompts_per_batch == 1:  # two captions of equal numbers of pictures
+            ids, mask = blank_caption(self.config.max_text_length)
+            captions = [(np.concatenate((request.input_ids, ids)), np.concatenate((request.attention_mask, mask)))]
+        elif self.guided:
+            captions.append(blank_caption())
+        self.decoder.begin([self._encoded(ids, mask) for ids, mask in captions])
 
-    def _advance(self, filled: int, search: Search) -> None:
-        """Draw the next code of every picture, with attention to the first `filled` places."""
+    def _encoded(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        """States [G, L, D] and mask [G, L] of captions int64 [G, L]."""
+        mask = torch.from_numpy(attention_mask).to(self.device)
+        return self.encoder(torch.from_numpy(input_ids).to(self.device), broadcast_mask(mask)), mask
+
+    def _advance(self, position: int, search: Search) -> None:
+        """Draw the code after `position` for every picture."""
         if self.device.type != "cuda":
-            self._step(filled, search)
+            self._step(position + 1, search, exact=True)
             return
+        filled = min(self.length, (position // BLOCK + 1) * BLOCK)
         program = self._programs.get((filled, search))
         if program is None:
             program = self._programs[filled, search] = self._record(filled, search)
@@ -149,10 +166,10 @@ class TokenGenerator:
             self._step(filled, search)
         return program
 
-    def _step(self, filled: int, search: Search) -> None:
+    def _step(self, filled: int, search: Search, *, exact: bool = False) -> None:
         b = self._buffers
         ids = b.codes.index_select(1, b.position)[:, 0]
-        states = self.decoder.step(ids.repeat(2) if self.guided else ids, b.position, filled)
+        states = self.decoder.step(ids.repeat(2) if self.guided else ids, b.position, filled, exact=exact)
         if self.guided:
             # lm_head is linear: guiding in front of it halves its work, and no logit is rounded before it is amplified.
             cond, uncond = states.chunk(2)

@@ -83,9 +83,7 @@ class RequestShape:
             "prefix", ~kept | ((prefix >= 0) & (prefix < self.codebook_size)), f"below {self.codebook_size} expected"
         )
 
-        blank = np.full(self.pieces, PAD)
-        blank[: len(UNCONDITIONAL)] = UNCONDITIONAL
-        seen = np.arange(self.pieces) < len(UNCONDITIONAL)
+        blank, seen = blank_caption(self.pieces)
         return TokenRequest(
             prompts=prompts,
             input_ids=self._padded(input_ids, np.int64, blank),
@@ -128,6 +126,14 @@ class RequestShape:
     def _per_picture(self, values: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
         """[p] -> [P x S]; prompts that nobody asked for get 1, which is cheap and harmless."""
         return np.repeat(self._padded(values, dtype, 1), self.pictures)
+
+
+def blank_caption(length: int = len(UNCONDITIONAL)) -> tuple[np.ndarray, np.ndarray]:
+    """The unconditional input, padded to `length`, and its mask: int64 [1, length] both."""
+    seen = np.arange(length)[None] < len(UNCONDITIONAL)
+    ids = np.full((1, length), PAD, np.int64)
+    ids[seen] = UNCONDITIONAL
+    return ids, seen.astype(np.int64)
 
 
 def _check(name: str, good: np.ndarray, expected: str) -> None:

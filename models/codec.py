@@ -33,6 +33,10 @@ class ImageCodec(Protocol):
     codebook_id: str
     batch_size: int
 
+    @property
+    def codebook(self) -> np.ndarray:
+        """float32 [n_embed, embed_dim]."""
+
     def encode(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image], raster order."""
 
@@ -78,15 +82,32 @@ class TorchCodec:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageCodec`; H and W are multiples of the model's factor."""
-        if not self.model.has_encoder:
-            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode pictures")
-        check_images(images, self.config, self.batch_size)
+        self._check_images(images)
         return self._run(self.model.encode, images, torch.int32)
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """See `ImageCodec`."""
+        return self.model.quantize.codebook.detach().to("cpu", torch.float32).numpy()
+
+    def latents(self, images: np.ndarray) -> np.ndarray:
+        """Images as for `encode` -> float32 [n, h, w, embed_dim]; `quantise` makes of them what `encode` gives."""
+        self._check_images(images)
+        return self._run(self.model.image_latents, images, torch.float32)
+
+    def quantise(self, latents: np.ndarray) -> np.ndarray:
+        """float32 [n, h, w, embed_dim], n <= batch_size -> int32 [n, h*w]."""
+        return self._run(self.model.quantise, latents, torch.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `ImageCodec`."""
         check_codes(codes, self.config, self.batch_size)
         return self._run(self.model.decode, codes.astype(np.int64, copy=False), torch.uint8)
+
+    def _check_images(self, images: np.ndarray) -> None:
+        if not self.model.has_encoder:
+            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode pictures")
+        check_images(images, self.config, self.batch_size)
 
     def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         with self._lock:

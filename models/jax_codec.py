@@ -56,7 +56,9 @@ class JaxCodec:
         self._rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
         whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._put = jax.device_put
-        self._weights = jax.device_put(_flax_tree(checkpoint), whole)
+        weights = _flax_tree(checkpoint)
+        self.codebook: np.ndarray = weights["quantize"]["embedding"]["embedding"]
+        self._weights = jax.device_put(weights, whole)
         self._encode, self._decode = _compiled(VQModel.module_class, self.config, self.dtype)
 
     def encode(self, images: np.ndarray) -> np.ndarray:

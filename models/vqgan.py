@@ -375,11 +375,21 @@ class VQGAN(nn.Module):
 
         Raises `ConfigError` where the weights hold no encoder.
         """
+        return self.codes(self.image_latents(images))
+
+    @torch.inference_mode()
+    def image_latents(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> float32 [N, h, w, embed_dim]: `encode` up to the quantiser. Raises `ConfigError`."""
         if not self.has_encoder:
             raise ConfigError("this checkpoint has a decoder only: it can decode codes, not encode pictures")
         low, high = self.config.pixel_range
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
-        return self.codes(self.latents(pixels.to(self.dtype)))
+        return self.latents(pixels.to(self.dtype))
+
+    @torch.inference_mode()
+    def quantise(self, latents: Tensor) -> Tensor:
+        """float32 [N, h, w, embed_dim] -> int64 [N, h*w]: `codes` for inference."""
+        return self.codes(latents.to(self.device))
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

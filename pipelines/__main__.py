@@ -31,6 +31,7 @@ COMMANDS = {
     "encode": Command("turn images with captions into VQGAN tokens", launches=True),
     "decode": Command("turn VQGAN tokens back into images", launches=True),
     "generate": Command("draw pictures for prompts with DALL·E mini", launches=True),
+    "vary": Command("make variations of images or tokens", launches=True),
     "rank": Command("score images against their captions with a CLIP", launches=True),
     "convert": Command("turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format"),
     "verify": Command("check that an output folder is complete and undamaged"),

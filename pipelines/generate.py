@@ -32,18 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images_per_prompt", type=job_flags.option("images"), default=1, metavar="N", help="column images (default 1)"
     )
     group.add_argument("--seed", type=job_flags.option("seed"), default=0, metavar="N", help="default 0")
-    group.add_argument(
-        "--guidance_scale", type=job_flags.option("guidance_scale"), metavar="S", help="default: the model's, else 10"
-    )
-    group.add_argument(
-        "--temperature", type=job_flags.option("temperature"), metavar="T", help="default: the model's, else 1"
-    )
-    group.add_argument(
-        "--top_k", type=job_flags.option("top_k"), metavar="K", help="0: all codes; default: the model's, else 50"
-    )
-    group.add_argument(
-        "--top_p", type=job_flags.option("top_p"), metavar="P", help="1: off; default: the model's, else off"
-    )
+    job_flags.add_sampling_flags(group)
     group = parser.add_argument_group("pictures")
     job_flags.add_picture_flags(group, caption="their prompts")
     group.add_argument("--keep_tokens", action="store_true", help="also write the codes of each picture, as encoding")

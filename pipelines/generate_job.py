@@ -197,7 +197,7 @@ def provenance(request: PlanRequest, models: Models, plan: Plan) -> dict[str, An
         for model in request.models
     }
     return (
-        requests.provenance("generate", models.vqgan, plan)
+        requests.provenance(request.command, models.vqgan, plan)
         | {"model": used["vqgan"]["name"], "model_source": used["vqgan"]["source"], "models": used}
         | {name: value for name, value in request.options.items() if name != "clip"}
     )

@@ -129,6 +129,16 @@ def add_cache_flag(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
+    """How codes are drawn; None where the model says."""
+    group.add_argument(
+        "--guidance_scale", type=option("guidance_scale"), metavar="S", help="default: the model's, else 10"
+    )
+    group.add_argument("--temperature", type=option("temperature"), metavar="T", help="default: the model's, else 1")
+    group.add_argument("--top_k", type=option("top_k"), metavar="K", help="0: all codes; default: the model's, else 50")
+    group.add_argument("--top_p", type=option("top_p"), metavar="P", help="1: off; default: the model's, else off")
+
+
 def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
     """How pictures are written."""
     group.add_argument("--image_format", choices=("png", "webp", "jpeg"), default="png", help="default png")

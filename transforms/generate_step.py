@@ -109,8 +109,13 @@ class GenerateStep:
         return batch.append_column(PIXELS, fixed_lists(pixels))
 
 
-def draw(generator: TokenGenerator, batch: pa.RecordBatch) -> np.ndarray:
-    """Codes int32 [N, T] for the N pictures of a batch, each from its own random numbers."""
+def draw(
+    generator: TokenGenerator, batch: pa.RecordBatch, prefix: np.ndarray | None = None, keep: int = 0
+) -> np.ndarray:
+    """Codes int32 [N, T] for the N pictures of a batch, each from its own random numbers.
+
+    The first `keep` codes of `prefix`, int [N, T], are taken as they are.
+    """
     slots = batch.column(SLOT).to_numpy()
     starts = np.flatnonzero(np.diff(slots, prepend=-1))  # the first picture of each place
     within = np.arange(len(slots)) - starts[slots]
@@ -120,7 +125,10 @@ def draw(generator: TokenGenerator, batch: pa.RecordBatch) -> np.ndarray:
         drawn[slot, place] = uniforms(seed, key, sample, generator.length)
     guidance, temperature, top_k, top_p = (batch.column(name).to_numpy()[starts] for name in OPTION_COLUMNS)
     input_ids, mask = (to_rows(batch.column(name))[starts] for name in (INPUT_IDS, ATTENTION_MASK))
-    codes = generator.generate(input_ids, mask, drawn, guidance, temperature, top_k, top_p)
+    given, kept = np.zeros(drawn.shape, np.int64), np.full(len(starts), keep)
+    if prefix is not None:
+        given[slots, within] = prefix
+    codes = generator.generate(input_ids, mask, drawn, guidance, temperature, top_k, top_p, given, kept)
     return codes[slots, within]
 
 

@@ -21,7 +21,7 @@ from transforms.steps import fixed_lists
 
 ROW = "row"  # number of the row in its shard, counted over all rows read
 SAMPLE = "sample"  # number of the picture among those of its row, where a row has several
-NO_CAPTION = "the row has no caption, which --require_caption and rank ask for"
+NO_CAPTION = "the row has no caption, which --require_caption, rank and vary --method model ask for"
 READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
@@ -59,7 +59,9 @@ class Preparer(Protocol):
     """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
     up what has not been started, so that the pools are free for other shards."""
 
-    seconds: float
+    @property
+    def seconds(self) -> float:
+        """Of threads, at work on pictures, codes or texts."""
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
 
@@ -166,15 +168,16 @@ class _Read(NamedTuple):
 class PrepareCodes:
     """Checks codes against the model's grid and codebook; `codes` int32 [T] come out."""
 
-    def __init__(self, codes_per_image: int, codebook_size: int) -> None:
+    def __init__(self, codes_per_image: int, codebook_size: int, require_caption: bool = False) -> None:
         self.seconds = 0.0
+        self._require_caption = require_caption
         self._length = codes_per_image
         self._size = codebook_size
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
         def result() -> Prepared:
             start = time.perf_counter()
-            known = known_refusals(batch, first_row, require_caption=False)
+            known = known_refusals(batch, first_row, self._require_caption)
             arrays: list[np.ndarray] = []
             column = batch.column("codes")
             for i in range(batch.num_rows):

@@ -1,0 +1,47 @@
+"""The noise of `vqbeam vary`: what changes the latents or the codes of a picture, and by how much.
+
+All of it comes from `models/uniforms.py`, on the host: one seed, key and sample give one variation, whatever stands
+beside it in a batch, and on any device. The scheme is versioned, as that of the uniforms is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtri
+
+from models.uniforms import uniforms
+
+VARIATIONS_VERSION = 1
+TINIEST = 2.0**-54  # half of the smallest step between uniforms: its normal quantile is finite, that of 0 is not
+NEIGHBOUR_SHARE = 8  # a code is redrawn among at most one in so many of the codebook
+MOST_NEIGHBOURS = 512
+
+
+def gaussians(seed: int, key: str, sample: int, count: int) -> np.ndarray:
+    """float64 [count]: standard normal numbers of one picture, by the inverse of the normal distribution function."""
+    return ndtri(np.maximum(uniforms(seed, key, sample, count, stream="latents"), TINIEST))
+
+
+def neighbour_count(codes: int) -> int:
+    """How many neighbours of a code may replace it, where `codes` can be drawn."""
+    return min(MOST_NEIGHBOURS, max(1, codes // NEIGHBOUR_SHARE), codes - 1)
+
+
+def redrawn(codes: np.ndarray, neighbours: np.ndarray, strength: float, seed: int, key: str, sample: int) -> np.ndarray:
+    """Codes int [T] of one picture with a share of `strength` drawn again, int32 [T].
+
+    `neighbours` [K, R] has the nearest codes of each, nearest first. A place is redrawn where its uniform is below
+    `strength`, so what a low strength changes a higher one changes too. The new code is the neighbour of rank
+    `strength` x R x u^2, u uniform: near ones first, and the further the stronger.
+    """
+    changes = uniforms(seed, key, sample, len(codes), stream="redrawn") < strength
+    distance = np.square(uniforms(seed, key, sample, len(codes), stream="neighbours"))
+    ranks = (strength * neighbours.shape[1] * distance).astype(np.int64)
+    return np.where(changes, neighbours[codes, ranks], codes).astype(np.int32)
+
+
+def kept_rows(strength: float, grid: int) -> int:
+    """How many of the `grid` rows of codes a completion keeps: all at strength 0, none at 1, never all in between."""
+    return grid - math.ceil(strength * grid - 1e-9)

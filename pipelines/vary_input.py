@@ -1,0 +1,81 @@
+"""What `vqbeam vary` is given, pictures or tokens, and which of its flags have a meaning with them."""
+
+from __future__ import annotations
+
+import argparse
+
+import pyarrow as pa
+
+from transforms.errors import UsageError
+from transforms.images import ImageOptions
+from transforms.sources.columns import CODES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
+from transforms.sources.parquet import read_footer
+from transforms.sources.patterns import find_inputs
+from transforms.sources.request import Kind
+
+IMAGE_FLAGS = ("uri_schemes", "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
+DRAWING_FLAGS = ("guidance_scale", "temperature", "top_k", "top_p")
+
+
+def input_kind(args: argparse.Namespace) -> Kind:
+    """By the column that is named, else by those of the first file: tokens are Parquet with a column of codes and none
+    of image bytes (paths of images do not count: tables of pictures have them beside codes).
+
+    Raises `UsageError` where that cannot be told, and for flags that have no meaning with what it is.
+    """
+    kind = _kind(args)
+    other = IMAGE_FLAGS if kind == "codes" else ("allow_model_mismatch",)
+    for name in other:
+        if getattr(args, name):
+            what = "tokens, and no images" if kind == "codes" else "images, and no tokens"
+            raise UsageError(f"--{name} has no meaning here: the input is {what}; leave it out")
+    return kind
+
+
+def _kind(args: argparse.Namespace) -> Kind:
+    if args.code_column and args.image_column:
+        raise UsageError("--code_column and --image_column contradict each other: name what is to be varied")
+    if args.code_column or args.image_column:
+        return "codes" if args.code_column else "images"
+    inputs = find_inputs(tuple(args.input), args.input_format)
+    if inputs.format != "parquet":
+        return "images"
+    first = inputs.files[0].uri
+    try:
+        columns = read_footer(first).columns
+    except pa.ArrowInvalid:  # reading it makes that a rejected row
+        return "images"
+    picker = ColumnPicker(pa.schema([pa.field(field.name, plain(field.type)) for field in columns]), first)
+    codes = picker.guess(CODES, "--code_column", holds_codes, "the codes")
+    image = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
+    if codes and image and codes != image:
+        raise UsageError(
+            f"{first} has images ({image}) and tokens ({codes}): say which to vary with --image_column {image} or "
+            f"--code_column {codes}"
+        )
+    return "codes" if codes else "images"
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for flags that do not go with the method, or with each other."""
+    drawn = args.method == "model"
+    if not drawn:
+        given = [name for name in (*DRAWING_FLAGS, "keep_rows") if getattr(args, name) is not None]
+        if given:
+            raise UsageError(
+                f"--{given[0]} has a meaning with --method model only; leave it out, or choose that method"
+            )
+    if args.keep_rows is not None and args.strength is not None:
+        raise UsageError("--keep_rows and --strength both say how much is drawn anew: give one of them")
+    if args.backend != "torch" and args.method != "codes":
+        raise UsageError(
+            f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
+            "with both"
+        )
+
+
+def image_options(args: argparse.Namespace, size: int) -> ImageOptions:
+    """How pictures become the square of the model. Raises `UsageError`."""
+    given = {"max_image_bytes": args.max_image_bytes, "max_image_pixels": args.max_image_pixels, "resize": args.resize}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return ImageOptions(size=size, jpeg_scale=args.jpeg_scale != "off", **chosen)

@@ -43,14 +43,18 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return dtype
 
 
+def gpu_bytes(device: str = "cuda") -> int:
+    """The memory of a GPU, assumed where this process sees none."""
+    known = torch.cuda.is_available()
+    return int(torch.cuda.get_device_properties(device).total_memory) if known else ASSUMED_GPU_BYTES
+
+
 def default_batch_size(device: str, config: VQGANConfig) -> int:
     """A power of two that the device's memory holds with room to spare, by the model's widest activations."""
     widest = max(config.ch * mult / 4**level for level, mult in enumerate(config.ch_mult))
     image_bytes = 4 * widest * config.resolution**2
     if device.startswith("cuda"):
-        known = torch.cuda.is_available()
-        total = torch.cuda.get_device_properties(device).total_memory if known else ASSUMED_GPU_BYTES
-        budget = total / 16  # about eight such activations live at once, and half of the memory stays free
+        budget = gpu_bytes(device) / 16  # about eight such activations live at once, and half of the memory stays free
     else:
         budget = CPU_BATCH_BYTES
     batch = 1

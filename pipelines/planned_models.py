@@ -13,10 +13,11 @@ from models.bart_checkpoints import BartCheckpoint
 from models.checkpoints import VQGANCheckpoint
 from models.clip_checkpoints import open_clip_checkpoint
 from models.dalle_bart import DalleBartConfig
-from models.devices import default_batch_size
+from models.devices import default_batch_size, gpu_bytes
 from models.vqgan import VQGANConfig
 
-CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of the keys and values of all pictures that are drawn at once
+CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all pictures that are drawn at once
+GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same
 VALUE_BYTES = {"cpu": 4, "cuda": 2}
 MOST_PICTURES = {"cpu": 64, "cuda": 256}  # drawn at once: more makes a device hardly faster
 CLIP_BATCH = 32  # pictures
@@ -104,8 +105,9 @@ def drawing_flops(config: DalleBartConfig) -> float:
 def default_pictures(device: str, config: DalleBartConfig) -> int:
     """A power of two of pictures whose caches fit a part of the memory, guided and unguided halves together."""
     cached = 2 * 2 * config.decoder_layers * config.image_length * config.d_model * VALUE_BYTES[device]
+    budget = GPU_CACHE_SHARE * gpu_bytes() if device == "cuda" else CPU_CACHE_BYTES
     pictures = 1
-    while 2 * pictures <= MOST_PICTURES[device] and 2 * pictures * cached <= CACHE_BYTES[device]:
+    while 2 * pictures <= MOST_PICTURES[device] and 2 * pictures * cached <= budget:
         pictures *= 2
     return pictures
 

@@ -53,10 +53,8 @@ def default_batch_size(device: str, config: VQGANConfig) -> int:
     """A power of two that the device's memory holds with room to spare, by the model's widest activations."""
     widest = max(config.ch * mult / 4**level for level, mult in enumerate(config.ch_mult))
     image_bytes = 4 * widest * config.resolution**2
-    if device.startswith("cuda"):
-        budget = gpu_bytes(device) / 16  # about eight such activations live at once, and half of the memory stays free
-    else:
-        budget = CPU_BATCH_BYTES
+    # On a GPU about eight such activations live at once, and half of the memory stays free.
+    budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
     batch = 1
     while batch < MAX_BATCH and 2 * batch * image_bytes <= budget:
         batch *= 2

@@ -118,7 +118,8 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     shards = make_shards(found.pieces, rows)
     if request.limit:
         shards = limited(shards, request.limit)
-    if request.fit_batch and request.run.batch_size is None and shards and "images" not in found.schema.options:
+    own_number = "images" in map(str.lower, found.schema.options)
+    if request.fit_batch and request.run.batch_size is None and shards and not own_number:
         settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, request.pictures_per_row)}
     if not shards:
         raise UsageError(f"no rows in {', '.join(request.input.patterns) or '--prompt'}: nothing to do")

@@ -17,6 +17,8 @@ import fsspec
 import pytest
 
 from pipelines.__main__ import main
+from tests.fixtures_tiny_generator import write_tiny_generator
+from tests.models.tiny_clip import write_tiny_clip
 
 pytest_plugins = ("tests.fixtures_gcs",)
 ROOT = Path(__file__).parent.parent
@@ -45,6 +47,8 @@ def first_picture() -> bytes:
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copytree(ROOT / "tests" / "golden" / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
+    write_tiny_clip(tmp_path / "clip-vit-base-patch32")
+    write_tiny_generator(tmp_path / "dalle-mini")
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_picture())
     monkeypatch.chdir(tmp_path)
@@ -68,9 +72,10 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer: Path, gcs_bucke
 def test_every_snippet_of_the_readme_runs(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["encode", "--input", "examples/emoji/sample/*.tar", "--output", "tokens", "--limit", "20"]) == 0
     snippets = blocks("python")
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for number, snippet in enumerate(snippets):
         exec(compile(snippet, f"README snippet {number}", "exec"), {"io": io})
     printed = capsys.readouterr().out
     assert "encoding" in printed
     assert "a [" in printed
+    assert all(f"r1 {sample} " in printed for sample in range(4))

@@ -142,9 +142,14 @@ def test_a_run_that_goes_on_and_runs_of_other_shape_write_the_same_bytes(
     assert run("verify", output).code == 0
 
 
-def test_another_clip_is_another_job(ranked: Outcome, source: Path, tiny_clip: Path) -> None:
-    refused = rank(source, Path(ranked.output), tiny_clip, "--keep_images", "--min_clip_score", "0.2")
+def test_other_options_are_another_job_which_overwrite_begins(source: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert rank(source, output, tiny_clip).code == 0
+    other = ("--min_clip_score", "-1")
+    refused = rank(source, output, tiny_clip, *other)
     assert (refused.code, "min_clip_score: the folder has 'none'" in refused.err) == (2, True)
+    again = rank(source, output, tiny_clip, *other, "--overwrite")
+    assert (again.code, len(again.rows())) == (0, ROWS)
 
 
 def test_captions_may_be_lists_and_rows_without_one_are_rejected(tiny_clip: Path, tmp_path: Path) -> None:

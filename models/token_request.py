@@ -80,7 +80,7 @@ class RequestShape:
         _check("keep", (keep >= 0) & (keep <= self.codes), f"must be 0 to {self.codes}")
         kept = np.arange(self.codes) < keep[:, None, None]
         _check(
-            "prefix", ~kept | ((prefix >= 0) & (prefix < self.codebook_size)), f"below {self.codebook_size} expected"
+            "prefix", ~kept | ((prefix >= 0) & (prefix < self.codebook_size)), f"must be 0 to {self.codebook_size - 1}"
         )
 
         blank, seen = blank_caption(self.pieces)

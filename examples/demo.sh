@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The demo: 200 captioned emoji pictures -> VQGAN tokens in Parquet -> pictures again. Usage: examples/demo.sh DIR
+# The demo: 200 captioned emoji pictures -> VQGAN tokens in Parquet -> pictures again, and prompts -> pictures.
+# Usage: examples/demo.sh DIR
 set -euo pipefail
 out=${1:?usage: examples/demo.sh DIR}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,5 +13,14 @@ vqbeam encode --input "$here/emoji/sample/emoji-00000.tar" --output "$out/tokens
 echo "== tokens -> images"
 vqbeam decode --input "$out/tokens/data/*.parquet" --output "$out/pictures" --contact_sheet
 
+if [ -d "$here/../models/emoji/dalle_bart" ]; then
+  echo "== prompts -> images, the best 3 of 8"
+  vqbeam generate --input "$here/emoji/prompts.txt" --output "$out/drawn" --images_per_prompt 8 \
+    --clip emoji --keep_best 3 --contact_sheet
+  sheet=$out/drawn/contact_sheet.png
+else
+  sheet=$out/pictures/contact_sheet.png
+fi
+
 awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "\nDemo done in %.1f s after set-up.\n", b - a }'
-echo "See $out/pictures/contact_sheet.png, and read $out/tokens/data with pandas."
+echo "See $sheet, and read $out/tokens/data with pandas."

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from models.huge_pages import collapse_into_huge_pages
+
 SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed
 FEATURES = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 
@@ -37,6 +39,21 @@ def matrix_peak(device: torch.device, dtype: torch.dtype, sides: tuple[int, ...]
                 torch.cuda.synchronize(device)
             if attempt:
                 best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def memory_bandwidth(device: torch.device, size: int = 1 << 29) -> float:
+    """Bytes/s at which `size` bytes are read; the fastest of ten attempts."""
+    values = torch.ones(size // 4, device=device)
+    if device.type == "cpu":
+        collapse_into_huge_pages()
+    best = 0.0
+    for _ in range(10):
+        start = time.perf_counter()
+        values.sum()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, size / (time.perf_counter() - start))
     return best
 
 

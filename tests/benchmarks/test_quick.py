@@ -30,6 +30,14 @@ def test_encode_compares_the_model_the_pipeline_and_the_peer() -> None:
     assert "100.00% of the float32 codes are equal" in shown
 
 
+def test_generate_compares_our_shapes_with_the_peer() -> None:
+    pytest.importorskip("min_dalle")
+    shown = _quick("benchmarks.generate")
+    for what in ("min-dalle | float32 | 9 of one prompt", "vqbeam | bfloat16 | 32 of as many prompts"):
+        assert f"| {what} |" in shown
+    assert "| 1 of one prompt, bfloat16 / 1 of one prompt |" in shown
+
+
 def test_memory_shows_every_case_at_both_sizes() -> None:
     rows = [line for line in _quick("benchmarks.memory").splitlines() if line.startswith(("| encode", "| decode"))]
     assert len(rows) == 5

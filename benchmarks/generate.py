@@ -1,0 +1,214 @@
+"""Image tokens/s of the token generator, beside min-dalle and beside what memory and matrix unit allow.
+
+python -m benchmarks.generate                two rounds at the size of DALL·E mini, random weights, about five minutes
+python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, an hour on two cores
+python -m benchmarks.generate --quick        a tiny network, some seconds: its figures mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.min_dalle_peer import MinDallePeer
+from models.dalle_bart import DalleBart, DalleBartConfig
+from models.devices import DTYPES
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+
+SIZES = {
+    "mini": DalleBartConfig(),
+    "mega": DalleBartConfig(
+        encoder_vocab_size=50272,
+        image_vocab_size=16415,
+        d_model=2048,
+        encoder_layers=24,
+        encoder_ffn_dim=4096,
+        encoder_attention_heads=32,
+        decoder_layers=24,
+        decoder_ffn_dim=4096,
+        decoder_attention_heads=32,
+        decoder_start_token_id=16415,
+    ),
+    "tiny": DalleBartConfig(  # min-dalle's numbers of pieces, codes and their vocabulary are fixed
+        encoder_vocab_size=100,
+        d_model=64,
+        encoder_layers=2,
+        encoder_ffn_dim=100,
+        encoder_attention_heads=2,
+        decoder_layers=2,
+        decoder_ffn_dim=100,
+        decoder_attention_heads=2,
+    ),
+}
+CODEBOOK = 16384
+SHAPES = ((1, 1), (1, 9), (32, 1))  # prompts, pictures of each
+PEER_PICTURES = (1, 9)
+TARGETS = {1: 6, 9: 12, 32: 18}
+GUIDANCE, TOP_K = 10, 50
+PIECES = 12  # of each caption
+
+
+@dataclass
+class Rates:
+    """Image tokens/s of one contender over the rounds."""
+
+    name: str
+    dtype: str
+    pictures: int
+    what: str
+    limits: tuple[float, float] | None = None  # tokens/s if only bytes, or only products, took time
+    rates: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rates)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__)
+    parser.add_argument("--size", choices=("mini", "mega"), default="mini")
+    parser.add_argument("--quick", action="store_true", help="a tiny network, one round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--peer_steps", type=int, default=12, help="of min-dalle's steps, which all cost the same")
+    parser.add_argument("--dtypes", default="bfloat16", help="of ours, with commas; min-dalle runs float32 as it ships")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    device = torch.device(args.device)
+    config = SIZES["tiny" if args.quick else args.size]
+    print(f"{machine.describe(device)}\n", flush=True)
+    bandwidth = machine.memory_bandwidth(device)
+    contenders = [Rates("min-dalle", "float32", pictures, "of one prompt") for pictures in PEER_PICTURES]
+    peaks: dict[str, float] = {}
+    for dtype in args.dtypes.split(","):
+        peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype])
+        for prompts, pictures in SHAPES:
+            what = "of one prompt" if prompts == 1 else "of as many prompts"
+            limits = _limits(config, prompts, pictures, dtype, bandwidth, peaks[dtype])
+            contenders.append(Rates("vqbeam", dtype, prompts * pictures, what, limits))
+    weights = (0, 0)
+    for number in range(1 if args.quick else args.rounds):
+        theirs = _measure_peer(config, device, contenders[: len(PEER_PICTURES)], args.peer_steps)
+        weights = (theirs, _measure_ours(config, device, contenders[len(PEER_PICTURES) :], args.dtypes.split(",")))
+        print(
+            f"round {number + 1}: " + ", ".join(f"{c.name} {c.pictures} {c.rates[-1]:.1f}" for c in contenders),
+            file=sys.stderr,
+        )
+    print(
+        f"memory {bandwidth / 1e9:.1f} GB/s; matrix peak "
+        + ", ".join(f"{d} {p / 1e9:.0f} GFLOP/s" for d, p in peaks.items())
+    )
+    print(f"{weights[0]:,} weights in min-dalle, {weights[1]:,} here; peak memory here {_peak_mib():,.0f} MiB\n")
+    print(_table(contenders, config.image_length), "\n")
+    print(_ratios(contenders))
+    return 0
+
+
+def _measure_peer(config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int) -> int:
+    """One round; the number of its weights."""
+    weights = 0
+    with MinDallePeer(config, device) as peer:
+        for contender in contenders:
+            times = peer.times(contender.pictures, steps, TOP_K)
+            seconds = times.caption + times.step * config.image_length
+            contender.rates.append(contender.pictures * config.image_length / seconds)
+            weights = times.weights
+    return weights
+
+
+def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str]) -> int:
+    """One round of whole pictures; the number of our weights. One generator is held at a time."""
+    torch.manual_seed(0)
+    model = DalleBart(config).eval().requires_grad_(False)
+    shapes = [(dtype, *shape) for dtype in dtypes for shape in SHAPES]
+    for contender, (dtype, prompts, pictures) in zip(contenders, shapes, strict=True):
+        generator = TokenGenerator(
+            model,
+            codebook_size=CODEBOOK,
+            prompts_per_batch=prompts,
+            pictures_per_prompt=pictures,
+            device=str(device),
+            dtype=dtype,
+        )
+        if device.type == "cuda":
+            _draw(generator, config)  # records the graphs
+        start = time.perf_counter()
+        codes = _draw(generator, config)
+        contender.rates.append(codes.size / (time.perf_counter() - start))
+        del generator
+        gc.collect()
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
+    """All codes of a full batch; different captions, guided, sampled."""
+    prompts, pictures = generator.prompts_per_batch, generator.pictures_per_prompt
+    ids = np.ones((prompts, config.max_text_length), np.int64)
+    ids[:, :PIECES] = np.random.default_rng(0).integers(3, config.encoder_vocab_size, (prompts, PIECES))
+    mask = np.broadcast_to(np.arange(config.max_text_length) < PIECES, ids.shape).astype(np.int64)
+    drawn = [[uniforms(0, str(p), s, config.image_length) for s in range(pictures)] for p in range(prompts)]
+    ones = np.ones(prompts)
+    return generator.generate(ids, mask, np.array(drawn), ones * GUIDANCE, ones, np.full(prompts, TOP_K), ones)
+
+
+def _limits(
+    config: DalleBartConfig, prompts: int, pictures: int, dtype: str, bandwidth: float, peak: float
+) -> tuple[float, float]:
+    """Tokens/s if reading weights and caches, or the products with weights, were all that takes time.
+
+    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, and
+    `lm_head` in float32, which sees one row a picture.
+    """
+    size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
+    width = DTYPES[dtype].itemsize
+    weights = layers * (6 * size * size + 3 * size * hidden)
+    head = CODEBOOK * size
+    drawn = prompts * pictures
+    caches = 2 * size * layers * (2 * drawn * config.image_length / 2 + prompts * config.max_text_length)
+    seconds_reading = (width * (weights + caches) + 4 * head) / bandwidth
+    seconds_computing = 2 * (2 * drawn * weights + drawn * head) / peak
+    return drawn / seconds_reading, drawn / seconds_computing
+
+
+def _table(contenders: list[Rates], length: int) -> str:
+    columns = ["what", "dtype", "pictures at once", "image tokens/s", "lowest to highest", "images/min"]
+    columns += ["limit: memory", "limit: products", "share of the nearer"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for c in contenders:
+        cells = [c.name, c.dtype, f"{c.pictures} {c.what}", f"{c.median:.1f}"]
+        cells += [f"{min(c.rates):.1f} to {max(c.rates):.1f}", f"{60 * c.median / length:.2f}"]
+        cells += (
+            [f"{c.limits[0]:.0f}", f"{c.limits[1]:.0f}", f"{c.median / min(c.limits):.0%}"] if c.limits else [""] * 3
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratios(contenders: list[Rates]) -> str:
+    """Ours over min-dalle's in the same round; for many prompts, which it cannot batch, over its best."""
+    peers = {c.pictures: c for c in contenders if c.name == "min-dalle"}
+    lines = ["| vqbeam / min-dalle | times | aim |", "|---|---|---|"]
+    for c in contenders:
+        if c.name == "vqbeam":
+            peer = peers.get(c.pictures, peers[max(peers)])
+            times = statistics.median(a / b for a, b in zip(c.rates, peer.rates, strict=True))
+            what = f"{c.pictures} {c.what}, {c.dtype} / {peer.pictures} {peer.what}"
+            lines.append(f"| {what} | {times:.1f} | {TARGETS[c.pictures]} |")
+    return "\n".join(lines)
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,8 +27,9 @@ def spread(codebook: np.ndarray) -> float:
 def nearest_codes(codebook: np.ndarray, count: int) -> np.ndarray:
     """int32 [K, count]: the `count` nearest trained codes of each code [K, D] but itself, nearest first.
 
-    Equal distances go by id. In float64, so that the order is that of the codebook and not of the machine; a block of
-    the K x K distances is in memory at a time. `count` is below the number of trained codes.
+    Equal distances go by id, but which of several is the last one taken is left to torch. In float64, so that the order
+    is that of the codebook and not of the machine; a block of the K x K distances is in memory at a time. `count` is
+    below the number of trained codes.
     """
     candidates = trained_codes(codebook)
     points = torch.from_numpy(codebook.astype(np.float64))

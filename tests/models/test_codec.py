@@ -215,3 +215,17 @@ def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected torch or vqgan-jax"):
         open_codec(tmp_path, backend="tensorflow")
+
+
+def test_latents_quantised_are_the_codes_of_the_picture() -> None:
+    model = codec(batch_size=4)
+    latents = model.latents(pictures(3))
+    assert (latents.dtype, latents.shape) == (np.float32, (3, 8, 8, 4))
+    np.testing.assert_array_equal(model.quantise(latents), model.encode(pictures(3)))
+
+
+def test_code_vectors_quantised_are_their_codes() -> None:
+    model = codec(batch_size=2)
+    codes = np.random.default_rng(0).integers(0, 32, (2, 64))
+    assert model.codebook.shape == (32, 4)
+    np.testing.assert_array_equal(model.quantise(model.codebook[codes].reshape(2, 8, 8, 4)), codes)

@@ -7,7 +7,6 @@ python -m benchmarks.memory --quick    a few rows: shows that the script works, 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import machine
+from benchmarks.peak_memory import Case, measure
 from benchmarks.photographs import write_parquet, write_tar
 from models.checkpoints import save_vqgan
 from models.vqgan import VQGAN, VQGANConfig
 
-ROOT = Path(__file__).parent.parent
 CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
     ch=32,
     ch_mult=(1, 1, 1),
@@ -33,7 +32,6 @@ CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
     n_embed=64,
 )
 PHOTO_SIDES = (250, 320)
-ALLOWED = 1.10  # of the peak with one tenth of the rows
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,6 @@ FULL = Sizes(rows=2400, row_group=2400, shard=1200, sides=PHOTO_SIDES)
 QUICK = Sizes(rows=16, row_group=16, shard=8, sides=(60, 80))
 
 
-@dataclass(frozen=True)
-class Case:
-    """Two runs that may differ in their rows only; `small` and `large` are flags of a vqbeam command."""
-
-    what: str
-    small: Sequence[str]
-    large: Sequence[str]
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rows")
@@ -69,29 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(name)
         torch.manual_seed(0)
         save_vqgan(VQGAN(CONFIG), folder / "model", name="memory")
-        print(f"| what | {sizes.rows} rows, MiB | {10 * sizes.rows} rows, MiB | ratio |\n|---|---|---|---|")
-        within = True
-        for number, case in enumerate(_cases(folder, sizes)):
-            peaks = [
-                peak_memory([*flags, "--output", str(folder / f"out-{number}-{run}")], folder / "model")
-                for run, flags in enumerate((case.small, case.large))
-            ]
-            ratio = peaks[1] / peaks[0]
-            within &= ratio <= ALLOWED
-            print(f"| {case.what} | {peaks[0]:.0f} | {peaks[1]:.0f} | {ratio:.3f} |", flush=True)
-    print(f"\n{'All' if within else 'NOT all'} ratios are at most {ALLOWED:.2f}.")
+        within = measure(_cases(folder, sizes), folder, sizes.rows)
     return 0 if within or args.quick else 1
-
-
-def peak_memory(flags: Sequence[str], model: Path) -> float:
-    """MiB resident at most in the process of a vqbeam command with one worker. Raises `RuntimeError` if it fails."""
-    common = ("--model", str(model), "--device", "cpu", "--batch_size", "64")
-    result = model.parent / "peak"
-    command = [sys.executable, "-m", "benchmarks.measured_command", str(result), *flags, *common]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"vqbeam {flags[0]} ended with {done.returncode}:\n{done.stderr}")
-    return int(result.read_text(encoding="ascii")) / 1024
 
 
 def _cases(folder: Path, sizes: Sizes) -> list[Case]:
@@ -107,8 +75,10 @@ def _cases(folder: Path, sizes: Sizes) -> list[Case]:
     tokens = [str(folder / f"out-0-{run}" / "data" / "*.parquet") for run in range(2)]
     pictures = ("--image_format", "jpeg", "--image_layout", "webdataset")
 
+    model = ("--model", str(folder / "model"))
+
     def case(what: str, command: str, inputs: Sequence[str], flags: Sequence[str]) -> Case:
-        small, large = ((command, "--input", source, *flags) for source in inputs)
+        small, large = ((command, "--input", source, *model, *flags) for source in inputs)
         return Case(what, small, large)
 
     return [

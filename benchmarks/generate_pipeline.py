@@ -1,0 +1,211 @@
+"""Pictures/s of `vqbeam generate` inside a worker beside those of its bare models, taken in turns.
+
+python -m benchmarks.generate_pipeline            random weights and the emoji model, about four minutes
+python -m benchmarks.generate_pipeline --quick    a tiny network, some seconds: its figures mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.random_generator import TINY, Sizes, prompts, write_generator, write_prompts
+from models.codec import ImageCodec
+from models.generation_defaults import read_generation_defaults
+from models.model_folders import find_bart
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+from models.vqgan import VQGANConfig
+from pipelines.memory_reuse import reuse_freed_memory
+from transforms.errors import EnvironmentFault
+from transforms.generate_step import GenerateStep, GeneratorSettings
+from transforms.job import Job
+from transforms.monitor import Monitor
+from transforms.preparing_prompts import Drawing
+from transforms.resources import Resources
+from transforms.shards import Shard, Slice
+from transforms.sinks import PictureOptions
+from transforms.sources import InputRequest, plan_sources
+from transforms.steps import ModelSettings
+from transforms.work.generate import Generate
+from transforms.worker import run_shard
+
+EMOJI = Path(__file__).parent.parent / "models" / "emoji"
+MIDDLE = Sizes(  # a quarter of DALL·E mini's width and layers or so: still the networks take nearly all of the time
+    vqgan=VQGANConfig(ch=64),
+    width=512,
+    ffn=1024,
+    heads=8,
+    layers=6,
+)
+MOST_PICTURES = 1 << 13  # of one measurement
+LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`batch` pictures at once, each of another prompt."""
+
+    name: str
+    folder: Path
+    batch: int
+    dtype: str
+
+
+@dataclass
+class Measured:
+    """Pictures/s, a figure a round."""
+
+    setup: Setup
+    batches: int
+    bare: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        return statistics.median(whole / bare for whole, bare in zip(self.whole, self.bare, strict=True))
+
+
+class Worker:
+    """What a worker process of `vqbeam generate` owns, with models that are loaded already, and prompts to read."""
+
+    def __init__(self, setup: Setup, device: str, threads: int, folder: Path) -> None:
+        vqgan = ModelSettings(
+            name=str(setup.folder),
+            cache_dir=str(folder),
+            backend="torch",
+            device=device,
+            dtype=setup.dtype,
+            batch_size=setup.batch,
+            threads=threads,
+        )
+        settings = GeneratorSettings(bart=str(setup.folder), vqgan=vqgan, prompts=setup.batch, pictures=1)
+        step = GenerateStep(settings)
+        step.setup()
+        assert step.codec is not None
+        assert step.generator is not None
+        self.codec: ImageCodec = step.codec
+        self.generator: TokenGenerator = step.generator
+        defaults = read_generation_defaults(find_bart(setup.folder))
+        self.drawing = Drawing(images=1, seed=0, **vars(defaults))
+        self._text = settings.open_text()
+        self._batch = setup.batch
+        self._folder = folder
+        plan = plan_sources(
+            InputRequest(patterns=(str(write_prompts(folder / "prompts.txt", MOST_PICTURES)),), kind="prompts"),
+            rows_per_shard=1 << 30,
+        )
+        (self._piece,) = plan.pieces
+        config = self.codec.config
+        work = Generate(settings, self.drawing, PictureOptions(), "benchmark", config.codes_per_image, config.n_embed)
+        self._job = Job(
+            work=work, output="", schema=plan.schema, provenance={}, version="benchmark", decode_threads=threads
+        )
+        self._resources = Resources([step], decode_threads=threads, max_error_rate=0.0, monitor=Monitor(None))
+
+    def whole(self, batches: int) -> float:
+        """Pictures/s of a shard of so many full batches, from its first prompt read to the commit."""
+        pictures = batches * self._batch
+        shard = Shard(0, (Slice(self._piece.slice.source, 0, pictures),))
+        with tempfile.TemporaryDirectory(dir=self._folder) as output:
+            job = Job(**{**vars(self._job), "output": output})
+            start = time.perf_counter()
+            report = run_shard(shard, job, self._resources)
+            seconds = time.perf_counter() - start
+        if report.status != "done" or report.counts.rows_written != pictures:
+            raise EnvironmentFault(f"the shard of {pictures} pictures was not drawn: {report}")
+        return pictures / seconds
+
+    def bare(self, batches: int) -> float:
+        """Pictures/s of the networks: from ids and random numbers that are there already to pixels on the host."""
+        size, length, drawing = self._batch, self.generator.length, self.drawing
+        ready = []
+        for number in range(batches):
+            keys = [f"{number}-{i}" for i in range(size)]
+            text = self._text.encode(prompts(size), keys)
+            numbers = np.stack([uniforms(drawing.seed, key, 0, length) for key in keys])
+            ready.append((text.input_ids, text.attention_mask, numbers[:, None]))
+        options = [
+            np.full(size, value)
+            for value in (drawing.guidance_scale, drawing.temperature, drawing.top_k, drawing.top_p)
+        ]
+        start = time.perf_counter()
+        for request in ready:
+            self.codec.decode(self.generator.generate(*request, *options)[:, 0])
+        return batches * size / (time.perf_counter() - start)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generate_pipeline", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny network, one round")
+    parser.add_argument("--minutes", type=float, default=3.5, help="of measuring; at least three rounds are made")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
+    parser.add_argument("--emoji", type=Path, default=EMOJI, help="the folder of the trained model")
+    parser.add_argument("--only", metavar="WORD", default="", help="models whose name has this in it")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    reuse_freed_memory()  # as the command does
+    threads = torch.get_num_threads()
+    print(f"{machine.describe(torch.device(args.device))}\n", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        setups = [setup for setup in _setups(folder, args.emoji, args.quick) if args.only in setup.name]
+        rounds = 1 if args.quick else LEAST_ROUNDS
+        seconds = 0.0 if args.quick else args.seconds
+        end = time.monotonic() + (0 if args.quick else 60 * args.minutes)
+        workers = [Worker(setup, args.device, threads, folder) for setup in setups]
+        measured = [
+            Measured(setup, _batches(worker, setup, seconds)) for worker, setup in zip(workers, setups, strict=True)
+        ]
+        while len(measured[0].bare) < rounds or time.monotonic() < end:
+            for worker, one in zip(workers, measured, strict=True):
+                one.bare.append(worker.bare(one.batches))
+                one.whole.append(worker.whole(one.batches))
+            print(f"round {len(measured[0].bare)} is done", file=sys.stderr, flush=True)
+    print(_table(measured))
+    return 0
+
+
+def _setups(folder: Path, emoji: Path, quick: bool) -> list[Setup]:
+    if quick:
+        return [Setup("tiny", write_generator(folder / "tiny", TINY), 4, "float32")]
+    middle = write_generator(folder / "middle", MIDDLE)
+    trained = [Setup("emoji", emoji, 64, "float32")]
+    return [Setup("random weights", middle, 16, dtype) for dtype in ("float32", "bfloat16")] + trained
+
+
+def _batches(worker: Worker, setup: Setup, seconds: float) -> int:
+    """How many fill so many seconds, after a first call that allocates."""
+    worker.bare(1)
+    rate = worker.bare(1) / setup.batch
+    return max(2, min(MOST_PICTURES // setup.batch, round(seconds * rate)))
+
+
+def _table(measured: list[Measured]) -> str:
+    lines = [
+        f"Medians of {len(measured[0].bare)} rounds; the share is the median of those within a round.",
+        "",
+        "| model | dtype | batch | pictures a shard | bare, pictures/s | whole, pictures/s | share | lowest to highest |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in measured:
+        shares = [whole / bare for whole, bare in zip(one.whole, one.bare, strict=True)]
+        bare, whole = statistics.median(one.bare), statistics.median(one.whole)
+        lines.append(
+            f"| {one.setup.name} | {one.setup.dtype} | {one.setup.batch} | {one.batches * one.setup.batch} "
+            f"| {bare:.2f} | {whole:.2f} | {one.share:.3f} | {min(shares):.3f} to {max(shares):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Peak memory of generate, rank and vary for 1x and 10x the pictures.
+
+python -m benchmarks.memory_generate            some minutes
+python -m benchmarks.memory_generate --quick    a few rows: shows that the script works, its figures mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine
+from benchmarks.peak_memory import Case, measure
+from benchmarks.photographs import write_tar
+from benchmarks.random_generator import TINY, write_generator, write_prompts
+
+PICTURES = 4  # of a prompt; of eight for one that is ranked, these are kept
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`once` is 1x, in pictures written: more than are ever in flight at once."""
+
+    once: int
+    shard: int
+    sides: tuple[int, int]
+
+
+FULL = Rows(once=1200, shard=600, sides=(120, 160))
+QUICK = Rows(once=16, shard=8, sides=(40, 60))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_generate", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rows")
+    parser.add_argument("--only", metavar="WORD", default="", help="cases whose name has this in it")
+    args = parser.parse_args(argv)
+    rows = QUICK if args.quick else FULL
+    print(f"{machine.describe(torch.device('cpu'))}\n", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_generator(folder / "model", TINY)
+        cases = [case for case in _cases(folder, rows) if args.only in case.what]
+        within = measure(cases, folder, rows.once)
+    return 0 if within or args.quick else 1
+
+
+def _cases(folder: Path, rows: Rows) -> list[Case]:
+    counts = (rows.once, 10 * rows.once)
+    texts = [str(write_prompts(folder / f"{count}.txt", count // PICTURES)) for count in counts]
+    tars = [str(write_tar(folder / f"{count}.tar", count, rows.sides)) for count in counts]
+    whole = ("--rows_per_shard", str(100 * rows.once))  # a prompt counts all its pictures
+    cut = ("--rows_per_shard", str(rows.shard))
+    model = ("--model", str(folder / "model"))
+    clip = ("--clip", str(folder / "model" / "clip"))
+    many = ("--images_per_prompt", str(PICTURES))
+    best = ("--images_per_prompt", str(2 * PICTURES), "--keep_best", str(PICTURES))
+    in_table = ("--image_layout", "parquet")
+
+    def case(what: str, inputs: Sequence[str], *flags: str) -> Case:
+        command = what.partition(",")[0]
+        small, large = ((command, "--input", source, *flags) for source in inputs)
+        return Case(what, small, large)
+
+    return [
+        case("generate, files, one shard", texts, *model, *many, *whole),
+        case(f"generate, files, shards of {rows.shard}", texts, *model, *many, *cut),
+        case("generate, Parquet, one shard", texts, *model, *many, *in_table, *whole),
+        case("generate, best 4 of 8, files, one shard", texts, *model, *clip, *best, *whole),
+        case("generate, best 4 of 8, Parquet, one shard", texts, *model, *clip, *best, *in_table, *whole),
+        case("rank, WebDataset, one shard", tars, *clip, *whole),
+        case("vary, latent, files, one shard", tars, *model, *whole),
+        case("vary, codes, Parquet, one shard", tars, *model, "--method", "codes", *in_table, *whole),
+        case("vary, model, Parquet, one shard", tars, *model, "--method", "model", *in_table, *whole),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

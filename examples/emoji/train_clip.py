@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 from transformers import CLIPConfig
 
@@ -113,7 +113,7 @@ def save_clip(trainer: ClipTrainer, folder: Path) -> None:
     weights = {
         name: value.detach().to(torch.float16).contiguous() for name, value in trainer.model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     save_clip_tokenizer(trainer.tokenizer, folder, MAX_TEXT_LENGTH)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     values = {**trainer.config.to_diff_dict(), "architectures": ["CLIPModel"], "dtype": "float16"}

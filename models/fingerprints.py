@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -44,8 +45,9 @@ def remembered(folder: Path, files: Iterable[Path], also: str, compute: Callable
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     result = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
-        scratch.write(result)
-    os.replace(scratch.name, kept)
+    with suppress(OSError):  # where nothing can be kept, it is computed each time
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
+            scratch.write(result)
+        os.replace(scratch.name, kept)
     return result

@@ -131,7 +131,7 @@ def open_models(args: argparse.Namespace) -> Models:
         vqgan_model(vqgan, vqgan_name(args), "vqgan"),
     ]
     if args.clip is not None:
-        planned.append(clip_model(clip_folder(args.clip, cache), args.clip))
+        planned.append(clip_model(clip_folder(args.clip, cache), args.clip, Path(cache).expanduser()))
     return Models(bart, vqgan, tuple(planned))
 
 

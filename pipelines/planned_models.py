@@ -14,6 +14,7 @@ from models.checkpoints import VQGANCheckpoint
 from models.clip_checkpoints import open_clip_checkpoint
 from models.dalle_bart import DalleBartConfig
 from models.devices import default_batch_size, gpu_bytes
+from models.fingerprints import remembered
 from models.vqgan import VQGANConfig
 
 CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all pictures that are drawn at once
@@ -71,18 +72,20 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path) -> PlannedM
     )
 
 
-def clip_model(folder: Path, source: str) -> PlannedModel:
-    """A CLIP with its tokenizer and preprocessing."""
+def clip_model(folder: Path, source: str, cache: Path) -> PlannedModel:
+    """A CLIP with its tokenizer and preprocessing. `cache` is as for the BART."""
     checkpoint = open_clip_checkpoint(folder)
     vision = checkpoint.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     beside = (path for path in folder.iterdir() if path.suffix in (".json", ".txt") and path.name != "config.json")
+    stamp = repr(checkpoint.config.to_dict())
+    weights_id = remembered(cache / "weights_ids", (checkpoint.file,), stamp, checkpoint.weights_id)
     return PlannedModel(
         role="clip",
         name=checkpoint.name,
         source=anywhere(source),
         about=f"{vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.image_size} px",
-        identity={"clip": {"weights_id": checkpoint.weights_id(), "files_id": files_id(beside)}},
+        identity={"clip": {"weights_id": weights_id, "files_id": files_id(beside)}},
         flops=2.0 * tokens * vision.num_hidden_layers * 12 * vision.hidden_size**2,
         batch_size=lambda device: CLIP_BATCH,
     )

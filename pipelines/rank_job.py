@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import PIL
@@ -31,7 +32,7 @@ def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
     folder = clip_folder(args.clip, args.model_cache)
     preprocess, _ = read_clip_parts(open_clip_checkpoint(folder))
-    planned = clip_model(folder, args.clip)
+    planned = clip_model(folder, args.clip, Path(args.model_cache).expanduser())
     limits = ImageLimits(max_image_bytes=args.max_image_bytes, max_image_pixels=args.max_image_pixels)
     options = {
         "preprocessing": preprocessing(preprocess),

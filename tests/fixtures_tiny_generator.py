@@ -65,4 +65,5 @@ def write_prompts(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def generate(model: Path, output: str | Path, *flags: str | Path | int) -> Outcome:
     """`vqbeam generate`, small batches, no row too bad."""
     small = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
-    return run("generate", "--model", model, *small, *map(str, flags), output=output)
+    cache = ("--model_cache", f"{output}-cache")
+    return run("generate", "--model", model, *small, *cache, *map(str, flags), output=output)

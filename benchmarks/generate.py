@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from benchmarks.min_dalle_peer import MinDallePeer
+from benchmarks.min_dalle_peer import Clock, MinDallePeer
 from models.dalle_bart import DalleBart, DalleBartConfig
 from models.devices import DTYPES
 from models.token_generator import TokenGenerator
@@ -81,24 +81,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--peer_steps", type=int, default=12, help="of min-dalle's steps, which all cost the same")
     parser.add_argument("--dtypes", default="bfloat16", help="of ours, with commas; min-dalle runs float32 as it ships")
+    parser.add_argument("--processor_time", action="store_true", help="one thread by its own clock, on a busy machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
+    clock: Clock = time.process_time if args.processor_time else time.perf_counter
+    if args.processor_time:
+        torch.set_num_threads(1)
     config = SIZES["tiny" if args.quick else args.size]
     print(f"{machine.describe(device)}\n", flush=True)
-    bandwidth = machine.memory_bandwidth(device)
+    bandwidth = machine.memory_bandwidth(device, clock=clock)
     contenders = [Rates("min-dalle", "float32", pictures, "of one prompt") for pictures in PEER_PICTURES]
     peaks: dict[str, float] = {}
     for dtype in args.dtypes.split(","):
-        peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype])
+        peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype], clock=clock)
         for prompts, pictures in SHAPES:
             what = "of one prompt" if prompts == 1 else "of as many prompts"
             limits = _limits(config, prompts, pictures, dtype, bandwidth, peaks[dtype])
             contenders.append(Rates("vqbeam", dtype, prompts * pictures, what, limits))
     weights = (0, 0)
     for number in range(1 if args.quick else args.rounds):
-        theirs = _measure_peer(config, device, contenders[: len(PEER_PICTURES)], args.peer_steps)
-        weights = (theirs, _measure_ours(config, device, contenders[len(PEER_PICTURES) :], args.dtypes.split(",")))
+        theirs = _measure_peer(config, device, contenders[: len(PEER_PICTURES)], args.peer_steps, clock)
+        ours = _measure_ours(config, device, contenders[len(PEER_PICTURES) :], args.dtypes.split(","), clock)
+        weights = (theirs, ours)
         print(
             f"round {number + 1}: " + ", ".join(f"{c.name} {c.pictures} {c.rates[-1]:.1f}" for c in contenders),
             file=sys.stderr,
@@ -113,10 +118,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure_peer(config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int) -> int:
+def _measure_peer(
+    config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int, clock: Clock
+) -> int:
     """One round; the number of its weights."""
     weights = 0
-    with MinDallePeer(config, device) as peer:
+    with MinDallePeer(config, device, clock) as peer:
         for contender in contenders:
             times = peer.times(contender.pictures, steps, TOP_K)
             seconds = times.caption + times.step * config.image_length
@@ -125,7 +132,9 @@ def _measure_peer(config: DalleBartConfig, device: torch.device, contenders: lis
     return weights
 
 
-def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str]) -> int:
+def _measure_ours(
+    config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str], clock: Clock
+) -> int:
     """One round of whole pictures; the number of our weights. One generator is held at a time."""
     torch.manual_seed(0)
     model = DalleBart(config).eval().requires_grad_(False)
@@ -141,9 +150,9 @@ def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: lis
         )
         if device.type == "cuda":
             _draw(generator, config)  # records the graphs
-        start = time.perf_counter()
+        start = clock()
         codes = _draw(generator, config)
-        contender.rates.append(codes.size / (time.perf_counter() - start))
+        contender.rates.append(codes.size / (clock() - start))
         del generator
         gc.collect()
     return sum(parameter.numel() for parameter in model.parameters())

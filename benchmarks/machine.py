@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,33 +28,40 @@ def describe(device: torch.device) -> str:
     return f"{today}, {hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {_commit()}"
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype, sides: tuple[int, ...] = SIDES) -> float:
+def matrix_peak(
+    device: torch.device,
+    dtype: torch.dtype,
+    sides: tuple[int, ...] = SIDES,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """FLOP/s of the fastest square product of these sides, each run twice after a warm-up."""
     best = 0.0
     for side in sides:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         for attempt in range(3):
-            start = time.perf_counter()
+            start = clock()
             torch.matmul(a, b)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if attempt:
-                best = max(best, 2 * side**3 / (time.perf_counter() - start))
+                best = max(best, 2 * side**3 / (clock() - start))
     return best
 
 
-def memory_bandwidth(device: torch.device, size: int = 1 << 29) -> float:
+def memory_bandwidth(
+    device: torch.device, size: int = 1 << 29, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Bytes/s at which `size` bytes are read; the fastest of ten attempts."""
     values = torch.ones(size // 4, device=device)
     if device.type == "cpu":
         collapse_into_huge_pages()
     best = 0.0
     for _ in range(10):
-        start = time.perf_counter()
+        start = clock()
         values.sum()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = max(best, size / (time.perf_counter() - start))
+        best = max(best, size / (clock() - start))
     return best
 
 

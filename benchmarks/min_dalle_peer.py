@@ -7,7 +7,7 @@ sets the number of threads, and so that nothing of ours reaches it.
 from __future__ import annotations
 
 import multiprocessing
-import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,8 @@ import torch
 
 from models.dalle_bart import DalleBartConfig
 
-_loaded: tuple[Any, Any, DalleBartConfig, torch.device] | None = None  # of the peer's process
+Clock = Callable[[], float]  # seconds
+_loaded: tuple[Any, Any, DalleBartConfig, torch.device, Clock] | None = None  # of the peer's process
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class PeerTimes:
 class MinDallePeer:
     """min-dalle as it ships, float32, with the geometry of `config`; used as a context."""
 
-    def __init__(self, config: DalleBartConfig, device: torch.device) -> None:
+    def __init__(self, config: DalleBartConfig, device: torch.device, clock: Clock) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._process = ProcessPoolExecutor(1, spawn, _load, (config, device, torch.get_num_threads()))
+        self._process = ProcessPoolExecutor(1, spawn, _load, (config, device, torch.get_num_threads(), clock))
 
     def __enter__(self) -> MinDallePeer:
         return self
@@ -46,7 +47,7 @@ class MinDallePeer:
         return self._process.submit(_times, pictures, steps, top_k).result()
 
 
-def _load(config: DalleBartConfig, device: torch.device, threads: int) -> None:
+def _load(config: DalleBartConfig, device: torch.device, threads: int, clock: Clock) -> None:
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 
     global _loaded
@@ -69,19 +70,19 @@ def _load(config: DalleBartConfig, device: torch.device, threads: int) -> None:
         layer_count=config.decoder_layers,
         device=str(device),
     )
-    _loaded = (encoder.eval().to(device), decoder.eval().to(device), config, device)
+    _loaded = (encoder.eval().to(device), decoder.eval().to(device), config, device, clock)
 
 
 def _times(pictures: int, steps: int, top_k: int) -> PeerTimes:
     assert _loaded is not None
-    encoder, decoder, config, device = _loaded
+    encoder, decoder, config, device, clock = _loaded
     text = torch.ones(2, config.max_text_length, dtype=torch.long, device=device)
     text[0, :2] = torch.tensor([0, 2])
     text[1, :12] = torch.tensor([0, *range(3, 13), 2])
     encoder(text)
-    start = _now(device)
+    start = _now(device, clock)
     states = encoder(text)
-    caption = _now(device) - start
+    caption = _now(device, clock) - start
     halves = [0] * pictures + [1] * pictures
     cache = torch.zeros(config.decoder_layers, pictures * 4, config.image_length, config.d_model, device=device)
     settings = torch.tensor([1.0, top_k, 10.0], device=device)
@@ -89,7 +90,7 @@ def _times(pictures: int, steps: int, top_k: int) -> PeerTimes:
     places = torch.linspace(0, config.image_length - 1, steps + 2).long().tolist()
     for number, place in enumerate(places):
         if number == 2:
-            start = _now(device)
+            start = _now(device, clock)
         drawn, cache = decoder.sample_tokens(
             settings=settings,
             attention_mask=text[halves].not_equal(1)[:, None, None, :],
@@ -99,12 +100,12 @@ def _times(pictures: int, steps: int, top_k: int) -> PeerTimes:
             token_index=torch.tensor([place], device=device),
         )
         codes = drawn[:, None]
-    step = (_now(device) - start) / steps
+    step = (_now(device, clock) - start) / steps
     weights = sum(p.numel() for part in (encoder, decoder) for p in part.parameters())
     return PeerTimes(caption, step, weights)
 
 
-def _now(device: torch.device) -> float:
+def _now(device: torch.device, clock: Clock) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return clock()

@@ -225,6 +225,13 @@ def test_the_model_is_left_as_it_was(model: DalleBart) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_caches_are_bounded_by_prompts_and_pictures(model: DalleBart) -> None:
+    shared = generator(model, prompts=4, pictures=2)
+    Prompts.golden(pictures=2).draw(shared)
+    held = sum(layer.cache.numel() for layer in shared.decoder.layers)
+    assert held == model.config.decoder_layers * 2 * (2 * 4 * 2 * STEPS * model.config.d_model)
+
+
 def test_a_codebook_larger_than_the_vocabulary_is_refused(model: DalleBart) -> None:
     with pytest.raises(ConfigError, match="66 codes, but the DALL·E BART predicts 65 ids"):
         TokenGenerator(model, codebook_size=66, prompts_per_batch=1, pictures_per_prompt=1)

@@ -194,7 +194,7 @@ def _table(measured: list[Measured]) -> str:
     lines = [
         f"Medians of {len(measured[0].bare)} rounds; the share is the median of those within a round.",
         "",
-        "| model | dtype | batch | pictures a shard | bare, pictures/s | whole, pictures/s | share | lowest to highest |",
+        "| model | dtype | batch | pictures a shard | bare, pictures/s | whole, pictures/s | share | from, to |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in measured:
@@ -202,7 +202,7 @@ def _table(measured: list[Measured]) -> str:
         bare, whole = statistics.median(one.bare), statistics.median(one.whole)
         lines.append(
             f"| {one.setup.name} | {one.setup.dtype} | {one.setup.batch} | {one.batches * one.setup.batch} "
-            f"| {bare:.2f} | {whole:.2f} | {one.share:.3f} | {min(shares):.3f} to {max(shares):.3f} |"
+            f"| {bare:.2f} | {whole:.2f} | {one.share:.3f} | {min(shares):.3f}, {max(shares):.3f} |"
         )
     return "\n".join(lines)
 

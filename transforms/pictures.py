@@ -15,6 +15,7 @@ from transforms.errors import UsageError
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}  # of the image formats that we write
 
 QUALITY = 95  # of the lossy formats
+PNG_LEVEL = 4  # of zlib: half the time of its usual 6, for files 0 to 6 % larger
 ROW_DIGITS = 7
 SLUG_LENGTH = 60
 
@@ -33,7 +34,7 @@ def encode_picture(pixels: np.ndarray, image_format: str, text: Mapping[str, str
         chunks = PngImagePlugin.PngInfo()
         for name, value in (text or {}).items():
             chunks.add_itxt(name, value.encode("utf-8", "replace").decode("utf-8"))
-        image.save(out, "PNG", pnginfo=chunks)
+        image.save(out, "PNG", pnginfo=chunks, compress_level=PNG_LEVEL)
     elif image_format == "webp":
         image.save(out, "WEBP", quality=QUALITY, method=4)
     else:

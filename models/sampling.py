@@ -17,6 +17,7 @@ SCALE = 2.0**38  # weight of the most probable code; a sum over 2^24 codes fits 
 BLOCK = 32  # neighbouring codes of which the largest stands for all while candidates are searched
 KEY_BITS = 32
 LOWEST = -(2**31)
+DIGITS = ((21, 2048), (10, 2048), (0, 1024))  # of the 32 bits of a key: the place of each in it, and its values
 LEAST_CANDIDATES = 64
 MOST_CANDIDATES = 1024  # above it the whole vocabulary is searched
 
@@ -153,15 +154,20 @@ def _largest(values: Tensor, ids: Tensor, count: int) -> Tensor:
 def _first_to_reach(keys: Tensor, weights: Tensor, limit: Tensor) -> Tensor:
     """bool [N, V]: the fewest places, by falling key and then rising id, whose weights sum up to `limit` [N].
 
-    The key of the last is found by bisection over the 32 bits of keys. All places where the sum stays below `limit`.
+    The key of the last of them is found digit by digit: weights are summed by digit, and the sums looked through from
+    the top. `limit` is at least 1 and at most the sum of a row.
     """
-    low = torch.full_like(limit, LOWEST)  # always reaches, or nothing does
-    high = torch.full_like(limit, -LOWEST)  # reaches never
-    for _ in range(KEY_BITS):
-        middle = (low + high) >> 1
-        reached = (weights * (keys >= middle[:, None])).sum(1) >= limit
-        low, high = torch.where(reached, middle, low), torch.where(reached, high, middle)
-    above, last = keys > low[:, None], keys == low[:, None]
+    digits = keys.long() - LOWEST
+    last = torch.ones_like(keys, dtype=torch.bool)  # places that agree with the key as far as it is known
+    above = torch.zeros_like(last)
+    rest = limit[:, None]
+    for shift, size in DIGITS:
+        digit = (digits >> shift) & (size - 1)
+        sums = weights.new_zeros(len(keys), size + 1).scatter_add_(1, digit, weights * last)
+        reached = sums.flip(1).cumsum(1).flip(1)  # by the places of this digit and above
+        found = (reached >= rest).sum(1, keepdim=True) - 1
+        rest = rest - reached.gather(1, found + 1)
+        above |= last & (digit > found)
+        last &= digit == found
     tied = weights * last
-    before = (weights * above).sum(1, keepdim=True) + tied.cumsum(1) - tied
-    return above | (last & (before < limit[:, None]))
+    return above | (last & (tied.cumsum(1) - tied < rest))

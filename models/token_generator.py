@@ -11,6 +11,7 @@ import copy
 import threading
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +76,7 @@ class TokenGenerator:
         )
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
+        self._pool: Any = None  # of the programs' memory: they run one after the other
         held = DTYPES[self.dtype]
         pictures = prompts_per_batch * pictures_per_prompt
         with torch.inference_mode():
@@ -155,15 +157,18 @@ class TokenGenerator:
         A first run outside lets the libraries set themselves up; what it writes, the first replay writes again.
         """
         position = self._buffers.position.clone()
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            self._step(filled, search)
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        self._buffers.position.copy_(position)
         program = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(program):
-            self._step(filled, search)
+        with torch.cuda.device(self.device):
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step(filled, search)
+            torch.cuda.current_stream().wait_stream(side)
+            self._buffers.position.copy_(position)
+            with torch.cuda.graph(program, pool=self._pool):
+                self._step(filled, search)
         return program
 
     def _step(self, filled: int, search: Search, *, exact: bool = False) -> None:

@@ -39,14 +39,14 @@ QUICK = Rows(once=16, shard=8, sides=(40, 60))
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_generate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rows")
-    parser.add_argument("--only", metavar="WORD", default="", help="cases whose name has this in it")
+    parser.add_argument("--only", metavar="WORDS", nargs="+", default=[""], help="cases whose name has one in it")
     args = parser.parse_args(argv)
     rows = QUICK if args.quick else FULL
     print(f"{machine.describe(torch.device('cpu'))}\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_generator(folder / "model", TINY)
-        cases = [case for case in _cases(folder, rows) if args.only in case.what]
+        cases = [case for case in _cases(folder, rows) if any(words in case.what for words in args.only)]
         within = measure(cases, folder, rows.once)
     return 0 if within or args.quick else 1
 

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 
-def _quick(module: str) -> str:
+def _quick(module: str, *flags: str) -> str:
     """What a benchmark prints; on one thread, so that other tests beside it do not make it wait."""
-    command = [sys.executable, "-m", module, "--quick"]
+    command = [sys.executable, "-m", module, "--quick", *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -42,3 +42,18 @@ def test_memory_shows_every_case_at_both_sizes() -> None:
     rows = [line for line in _quick("benchmarks.memory").splitlines() if line.startswith(("| encode", "| decode"))]
     assert len(rows) == 5
     assert all(line.count("|") == 5 for line in rows)
+
+
+def test_memory_of_generation_shows_the_cases_that_are_asked_for() -> None:
+    shown = _quick("benchmarks.memory_generate", "--only", "8, files", "rank", "vary, model")
+    rows = [line for line in shown.splitlines() if line.startswith(("| generate", "| rank", "| vary"))]
+    assert len(rows) == 3
+    assert all(line.count("|") == 5 for line in rows)
+
+
+def test_the_whole_of_generate_is_compared_with_its_bare_models() -> None:
+    assert "| tiny | float32 | 4 | 8 |" in _quick("benchmarks.generate_pipeline")
+
+
+def test_pictures_drawn_again_are_the_same() -> None:
+    assert "| again, as before | 0.00% | 0 of 40 | 0.00%, 0 of 255 |" in _quick("benchmarks.same_pictures")

@@ -1,0 +1,135 @@
+"""How many codes and pictures of `vqbeam generate` change with the batch size, the threads and the dtype on a CPU.
+
+python -m benchmarks.same_pictures            the emoji model at its default sampling, about two minutes
+python -m benchmarks.same_pictures --quick    a few pictures of a tiny network, some seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.random_generator import TINY, prompts, write_generator
+from models.codec import open_codec
+from models.generation_defaults import GenerationDefaults, read_generation_defaults
+from models.model_folders import find_vqgan
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+from transforms.generate_step import bart_checkpoint, bart_text, paint
+
+ROOT = Path(__file__).parent.parent
+EMOJI = ROOT / "models" / "emoji"
+PROMPTS = ROOT / "examples" / "emoji" / "prompts.txt"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the networks are run."""
+
+    batch: int
+    threads: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}, {self.dtype}"
+
+
+USUAL = Way(32, 2, "float32")
+OTHERS = (
+    replace(USUAL),
+    replace(USUAL, batch=8),
+    replace(USUAL, threads=1),
+    replace(USUAL, dtype="bfloat16"),
+    replace(USUAL, dtype="bfloat16", batch=8),
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    codes: np.ndarray  # int32 [N, T]
+    pixels: np.ndarray  # uint8 [N, H, W, 3]
+    repainted: np.ndarray  # the same of the first way's codes
+
+
+class Models:
+    """The folder of a generator, its prompts and what decides its pictures."""
+
+    def __init__(self, folder: Path, texts: list[str]) -> None:
+        checkpoint = bart_checkpoint(str(folder), str(folder))
+        vqgan = find_vqgan(folder)
+        assert vqgan is not None
+        self._vqgan = vqgan
+        self._bart = checkpoint.load()
+        self.drawing: GenerationDefaults = read_generation_defaults(checkpoint.path)
+        self._text = bart_text(checkpoint).encode(texts, [str(i) for i in range(len(texts))])
+        length = checkpoint.config.image_length
+        self._uniforms = np.stack([uniforms(0, str(i), 0, length) for i in range(len(texts))])[:, None]
+
+    def draw(self, way: Way, first: Drawn | None) -> Drawn:
+        """All pictures, in one way; `first` is what the first way drew."""
+        codec = open_codec(self._vqgan, device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
+        generator = TokenGenerator(
+            self._bart,
+            codebook_size=codec.config.n_embed,
+            prompts_per_batch=way.batch,
+            pictures_per_prompt=1,
+            dtype=way.dtype,
+            threads=way.threads,
+        )
+        parts = []
+        for start in range(0, len(self._uniforms), way.batch):
+            part = slice(start, start + way.batch)
+            numbers = self._uniforms[part]
+            d = self.drawing
+            options = [np.full(len(numbers), value) for value in (d.guidance_scale, d.temperature, d.top_k, d.top_p)]
+            text = (self._text.input_ids[part], self._text.attention_mask[part])
+            parts.append(generator.generate(*text, numbers, *options)[:, 0])
+        codes = np.concatenate(parts)
+        pixels = paint(codec, codes)
+        return Drawn(codes, pixels, pixels if first is None else paint(codec, first.codes))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_pictures", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny network, a few pictures")
+    parser.add_argument("--model", type=Path, default=EMOJI, help="the folder of the trained model")
+    parser.add_argument("--pictures", type=int, default=256)
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_generator(Path(name), TINY) if args.quick else args.model
+        models = Models(folder, prompts(40) if args.quick else _texts(args.pictures))
+        print(f"{machine.describe(torch.device('cpu'))}\n")
+        first = models.draw(USUAL, None)
+        how = ", ".join(f"{name} {value:g}" for name, value in vars(models.drawing).items())
+        print(f"{len(first.codes)} pictures with {how}, beside those of {USUAL}:\n")
+        print("| drawn with | codes changed | pictures with a changed code | equal codes: pixels changed, at most by |")
+        print("|---|---|---|---|")
+        for way in OTHERS:
+            print(_row("again, as before" if way == USUAL else str(way), first, models.draw(way, first)), flush=True)
+    return 0
+
+
+def _texts(count: int) -> list[str]:
+    """The prompts of the demo, again and again."""
+    texts = PROMPTS.read_text(encoding="utf-8").splitlines()
+    return [texts[i % len(texts)] for i in range(count)]
+
+
+def _row(what: str, first: Drawn, other: Drawn) -> str:
+    codes = other.codes != first.codes
+    levels = np.abs(other.repainted.astype(np.int16) - first.pixels)
+    return (
+        f"| {what} | {codes.mean():.2%} | {codes.any(1).sum()} of {len(codes)} "
+        f"| {np.mean(levels > 0):.2%}, {levels.max()} of 255 |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
     packages=["pipelines", "transforms", "transforms.sources", "transforms.work", "models", "models.emoji"],
-    package_data={"models.emoji": ["config.json", "model.safetensors", "README.md"]},
+    package_data={"models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"]},
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[
         "apache-beam>=2.65,<3",

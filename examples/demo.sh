@@ -13,14 +13,9 @@ vqbeam encode --input "$here/emoji/sample/emoji-00000.tar" --output "$out/tokens
 echo "== tokens -> images"
 vqbeam decode --input "$out/tokens/data/*.parquet" --output "$out/pictures" --contact_sheet
 
-if [ -d "$here/../models/emoji/dalle_bart" ]; then
-  echo "== prompts -> images, the best 3 of 8"
-  vqbeam generate --input "$here/emoji/prompts.txt" --output "$out/drawn" --images_per_prompt 8 \
-    --clip emoji --keep_best 3 --contact_sheet
-  sheet=$out/drawn/contact_sheet.png
-else
-  sheet=$out/pictures/contact_sheet.png
-fi
+echo "== prompts -> images, the best 3 of 8"
+vqbeam generate --input "$here/emoji/prompts.txt" --output "$out/drawn" --images_per_prompt 8 \
+  --clip emoji --keep_best 3 --contact_sheet
 
 awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "\nDemo done in %.1f s after set-up.\n", b - a }'
-echo "See $sheet, and read $out/tokens/data with pandas."
+echo "See $out/drawn/contact_sheet.png, and read $out/tokens/data with pandas."

@@ -7,7 +7,7 @@ Formats: dalle-mini folders (`config.json` + `flax_model.msgpack`, layers stacke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.dalle_bart import DalleBart, DalleBartConfig
 from models.errors import CheckpointError
 from models.fingerprints import remembered, weights_id
 from models.fitting import fitting, preview
+from models.generation_defaults import KEY as GENERATION
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json
 from models.vqgan import ConfigError
@@ -43,7 +44,8 @@ class BartCheckpoint:
 
     `format` is "vqbeam", "dalle-mini" or "min-dalle"; `name` is what provenance calls it; `files` hold the weights.
     `tokenizer` maps the usual names of the tokenizer's files to those that are there. `leaves` gives the weights one at
-    a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`.
+    a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`. `generation` is
+    how its pictures are best drawn, where `config.json` says so: see `models/generation_defaults.py`.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class BartCheckpoint:
     tokenizer: Mapping[str, Path]
     leaves: Callable[[], Iterator[tuple[str, Tensor]]]
     stored: Mapping[str, Any]
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
         """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
@@ -119,13 +122,14 @@ def save_bart(
     name: str,
     dtype: torch.dtype | None = None,
     tokenizer: Mapping[str, Path] | None = None,
+    generation: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `config.json`, `model.safetensors` (in `dtype`, by default that of each weight) and the tokenizer's files.
 
-    `tokenizer` is as in `BartCheckpoint`; `tokenizer_files` finds it in a folder.
+    `tokenizer` and `generation` are as in `BartCheckpoint`; `tokenizer_files` finds the former in a folder.
     """
     weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    _write(weights, Path(folder), model.config, name, "vqbeam", tokenizer or {})
+    _write(weights, Path(folder), model.config, name, "vqbeam", tokenizer or {}, generation or {})
 
 
 def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = None) -> BartCheckpoint:
@@ -137,7 +141,15 @@ def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = N
     own_format.refuse_taken(folder)
     checkpoint = open_bart(source)
     weights = dict(checkpoint.checked_leaves())
-    _write(weights, folder, checkpoint.config, name or checkpoint.name, checkpoint.format, checkpoint.tokenizer)
+    _write(
+        weights,
+        folder,
+        checkpoint.config,
+        name or checkpoint.name,
+        checkpoint.format,
+        checkpoint.tokenizer,
+        checkpoint.generation,
+    )
     return open_bart(folder)
 
 
@@ -154,8 +166,12 @@ def _write(
     name: str,
     source_format: str,
     tokenizer: Mapping[str, Path],
+    generation: Mapping[str, Any],
 ) -> None:
-    values = {"model_type": MODEL_TYPE, "name": name, "converted_from": source_format, **config.to_dict()}
+    values: dict[str, Any] = {"model_type": MODEL_TYPE, "name": name, "converted_from": source_format}
+    values |= config.to_dict()
+    if generation:
+        values[GENERATION] = dict(generation)
     own_format.write_model(folder, weights, values, tokenizer)
 
 
@@ -179,6 +195,7 @@ def _open_ours(folder: Path) -> BartCheckpoint | None:
         tokenizer=tokenizer_files(folder),
         leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
         stored=stored,
+        generation=stored.get(GENERATION, {}),
     )
 
 
@@ -211,6 +228,7 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
         tokenizer=tokenizer_files(folder),
         leaves=leaves,
         stored={},
+        generation=values.get(GENERATION, {}),
     )
 
 

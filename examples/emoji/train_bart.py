@@ -43,6 +43,7 @@ CONFIG = DalleBartConfig(
     decoder_start_token_id=1024,
     normalize_text=True,
 )
+GENERATION = {"guidance_scale": 2.0}  # best of the curve that examples/emoji/evaluate.py measures
 WATCHED = 512  # held-out pictures that the log's loss is measured on
 CACHED_CAPTIONS = 1 << 18
 
@@ -165,6 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         name="emoji",
         dtype=torch.bfloat16,
         tokenizer=tokenizer_files(tokenizer_file.parent),
+        generation=GENERATION,
     )
 
 

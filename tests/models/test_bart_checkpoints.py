@@ -15,6 +15,7 @@ from models.bart_checkpoints import convert_bart, open_bart, save_bart, tokenize
 from models.checkpoints import save_vqgan
 from models.dalle_bart import DalleBart
 from models.errors import CheckpointError
+from models.generation_defaults import read_generation_defaults
 from models.vqgan import ConfigError
 from tests.fixtures_bart import (
     GOLDEN_BART,
@@ -354,3 +355,9 @@ def test_conversion_overwrites_no_model_and_leaves_nothing_behind_when_it_fails(
     with pytest.raises(CheckpointError, match="cut short"):
         convert_bart(tmp_path / "source", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_how_pictures_are_best_drawn_survives_saving_and_converting(tmp_path: Path) -> None:
+    save_bart(random_bart(seed=0), tmp_path / "a", name="a", generation={"guidance_scale": 2.0})
+    convert_bart(tmp_path / "a", tmp_path / "b")
+    assert read_generation_defaults(tmp_path / "b").guidance_scale == 2.0

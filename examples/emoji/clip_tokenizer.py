@@ -37,6 +37,8 @@ def learn_clip_tokenizer(captions: Iterable[str], pieces: int) -> Tokenizer:
 
 def save_clip_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
     """`tokenizer.json`, and the `tokenizer_config.json` with which transformers reads it."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()  # `token_ids` sets both, and they are no part of the vocabulary
     tokenizer.save(str(folder / "tokenizer.json"))
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -55,7 +55,7 @@ setup(
             "types-tqdm",
             "build",
         ],
-        "bench": ["diffusers"],
+        "bench": ["diffusers", "min-dalle==0.4.11"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,18 +62,31 @@ class Setup:
     dtype: str
 
 
+class Rate(NamedTuple):
+    """Pictures/s by the clock, and by the time that the processors worked for them."""
+
+    clock: float
+    processor: float
+
+
 @dataclass
 class Measured:
-    """Pictures/s, a figure a round."""
+    """A figure a round."""
 
     setup: Setup
     batches: int
-    bare: list[float] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)
+    bare: list[Rate] = field(default_factory=list)
+    whole: list[Rate] = field(default_factory=list)
 
-    @property
-    def share(self) -> float:
-        return statistics.median(whole / bare for whole, bare in zip(self.whole, self.bare, strict=True))
+
+class _Clock:
+    """Started as it is made."""
+
+    def __init__(self) -> None:
+        self._start, self._worked = time.perf_counter(), time.process_time()
+
+    def rate(self, pictures: int) -> Rate:
+        return Rate(pictures / (time.perf_counter() - self._start), pictures / (time.process_time() - self._worked))
 
 
 class Worker:
@@ -112,21 +126,21 @@ class Worker:
         )
         self._resources = Resources([step], decode_threads=threads, max_error_rate=0.0, monitor=Monitor(None))
 
-    def whole(self, batches: int) -> float:
-        """Pictures/s of a shard of so many full batches, from its first prompt read to the commit."""
+    def whole(self, batches: int) -> Rate:
+        """That of a shard of so many full batches, from its first prompt read to the commit."""
         pictures = batches * self._batch
         shard = Shard(0, (Slice(self._piece.slice.source, 0, pictures),))
         with tempfile.TemporaryDirectory(dir=self._folder) as output:
             job = Job(**{**vars(self._job), "output": output})
-            start = time.perf_counter()
+            clock = _Clock()
             report = run_shard(shard, job, self._resources)
-            seconds = time.perf_counter() - start
+            rate = clock.rate(pictures)
         if report.status != "done" or report.counts.rows_written != pictures:
             raise EnvironmentFault(f"the shard of {pictures} pictures was not drawn: {report}")
-        return pictures / seconds
+        return rate
 
-    def bare(self, batches: int) -> float:
-        """Pictures/s of the networks: from ids and random numbers that are there already to pixels on the host."""
+    def bare(self, batches: int) -> Rate:
+        """That of the networks: from ids and random numbers that are there already to pixels on the host."""
         size, length, drawing = self._batch, self.generator.length, self.drawing
         ready = []
         for number in range(batches):
@@ -138,10 +152,10 @@ class Worker:
             np.full(size, value)
             for value in (drawing.guidance_scale, drawing.temperature, drawing.top_k, drawing.top_p)
         ]
-        start = time.perf_counter()
+        clock = _Clock()
         for request in ready:
             self.codec.decode(self.generator.generate(*request, *options)[:, 0])
-        return batches * size / (time.perf_counter() - start)
+        return clock.rate(batches * size)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -150,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=3.5, help="of measuring; at least three rounds are made")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
     parser.add_argument("--emoji", type=Path, default=EMOJI, help="the folder of the trained model")
-    parser.add_argument("--only", metavar="WORD", default="", help="models whose name has this in it")
+    parser.add_argument("--only", metavar="WORD", default="", help="models whose name and dtype have this in them")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
@@ -158,7 +172,9 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{machine.describe(torch.device(args.device))}\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        setups = [setup for setup in _setups(folder, args.emoji, args.quick) if args.only in setup.name]
+        setups = [
+            setup for setup in _setups(folder, args.emoji, args.quick) if args.only in f"{setup.name} {setup.dtype}"
+        ]
         rounds = 1 if args.quick else LEAST_ROUNDS
         seconds = 0.0 if args.quick else args.seconds
         end = time.monotonic() + (0 if args.quick else 60 * args.minutes)
@@ -186,23 +202,25 @@ def _setups(folder: Path, emoji: Path, quick: bool) -> list[Setup]:
 def _batches(worker: Worker, setup: Setup, seconds: float) -> int:
     """How many fill so many seconds, after a first call that allocates."""
     worker.bare(1)
-    rate = worker.bare(1) / setup.batch
+    rate = worker.bare(1).clock / setup.batch
     return max(2, min(MOST_PICTURES // setup.batch, round(seconds * rate)))
 
 
 def _table(measured: list[Measured]) -> str:
     lines = [
-        f"Medians of {len(measured[0].bare)} rounds; the share is the median of those within a round.",
+        f"Medians of {len(measured[0].bare)} rounds; shares are medians of those within a round; by work: by processor time.",
         "",
-        "| model | dtype | batch | pictures a shard | bare, pictures/s | whole, pictures/s | share | from, to |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | dtype | batch | pictures | bare, pictures/s | whole, pictures/s | share | from, to | by work |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in measured:
-        shares = [whole / bare for whole, bare in zip(one.whole, one.bare, strict=True)]
-        bare, whole = statistics.median(one.bare), statistics.median(one.whole)
+        clock = [whole.clock / bare.clock for whole, bare in zip(one.whole, one.bare, strict=True)]
+        processor = [whole.processor / bare.processor for whole, bare in zip(one.whole, one.bare, strict=True)]
+        bare, whole = (statistics.median(rate.clock for rate in rates) for rates in (one.bare, one.whole))
         lines.append(
             f"| {one.setup.name} | {one.setup.dtype} | {one.setup.batch} | {one.batches * one.setup.batch} "
-            f"| {bare:.2f} | {whole:.2f} | {one.share:.3f} | {min(shares):.3f}, {max(shares):.3f} |"
+            f"| {bare:.2f} | {whole:.2f} | {statistics.median(clock):.3f} | {min(clock):.3f}, {max(clock):.3f} "
+            f"| {statistics.median(processor):.3f} |"
         )
     return "\n".join(lines)
 

@@ -95,7 +95,7 @@ def _work(
     request: PlanRequest, options: RunOptions, plan: Plan, pending: list[int], job: Job, beam_args: list[str]
 ) -> int:
     local = is_local(beam_args)
-    workers = local_workers(beam_args, job.processes if local else None)
+    workers = local_workers(beam_args, request.run.workers, job.processes) if local else 1
     with scratch_folder(options.temp_dir) as scratch:
         if local:
             if pending:

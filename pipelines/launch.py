@@ -72,8 +72,8 @@ def is_local(beam_args: list[str]) -> bool:
     return runner is None or _bare(runner) in LOCAL_RUNNERS
 
 
-def local_workers(beam_args: list[str], workers: int | None) -> int:
-    """The number of workers of a local run, from `--workers` or Beam's `--direct_num_workers`; 1 by default.
+def local_workers(beam_args: list[str], workers: int | None, default: int = 1) -> int:
+    """The number of workers of a local run, from `--workers` or Beam's `--direct_num_workers`, else `default`.
 
     Raises `UsageError` where the two differ or a mode that has one worker is asked for several.
     """
@@ -82,7 +82,7 @@ def local_workers(beam_args: list[str], workers: int | None) -> int:
     direct = (options.direct_num_workers or os.cpu_count() or 1) if given else None
     if None not in (workers, direct) and workers != direct:
         raise UsageError(f"--workers {workers} and --direct_num_workers {direct} are two names of one thing: give one")
-    number = workers or direct or 1
+    number = workers or direct or default
     if number > 1 and _mode_given(beam_args) == "in_memory":
         raise UsageError("--direct_running_mode in_memory has one worker: use multi_processing, or leave --workers out")
     return number

@@ -87,7 +87,7 @@ def test_keys_samples_and_seeds_make_different_pictures(plain: Outcome, tiny_gen
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param(("--direct_running_mode", "multi_threading", "--workers", "2"), id="two threads"),
+        pytest.param(("--direct_running_mode", "multi_threading", "--direct_num_workers", "2"), id="two threads"),
         pytest.param(("--workers", "2"), id="two processes", marks=pytest.mark.slow),
     ],
 )

@@ -106,6 +106,11 @@ def test_the_number_of_workers_is_ours_or_beams(beam_args, workers, number):
     assert local_workers(beam_args, workers) == number
 
 
+@pytest.mark.parametrize(("beam_args", "number"), [([], 4), (["--direct_num_workers=3"], 3)])
+def test_a_number_that_nobody_asked_for_contradicts_none(beam_args, number):
+    assert local_workers(beam_args, None, default=4) == number
+
+
 @pytest.mark.parametrize(
     ("beam_args", "message"),
     [(["--direct_num_workers=3"], "give one"), (["--direct_running_mode=in_memory"], "in_memory has one worker")],

@@ -10,6 +10,9 @@ from typing import Any
 
 from models.bart_checkpoints import BartCheckpoint, open_bart
 from models.checkpoints import VQGANCheckpoint, open_checkpoint
+from models.clip import read_clip_parts
+from models.clip_checkpoints import open_clip_checkpoint
+from models.clip_pixels import ClipPixels
 from models.errors import CheckpointError
 from models.generation_defaults import read_generation_defaults
 from models.locate import locate_model
@@ -21,7 +24,7 @@ from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
-from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, vqgan_model
+from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
 from pipelines.planning import PlanRequest
 from transforms import storage
 from transforms.errors import UsageError
@@ -104,11 +107,13 @@ def check_flags(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Models:
-    """The checkpoints of a job, open but not loaded, and what planning needs of them, the BART first."""
+    """The checkpoints of a job, open but not loaded, and what planning needs of them, the BART first. `clip_pixels` is
+    what the CLIP sees of a picture, None where there is no CLIP."""
 
     bart: BartCheckpoint
     vqgan: VQGANCheckpoint
     planned: tuple[PlannedModel, ...]
+    clip_pixels: ClipPixels | None = None
 
 
 def open_models(args: argparse.Namespace) -> Models:
@@ -130,9 +135,12 @@ def open_models(args: argparse.Namespace) -> Models:
         bart_model(bart, args.model, Path(cache).expanduser()),
         vqgan_model(vqgan, vqgan_name(args), "vqgan"),
     ]
+    clip_pixels = None
     if args.clip is not None:
-        planned.append(clip_model(clip_folder(args.clip, cache), args.clip, Path(cache).expanduser()))
-    return Models(bart, vqgan, tuple(planned))
+        folder = clip_folder(args.clip, cache)
+        clip_pixels, _ = read_clip_parts(open_clip_checkpoint(folder))
+        planned.append(clip_model(folder, args.clip, Path(cache).expanduser()))
+    return Models(bart, vqgan, tuple(planned), clip_pixels)
 
 
 def vqgan_name(args: argparse.Namespace) -> str:
@@ -150,7 +158,7 @@ def fingerprint_options(
     args: argparse.Namespace, models: Models, drawing: Drawing, picture: PictureOptions
 ) -> dict[str, Any]:
     """What decides the output beside the models and the input."""
-    roles = [model.role for model in models.planned]
+    clip_pixels = models.clip_pixels
     return {
         "drawing": asdict(drawing),
         "uniforms_version": UNIFORMS_VERSION,
@@ -158,7 +166,7 @@ def fingerprint_options(
         "image_layout": picture.image_layout,
         "keep_tokens": args.keep_tokens,
         "keep_best": args.keep_best or 0,
-        **({} if "clip" in roles else {"clip": "none"}),
+        **({"clip": "none"} if clip_pixels is None else {"clip_preprocessing": clip_preprocessing(clip_pixels)}),
     }
 
 

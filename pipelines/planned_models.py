@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import PIL
 
 from models.bart_checkpoints import BartCheckpoint
 from models.checkpoints import VQGANCheckpoint
 from models.clip_checkpoints import open_clip_checkpoint
+from models.clip_pixels import ClipPixels
 from models.dalle_bart import DalleBartConfig
 from models.devices import default_batch_size, gpu_bytes
 from models.fingerprints import remembered
@@ -22,6 +27,7 @@ GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same
 VALUE_BYTES = {"cpu": 4, "cuda": 2}
 MOST_PICTURES = {"cpu": 64, "cuda": 256}  # drawn at once: more makes a device hardly faster
 CLIP_BATCH = 32  # pictures
+NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,12 @@ def vqgan_model(checkpoint: VQGANCheckpoint, source: str, role: str = "model") -
 def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path) -> PlannedModel:
     """A DALL·E BART with its tokenizer. `cache` remembers the fingerprint of weights that carry none."""
     config = checkpoint.config
-    identity = {"weights_id": checkpoint.weights_id(cache), "text_id": files_id(checkpoint.tokenizer.values())}
+    identity = {
+        "weights_id": checkpoint.weights_id(cache),
+        "config_id": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
+        "text_id": files_id(checkpoint.tokenizer.values()),
+        "normalizers": {name: version(name) for name in NORMALIZERS} if config.normalize_text else {},
+    }
     return PlannedModel(
         role="bart",
         name=checkpoint.name,
@@ -89,6 +100,12 @@ def clip_model(folder: Path, source: str, cache: Path) -> PlannedModel:
         flops=2.0 * tokens * vision.num_hidden_layers * 12 * vision.hidden_size**2,
         batch_size=lambda device: CLIP_BATCH,
     )
+
+
+def clip_preprocessing(pixels: ClipPixels) -> dict[str, Any]:
+    """What decides the pixels that a CLIP sees. JSON-ready."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(pixels).items()}
+    return values | {"resample": pixels.resample.name.lower(), "pillow": PIL.__version__}
 
 
 def files_id(paths: Iterable[Path]) -> str:

@@ -7,15 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import PIL
-
 from models.clip import read_clip_parts
 from models.clip_checkpoints import open_clip_checkpoint
-from models.clip_pixels import ClipPixels
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.launch import is_local
-from pipelines.planned_models import PlannedModel, anywhere, clip_model
+from pipelines.planned_models import PlannedModel, anywhere, clip_model, clip_preprocessing
 from transforms import storage
 from transforms.images import ImageLimits
 from transforms.job import Job
@@ -35,7 +32,7 @@ def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
     planned = clip_model(folder, args.clip, Path(args.model_cache).expanduser())
     limits = ImageLimits(max_image_bytes=args.max_image_bytes, max_image_pixels=args.max_image_pixels)
     options = {
-        "preprocessing": preprocessing(preprocess),
+        "preprocessing": clip_preprocessing(preprocess),
         "rows": asdict(limits),
         "min_clip_score": "none" if args.min_clip_score is None else args.min_clip_score,
         "keep_images": args.keep_images,
@@ -72,12 +69,6 @@ def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
     data = storage.join(request.output, "data")
     look = f"vqbeam encode --input '{data}/*.parquet' --output tokens" if args.keep_images else data
     return run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
-
-
-def preprocessing(pixels: ClipPixels) -> dict[str, Any]:
-    """What decides the pixels that the CLIP sees. JSON-ready."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(pixels).items()}
-    return values | {"resample": pixels.resample.name.lower(), "pillow": PIL.__version__}
 
 
 def provenance(clip: PlannedModel, plan: Plan) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from itertools import pairwise
 from pathlib import Path
@@ -253,6 +254,19 @@ def test_another_resumption_is_refused_with_what_differs(plain: Outcome, tiny_ge
         again = generate(tiny_generator, plain.output, *words, *flags)
         assert again.code == 2
         assert differs in again.err
+
+
+def test_what_reads_the_prompt_is_part_of_the_job(plain: Outcome, tiny_generator: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_generator, folder)
+    assert generate(folder, tmp_path / "out", "--prompt", "a").code == 0
+    said = json.loads(pa.parquet.read_schema(tmp_path / "out/data/00000.parquet").metadata[b"vqbeam"])
+    assert said["models"]["bart"]["normalizers"].keys() == {"ftfy", "unidecode", "emoji"}
+    config = folder / "dalle_bart" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"normalize_text": False}))
+    again = generate(folder, tmp_path / "out", "--prompt", "a")
+    assert again.code == 2
+    assert "bart" in again.err
 
 
 def test_the_plan_is_shown_and_nothing_done(tiny_generator: Path, tmp_path: Path) -> None:

@@ -169,6 +169,16 @@ def test_a_model_that_cannot_be_used_is_refused(
     refused(generate(folder, tmp_path / "out", "--prompt", "a"), tmp_path, message)
 
 
+@pytest.mark.parametrize("missing", ["preprocessor_config.json", "tokenizer.json"])
+def test_a_clip_that_lacks_a_file_is_refused_before_anything_is_planned(
+    tiny_generator: Path, tmp_path: Path, missing: str
+) -> None:
+    shutil.copytree(tiny_generator / "clip", tmp_path / "clip")
+    (tmp_path / "clip" / missing).unlink()
+    outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "--clip", tmp_path / "clip")
+    refused(outcome, tmp_path, (missing,))
+
+
 def test_a_vqgan_of_another_place_may_paint(tiny_generator: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_generator / "dalle_bart", tmp_path / "bart")
     words = ("--prompt", "a", "--vqgan", tiny_generator / "vqgan")

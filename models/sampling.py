@@ -104,8 +104,11 @@ def _kept_weights(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Ten
 
 
 def _weights(logits: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
-    """int64, at most `SCALE`. The largest is subtracted first, so that it stays 1 at any temperature."""
-    return (((logits - largest) / temperature[:, None]).exp().double() * SCALE).long()
+    """int64, at most `SCALE`. The largest is subtracted first, so that it stays 1 at any temperature.
+
+    Logits that are no numbers weigh nothing: what is drawn then means nothing either, but it is an id.
+    """
+    return (((logits - largest) / temperature[:, None]).exp().double().nan_to_num(0.0) * SCALE).long()
 
 
 def _reach(weights: Tensor, top_p: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart, broadcast_mask
 from models.devices import DTYPES, resolve_device, resolve_dtype
+from models.errors import CheckpointError
 from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
@@ -111,7 +112,8 @@ class TokenGenerator:
         `input_ids`, `attention_mask`: int [p, L] of `models/text.py`. `uniforms`: float64 [p, S, T] in [0, 1), of
         `models/uniforms.py`. `guidance`, `temperature`, `top_k`, `top_p`: [p], see `models/sampling.py`. The first
         `keep` [p] codes of `prefix`, int [p, S, T], are taken as they are, and the rest of the picture is completed.
-        Raises `ValueError` for arguments of other shapes, or out of range.
+        Raises `ValueError` for arguments of other shapes, or out of range, and `CheckpointError` where the weights
+        give no numbers, as some do in float16.
         """
         request = self._shape.request(
             input_ids, attention_mask, uniforms, guidance, temperature, top_k, top_p, prefix, keep
@@ -122,6 +124,11 @@ class TokenGenerator:
             self._buffers.fill(request, self.config.decoder_start_token_id)
             for position in range(self.length):
                 self._advance(position, request.search)
+            if not bool(self._buffers.health.isfinite().all()):
+                raise CheckpointError(
+                    f"the DALL·E BART gives logits that are no numbers in {self.dtype}: choose float32 or bfloat16, or "
+                    "copy its weights again"
+                )
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
         return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
 
@@ -180,7 +187,9 @@ class TokenGenerator:
             cond, uncond = states.chunk(2)
             states = guide(cond, uncond, b.guidance)
         uniform = b.uniforms.index_select(1, b.position)[:, 0]
-        drawn = sample(self.decoder.logits(states), b.temperature, b.top_k, b.top_p, uniform, search)
+        logits = self.decoder.logits(states)
+        b.health.add_(logits[:, 0])
+        drawn = sample(logits, b.temperature, b.top_k, b.top_p, uniform, search)
         kept = b.prefix.index_select(1, b.position)[:, 0]
         code = torch.where(b.position < b.keep, kept, drawn)
         b.position.add_(1)
@@ -207,6 +216,7 @@ class _Buffers:
     top_p: Tensor
     prefix: Tensor  # int64 [N, T]
     keep: Tensor
+    health: Tensor  # float32 [N]: a sum of logits. One value of a row that is no number makes all its logits the same
 
     @classmethod
     def empty(cls, pictures: int, length: int, device: torch.device) -> _Buffers:
@@ -221,10 +231,12 @@ class _Buffers:
             top_p=new(pictures),
             prefix=new(pictures, length, dtype=torch.int64),
             keep=new(pictures, dtype=torch.int64),
+            health=new(pictures),
         )
 
     def fill(self, request: TokenRequest, start_id: int) -> None:
         self.codes[:, 0] = start_id
         self.position.zero_()
+        self.health.zero_()
         for name in ("uniforms", "guidance", "temperature", "top_k", "top_p", "prefix", "keep"):
             getattr(self, name).copy_(torch.from_numpy(getattr(request, name)))

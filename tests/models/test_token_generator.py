@@ -11,6 +11,7 @@ import torch
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart
+from models.errors import CheckpointError
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 from models.vqgan import ConfigError
@@ -217,6 +218,14 @@ def test_ids_that_are_no_codes_are_never_drawn(model: DalleBart) -> None:
     few = TokenGenerator(model, codebook_size=5, prompts_per_batch=4, pictures_per_prompt=3, threads=1)
     found = replace(Prompts.golden(pictures=3), temperature=np.full(4, 100.0)).draw(few)
     assert set(np.unique(found)) == set(range(5))
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_weights_that_give_no_numbers_are_refused_and_not_drawn_from(top_k: int) -> None:
+    broken = open_bart(GOLDEN_BART).load()
+    broken.decoder.final_ln.bias[3] = torch.nan
+    with pytest.raises(CheckpointError, match="no numbers in float32"):
+        Prompts.golden(top_k=top_k).draw(generator(broken))
 
 
 def test_the_model_is_left_as_it_was(model: DalleBart) -> None:

@@ -208,7 +208,7 @@ def _batches(worker: Worker, setup: Setup, seconds: float) -> int:
 
 def _table(measured: list[Measured]) -> str:
     lines = [
-        f"Medians of {len(measured[0].bare)} rounds; shares are medians of those within a round; by work: by processor time.",
+        f"Medians of {len(measured[0].bare)} rounds, shares of those within a round; by work: by processor time.",
         "",
         "| model | dtype | batch | pictures | bare, pictures/s | whole, pictures/s | share | from, to | by work |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,7 +1,8 @@
 """Measure the embedded model: does a prompt's picture show the right glyph on the right background?
 
-`python -m examples.emoji.evaluate --model models/emoji --output DIR` draws 200 glyphs on ten backgrounds at several
-guidance scales and writes DIR/evaluation.json and contact sheets. A fifth of the combinations were never trained on.
+`python -m examples.emoji.evaluate --model models/emoji --output DIR` draws 200 glyphs on ten backgrounds at the best of
+several guidance scales and writes DIR/evaluation.json and contact sheets. A fifth of the combinations were never
+trained on.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ GLYPHS = 200
 CHOICE_SEED = 5
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0)
 BORDER = 3  # pixels along the edge that no glyph reaches
-RANKED_PAIRS = 500
+SUBSET = 500  # of the pairs: for the curve over scales, the other wording and the ranking
 RANKED_SAMPLES = 8
 SHEET_COUNT = 72
 UNTRAINED_WORDING = "{name} over a plain {background} backdrop"  # none of the ways to say it in caption_variety.py
@@ -142,19 +143,18 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
     pairs = choose_pairs(glyphs, count)
     artist = Artist(folder)
     ceiling = shares(judge, artist.pixels(reconstructed(artist, pairs.originals)), pairs)
+    few = pairs.take(np.sort(np.random.default_rng(CHOICE_SEED).permutation(len(pairs.prompts))[:SUBSET]))
     curve: dict[float, dict[str, float]] = {}
-    drawn: dict[float, np.ndarray] = {}
     for scale in SCALES:
-        drawn[scale] = artist.pixels(artist.codes(pairs.prompts, replace(base, guidance_scale=scale))[:, 0])
-        curve[scale] = shares(judge, drawn[scale], pairs)
+        sampling = replace(base, guidance_scale=scale)
+        curve[scale] = shares(judge, artist.pixels(artist.codes(few.prompts, sampling)[:, 0]), few)
         print(scale, curve[scale], flush=True)
     best = max(SCALES, key=lambda scale: curve[scale]["glyph"])
     sampling = replace(base, guidance_scale=best)
-    shown = drawn[best]
+    shown = artist.pixels(artist.codes(pairs.prompts, sampling)[:, 0])
     names = list(BACKGROUNDS)
-    reworded = [UNTRAINED_WORDING.format(name=glyphs.names[g], background=names[b]) for g, b in pairs.indices]
-    other_words = shares(judge, artist.pixels(artist.codes(reworded, sampling)[:, 0]), pairs)
-    subset = np.random.default_rng(CHOICE_SEED).permutation(len(pairs.prompts))[:RANKED_PAIRS]
+    reworded = [UNTRAINED_WORDING.format(name=glyphs.names[g], background=names[b]) for g, b in few.indices]
+    other_words = shares(judge, artist.pixels(artist.codes(reworded, sampling)[:, 0]), few)
     output.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0).permutation(len(shown))[:SHEET_COUNT]
     save_sheet(output / "sheet-random.png", pairs.originals[random], shown[random])
@@ -169,10 +169,10 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
         "pairs_held_out": int((~pairs.seen).sum()),
         "sampling": {"temperature": base.temperature, "top_k": base.top_k, "top_p": base.top_p},
         "best_guidance_scale": best,
-        "at_best": curve[best],
+        "at_best": shares(judge, shown, pairs),
         "reconstruction": ceiling,
         "untrained_wording": other_words,
-        "ranked": ranked(judge, folder, pairs.take(subset), sampling),
+        "ranked": ranked(judge, folder, few, sampling),
         "curve": {str(scale): values for scale, values in curve.items()},
     }
 

@@ -99,7 +99,7 @@ def check_flags(args: argparse.Namespace) -> None:
             raise UsageError(
                 "--keep_best needs --clip, which tells what is best: --clip emoji, or a folder with a CLIP"
             )
-        if args.keep_best > args.images_per_prompt:
+        if args.prompt and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
             raise UsageError(
                 f"--keep_best {args.keep_best} of --images_per_prompt {args.images_per_prompt}: there are not so many"
             )

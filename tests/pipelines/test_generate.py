@@ -242,6 +242,15 @@ def test_the_best_by_clip_are_kept(tiny_generator: Path, tmp_path: Path) -> None
     assert np.abs(expected - [row["clip_score"] for row in rows]).max() < 1e-5
 
 
+def test_the_best_are_kept_of_as_many_as_a_row_asks_for(tiny_generator: Path, tmp_path: Path) -> None:
+    source = write_prompts(tmp_path / "a.jsonl", [{"prompt": "red apple", "images": 3}, {"prompt": "blue rocket"}])
+    words = ("--input", source, "--clip", tiny_generator, "--keep_best", 2)
+    outcome = generate(tiny_generator, tmp_path / "out", *words)
+    assert outcome.code == 0, outcome.err
+    outcome.check_nothing_lost()
+    assert [row["rank"] for row in outcome.rows()] == [1, 2, 1]
+
+
 def test_another_resumption_is_refused_with_what_differs(plain: Outcome, tiny_generator: Path, prompts: Path) -> None:
     words = ("--input", prompts, "--images_per_prompt", 2, "--keep_tokens", "--rows_per_shard", 2)
     assert generate(tiny_generator, plain.output, *words).code == 0, "the same job goes on, and has nothing to do"

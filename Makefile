@@ -32,7 +32,10 @@ lint: .venv/.tests
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.generate
+	$(BIN)/python -m benchmarks.generate_pipeline
+	$(BIN)/python -m benchmarks.same_pictures
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.memory_generate
 
 clean:
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

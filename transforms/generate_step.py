@@ -24,7 +24,7 @@ from transforms.steps import ENCODING, PIXELS, ModelSettings, code_dtype, fixed_
 
 WIDTH, HEIGHT = "width", "height"
 OPTION_COLUMNS = ("guidance_scale", "temperature", "top_k", "top_p")
-USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, *OPTION_COLUMNS, "images")  # of no use behind the step
+USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, "images")  # of no use behind the step
 
 
 @dataclass(frozen=True)
@@ -162,5 +162,5 @@ def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
 
 def picture_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:
     """What the PNG of each row says of its making."""
-    names = (PROMPT, "seed", SAMPLE, "key")
+    names = (PROMPT, "seed", *OPTION_COLUMNS, SAMPLE, "key")
     return [{name: str(row[name]) for name in names} | {"model": model_name} for row in batch.select(names).to_pylist()]

@@ -79,7 +79,18 @@ def test_a_png_tells_its_making(plain: Outcome) -> None:
     row = plain.rows()[3]
     image = Image.open(io.BytesIO(plain.read(row["image_path"])))
     assert image.size == (SIDE, SIDE)
-    assert image.info == {"prompt": "blue rocket, naïve ☕", "seed": "0", "sample": "1", "key": "b", "model": "tiny"}
+    assert image.info == {
+        "prompt": "blue rocket, naïve ☕",
+        "seed": "0",
+        "sample": "1",
+        "key": "b",
+        "model": "tiny",
+    } | {
+        "guidance_scale": "10.0",
+        "temperature": "1.0",
+        "top_k": "50",
+        "top_p": "1.0",
+    }
     assert row["image_path"] == "images/00000/0000001-b_1.png"
 
 
@@ -173,6 +184,19 @@ def test_rows_may_say_how_they_are_drawn(plain: Outcome, tiny_generator: Path, t
     assert codes[12] == codes[0]
     assert len({tuple(code) for code in codes[::2]}) == 6
     assert codes[6] == codes[7], "with top_k 1 there is no chance"
+
+
+def test_a_sweep_says_of_each_picture_what_drew_it(tiny_generator: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": "apple", "top_k": 1, "Temperature": 0.5}, {"prompt": "apple", "top_k": 9}]
+    source = write_prompts(tmp_path / "rows.jsonl", rows)
+    outcome = generate(tiny_generator, tmp_path / "out", "--input", source)
+    assert outcome.code == 0, outcome.err
+    schema = pa.parquet.read_schema(outcome.output + "/data/00000.parquet")
+    assert schema.names == [*COLUMNS[:4], "temperature", "top_k", *COLUMNS[4:7]]
+    assert [str(schema.field(name).type) for name in ("temperature", "top_k")] == ["double", "int32"]
+    assert [(row["temperature"], row["top_k"]) for row in outcome.rows()] == [(0.5, 1), (1, 9)]
+    told = [Image.open(io.BytesIO(outcome.read(row["image_path"]))).info for row in outcome.rows()]
+    assert [(info["temperature"], info["top_k"]) for info in told] == [("0.5", "1"), ("1.0", "9")]
 
 
 def test_bad_rows_are_rejected_once_for_each_of_their_pictures(tiny_generator: Path, tmp_path: Path) -> None:

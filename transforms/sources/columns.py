@@ -253,7 +253,8 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
     parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
     chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
-    _check_names(fields, tuple(chosen), request.written or RESERVED[request.kind], where)
+    written = (*(request.written or RESERVED[request.kind]), *(n.lower() for n in schema.options if n not in chosen))
+    _check_names(fields, tuple(chosen), written, where)
     return replace(schema, passthrough=pa.schema(fields), origins=tuple(chosen), chosen=request.columns is not None)
 
 

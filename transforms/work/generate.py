@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.generate_step import HEIGHT, WIDTH, GenerateStep, GeneratorSettings, picture_texts
+from transforms.generate_step import HEIGHT, OPTION_COLUMNS, WIDTH, GenerateStep, GeneratorSettings, picture_texts
 from transforms.preparing import SAMPLE, Fetch, Prepared, Refusal
 from transforms.preparing_prompts import PROMPT, Drawing, PreparePrompts, picture_batches
 from transforms.ranking import RANK, ranked
@@ -16,6 +16,7 @@ from transforms.resources import Resources
 from transforms.score_step import CLIP_SCORE
 from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.sources import InputSchema
+from transforms.sources.options import OPTIONS
 from transforms.steps import ENCODING, code_dtype
 from transforms.work.protocol import Work
 
@@ -44,12 +45,15 @@ class Generate(Work):
     def columns(self, schema: InputSchema) -> Columns:
         code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
         tokens = [(ENCODING, pa.list_(code, self.codes_per_image))] if self.keep_tokens else []
+        asked = {name.lower() for name in schema.options}
+        options = [(name, OPTIONS[name].type) for name in OPTION_COLUMNS if name in asked]
         scores = [(CLIP_SCORE, pa.float32()), (RANK, pa.int32())] if self.models.clip is not None else []
         return [
             ("key", pa.string()),
             (PROMPT, pa.string()),
             (SAMPLE, pa.int32()),
             ("seed", pa.int64()),
+            *options,
             *tokens,
             *picture_columns(self.picture),
             *scores,

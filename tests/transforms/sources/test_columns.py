@@ -108,3 +108,11 @@ def test_an_encoding_column_of_tokens_passes_the_name_check_of_decode() -> None:
     assert (schema.codes, schema.passthrough.names) == ("encoding", ["original_width", "status"])
     with pytest.raises(UsageError, match="encoding and encodings could each be the codes"):
         resolve({"encoding": tokens, "encodings": tokens}, kind="codes")
+
+
+def test_no_other_column_takes_the_name_under_which_an_option_is_written() -> None:
+    columns = {"prompt": TEXT, "Top_K": INT, "n": INT}
+    with pytest.raises(UsageError, match="column n would be written as top_k, a name that is taken"):
+        resolve(columns, kind="prompts", rename=(("n", "top_k"),))
+    renamed = resolve(columns, kind="prompts", rename=(("n", "top_k"), ("Top_K", "theirs")))
+    assert (renamed.options, renamed.passthrough.names) == ((), ["theirs", "top_k"])

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     job_flags.add_picture_flags(group, caption="their prompts")
     group.add_argument("--keep_tokens", action="store_true", help="also write the codes of each picture, as encoding")
-    job_flags.add_run_flags(parser)
+    job_flags.add_run_flags(parser, shard_of="prompts", batch_of="pictures")
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:

@@ -18,6 +18,7 @@ DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """What is read. `kind` says what the rows hold."""
+    rows = "prompts" if kind == "prompts" else "rows"
     group = parser.add_argument_group("input")
     group.add_argument(
         "--input",
@@ -63,7 +64,7 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             metavar="SCHEME",
             help="schemes that URIs inside the data may have; default: that of the dataset itself",
         )
-    group.add_argument("--limit", type=positive, metavar="N", help="only the first N rows in plan order")
+    group.add_argument("--limit", type=positive, metavar="N", help=f"only the first N {rows} in plan order")
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -153,10 +154,15 @@ def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "caption
     )
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
+def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
+    """How the work is cut and spread; `shard_of` and `batch_of` are what shards and batches count."""
     group = parser.add_argument_group("how it runs")
-    group.add_argument("--rows_per_shard", type=positive, metavar="N", help="default: some minutes of the device")
-    group.add_argument("--batch_size", type=positive, metavar="N", help="rows at once on the device; default by device")
+    group.add_argument(
+        "--rows_per_shard", type=positive, metavar="N", help=f"{shard_of}; default: some minutes of the device"
+    )
+    group.add_argument(
+        "--batch_size", type=positive, metavar="N", help=f"{batch_of} at once on the device; default by device"
+    )
     group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one a GPU, else one")
     group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores divided")
     group.add_argument("--temp_dir", metavar="DIR", help="for temporary files; default: the system's")

@@ -120,8 +120,8 @@ def _work(
 
 
 def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
-    if "images" in map(str.lower, plan.schema.get("options", ())):
-        return None  # each row says how many pictures it wants
+    if planning.has_own_number(plan.schema.get("options", ())):
+        return None
     rows = plan.rows if len(pending) == plan.shards else rows_of(request.output, plan, pending)
     return None if rows is None else rows * request.pictures_per_row
 

@@ -13,6 +13,7 @@ from typing import Any
 from models.devices import resolve_device, resolve_dtype
 from pipelines.job_flags import RunSettings, cores
 from pipelines.planned_models import PlannedModel
+from pipelines.summary import PICTURE_COUNTERS
 from transforms import storage
 from transforms.commit import read_mark
 from transforms.errors import UsageError
@@ -118,7 +119,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     shards = make_shards(found.pieces, rows)
     if request.limit:
         shards = limited(shards, request.limit)
-    own_number = "images" in map(str.lower, found.schema.options)
+    own_number = has_own_number(found.schema.options)
     if request.fit_batch and request.run.batch_size is None and shards and not own_number:
         settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, request.pictures_per_row)}
     if not shards:
@@ -129,6 +130,11 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     }
     plan = Plan(request.command, resolved, settings, found.schema.to_json())
     return plan, shards
+
+
+def has_own_number(options: Iterable[str]) -> bool:
+    """Whether each prompt says how many pictures it wants, given the columns that say how it is drawn."""
+    return "images" in map(str.lower, options)
 
 
 def _fitted(batch_size: int, shards: list[Shard], pictures_per_row: int) -> int:
@@ -263,16 +269,18 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
     mean = sum(weight.values()) / len(shards)
     tail = weight[largest[0].index] / mean if mean else 1.0
+    rows = "prompts" if request.input.kind == "prompts" else "rows"
     known = segment.rows is not None
     lines = [
         f"files       {segment.sources:,}",
-        f"rows        {f'{segment.rows:,}' if known else 'not known before they are read'}",
+        f"{rows:<11} {f'{segment.rows:,}' if known else 'not known before they are read'}",
+        *([f"pictures    {_pictures_text(plan, segment.rows, request)}"] if plan.command in PICTURE_COUNTERS else []),
         f"bytes       {segment.bytes:,}",
-        f"shards      {len(shards):,} of at most {plan.fingerprint['rows_per_shard']:,} rows",
+        f"shards      {len(shards):,} of at most {plan.fingerprint['rows_per_shard']:,} {rows}",
         *(f"{model.role:<11} {model.name} ({model.about})" for model in request.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
         f"output      {request.output}",
-        f"largest     {', '.join(f'{shard.name} ({_size_text(shard)})' for shard in largest)}",
+        f"largest     {', '.join(f'{shard.name} ({_size_text(shard, rows)})' for shard in largest)}",
         f"tail        the largest shard is {tail:.1f} times the mean: the last worker may run that long alone",
     ]
     return "\n".join(lines)
@@ -290,8 +298,15 @@ def _slice_bytes(part: Slice) -> float:
     return source.size
 
 
-def _size_text(shard: Shard) -> str:
+def _pictures_text(plan: Plan, rows: int | None, request: PlanRequest) -> str:
+    """How many pictures `rows` of the input become."""
+    if has_own_number(plan.schema.get("options", ())):
+        return f"as the column images says, else {request.pictures_per_row:,} a prompt"
+    return f"{request.pictures_per_row:,} for each" if rows is None else f"{rows * request.pictures_per_row:,}"
+
+
+def _size_text(shard: Shard, unit: str) -> str:
     rows = [None if part.stop is None else part.stop - part.start for part in shard.slices]
     if all(count is not None for count in rows):
-        return f"{sum(count for count in rows if count is not None):,} rows"
+        return f"{sum(count for count in rows if count is not None):,} {unit}"
     return f"{_weight(shard) / 1e6:,.1f} MB"

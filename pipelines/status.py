@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
     print(f"{output}: {plan.command}, {state}")
     print(f"  shards     {done:,} of {plan.shards:,} done")
-    for line in counts_lines(totals, "images"):
+    for line in counts_lines(plan.command, totals, "images"):
         print(line)
     if totals.seconds:
         print(f"  time       {time_line(totals)}")

@@ -12,12 +12,13 @@ from transforms.reports import STAGES
 from transforms.totals import Outcome, Totals, most_common
 
 REASONS_SHOWN = 5
+PICTURE_COUNTERS = ("generate", "vary")  # commands that make several pictures of a row, and count those
 
 
 def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: str) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it."""
     totals, undone = outcome.totals, outcome.undone
-    lines = counts_lines(totals, unit)
+    lines = counts_lines(plan.command, totals, unit)
     if totals.seconds:
         rate = totals.rows_written / totals.seconds
         lines.append(f"  speed      {rate:,.1f} {unit}/s a worker")
@@ -38,8 +39,9 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
     print(f"{headline}: {plan.shards - len(undone):,} of {plan.shards:,} shards", *lines, sep="\n", file=sys.stdout)
 
 
-def counts_lines(totals: Totals, unit: str) -> list[str]:
-    lines = [f"  rows       {totals.rows_read:,} read = {totals.rows_written:,} written"]
+def counts_lines(command: str, totals: Totals, unit: str) -> list[str]:
+    counted = "pictures" if command in PICTURE_COUNTERS else "rows"
+    lines = [f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written"]
     lines[0] += f" + {totals.rows_rejected:,} rejected + {totals.rows_filtered:,} filtered"
     for label, counts in (("rejected", totals.errors), ("filtered", totals.filters), ("notice", totals.notices)):
         if counts:

@@ -71,7 +71,7 @@ def test_every_picture_asked_for_is_counted(plain: Outcome) -> None:
     assert [(row["key"], row["error"], row["stage"]) for row in plain.rejected()] == [
         ("none", "empty_prompt", "read")
     ] * 2
-    assert "8 read = 6 written + 2 rejected + 0 filtered" in plain.out
+    assert "pictures   8 read = 6 written + 2 rejected + 0 filtered" in plain.out
     assert run("verify", plain.output).code == 0
 
 
@@ -305,9 +305,18 @@ def test_what_reads_the_prompt_is_part_of_the_job(plain: Outcome, tiny_generator
 def test_the_plan_is_shown_and_nothing_done(tiny_generator: Path, tmp_path: Path) -> None:
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "b", "--dry_run", "--clip", tiny_generator)
     assert outcome.code == 0, outcome.err
-    for part in ("bart        tiny", "vqgan       tiny-vqgan", "clip        clip", "rows        2"):
+    for part in ("bart        tiny", "vqgan       tiny-vqgan", "clip        clip", "prompts     2", "pictures    2"):
         assert part in outcome.out
     assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_tells_prompts_from_pictures(tiny_generator: Path, tmp_path: Path) -> None:
+    shown = generate(tiny_generator, tmp_path / "out", "--prompt", "x", "--images_per_prompt", 9, "--dry_run")
+    for part in ("prompts     1\n", "pictures    9\n", "shards      1 of at most", "prompts)"):
+        assert part in shown.out
+    own = write_prompts(tmp_path / "own.jsonl", [{"prompt": "x", "images": 3}])
+    shown = generate(tiny_generator, tmp_path / "out", "--input", own, "--dry_run")
+    assert "pictures    as the column images says, else 1 a prompt" in shown.out
 
 
 def test_a_batch_is_no_larger_than_the_job(tiny_generator: Path, tmp_path: Path) -> None:

@@ -26,17 +26,15 @@ PICTURES = 4  # of a prompt; of eight for one that is ranked, these are kept
 
 @dataclass(frozen=True)
 class Rows:
-    """`once` is 1x, in pictures written: more than are ever in flight at once. `varied` is that of vary, which encodes
-    and decodes in turn: the allocator has found a place for everything only after some thousand pictures."""
+    """`once` is 1x, in pictures written: more than are ever in flight at once."""
 
     once: int
-    varied: int
     shard: int
     sides: tuple[int, int]
 
 
-FULL = Rows(once=1200, varied=4800, shard=600, sides=(120, 160))
-QUICK = Rows(once=16, varied=16, shard=8, sides=(40, 60))
+FULL = Rows(once=1200, shard=600, sides=(120, 160))
+QUICK = Rows(once=16, shard=8, sides=(40, 60))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,16 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_generator(folder / "model", TINY)
-        within = True
-        for once, make_cases in ((rows.once, _drawn_and_ranked), (rows.varied, _varied)):
-            outputs = folder / make_cases.__name__
-            outputs.mkdir()
-            cases = [case for case in make_cases(folder, rows) if any(words in case.what for words in args.only)]
-            within &= not cases or measure(cases, outputs, once)
+        cases = [case for case in _cases(folder, rows) if any(words in case.what for words in args.only)]
+        within = measure(cases, folder, rows.once)
     return 0 if within or args.quick else 1
 
 
-def _drawn_and_ranked(folder: Path, rows: Rows) -> list[Case]:
+def _cases(folder: Path, rows: Rows) -> list[Case]:
     counts = (rows.once, 10 * rows.once)
     texts = [write_prompts(folder / f"{count}.txt", count // PICTURES) for count in counts]
     tars = [write_tar(folder / f"{count}.tar", count, rows.sides) for count in counts]
@@ -75,16 +69,9 @@ def _drawn_and_ranked(folder: Path, rows: Rows) -> list[Case]:
         _case("generate, best 4 of 8, files, one shard", texts, *model, *clip, *best, *whole),
         _case("generate, best 4 of 8, Parquet, one shard", texts, *model, *clip, *best, *IN_TABLE, *whole),
         _case("rank, WebDataset, one shard", tars, *clip, *whole),
-    ]
-
-
-def _varied(folder: Path, rows: Rows) -> list[Case]:
-    counts = (rows.varied, 10 * rows.varied)
-    tars = [write_tar(folder / f"vary-{count}.tar", count, rows.sides) for count in counts]
-    flags = ("--model", str(folder / "model"), "--rows_per_shard", str(counts[1]))
-    return [
-        _case("vary, latent, files, one shard", tars, *flags),
-        _case("vary, model, Parquet, one shard", tars, *flags, "--method", "model", *IN_TABLE),
+        _case("vary, latent, files, one shard", tars, *model, *whole),
+        _case("vary, codes, Parquet, one shard", tars, *model, "--method", "codes", *IN_TABLE, *whole),
+        _case("vary, model, Parquet, one shard", tars, *model, "--method", "model", *IN_TABLE, *whole),
     ]
 
 

@@ -17,8 +17,6 @@ import fsspec
 import pytest
 
 from pipelines.__main__ import main
-from tests.fixtures_tiny_generator import write_tiny_generator
-from tests.models.tiny_clip import write_tiny_clip
 
 pytest_plugins = ("tests.fixtures_gcs",)
 ROOT = Path(__file__).parent.parent
@@ -47,8 +45,6 @@ def first_picture() -> bytes:
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copytree(ROOT / "tests" / "golden" / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
-    write_tiny_clip(tmp_path / "clip-vit-base-patch32")
-    write_tiny_generator(tmp_path / "dalle-mini")
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_picture())
     monkeypatch.chdir(tmp_path)

@@ -174,6 +174,7 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
         "reconstruction": ceiling,
         "untrained_wording": other_words,
         "ranked": ranked(judge, folder, few, sampling),
+        "ranked_at_highest_scale": ranked(judge, folder, few, replace(base, guidance_scale=max(SCALES))),
         "curve": {str(scale): values for scale, values in curve.items()},
     }
 

@@ -9,7 +9,6 @@ from models.locate import locate_model
 from models.model_folders import vqgan_place
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
-from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import vqgan_model
 from transforms import storage
@@ -40,7 +39,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     picture = PictureOptions(args.image_format, args.image_layout)
     options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
     models = (vqgan_model(checkpoint, model),)
-    request = requests.plan_request(args, "decode", "codes", models, options, is_local(beam_args), backend=args.backend)
+    request = requests.plan_request(args, "decode", "codes", models, options, beam_args, backend=args.backend)
 
     def make_job(plan: Plan) -> Job:
         schema = InputSchema.from_json(plan.schema)

@@ -10,7 +10,6 @@ from models.model_folders import vqgan_place
 from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
-from pipelines.launch import is_local
 from pipelines.planned_models import vqgan_model
 from transforms import storage
 from transforms.images import ImageOptions, preprocessing_id
@@ -47,7 +46,7 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
         "images",
         (vqgan_model(checkpoint, args.model),),
         {"preprocessing": preprocessing, "rows": limits},
-        is_local(beam_args),
+        beam_args,
         backend=args.backend,
     )
 

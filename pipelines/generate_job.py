@@ -22,7 +22,6 @@ from models.uniforms import UNIFORMS_VERSION
 from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
-from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
 from pipelines.planning import PlanRequest
@@ -53,7 +52,7 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
         "prompts",
         models.planned,
         fingerprint_options(args, models, drawing, picture),
-        is_local(beam_args),
+        beam_args,
         pictures_per_row=drawing.images,
         least_rows=1,
         fit_batch=True,

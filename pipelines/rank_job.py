@@ -11,7 +11,6 @@ from models.clip import read_clip_parts
 from models.clip_checkpoints import open_clip_checkpoint
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
-from pipelines.launch import is_local
 from pipelines.planned_models import PlannedModel, anywhere, clip_model, clip_preprocessing
 from transforms import storage
 from transforms.images import ImageLimits
@@ -37,7 +36,7 @@ def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
         "min_clip_score": "none" if args.min_clip_score is None else args.min_clip_score,
         "keep_images": args.keep_images,
     }
-    request = requests.plan_request(args, "rank", "images", (planned,), options, is_local(beam_args))
+    request = requests.plan_request(args, "rank", "images", (planned,), options, beam_args)
     written = (*WRITTEN, IMAGE) if args.keep_images else WRITTEN
     request = replace(request, input=replace(request.input, written=written, caption_required=True))
 

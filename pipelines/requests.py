@@ -10,6 +10,7 @@ from typing import Any
 from models.checkpoints import VQGANCheckpoint
 from pipelines import job_flags
 from pipelines.jobs import RunOptions
+from pipelines.launch import is_local, local_workers
 from pipelines.planned_models import PlannedModel, anywhere
 from pipelines.planning import LEAST_ROWS, PlanRequest
 from transforms import storage
@@ -25,15 +26,18 @@ def plan_request(
     kind: Kind,
     models: tuple[PlannedModel, ...],
     options: Mapping[str, Any],
-    local: bool,
+    beam_args: list[str],
     *,
     backend: str = "torch",
     pictures_per_row: int = 1,
     least_rows: int = LEAST_ROWS,
     fit_batch: bool = False,
 ) -> PlanRequest:
+    """`beam_args` tell whether the workers are this machine and, if so, may say how many they are."""
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
+    local = is_local(beam_args)
+    workers = (local_workers(beam_args, args.workers, default=0) or None) if local else args.workers
     return PlanRequest(
         command=command,
         output=storage.absolute(args.output),
@@ -43,7 +47,7 @@ def plan_request(
         device=args.device,
         dtype=args.dtype,
         options=options,
-        run=job_flags.RunSettings(args.rows_per_shard, args.batch_size, args.workers, args.threads_per_worker),
+        run=job_flags.RunSettings(args.rows_per_shard, args.batch_size, workers, args.threads_per_worker),
         limit=args.limit,
         local=local,
         pictures_per_row=pictures_per_row,

@@ -15,7 +15,6 @@ from models.variations import VARIATIONS_VERSION, kept_rows
 from models.vqgan import ConfigError
 from pipelines import generate_job, requests
 from pipelines.jobs import default_workers, run_job
-from pipelines.launch import is_local
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, vqgan_model
 from pipelines.planning import LEAST_ROWS, PlanRequest
@@ -60,7 +59,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
         kind,
         models.planned,
         options,
-        is_local(beam_args),
+        beam_args,
         backend=args.backend,
         pictures_per_row=args.images_per_input,
         least_rows=1 if models.drawn else max(1, LEAST_ROWS // args.images_per_input),

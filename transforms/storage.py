@@ -26,6 +26,7 @@ PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip nam
 HASH_CHUNK = 1 << 20
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
 CREATE_TRIES = 3
+ANSWERS = (FileNotFoundError, FileExistsError)
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def join(folder: str, *parts: str) -> str:
 
 
 @contextmanager
-def faults(action: str, uri: str) -> Iterator[None]:
-    """Turn what a store raises into `EnvironmentFault`; "not there" and "is there already" stay as they are."""
+def faults(action: str, uri: str, answers: tuple[type[OSError], ...] = ANSWERS) -> Iterator[None]:
+    """Turn what a store raises into `EnvironmentFault`; `answers`, "not there" and "is there already" where nothing
+    else is said, stay as they are."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError, EnvironmentFault):
-        raise
     except Exception as error:  # stores raise their own types: HttpError, ClientError, RefreshError, ...
+        if isinstance(error, (*answers, EnvironmentFault)):
+            raise
         detail = f"{type(error).__name__}: {error}".strip(": ")
         raise EnvironmentFault(f"cannot {action} {uri}: {detail}") from error
 
@@ -182,7 +184,7 @@ def put_new(local_path: str | Path, uri: str) -> bool:
     Locally by a hard link, so that a file is never seen half written; elsewhere by the store's create-only put.
     """
     fs, path = filesystem(uri)
-    with faults("write", uri):
+    with faults("write", uri, ()):
         if isinstance(fs, LocalFileSystem):
             return _create(Path(local_path), Path(path))
         try:
@@ -195,7 +197,7 @@ def put_new(local_path: str | Path, uri: str) -> bool:
 def put_bytes_new(data: bytes, uri: str) -> bool:
     """As `put_new`, from memory."""
     fs, path = filesystem(uri)
-    with faults("write", uri):
+    with faults("write", uri, ()):
         if isinstance(fs, LocalFileSystem):
             return _create(data, Path(path))
         try:
@@ -208,7 +210,7 @@ def put_bytes_new(data: bytes, uri: str) -> bool:
 def put_bytes(data: bytes, uri: str) -> None:
     """Make or replace `uri`, whole."""
     fs, path = filesystem(uri)
-    with faults("write", uri):
+    with faults("write", uri, ()):
         if not isinstance(fs, LocalFileSystem):
             fs.pipe_file(path, data)
             return

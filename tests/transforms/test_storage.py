@@ -190,3 +190,15 @@ def test_a_writer_whose_temporary_file_is_swept_away_writes_it_again(
     assert storage.put_bytes_new(b"data", str(tmp_path / "x"))
     assert (tmp_path / "x").read_bytes() == b"data"
     assert len(swept) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nothing can be made")
+def test_a_place_where_no_folder_can_be_made_is_a_fault_and_not_an_absent_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    for write in (
+        lambda uri: storage.put_new(tmp_path / "a", uri),
+        lambda uri: storage.put_bytes_new(b"data", uri),
+        lambda uri: storage.put_bytes(b"data", uri),
+    ):
+        with pytest.raises(EnvironmentFault, match=r"cannot write /proc/nope/x: FileNotFoundError"):
+            write("/proc/nope/x")

@@ -16,7 +16,7 @@ from pipelines.progress import Expected, Progress
 from pipelines.scratch import scratch_folder
 from pipelines.summary import print_summary
 from transforms import storage
-from transforms.errors import UsageError
+from transforms.errors import EnvironmentFault, UsageError
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.plan import Plan, load_shards, rows_of, segment_of
@@ -112,11 +112,26 @@ def _work(
                 ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
                 _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
 
+            seen = local and storage.is_local(request.output)  # by `_finish` of the pipeline as well
+            before = _last_run(request.output) if seen else None
             with Progress(scratch, expected) if local else nullcontext():
                 result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
             if result.stop_signal is not None or result.state == "SUBMITTED":
                 return result.exit_code
+            if seen and _last_run(request.output) == before:
+                raise EnvironmentFault(
+                    f"the end of the run could not be written to {request.output}: what is finished is kept; once the "
+                    "folder takes files again, the same command goes on"
+                )
     return _conclude(request, options, plan, result.exit_code if result else 0)
+
+
+def _last_run(output: str) -> storage.FileInfo | None:
+    """Which account of a run is in the folder now."""
+    try:
+        return storage.stat(Layout(output).last_run)
+    except FileNotFoundError:
+        return None
 
 
 def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from transforms import storage
+from transforms.errors import EnvironmentFault
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.monitor import Monitor
@@ -24,6 +26,7 @@ from transforms.worker import attempt_shard, guarded, make_steps
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
 NAMESPACE = "vqbeam"
+log = logging.getLogger("vqbeam")
 
 
 @dataclass
@@ -42,7 +45,7 @@ class ProcessShards(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
             | "Summarise" >> beam.CombineGlobally(_Summarise())
-            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate)
+            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.scratch)
         )
 
 
@@ -133,10 +136,18 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
         total[name] = total.get(name, 0) + value
 
 
-def _finish(summary: dict[str, Any], output: str, max_error_rate: float) -> dict[str, Any]:
-    """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`."""
-    plan = load_plan(output)
-    if plan is not None:
-        summary["failing"] = settle(output, plan.shards, max_error_rate).failing
-    storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
+def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch: str | None = None) -> dict[str, Any]:
+    """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`.
+
+    Where a local disk does not take that, a run with a `scratch` folder only says so: its launcher misses the summary.
+    """
+    try:
+        plan = load_plan(output)
+        if plan is not None:
+            summary["failing"] = settle(output, plan.shards, max_error_rate).failing
+        storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
+    except EnvironmentFault as error:  # raised here on this machine, it would end in pages of Beam's traceback
+        if not (scratch and storage.is_local(output)):
+            raise
+        log.error("%s", error)
     return summary

@@ -44,6 +44,19 @@ def check_only_shard_failed(result: Outcome, shard: int, *reason: str) -> None:
     result.check_nothing_lost()
 
 
+def test_a_full_disk_at_the_end_of_a_run_ends_it_without_a_traceback(tmp_path: Path, tiny_model: Path) -> None:
+    source = three_files(tmp_path)
+    in_the_way = tmp_path / "out" / "_vqbeam" / "last_run.json"
+    in_the_way.mkdir(parents=True)
+    result = encode(source, tmp_path / "out", tiny_model)
+    assert result.code == 1
+    assert "the end of the run could not be written" in result.err
+    assert "Traceback" not in result.err
+    in_the_way.rmdir()
+    again = encode(source, tmp_path / "out", tiny_model)
+    assert (again.code, again.total("rows_written")) == (0, 6)
+
+
 def test_a_full_disk_fails_the_shard_and_the_rerun_completes_it(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

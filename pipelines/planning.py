@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from transforms.commit import read_mark
 from transforms.errors import UsageError
 from transforms.layout import Layout
 from transforms.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
-from transforms.shards import Shard, Slice
+from transforms.shards import Shard, Slice, Source
 from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.sources.counting import count_rows
 from transforms.totals import total_of
@@ -31,6 +32,7 @@ SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
 LEAST_ROWS = 256  # of a shard
 MOST_ROWS = 65536
+CHANGES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,28 @@ def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
     """Shards for the files that the stored plan lacks, numbered after its own."""
     if request.limit:
         raise UsageError("--extend and --limit contradict each other")
-    known = {part.source.uri for shard in load_shards(request.output, plan) for part in shard.slices}
+    known = {part.source.uri: part.source for shard in load_shards(request.output, plan) for part in shard.slices}
     rows = int(plan.fingerprint["rows_per_shard"])
     found = plan_sources(request.input, rows, schema=InputSchema.from_json(plan.schema), known=known)
+    _warn_of_changes(known, found.listed)
     return make_shards(found.pieces, rows, first_index=plan.shards)
+
+
+def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileInfo]) -> None:
+    """Say which planned files are others now: extending adds whole files, never rows that a planned one has gained."""
+    changed = [
+        now.uri
+        for now in listed
+        if now.uri in known and (now.size, now.version) != (known[now.uri].size, known[now.uri].version)
+    ]
+    for uri in changed[:CHANGES_SHOWN]:
+        print(
+            f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
+            "into a file of their own, or do all of it anew with another --output or --overwrite",
+            file=sys.stderr,
+        )
+    if len(changed) > CHANGES_SHOWN:
+        print(f"warning: so have {len(changed) - CHANGES_SHOWN:,} more files", file=sys.stderr)
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:

@@ -42,6 +42,17 @@ def test_extend_adds_new_files_as_shards_after_the_old_ones(tmp_path: Path, tiny
     assert run("verify", output).code == 0
 
 
+def test_extend_says_which_known_files_have_changed(tmp_path: Path, tiny_model: Path) -> None:
+    source = dataset(tmp_path / "in", files=2)
+    encode_small(source, tmp_path / "out", tiny_model)
+    assert "warning" not in encode_small(source, tmp_path / "out", tiny_model, "--extend").err
+    write_table(source / "1.parquet", 0, rows=12)
+    extended = encode_small(source, tmp_path / "out", tiny_model, "--extend")
+    assert extended.code == 0
+    assert f"warning: {source}/1.parquet has changed since it was planned" in extended.err
+    assert "0.parquet" not in extended.err
+
+
 def test_extend_does_not_take_pictures_again_that_metadata_named(tmp_path: Path, tiny_model: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -40,11 +40,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class InputPlan:
-    """What the inputs are: `pieces` in the order of the rows, the `schema` of all of them, and their `format`."""
+    """What the inputs are: `pieces` in the order of the rows, the `schema` of all of them, and their `format`.
+
+    `listed` are all files of the inputs as they are now, also those of a plan that is extended.
+    """
 
     format: str
     pieces: tuple[Piece, ...]
     schema: InputSchema
+    listed: tuple[storage.FileInfo, ...] = ()
 
     @property
     def sources(self) -> list[Source]:
@@ -98,7 +102,8 @@ def plan_sources(
         raise UsageError(f"{inputs.files[0].uri}: tokens are read from Parquet files, this is {inputs.format}")
     task = _Task(inputs, request, rows_per_shard, schema, frozenset(known))
     pieces, found_schema = PLANNERS[inputs.format](task)
-    return InputPlan(inputs.format, tuple(pieces), found_schema)
+    listed = tuple(found.info for found in (*inputs.files, *inputs.beside))
+    return InputPlan(inputs.format, tuple(pieces), found_schema, listed)
 
 
 def _plan_inline(

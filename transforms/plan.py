@@ -197,6 +197,12 @@ def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None
 
     A value of None in `asked` means "whatever the plan has".
     """
+    command = asked.get("command")
+    if command not in (None, plan.command):
+        raise UsageError(
+            f"{output} belongs to `vqbeam {plan.command}`, this is `vqbeam {command}`: choose another --output, or "
+            "--overwrite to start over"
+        )
     differences = sorted(_differences(plan.fingerprint, asked))
     if differences:
         lines = "\n".join(

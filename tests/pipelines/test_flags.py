@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
-from pipelines import flags
+from pipelines import flags, job_flags
 from transforms.errors import UsageError
 
 
@@ -132,3 +134,16 @@ def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
 
 def test_the_help_names_what_is_needed_in_one_line(parser):
     assert parser.format_help().splitlines()[0] == "usage: vqbeam try --input PATTERN [PATTERN ...] [flags]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (job_flags.share, "'x': expected a number from 0 to 1"),
+        (job_flags.cosine, "'x': expected a number from -1 to 1"),
+        (job_flags.positive, "'x': expected a whole number, at least 1"),
+    ],
+)
+def test_what_is_no_number_is_told_what_is_expected(kind, message):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
+        kind("x")

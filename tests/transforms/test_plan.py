@@ -95,6 +95,11 @@ def test_what_differs_is_named_and_what_was_left_open_is_not(tmp_path: Path) -> 
     assert "--overwrite" in message
 
 
+def test_the_folder_of_another_command_is_named_as_that() -> None:
+    with pytest.raises(UsageError, match=r"^out belongs to `vqbeam encode`, this is `vqbeam decode`: choose another"):
+        check_fingerprint("out", PLAN, {"command": "decode", "dtype": "bfloat16"})
+
+
 def test_a_plan_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("transforms.plan.PLAN_VERSION", 99)

@@ -250,7 +250,11 @@ def _plan_table(task: _Task) -> tuple[list[Piece], InputSchema]:
     pieces: list[Piece] = []
     for found in task.files:
         pieces += _scan(found, task.inputs.format, task.inputs.format, task.rows_per_shard, guess)
-    return pieces, task.table_schema(guess.schema())
+    columns = guess.schema()
+    if task.schema is None and not columns.names and not any(piece.rows for piece in pieces):
+        others = len(task.files) - 1
+        raise UsageError(f"{task.first} is empty" + (f", as are the {others:,} other files" if others else ""))
+    return pieces, task.table_schema(columns)
 
 
 def _scan(found: Found, name: str, syntax: str, rows_per_shard: int, guess: TypeGuess) -> list[Piece]:

@@ -232,6 +232,8 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
             b"prompt,Prompt\na,b\n",
             r"prompt and Prompt could each be the prompt; say which with --prompt_column",
         ),
+        ("p.csv", b"", r"p\.csv is empty$"),
+        ("p.jsonl", b"\n", r"p\.jsonl is empty$"),
         ("p.csv", b"prompt,seed,Seed\na,1,2\n", r"seed and Seed mean the same"),
         ("p.jsonl", b'{"prompt": 5}\n', r"no column looks like the prompt.*prompt \(int64\)"),
         ("p.jsonl", b'{"prompt": ["a", "b"]}\n', r"column prompt holds lists.*write a row for each"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 
 from pipelines import planning
+from pipelines.amounts import amount
 from pipelines.launch import is_local, local_processes, local_workers, run_pipeline
 from pipelines.planning import PlanRequest
 from pipelines.progress import Expected, Progress
@@ -87,7 +88,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) 
             storage.delete(Layout(request.output).success)
             stored = planning.store_plan(request, stored, shards)
         added = segment_of(shards).sources if shards else 0
-        print(f"{added} new files, {len(shards)} new shards", file=sys.stderr)
+        print(f"{amount(added, 'new files')}, {amount(len(shards), 'new shards')}", file=sys.stderr)
     return stored
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from models.devices import resolve_device, resolve_dtype
+from pipelines.amounts import amount, size_text
 from pipelines.job_flags import RunSettings, cores
 from pipelines.planned_models import PlannedModel
 from pipelines.summary import PICTURE_COUNTERS
@@ -328,5 +329,5 @@ def _pictures_text(plan: Plan, rows: int | None, request: PlanRequest) -> str:
 def _size_text(shard: Shard, unit: str) -> str:
     rows = [None if part.stop is None else part.stop - part.start for part in shard.slices]
     if all(count is not None for count in rows):
-        return f"{sum(count for count in rows if count is not None):,} {unit}"
-    return f"{_weight(shard) / 1e6:,.1f} MB"
+        return amount(sum(count for count in rows if count is not None), unit)
+    return size_text(_weight(shard))

@@ -14,6 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pipelines.amounts import amount
 from transforms.monitor import read_totals
 
 BAR_SECONDS = 0.5  # between two looks on a terminal
@@ -115,7 +116,7 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
     shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
     if not any(totals[counter] for counter in ("rows_read", "shards_done", "shards_failed")):
         return f"{shards}, starting"
-    parts = [shards, f"{int(totals['rows_written']):,} {expected.unit}"]
+    parts = [shards, amount(int(totals["rows_written"]), expected.unit)]
     if seconds > 0:
         parts.append(f"{_short(totals['rows_written'] / seconds)} {expected.unit}/s")
     parts += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipelines.amounts import size_text
 from pipelines.summary import counts_lines, failures, time_line
 from transforms import storage
 from transforms.errors import UsageError
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         print(f"  time       {time_line(totals)}")
     if totals.codes_used:
         print(f"  codes      {totals.codes_used:,} different ones in use")
-    print(f"  size       {totals.bytes / 1e6:,.1f} MB")
+    print(f"  size       {size_text(totals.bytes)}")
     for shard, reason in [] if complete else failures(output):
         print(f"  failed in the last run: shard {shard:05d}: {reason}")
     return 0

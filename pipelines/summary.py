@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from pipelines.amounts import amount, size_text
 from transforms import storage
 from transforms.layout import Layout
 from transforms.plan import Plan
@@ -25,7 +26,7 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
         lines.append(f"  time       {time_line(totals)}")
     if totals.codes_used:
         lines.append(f"  codes      {totals.codes_used:,} different ones in use")
-    lines.append(f"  size       {totals.bytes / 1e6:,.1f} MB in {output}")
+    lines.append(f"  size       {size_text(totals.bytes)} in {output}")
     if undone:
         lines.append(f"  FAILED     {len(undone):,} of {plan.shards:,} shards; the same command does them again")
         lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
@@ -47,7 +48,7 @@ def counts_lines(command: str, totals: Totals, unit: str) -> list[str]:
         if counts:
             lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
     if totals.missing_captions:
-        lines.append(f"  captions   {totals.missing_captions:,} {unit} have none")
+        lines.append(f"  captions   {amount(totals.missing_captions, unit)} without")
     return lines
 
 

@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from pipelines.amounts import amount
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.plan import load_plan
@@ -33,9 +34,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             count += 1
             print(problem)
     if count:
-        print(f"{output}: {count} problems", file=sys.stderr)
+        print(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
         return 1
-    print(f"{output}: {done} shards, every object as its mark says")
+    print(f"{output}: {amount(done, 'shards')}, every object as its mark says")
     return 0
 
 

@@ -29,7 +29,7 @@ def test_extend_adds_new_files_as_shards_after_the_old_ones(tmp_path: Path, tiny
     write_table(source / "00 first by name.parquet", 500)
     extended = encode_small(source, output, tiny_model, "--extend")
     assert extended.code == 0
-    assert "1 new files, 1 new shards" in extended.err
+    assert "1 new file, 1 new shard\n" in extended.err
     after = snapshot(str(output))
     old = [name for name in before if name.startswith(("data/", "_vqbeam/stats/", "_vqbeam/errors/"))]
     assert {name: after[name] for name in old} == {name: before[name] for name in old}

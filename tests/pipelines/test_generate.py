@@ -312,7 +312,7 @@ def test_the_plan_is_shown_and_nothing_done(tiny_generator: Path, tmp_path: Path
 
 def test_the_plan_tells_prompts_from_pictures(tiny_generator: Path, tmp_path: Path) -> None:
     shown = generate(tiny_generator, tmp_path / "out", "--prompt", "x", "--images_per_prompt", 9, "--dry_run")
-    for part in ("prompts     1\n", "pictures    9\n", "shards      1 of at most", "prompts)"):
+    for part in ("prompts     1\n", "pictures    9\n", "shards      1 of at most", "(1 prompt)"):
         assert part in shown.out
     own = write_prompts(tmp_path / "own.jsonl", [{"prompt": "x", "images": 3}])
     shown = generate(tiny_generator, tmp_path / "out", "--input", own, "--dry_run")

@@ -151,7 +151,7 @@ def test_other_inputs_weights_or_commands_into_the_same_folder_stop(
     refused = encode_small(source, finished, tmp_path / "other")
     assert (refused.code, "weights_id" in refused.err) == (2, True)
     refused = run("decode", "--input", f"{finished}/data", "--output", finished)
-    assert (refused.code, "command: the folder has 'encode'" in refused.err) == (2, True)
+    assert (refused.code, "belongs to `vqbeam encode`" in refused.err) == (2, True)
 
 
 @pytest.mark.usefixtures("no_work")

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.errors import EnvironmentFault
+from transforms.shards import Source
+from transforms.sources.files import check_unchanged
 from transforms.tables import PROVENANCE_KEY
 
 
@@ -34,3 +37,13 @@ def mismatch(uri: str, provenance: Mapping[str, Any] | None, codebook_id: str) -
         f"not with this one (codebook {codebook_id[:12]}): the codes would look valid and decode to nonsense. "
         "Give the model that made them, or --allow_model_mismatch if you know better"
     )
+
+
+def check_codebook(source: Source, expected: str | None) -> None:
+    """Raise `EnvironmentFault` where tokens of `source` come from another codebook than `expected`; None is any."""
+    if expected is None:
+        return
+    check_unchanged(source)
+    problem = mismatch(source.uri, token_provenance(source.uri), expected)
+    if problem:
+        raise EnvironmentFault(problem)

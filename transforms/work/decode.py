@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from transforms.errors import EnvironmentFault
 from transforms.preparing import Fetch, PrepareCodes, Prepared, full_batches
 from transforms.resources import Resources
 from transforms.shards import Source
 from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.sources import InputSchema
-from transforms.sources.files import check_unchanged
 from transforms.steps import CODES, DecodeStep, ModelSettings
-from transforms.token_files import mismatch, token_provenance
+from transforms.token_files import check_codebook
 from transforms.work.protocol import Work
 
 
@@ -41,12 +39,7 @@ class Decode(Work):
         return [("key", pa.string()), ("caption", schema.caption_type), *picture_columns(self.picture)]
 
     def check_source(self, source: Source) -> None:
-        if self.expected_codebook is None:
-            return
-        check_unchanged(source)
-        problem = mismatch(source.uri, token_provenance(source.uri), self.expected_codebook)
-        if problem:
-            raise EnvironmentFault(problem)
+        check_codebook(source, self.expected_codebook)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareCodes:
         return PrepareCodes(self.codes_per_image, self.codebook_size)

@@ -8,7 +8,6 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.errors import EnvironmentFault
 from transforms.generate_step import HEIGHT, WIDTH
 from transforms.images import ImageOptions, decode_image
 from transforms.preparing import SAMPLE, Fetch, PrepareCodes, Prepared, PrepareImages, Preparer
@@ -18,9 +17,8 @@ from transforms.resources import Resources
 from transforms.shards import Source
 from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.sources import InputSchema
-from transforms.sources.files import check_unchanged
 from transforms.steps import CODES, ENCODING, PIXELS, ModelSettings, code_dtype
-from transforms.token_files import mismatch, token_provenance
+from transforms.token_files import check_codebook
 from transforms.vary_step import Completion, Variation, VaryStep
 from transforms.work.protocol import Work
 
@@ -65,12 +63,7 @@ class Vary(Work):
         ]
 
     def check_source(self, source: Source) -> None:
-        if self.expected_codebook is None:
-            return
-        check_unchanged(source)
-        problem = mismatch(source.uri, token_provenance(source.uri), self.expected_codebook)
-        if problem:
-            raise EnvironmentFault(problem)
+        check_codebook(source, self.expected_codebook)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> Preparer:
         captioned = isinstance(self.variation, Completion)

@@ -21,8 +21,7 @@ from models.fingerprints import remembered, weights_id
 from models.fitting import fitting, preview
 from models.generation_defaults import KEY as GENERATION
 from models.min_dalle_geometry import infer_bart_geometry
-from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json
-from models.vqgan import ConfigError
+from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 
 MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
 FLAX_NAMES = (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME)
@@ -175,13 +174,6 @@ def _write(
     own_format.write_model(folder, weights, values, tokenizer)
 
 
-def _config(values: Mapping[str, Any], path: Path) -> DalleBartConfig:
-    try:
-        return DalleBartConfig.from_dict(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
 def _open_ours(folder: Path) -> BartCheckpoint | None:
     stored = own_format.read_config(folder, MODEL_TYPE)
     if stored is None:
@@ -190,7 +182,7 @@ def _open_ours(folder: Path) -> BartCheckpoint | None:
         path=folder,
         format="vqbeam",
         name=str(stored.get("name") or folder_name(folder)),
-        config=_config(stored, folder / CONFIG_NAME),
+        config=configured(DalleBartConfig.from_dict, stored, folder / CONFIG_NAME),
         files=(folder / WEIGHTS_NAME,),
         tokenizer=tokenizer_files(folder),
         leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
@@ -200,18 +192,11 @@ def _open_ours(folder: Path) -> BartCheckpoint | None:
 
 
 def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
-    files = flax_msgpack.weight_files(folder)
+    files, values = flax_msgpack.read_folder(folder, "DALL·E BART", "image_vocab_size")
     if not files:
         return None
-    config_path = folder / CONFIG_NAME
-    if not config_path.is_file():
-        raise CheckpointError(f"{folder}: {files[0].name} has no {CONFIG_NAME} beside it; copy that as well")
-    values = read_json(config_path)
-    if "image_vocab_size" not in values:
-        kind = values.get("model_type") or "unknown"
-        raise CheckpointError(f"{config_path}: describes no DALL·E BART (model_type {kind!r}, no image_vocab_size)")
     start = {"decoder_start_token_id": values["image_vocab_size"]}  # where the configuration does not say otherwise
-    config = _config({**DALLE_MINI_DEFAULTS, **start, **values}, config_path)
+    config = configured(DalleBartConfig.from_dict, {**DALLE_MINI_DEFAULTS, **start, **values}, folder / CONFIG_NAME)
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
         for file in files:

@@ -18,9 +18,9 @@ from models.errors import CheckpointError
 from models.fingerprints import codebook_id, weights_id
 from models.fitting import fitting, preview
 from models.min_dalle_geometry import infer_geometry
-from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json
+from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.taming_config import find_taming, read_taming_config
-from models.vqgan import VQGAN, ConfigError, VQGANConfig
+from models.vqgan import VQGAN, VQGANConfig
 
 __all__ = [
     "CheckpointError",
@@ -156,13 +156,6 @@ def _codebook_name(config: VQGANConfig) -> str:
     return "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"
 
 
-def _config(values: Mapping[str, Any], path: Path) -> VQGANConfig:
-    try:
-        return VQGANConfig.from_dict(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
 def _open_ours(folder: Path) -> VQGANCheckpoint | None:
     stored = own_format.read_config(folder, MODEL_TYPE)
     if stored is None:
@@ -171,7 +164,7 @@ def _open_ours(folder: Path) -> VQGANCheckpoint | None:
         path=folder,
         format="vqbeam",
         name=str(stored.get("name") or folder_name(folder)),
-        config=_config(stored, folder / CONFIG_NAME),
+        config=configured(VQGANConfig.from_dict, stored, folder / CONFIG_NAME),
         has_encoder=bool(stored.get("has_encoder", True)),
         leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
         stored=stored,
@@ -179,23 +172,16 @@ def _open_ours(folder: Path) -> VQGANCheckpoint | None:
 
 
 def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
-    files = flax_msgpack.weight_files(folder)
+    files, values = flax_msgpack.read_folder(folder, "VQGAN", "ch_mult")
     if not files:
         return None
-    config_path = folder / CONFIG_NAME
-    if not config_path.is_file():
-        raise CheckpointError(f"{folder}: {files[0].name} has no {CONFIG_NAME} beside it; copy that as well")
-    values = read_json(config_path)
-    if "ch_mult" not in values:
-        kind = values.get("model_type") or "unknown"
-        raise CheckpointError(f"{config_path}: describes no VQGAN (model_type {kind!r}, no ch_mult)")
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
         for file in files:
             for name, leaf in flax_msgpack.read_leaves(file):
                 yield vqgan_names.from_flax(name, leaf)
 
-    config = _config({**VQGAN_JAX_DEFAULTS, **values}, config_path)
+    config = configured(VQGANConfig.from_dict, {**VQGAN_JAX_DEFAULTS, **values}, folder / CONFIG_NAME)
     return VQGANCheckpoint(folder, "vqgan-jax", folder_name(folder), config, True, leaves, {})
 
 
@@ -204,7 +190,7 @@ def _open_taming(path: Path) -> VQGANCheckpoint | None:
     if found is None:
         return None
     weights, config_path = found
-    config = _config(read_taming_config(config_path), config_path)
+    config = configured(VQGANConfig.from_dict, read_taming_config(config_path), config_path)
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
         for name, leaf in torch_pickle.read_state(weights).items():

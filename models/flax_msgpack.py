@@ -15,11 +15,13 @@ import struct
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.errors import CheckpointError
+from models.own_format import CONFIG_NAME, read_json
 
 WEIGHTS_NAME = "flax_model.msgpack"
 INDEX_NAME = "flax_model.msgpack.index.json"
@@ -59,6 +61,23 @@ def weight_files(folder: Path) -> list[Path]:
     if absent:
         raise CheckpointError(f"{index_path}: names {', '.join(absent[:3])}, which the folder lacks; copy all parts")
     return [folder / name for name in names]
+
+
+def read_folder(folder: Path, network: str, option: str) -> tuple[list[Path], dict[str, Any]]:
+    """The `weight_files` of a folder and its `config.json`; both empty where there are no such weights.
+
+    Raises `CheckpointError` where the configuration is missing, or lacks the `option` that tells the `network`.
+    """
+    files, path = weight_files(folder), folder / CONFIG_NAME
+    if not files:
+        return [], {}
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: {files[0].name} has no {CONFIG_NAME} beside it; copy that as well")
+    values = read_json(path)
+    if option not in values:
+        kind = values.get("model_type") or "unknown"
+        raise CheckpointError(f"{path}: describes no {network} (model_type {kind!r}, no {option})")
+    return files, values
 
 
 def read_leaves(path: Path) -> Iterator[tuple[str, Tensor]]:

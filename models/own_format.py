@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from models.errors import CheckpointError
 from models.fingerprints import weights_id
+from models.vqgan import ConfigError
 
+Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
@@ -30,6 +32,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object")
     return values
+
+
+def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str, Any], path: Path) -> Config:
+    """The configuration that `build` makes of the values in the file `path`, which a `ConfigError` then names."""
+    try:
+        return build(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def folder_name(folder: Path) -> str:

@@ -92,7 +92,7 @@ class _Clock:
 class Worker:
     """What a worker process of `vqbeam generate` owns, with models that are loaded already, and prompts to read."""
 
-    def __init__(self, setup: Setup, device: str, threads: int, folder: Path) -> None:
+    def __init__(self, setup: Setup, device: str, threads: int, folder: Path, texts: Path) -> None:
         vqgan = ModelSettings(
             name=str(setup.folder),
             cache_dir=str(folder),
@@ -115,7 +115,7 @@ class Worker:
         self._batch = setup.batch
         self._folder = folder
         plan = plan_sources(
-            InputRequest(patterns=(str(write_prompts(folder / "prompts.txt", MOST_PICTURES)),), kind="prompts"),
+            InputRequest(patterns=(str(texts),), kind="prompts"),
             rows_per_shard=1 << 30,
         )
         (self._piece,) = plan.pieces
@@ -178,7 +178,8 @@ def main(argv: list[str] | None = None) -> int:
         rounds = 1 if args.quick else LEAST_ROUNDS
         seconds = 0.0 if args.quick else args.seconds
         end = time.monotonic() + (0 if args.quick else 60 * args.minutes)
-        workers = [Worker(setup, args.device, threads, folder) for setup in setups]
+        texts = write_prompts(folder / "prompts.txt", MOST_PICTURES)
+        workers = [Worker(setup, args.device, threads, folder, texts) for setup in setups]
         measured = [
             Measured(setup, _batches(worker, setup, seconds)) for worker, setup in zip(workers, setups, strict=True)
         ]
@@ -193,7 +194,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _setups(folder: Path, emoji: Path, quick: bool) -> list[Setup]:
     if quick:
-        return [Setup("tiny", write_generator(folder / "tiny", TINY), 4, "float32")]
+        tiny = write_generator(folder / "tiny", TINY)
+        return [Setup("tiny", tiny, 4, dtype) for dtype in ("float32", "bfloat16")]
     middle = write_generator(folder / "middle", MIDDLE)
     trained = [Setup("emoji", emoji, 64, "float32")]
     return [Setup("random weights", middle, 16, dtype) for dtype in ("float32", "bfloat16")] + trained

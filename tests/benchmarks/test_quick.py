@@ -53,7 +53,9 @@ def test_memory_of_generation_shows_the_cases_that_are_asked_for() -> None:
 
 
 def test_the_whole_of_generate_is_compared_with_its_bare_models() -> None:
-    assert "| tiny | float32 | 4 | 8 |" in _quick("benchmarks.generate_pipeline")
+    shown = _quick("benchmarks.generate_pipeline")
+    assert "| tiny | float32 | 4 | 8 |" in shown
+    assert "| tiny | bfloat16 | 4 | 8 |" in shown
 
 
 def test_pictures_drawn_again_are_the_same() -> None:

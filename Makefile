@@ -34,6 +34,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.generate
 	$(BIN)/python -m benchmarks.generate_pipeline
 	$(BIN)/python -m benchmarks.same_pictures
+	$(BIN)/python -m benchmarks.variations
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.memory_generate
 

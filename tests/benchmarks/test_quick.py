@@ -60,3 +60,8 @@ def test_the_whole_of_generate_is_compared_with_its_bare_models() -> None:
 
 def test_pictures_drawn_again_are_the_same() -> None:
     assert "| again, as before | 0.00% | 0 of 40 | 0.00%, 0 of 255 |" in _quick("benchmarks.same_pictures")
+
+
+def test_variations_have_a_row_for_each_method_and_input() -> None:
+    rows = [line for line in _quick("benchmarks.variations").splitlines() if line.count(" dB") == 4]
+    assert [row.split(" | ")[0] for row in rows] == ["| `latent`, images", "| `latent`, tokens", "| `codes`"]

@@ -1,0 +1,73 @@
+"""How much of a picture `vqbeam vary` changes, by method and strength: the table of the README.
+
+python -m benchmarks.variations            the emoji model and its sample of 200 pictures, under a minute
+python -m benchmarks.variations --quick    eight pictures, some seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks import machine
+from benchmarks.emoji_sample import MODEL, read_sample
+from transforms.preparing import ROW, SAMPLE
+from transforms.steps import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
+from transforms.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
+
+STRENGTHS = (0.1, 0.25, 0.5, 1.0)
+METHODS: tuple[tuple[str, Callable[[float], Variation], str], ...] = (
+    ("`latent`, images", LatentNoise, PIXELS),
+    ("`latent`, tokens", LatentNoise, CODES),
+    ("`codes`", CodeNoise, PIXELS),
+)
+BATCH = 50
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.variations", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="eight pictures")
+    args = parser.parse_args(argv)
+    model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", BATCH, torch.get_num_threads())
+    codec = model.open()
+    keys, pictures = read_sample(codec.config.resolution, 8 if args.quick else None)
+
+    def varied(variation: Variation, payload: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes int [N, T] and pixels uint8 [N, H, W, 3] that `vqbeam vary` makes of rows, one each, with seed 0."""
+        step = VaryStep(model, codec, variation)
+        step.setup()
+        numbers = np.arange(len(keys))
+        columns = {
+            payload: fixed_lists(rows),
+            "key": pa.array(keys),
+            "seed": pa.array(0 * numbers),
+            ROW: pa.array(numbers),
+            SAMPLE: pa.array(0 * numbers),
+        }
+        table = pa.record_batch(columns)
+        done = [step(table.slice(start, BATCH)) for start in range(0, len(keys), BATCH)]
+        codes = np.concatenate([to_rows(part.column(ENCODING)) for part in done])
+        return codes.astype(np.int32), np.concatenate([to_pictures(part.column(PIXELS)) for part in done])
+
+    codes, pixels = varied(CodeNoise(0.0), PIXELS, pictures)
+    print(f"{machine.describe(torch.device('cpu'))}\n")
+    print(f"{len(keys)} pictures: share of codes that change, PSNR of the pictures beside the reconstructions\n")
+    print(f"| | {' | '.join(f'{strength:g}' for strength in STRENGTHS)} |")
+    print("|---" * (len(STRENGTHS) + 1) + "|")
+    for name, method, payload in METHODS:
+        cells = []
+        for strength in STRENGTHS:
+            others, repainted = varied(method(strength), payload, codes if payload == CODES else pictures)
+            error = np.square(repainted.astype(np.float64) - pixels).mean()
+            cells.append(f"{100 * np.mean(others != codes):.0f} %, {10 * np.log10(255**2 / max(error, 1e-9)):.1f} dB")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from models.checkpoints import open_checkpoint
 from models.locate import locate_model
@@ -17,6 +18,7 @@ from transforms.errors import UsageError
 from transforms.job import Job
 from transforms.layout import Layout
 from transforms.plan import Plan
+from transforms.preparing import IMAGE
 from transforms.sinks import PictureOptions
 from transforms.sources import InputSchema
 from transforms.sources.patterns import find_inputs
@@ -40,13 +42,9 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
     models = (vqgan_model(checkpoint, model),)
     request = requests.plan_request(args, "decode", "codes", models, options, beam_args, backend=args.backend)
+    request = replace(request, input=replace(request.input, moved=(IMAGE_PATH, IMAGE)))
 
     def make_job(plan: Plan) -> Job:
-        schema = InputSchema.from_json(plan.schema)
-        clash = {IMAGE_PATH, "image"} & set(schema.passthrough.names)
-        if clash:
-            name = min(clash)
-            raise UsageError(f"the input has a column {name!r}, which decode writes: give --rename {name}=NEW_NAME")
         return Job(
             work=Decode(
                 model=requests.model_settings(args, model, plan, cache),
@@ -56,7 +54,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
                 expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
             ),
             output=request.output,
-            schema=schema,
+            schema=InputSchema.from_json(plan.schema),
             provenance=requests.provenance("decode", checkpoint, plan) | options,
             version=requests.vqbeam_version(),
             max_error_rate=args.max_error_rate,

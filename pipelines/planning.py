@@ -119,6 +119,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     settings = resolve_settings(request)
     rows = request.run.rows_per_shard or default_rows_per_shard(request, settings)
     found = plan_sources(request.input, rows)
+    _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if request.limit:
         shards = limited(shards, request.limit)
@@ -133,6 +134,17 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     }
     plan = Plan(request.command, resolved, settings, found.schema.to_json())
     return plan, shards
+
+
+def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
+    """Say which columns get another name, since the command writes those of their own names itself."""
+    for name, field in zip(schema.origins, schema.passthrough, strict=True):
+        if name in request.input.moved and name not in dict(request.input.rename):
+            print(
+                f"{request.command} writes a column {name} of its own: that of the input is kept as {field.name} "
+                f"(--rename {name}=NAME gives another name, --columns leaves it out)",
+                file=sys.stderr,
+            )
 
 
 def has_own_number(options: Iterable[str]) -> bool:

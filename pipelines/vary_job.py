@@ -36,7 +36,8 @@ from transforms.token_files import mismatch, token_provenance
 from transforms.vary_step import CodeNoise, Completion, LatentNoise, Variation
 from transforms.work.vary import Vary
 
-WRITTEN = ("key", "caption", "sample", "seed", "encoding", "image", "image_path", "width", "height")
+PICTURE = ("sample", "seed", "encoding", "image", "image_path", "width", "height")  # columns about a picture
+WRITTEN = ("key", "caption", *PICTURE)
 
 
 def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -65,7 +66,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
         least_rows=1 if models.drawn else max(1, LEAST_ROWS // args.images_per_input),
         fit_batch=models.drawn is not None,
     )
-    written = replace(request.input, written=WRITTEN, caption_required=models.drawn is not None)
+    written = replace(request.input, written=WRITTEN, moved=PICTURE, caption_required=models.drawn is not None)
     request = replace(request, input=written)
 
     def make_job(plan: Plan) -> Job:

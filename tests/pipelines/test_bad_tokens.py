@@ -48,6 +48,18 @@ def test_decode_rejects_bad_rows_as_documented_and_paints_the_others(
     result.check_nothing_lost()
 
 
+def test_a_clash_with_the_paths_that_decode_writes_is_refused_before_anything_is_written(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    source = write(tmp_path / "tokens.parquet", tokens([GOOD_CODES], n=[1]))
+
+    result = decode(source, tmp_path / "out", tiny_model, "--rename", "n=image_path")
+
+    assert result.code == 2
+    assert "column n would be written as image_path, a name that is taken" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_hostile_keys_name_no_member_outside_a_tar(tmp_path: Path, tiny_model: Path) -> None:
     keys = ["../../up", "/etc/passwd", "two\nlines.png", "k" * 5000]
     source = write(tmp_path / "tokens.parquet", tokens([GOOD_CODES] * 4, key=keys))

@@ -206,11 +206,13 @@ def test_tokens_are_told_by_their_column_beside_paths_of_pictures(
     """As generate writes them with --keep_tokens."""
     table = pq.read_table(tokens).drop_columns(["original_width", "original_height"])
     table = table.append_column("image_path", pa.array(["images/a.png"] * len(table)))
+    table = table.append_column("sample", pa.array([7] * len(table)))
     pq.write_table(table, tmp_path / "drawn.parquet")
     words = ("--input", tmp_path / "drawn.parquet", "--rename", "image_path=varied_from")
     outcome = vary(tiny_generator, tmp_path / "out", *words)
     assert outcome.code == 0, outcome.err
-    assert {row["varied_from"] for row in outcome.rows()} == {"images/a.png"}
+    assert {(row["varied_from"], row["input_sample"]) for row in outcome.rows()} == {("images/a.png", 7)}
+    assert outcome.err.count("that of the input is kept as") == 1
 
 
 def test_tokens_are_varied_by_the_model_that_made_them(tokens: Path, tmp_path: Path) -> None:

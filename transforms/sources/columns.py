@@ -10,7 +10,7 @@ import pyarrow.types as pt
 
 from transforms.errors import UsageError
 from transforms.sources.options import OPTIONS
-from transforms.sources.request import InputRequest, InputSchema, Kind
+from transforms.sources.request import InputRequest, InputSchema, Kind, moved_name
 
 # The usual names, in lower case. A later group is looked at only where no name of an earlier one is there.
 IMAGE_BYTES = (("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes"),)
@@ -24,7 +24,7 @@ STATUS = {"status", "error_message", "key"}  # together they are written by img2
 
 RESERVED: dict[Kind, tuple[str, ...]] = {
     "images": ("key", "caption", "encoding", "original_width", "original_height"),
-    "codes": ("key", "caption", "image"),
+    "codes": ("key", "caption", "image", "image_path"),
     "prompts": (
         *("key", "prompt", "sample", "seed", "encoding", "image", "image_path"),
         *("clip_score", "rank", "width", "height"),
@@ -245,8 +245,8 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
 
     Raises `UsageError` for a column that is not there, and where a name is one that vqbeam writes itself.
     """
-    renames = dict(request.rename)
-    for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(renames))):
+    renames = {name: moved_name(name) for name in request.moved} | dict(request.rename)
+    for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(dict(request.rename)))):
         missing = [name for name in names if name not in columns.names]
         if missing:
             raise UsageError(f"{flag}: {where} has no column {', '.join(missing)}; it has {listing(columns)}")

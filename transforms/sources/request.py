@@ -14,6 +14,11 @@ KeyFrom = Literal["row", "prompt"]
 TUPLES = ("sidecars", "origins", "uri_schemes", "options")  # of `InputSchema`, lists in json
 
 
+def moved_name(name: str) -> str:
+    """What a column of the input is called in the output where the command has a column of its name itself."""
+    return f"input_{name}"
+
+
 @dataclass(frozen=True)
 class InputRequest:
     """The input flags of a command, as given; None is "find out".
@@ -23,7 +28,9 @@ class InputRequest:
     For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given in the place of files, and
     `key_from` "prompt" makes the key from the prompt, not from a key column or the row's place. `written` are the
     names of the columns that the command writes itself, which no other may pass through with; None is those of the
-    kind's usual command. `caption_required`: a table must have a column of captions.
+    kind's usual command. A column with one of the names `moved` passes through under its `moved_name`, unless it is
+    renamed: commands whose own output may be their input write such columns anew. `caption_required`: a table must
+    have a column of captions.
     """
 
     patterns: tuple[str, ...]
@@ -39,6 +46,7 @@ class InputRequest:
     prompts: tuple[str, ...] = ()
     key_from: KeyFrom = "row"
     written: tuple[str, ...] | None = None
+    moved: tuple[str, ...] = ()
     caption_required: bool = False
 
     @property

@@ -83,6 +83,16 @@ def test_a_column_with_a_name_of_the_output_offers_rename(name: str) -> None:
     assert (schema.passthrough.names, schema.origins) == (["theirs"], (name,))
 
 
+def test_a_column_that_the_command_writes_anew_passes_through_under_another_name() -> None:
+    columns = {"encoding": pa.list_(pa.uint16(), 4), "image_path": TEXT, "n": INT}
+    schema = resolve(columns, kind="codes", moved=("image_path", "image"))
+    assert (schema.passthrough.names, schema.origins) == (["input_image_path", "n"], ("image_path", "n"))
+    renamed = resolve(columns, kind="codes", moved=("image_path",), rename=(("image_path", "theirs"),))
+    assert renamed.passthrough.names == ["theirs", "n"]
+    with pytest.raises(UsageError, match=r"image_path would be written as input_image_path.*--rename image_path=NAME"):
+        resolve(columns | {"input_image_path": TEXT}, kind="codes", moved=("image_path",))
+
+
 def test_original_sizes_are_kept_where_both_are_integers() -> None:
     sizes = {"original_width": pa.int32(), "original_height": pa.int32()}
     assert resolve({"image": BYTES, **sizes}).passthrough.names == list(sizes)

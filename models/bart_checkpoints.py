@@ -22,19 +22,12 @@ from models.fitting import fitting, preview
 from models.generation_defaults import KEY as GENERATION
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
+from models.tokenizer_files import tokenizer_files
 
 MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
 FLAX_NAMES = (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME)
 MIN_DALLE_SIZES = ("", "_mini")  # in the folder of the hub; mega, which min-dalle takes by default, has no suffix
 DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # where its own defaults differ from ours
-TOKENIZER_NAMES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "enwiki-words-frequency.txt",
-)
 
 
 @dataclass(frozen=True)
@@ -150,12 +143,6 @@ def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = N
         checkpoint.generation,
     )
     return open_bart(folder)
-
-
-def tokenizer_files(folder: Path, suffix: str = "") -> dict[str, Path]:
-    """The files of a tokenizer by their usual names; with `suffix`, those that carry it: `vocab_mini.json`."""
-    places = {name: folder / f"{Path(name).stem}{suffix}{Path(name).suffix}" for name in TOKENIZER_NAMES}
-    return {name: place for name, place in places.items() if place.is_file()}
 
 
 def _write(

@@ -9,9 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from models.errors import CheckpointError
+from models.tokenizer_files import read_tokenizer, tokenizer_files
 
-TOKENIZER_NAME = "tokenizer.json"
-VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
 LEGACY_EOS = 2  # of configurations older than transformers 4.30, where it is not the tokenizer's: see `open_clip_texts`
 
 
@@ -44,7 +43,7 @@ def open_clip_texts(folder: Path, *, length: int, vocabulary: int, eos_token_id:
     An `eos_token_id` of 2 is that of old configurations, which do not say the tokenizer's own; transformers then pools
     at the highest id. Raises `CheckpointError` where files are missing or belong to another model.
     """
-    tokenizer = _read(folder)
+    tokenizer = read_tokenizer(folder, tokenizer_files(folder), _from_parts)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= vocabulary:
         raise CheckpointError(
@@ -61,23 +60,8 @@ def open_clip_texts(folder: Path, *, length: int, vocabulary: int, eos_token_id:
     return ClipTexts(tokenizer, length)
 
 
-def _read(folder: Path) -> Tokenizer:
-    path, vocab, merges = folder / TOKENIZER_NAME, folder / VOCAB_NAME, folder / MERGES_NAME
-    if not path.is_file():
-        if not (vocab.is_file() and merges.is_file()):
-            raise CheckpointError(
-                f"{folder}: the CLIP has no tokenizer beside it; "
-                f"copy {TOKENIZER_NAME}, or {VOCAB_NAME} and {MERGES_NAME}"
-            )
-        path = vocab
-    try:
-        return Tokenizer.from_file(str(path)) if path != vocab else _from_parts(folder)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{path}: not a tokenizer ({error}); copy it again") from error
-
-
-def _from_parts(folder: Path) -> Tokenizer:
-    """OpenAI's CLIP tokenizer, as transformers builds it of a vocabulary and merges."""
+def _from_parts(vocabulary: Path, _: Path) -> Tokenizer:
+    """OpenAI's CLIP tokenizer, as transformers builds it of a vocabulary and the merges beside it."""
     from transformers import CLIPTokenizerFast
 
-    return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    return CLIPTokenizerFast.from_pretrained(vocabulary.parent, local_files_only=True).backend_tokenizer

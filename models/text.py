@@ -17,8 +17,8 @@ from models.dalle_bart import DalleBartConfig
 from models.errors import CheckpointError
 from models.hashtags import WORD_LIST_NAME, read_word_costs
 from models.text_normalizer import TextNormalizer
+from models.tokenizer_files import read_tokenizer, tokenizer_files
 
-TOKENIZER_NAME, VOCABULARY_NAME, MERGES_NAME = "tokenizer.json", "vocab.json", "merges.txt"
 BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # BART's; the first four have the ids above
 
@@ -75,17 +75,17 @@ def open_text_encoder(folder: Path, config: DalleBartConfig, files: Mapping[str,
     `files` gives the places of files by their usual names where they have others (`BartCheckpoint.tokenizer`). Raises
     `CheckpointError` for a tokenizer that is missing or broken, or that does not go with the model.
     """
-    names = (TOKENIZER_NAME, VOCABULARY_NAME, MERGES_NAME, WORD_LIST_NAME)
-    places = {name: folder / name for name in names} if files is None else files
-    there = {name: place for name, place in places.items() if place.is_file()}
-    tokenizer = _open_tokenizer(folder, there)
+    files = tokenizer_files(folder) if files is None else files
+    tokenizer = read_tokenizer(folder, files, _from_parts)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     _check(tokenizer, folder, config)
     ids = tokenizer.get_vocab()
     special = [name for name in SPECIAL if name in ids and ids[name] < config.encoder_vocab_size]
     tokenizer.add_special_tokens([AddedToken(name, lstrip=name == "<mask>") for name in special])
     normalizer = None
     if config.normalize_text:
-        words = there.get(WORD_LIST_NAME)
+        words = files.get(WORD_LIST_NAME)
         normalizer = TextNormalizer(read_word_costs(words) if words else None)
     return TextEncoder(tokenizer, normalizer, config.max_text_length, config.encoder_vocab_size)
 
@@ -97,28 +97,12 @@ def unconditional(length: int) -> tuple[np.ndarray, np.ndarray]:
     return input_ids, mask
 
 
-def _open_tokenizer(folder: Path, files: Mapping[str, Path]) -> Tokenizer:
-    """`tokenizer.json` where there is one, else BART's byte-level BPE of `vocab.json` and `merges.txt`."""
-    whole, vocabulary, merges = (files.get(name) for name in (TOKENIZER_NAME, VOCABULARY_NAME, MERGES_NAME))
-    try:
-        if whole:
-            tokenizer = Tokenizer.from_file(str(whole))
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            return tokenizer
-        if vocabulary and merges:
-            tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
-            return tokenizer
-    except Exception as error:  # tokenizers raises no class of its own
-        broken = whole or f"{vocabulary} or {merges}"
-        raise CheckpointError(f"{broken}: not a tokenizer, or cut short ({error}); copy it again") from error
-    missing = f", but no {MERGES_NAME}" if vocabulary else f", but no {VOCABULARY_NAME}" if merges else ""
-    raise CheckpointError(
-        f"{folder}: no tokenizer here{missing}. Expected {TOKENIZER_NAME}, or {VOCABULARY_NAME} with {MERGES_NAME}: "
-        "copy them from where the weights come from"
-    )
+def _from_parts(vocabulary: Path, merges: Path) -> Tokenizer:
+    """BART's byte-level BPE."""
+    tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _check(tokenizer: Tokenizer, folder: Path, config: DalleBartConfig) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from models.bart_checkpoints import save_bart, tokenizer_files
+from models.bart_checkpoints import save_bart
 from models.checkpoints import save_vqgan
 from models.dalle_bart import DalleBartConfig
+from models.tokenizer_files import tokenizer_files
 from tests.fixtures_bart import random_bart
 from tests.fixtures_checkpoints import GOLDEN, TINY, random_vqgan
 from tests.models.tiny_clip import write_tiny_clip

@@ -23,9 +23,10 @@ from tokenizers import Tokenizer
 from examples.emoji.bart_trainer import BartRecipe, BartTrainer, Encode, TokenSet, code_loss, padded
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, subject
-from models.bart_checkpoints import save_bart, tokenizer_files
+from models.bart_checkpoints import save_bart
 from models.dalle_bart import DalleBartConfig
 from models.text_normalizer import TextNormalizer
+from models.tokenizer_files import tokenizer_files
 
 PIECES = 2500
 CONFIG = DalleBartConfig(

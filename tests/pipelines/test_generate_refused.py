@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from models.bart_checkpoints import save_bart, tokenizer_files
+from models.bart_checkpoints import save_bart
 from models.checkpoints import save_vqgan
+from models.tokenizer_files import tokenizer_files
 from tests.fixtures_bart import random_bart
 from tests.fixtures_checkpoints import random_vqgan
 from tests.fixtures_tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts

@@ -31,6 +31,7 @@ lint: .venv/.tests
 
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.generate
 	$(BIN)/python -m benchmarks.generate_pipeline
 	$(BIN)/python -m benchmarks.same_pictures

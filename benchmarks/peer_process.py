@@ -1,69 +1,84 @@
-"""The peer in a process of its own, as its users run it: what vqbeam does to its own process does not reach it."""
+"""A peer in a process of its own, as its users run it: what vqbeam does to its own process does not reach it."""
 
 from __future__ import annotations
 
 import multiprocessing
-import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import peer
-from models.checkpoints import load_vqgan
-from models.vqgan import VQGANConfig
+from benchmarks.rounds import in_batches
+from pipelines.memory_reuse import reuse_freed_memory
 
-_loaded: tuple[Any, VQGANConfig, np.ndarray] | None = None  # of the peer's process
+
+@dataclass(frozen=True)
+class Peer:
+    """Another network with our weights. `work` is what its users do with a batch, until the result is on the host;
+    `exact` gives what is compared with ours. `weights` counts the numbers of what does the work."""
+
+    work: Callable[[np.ndarray], np.ndarray]
+    exact: Callable[[np.ndarray], np.ndarray]
+    weights: int
+
+
+Load = Callable[[Path, torch.device], Peer]
+_loaded: tuple[Peer, np.ndarray] | None = None  # of the peer's process
 
 
 class PeerProcess:
-    """diffusers' model with the weights in `folder` and prepared pictures, uint8 [N, H, W, 3]. Closed as a context."""
+    """What `load` makes of the weights in `folder`, and the items that it works on; used as a context. `reuse_memory`
+    gives it the setting of the C library that vqbeam's processes have."""
 
-    def __init__(self, folder: Path, device: torch.device, pictures: np.ndarray) -> None:
+    def __init__(
+        self, load: Load, folder: Path, device: torch.device, items: np.ndarray, *, reuse_memory: bool = False
+    ) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._process = ProcessPoolExecutor(1, spawn, _load, (folder, str(device), pictures, torch.get_num_threads()))
+        given = (load, folder, device, items, torch.get_num_threads(), reuse_memory)
+        self._process = ProcessPoolExecutor(1, spawn, _load, given)
 
-    def rate(self, rows: int, batch: int) -> float:
-        """Images/s over `rows` pictures in whole batches."""
-        return self._process.submit(_rate, rows, batch).result()
+    def __enter__(self) -> PeerProcess:
+        return self
 
-    def codes(self, rows: int) -> np.ndarray:
-        """int64 [rows, T] of the first pictures."""
-        return self._process.submit(_codes, rows).result()
-
-    def weights(self) -> int:
-        """Numbers in its encoder and codebook."""
-        return self._process.submit(_weights).result()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.shutdown()
 
+    def rate(self, rows: int, batch: int) -> float:
+        """Images/s over `rows` items in whole batches."""
+        return self._process.submit(_rate, rows, batch).result()
 
-def _load(folder: Path, device: str, pictures: np.ndarray, threads: int) -> None:
+    def exact(self, rows: int) -> np.ndarray:
+        """What is compared, of the first items, one at a time."""
+        return self._process.submit(_exact, rows).result()
+
+    def weights(self) -> int:
+        return self._process.submit(_weights).result()
+
+
+def _load(load: Load, folder: Path, device: torch.device, items: np.ndarray, threads: int, reuse_memory: bool) -> None:
     global _loaded
-    torch.set_num_threads(threads)
-    model = load_vqgan(folder).eval().requires_grad_(False)
-    _loaded = (peer.make_peer(model, torch.device(device)), model.config, pictures)
+    if reuse_memory:
+        reuse_freed_memory()
+    peer = load(folder, device)
+    torch.set_num_threads(threads)  # after `load`: importing min-dalle sets it too
+    _loaded = (peer, items)
 
 
 def _rate(rows: int, batch: int) -> float:
     assert _loaded is not None
-    other, config, pictures = _loaded
-    start = time.perf_counter()
-    for first in range(0, rows, batch):
-        part = pictures.take(range(first, first + batch), axis=0, mode="wrap")
-        peer.encode(other, torch.from_numpy(part), config)
-    return rows / (time.perf_counter() - start)
+    peer, items = _loaded
+    return in_batches(peer.work, items, batch)(rows)
 
 
-def _codes(rows: int) -> np.ndarray:
+def _exact(rows: int) -> np.ndarray:
     assert _loaded is not None
-    other, config, pictures = _loaded
-    return peer.encode(other, torch.from_numpy(pictures[:rows]), config).numpy()
+    peer, items = _loaded
+    return np.concatenate([peer.exact(items[i : i + 1]) for i in range(rows)])
 
 
 def _weights() -> int:
     assert _loaded is not None
-    return sum(p.numel() for name, p in _loaded[0].named_parameters() if not name.startswith(peer.NOT_COMPARED))
+    return _loaded[0].weights

@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
+needs_min_dalle = pytest.mark.skipif(  # importing it here would turn gradients off for others
+    find_spec("min_dalle") is None, reason="min-dalle is not installed"
+)
 
 
 def _quick(module: str, *flags: str) -> str:
@@ -31,8 +34,17 @@ def test_encode_compares_the_model_the_pipeline_and_the_peer() -> None:
     assert "100.00% of the float32 codes are equal" in shown
 
 
-@pytest.mark.skipif(find_spec("min_dalle") is None, reason="min-dalle is not installed")
-def test_generate_compares_our_shapes_with_the_peer() -> None:  # importing it here would turn gradients off for others
+@needs_min_dalle
+def test_decode_compares_the_decoder_with_two_peers_of_the_same_weights() -> None:
+    pytest.importorskip("diffusers")
+    shown = _quick("benchmarks.decode")
+    for what in ("diffusers", "min-dalle", "model"):
+        assert f"| {what} | float32 | 1 |" in shown
+    assert "have 46,709,891 weights in each, the same values" in shown
+
+
+@needs_min_dalle
+def test_generate_compares_our_shapes_with_the_peer() -> None:
     shown = _quick("benchmarks.generate")
     for what in ("min-dalle | float32 | 9 of one prompt", "vqbeam | bfloat16 | 32 of as many prompts"):
         assert f"| {what} |" in shown

@@ -1,0 +1,131 @@
+"""Images/s of the VQGAN decoder beside two peers with the same weights, taken in turns: other load hits all alike.
+
+python -m benchmarks.decode            f16 with 16,384 codes at 256x256, random weights, about seven minutes
+python -m benchmarks.decode --quick    the same network, a picture each: its figures mean little
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import machine
+from benchmarks.diffusers_peer import load_decoder
+from benchmarks.min_dalle_detokenizer import load_detokenizer
+from benchmarks.network_parts import DECODING, count_weights
+from benchmarks.peer_process import Load, PeerProcess
+from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
+from models.checkpoints import save_vqgan
+from models.codec import TorchCodec
+from models.vqgan import VQGAN, VQGANConfig
+from pipelines.memory_reuse import reuse_freed_memory
+
+CONFIG = VQGANConfig()  # f16, 16,384 codes, 256x256: the one geometry that min-dalle has
+PEERS: dict[str, Load] = {"diffusers": load_decoder, "min-dalle": load_detokenizer}
+BATCHES = {"cpu": (1, 4, 9), "cuda": (1, 9, 64)}  # min-dalle takes square numbers
+MOST = {"cpu": 256, "cuda": 4096}  # pictures of a measurement
+DISTINCT = 64
+MOST_APART = 1e-3  # of pixels from 0 to 1, in float32
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__)
+    add_flags(parser)
+    args = parser.parse_args(argv)
+    reuse_freed_memory()  # as the command does
+    device = torch.device(args.device)
+    batches = (1,) if args.quick else BATCHES[device.type]
+    model = _random_model()
+    codes = np.random.default_rng(0).integers(0, CONFIG.n_embed, (DISTINCT, CONFIG.codes_per_image))
+    print(f"{machine.describe(device)}\n", flush=True)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        save_vqgan(model, folder, name="random")
+        peers = {
+            what: stack.enter_context(PeerProcess(load, folder, device, codes, reuse_memory=args.peers_reuse_memory))
+            for what, load in PEERS.items()
+        }
+        contenders = [
+            Contender(what, "float32", batch, partial(peer.rate, batch=batch))
+            for what, peer in peers.items()
+            for batch in batches
+        ]
+        contenders += _ours(model, device, codes, batches)
+        peaks = measure(contenders, device, MOST[device.type], args)
+        print(table(contenders, peaks, _flops(model, codes[:1])), "\n")
+        print(_ratios(contenders, batches), "\n")
+        print(_same_work(model, codes[: 1 if args.quick else 4], peers))
+    return 0
+
+
+def _random_model() -> VQGAN:
+    torch.manual_seed(0)
+    model = VQGAN(CONFIG).eval().requires_grad_(False)
+    bias = model.decoder.conv_out.bias
+    assert bias is not None
+    bias.fill_(0.5)  # grey, so that most pixels are not clipped and can be compared
+    return model
+
+
+def _ours(model: VQGAN, device: torch.device, codes: np.ndarray, batches: tuple[int, ...]) -> list[Contender]:
+    """As `vqbeam decode` runs it: codes to uint8 pixels on the host."""
+    contenders = []
+    for dtype in DTYPES:
+        network = copy.deepcopy(model)
+        for batch in batches:
+            codec = TorchCodec(
+                network, name="random", codebook_id="", device=str(device), dtype=dtype, batch_size=batch
+            )
+            contenders.append(Contender("model", dtype, batch, in_batches(codec.decode, codes, batch)))
+    return contenders
+
+
+def _flops(model: VQGAN, codes: np.ndarray) -> float:
+    """Of one picture's codes to its pixels, convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).to("meta").decode(torch.from_numpy(codes))
+    return float(counter.get_total_flops())
+
+
+def _ratios(contenders: list[Contender], batches: tuple[int, ...]) -> str:
+    """Ours over each peer's, batch by batch."""
+    lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
+    for peer in PEERS:
+        for batch in batches:
+            other = at_batch(contenders, peer, "float32", batch)
+            cells = [f"{ratio(at_batch(contenders, 'model', dtype, batch), other):.2f}" for dtype in DTYPES]
+            lines.append(f"| model / {peer} in float32, batch {batch} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _same_work(model: VQGAN, codes: np.ndarray, peers: dict[str, PeerProcess]) -> str:
+    """How alike the networks are: weights and pixels, before they are rounded.
+
+    Raises `RuntimeError` where they are not the same network.
+    """
+    with torch.inference_mode():
+        pixels = model.reconstruct(model.embed(torch.from_numpy(codes))).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    weights = count_weights(model, DECODING)
+    parts = []
+    for name, peer in peers.items():
+        apart = float(np.abs(peer.exact(len(codes)) - pixels).max())
+        if peer.weights() != weights or apart > MOST_APART:
+            raise RuntimeError(f"{name} is another network: {peer.weights():,} weights, pixels up to {apart:g} apart")
+        parts.append(f"{apart:.1e} ({name})")
+    return (
+        f"Decoder and codebook have {weights:,} weights in each, the same values; float32 pixels, here "
+        f"{pixels.min():.2f} to {pixels.max():.2f}, differ from ours by at most {' and '.join(parts)}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Contenders that take turns, some seconds each, until the time is up: other load on the machine hits all alike.
+
+`encode.py` and `decode.py` are measured with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+
+DTYPES = ("float32", "bfloat16")
+LEAST_ROUNDS = 3
+
+
+@dataclass
+class Contender:
+    """Something that works on pictures; `run(n)` gives images/s over n of them. `longer`: how much more time than the
+    others it takes of a round."""
+
+    name: str
+    dtype: str
+    batch: int
+    run: Callable[[int], float]
+    longer: int = 1
+    rows: int = 0
+    rates: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rates)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What `measure` reads, and the device."""
+    parser.add_argument("--quick", action="store_true", help="one round of the least that shows that all works")
+    parser.add_argument("--minutes", type=float, default=3.2, help="of measuring; at least three rounds are made")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--peers_reuse_memory", action="store_true", help="the C library's setting in peers as in ours")
+
+
+def in_batches(work: Callable[[np.ndarray], object], items: np.ndarray, batch: int) -> Callable[[int], float]:
+    """`Contender.run` for `work`, which takes whole batches of `items` and has its results on the host when it ends."""
+
+    def run(rows: int) -> float:
+        start = time.perf_counter()
+        for first in range(0, rows, batch):
+            work(items.take(range(first, first + batch), axis=0, mode="wrap"))
+        return rows / (time.perf_counter() - start)
+
+    return run
+
+
+def measure(
+    contenders: Sequence[Contender], device: torch.device, most: int, args: argparse.Namespace
+) -> dict[str, float]:
+    """Fill in the rates, each over at most `most` pictures; the matrix peak by dtype, of the same rounds."""
+    for contender in contenders:
+        contender.rows = contender.batch
+        if not args.quick:
+            contender.run(contender.batch)  # the first call allocates and, on a GPU, compiles
+            batches = args.seconds * contender.longer * contender.run(contender.batch) / contender.batch
+            contender.rows *= max(2, min(round(batches), most // contender.batch))
+    sides = (256,) if args.quick else machine.SIDES
+    peaks: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
+    end = time.monotonic() + 60 * args.minutes
+    rounds = 0
+    while rounds < (1 if args.quick else LEAST_ROUNDS) or (not args.quick and time.monotonic() < end):
+        for dtype in DTYPES:
+            peaks[dtype].append(machine.matrix_peak(device, getattr(torch, dtype), sides))
+        for contender in contenders:
+            contender.rates.append(contender.run(contender.rows))
+        rounds += 1
+        print(f"round {rounds} is done", file=sys.stderr, flush=True)
+    return {dtype: statistics.median(values) for dtype, values in peaks.items()}
+
+
+def table(contenders: Sequence[Contender], peaks: dict[str, float], flops: float) -> str:
+    """`flops`: of one picture."""
+    lines = [
+        f"{flops / 1e9:.1f} GFLOP an image; matrix peak "
+        + ", ".join(
+            f"{dtype} {peak / 1e9:.0f} GFLOP/s (limit {peak / flops:.2f} images/s)" for dtype, peak in peaks.items()
+        )
+        + f"; medians of {len(contenders[0].rates)} rounds.",
+        "",
+        "| what | dtype | batch | images/s | lowest to highest | GFLOP/s | of the peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for c in contenders:
+        speed = c.median * flops
+        lines.append(
+            f"| {c.name} | {c.dtype} | {c.batch} | {c.median:.2f} | {min(c.rates):.2f} to {max(c.rates):.2f} "
+            f"| {speed / 1e9:.0f} | {speed / peaks[c.dtype]:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def fastest(contenders: Sequence[Contender], name: str, dtype: str) -> Contender:
+    """The batch size at which it is."""
+    return max((c for c in contenders if (c.name, c.dtype) == (name, dtype)), key=lambda c: c.median)
+
+
+def at_batch(contenders: Sequence[Contender], name: str, dtype: str, batch: int) -> Contender:
+    return next(c for c in contenders if (c.name, c.dtype, c.batch) == (name, dtype, batch))
+
+
+def ratio(a: Contender, b: Contender) -> float:
+    """The median of the ratios within a round."""
+    return statistics.median(x / y for x, y in zip(a.rates, b.rates, strict=True))

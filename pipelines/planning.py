@@ -138,13 +138,15 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
 
 def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
     """Say which columns get another name, since the command writes those of their own names itself."""
-    for name, field in zip(schema.origins, schema.passthrough, strict=True):
-        if name in request.input.moved and name not in dict(request.input.rename):
-            print(
-                f"{request.command} writes a column {name} of its own: that of the input is kept as {field.name} "
-                f"(--rename {name}=NAME gives another name, --columns leaves it out)",
-                file=sys.stderr,
-            )
+    names = zip(schema.origins, schema.passthrough.names, strict=True)
+    renamed = dict(request.input.rename)
+    moved = [f"{old} as {new}" for old, new in names if old in request.input.moved and old not in renamed]
+    if moved:
+        print(
+            f"{request.command} writes columns that the input has, too; the input's are kept, {', '.join(moved)} "
+            "(--rename gives other names, --columns leaves them out)",
+            file=sys.stderr,
+        )
 
 
 def has_own_number(options: Iterable[str]) -> bool:

@@ -245,7 +245,7 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
 
     Raises `UsageError` for a column that is not there, and where a name is one that vqbeam writes itself.
     """
-    renames = {name: moved_name(name) for name in request.moved} | dict(request.rename)
+    renames = {name: moved_name(name, columns.names) for name in request.moved} | dict(request.rename)
     for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(dict(request.rename)))):
         missing = [name for name in names if name not in columns.names]
         if missing:

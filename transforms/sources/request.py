@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ KeyFrom = Literal["row", "prompt"]
 TUPLES = ("sidecars", "origins", "uri_schemes", "options")  # of `InputSchema`, lists in json
 
 
-def moved_name(name: str) -> str:
-    """What a column of the input is called in the output where the command has a column of its name itself."""
-    return f"input_{name}"
+def moved_name(name: str, taken: Collection[str]) -> str:
+    """What a column of the input, whose names are `taken`, is called where the command writes one of its name."""
+    moved = f"input_{name}"
+    return moved_name(moved, taken) if moved in taken else moved
 
 
 @dataclass(frozen=True)

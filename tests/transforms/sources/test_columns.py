@@ -89,8 +89,8 @@ def test_a_column_that_the_command_writes_anew_passes_through_under_another_name
     assert (schema.passthrough.names, schema.origins) == (["input_image_path", "n"], ("image_path", "n"))
     renamed = resolve(columns, kind="codes", moved=("image_path",), rename=(("image_path", "theirs"),))
     assert renamed.passthrough.names == ["theirs", "n"]
-    with pytest.raises(UsageError, match=r"image_path would be written as input_image_path.*--rename image_path=NAME"):
-        resolve(columns | {"input_image_path": TEXT}, kind="codes", moved=("image_path",))
+    again = resolve(columns | {"input_image_path": TEXT}, kind="codes", moved=("image_path",))
+    assert again.passthrough.names == ["input_input_image_path", "n", "input_image_path"]
 
 
 def test_original_sizes_are_kept_where_both_are_integers() -> None:

@@ -18,7 +18,7 @@ from models import bart_names, flax_msgpack, own_format, torch_pickle
 from models.dalle_bart import DalleBart, DalleBartConfig
 from models.errors import CheckpointError
 from models.fingerprints import remembered, weights_id
-from models.fitting import fitting, preview
+from models.fitting import check_fit, fitting, preview
 from models.generation_defaults import KEY as GENERATION
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
@@ -58,10 +58,12 @@ class BartCheckpoint:
         """The fingerprint of the weights, the same in every format.
 
         As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. With a folder for
-        `cache` that is done once for files that do not change.
+        `cache` that is done once for files that do not change. Raises as `checked_leaves` does, also where only the
+        header of the weights is read.
         """
         stored = self.stored.get("weights_id")
         if stored:
+            check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), lambda: DalleBart(self.config), self.path)
             return str(stored)
         if cache is None:
             return weights_id(self.checked_leaves())

@@ -16,7 +16,7 @@ from torch import Tensor
 from models import flax_msgpack, own_format, torch_pickle, vqgan_names
 from models.errors import CheckpointError
 from models.fingerprints import codebook_id, weights_id
-from models.fitting import fitting, preview
+from models.fitting import check_fit, fitting, preview
 from models.min_dalle_geometry import infer_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.taming_config import find_taming, read_taming_config
@@ -54,12 +54,18 @@ class VQGANCheckpoint:
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
         """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
-        yield from fitting(self.leaves(), lambda: VQGAN(self.config, encoder=self.has_encoder), self.path)
+        yield from fitting(self.leaves(), self._network, self.path)
 
     def weights_id(self) -> str:
-        """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time."""
+        """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time.
+
+        Raises as `checked_leaves` does, also where only the header of the weights is read.
+        """
         stored = self.stored.get("weights_id")
-        return str(stored) if stored else weights_id(self.checked_leaves())
+        if not stored:
+            return weights_id(self.checked_leaves())
+        check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), self._network, self.path)
+        return str(stored)
 
     def codebook_id(self) -> str:
         """The fingerprint of the codebook: as `convert` stored it, else computed."""
@@ -71,6 +77,9 @@ class VQGANCheckpoint:
             if leaf_name == name:
                 return codebook_id(leaf)
         raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
+
+    def _network(self) -> VQGAN:
+        return VQGAN(self.config, encoder=self.has_encoder)
 
 
 def open_checkpoint(path: Path | str, pixel_range: tuple[float, float] | None = None) -> VQGANCheckpoint:

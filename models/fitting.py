@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Itera
     found = "; ".join(f"{what}: {preview(names)}" for what, names in faults if names)
     if found:
         raise CheckpointError(f"{path}: the weights do not fit the configuration; {found}")
+
+
+def check_fit(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> None:
+    """Raise as `fitting` does. The shapes of the weights are enough: they may be on the device "meta"."""
+    deque(fitting(leaves, build, path), maxlen=0)
 
 
 def preview(names: Iterable[str], most: int = 5) -> str:

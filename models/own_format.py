@@ -7,9 +7,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -73,25 +75,31 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
 
 def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The weights of a safetensors file, one at a time. Raises `CheckpointError` where it is cut short or no such."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name)
-    except SafetensorError as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, file.get_tensor(name)
+
+
+def read_shapes(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The same without values, on the device "meta": only the header of the file is read."""
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
 
 
 def _metadata(path: Path) -> dict[str, str]:
     """What the header of a safetensors file says; it also says how long the file must be, so a cut one is found now."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+            yield file
     except SafetensorError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: SafetensorError) -> CheckpointError:
-    return CheckpointError(f"{path}: not a safetensors file, or cut short ({error}); copy it again")
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error}); copy it again") from error
 
 
 def refuse_taken(folder: Path) -> None:

@@ -130,6 +130,14 @@ def other_width(folder: Path) -> None:
     edit(folder / "dalle_bart" / "config.json", d_model=64, weights_id=None)
 
 
+def wider_bart(folder: Path) -> None:
+    edit(folder / "dalle_bart" / "config.json", d_model=64)
+
+
+def deeper_vqgan(folder: Path) -> None:
+    edit(folder / "vqgan" / "config.json", num_res_blocks=2)
+
+
 def senseless_default(folder: Path) -> None:
     edit(folder / "dalle_bart" / "config.json", generation={"guidance_scale": "strong"})
 
@@ -155,6 +163,8 @@ BAD_MODELS: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (cut_weights, ("model.safetensors",)),
     (option_not_built, ("use_cosine_attention",)),
     (other_width, ("do not belong together",)),
+    (wider_bart, ("dalle_bart: the weights do not fit the configuration", "misshapen", "not [64]")),
+    (deeper_vqgan, ("vqgan: the weights do not fit the configuration", "missing: encoder.")),
     (senseless_default, ("guidance_scale 'strong'",)),
     (misspelt_default, ("guidance 4", "guidance_scale")),
 ]

@@ -6,10 +6,6 @@ when started again with the same folder; with more --steps the schedule is made 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +19,7 @@ from tokenizers import Tokenizer
 from examples.emoji.bart_trainer import BartRecipe, BartTrainer, Encode, TokenSet, code_loss, padded
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, subject
+from examples.emoji.training_run import run, run_parser
 from models.bart_checkpoints import save_bart
 from models.dalle_bart import DalleBartConfig
 from models.text_normalizer import TextNormalizer
@@ -98,55 +95,12 @@ def held_out_loss(trainer: BartTrainer, tokens: TokenSet) -> float:
     return float(np.mean(losses))
 
 
-def train(
-    trainer: BartTrainer, held_out: TokenSet, folder: Path, *, checkpoint_minutes: float, watch_every: int
-) -> None:
-    """Take the steps that are left, with a line in DIR/log.jsonl and a checkpoint now and then."""
-    stop_at = trainer.recipe.steps
-    saved = logged = time.monotonic()
-    losses: list[float] = []
-    while trainer.step < stop_at:
-        losses.append(trainer.advance()["loss"])
-        if trainer.step % watch_every == 0 or trainer.step == stop_at:
-            line = {
-                "step": trainer.step,
-                "pictures": trainer.step * trainer.recipe.batch_size,
-                "seconds_per_step": round((time.monotonic() - logged) / len(losses), 4),
-                "loss": round(sum(losses) / len(losses), 4),
-                "held_out_loss": round(held_out_loss(trainer, held_out), 4),
-            }
-            with open(folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-            losses, logged = [], time.monotonic()
-        if time.monotonic() - saved > checkpoint_minutes * 60 or trainer.step == stop_at:
-            save_checkpoint(trainer, folder / "checkpoint.pt")
-            saved = time.monotonic()
-
-
-def save_checkpoint(trainer: BartTrainer, path: Path) -> None:
-    """Write the whole state beside `path`, then put it in its place."""
-    partial = path.with_name("checkpoint.partial")
-    torch.save(trainer.state_dict(), partial)
-    os.replace(partial, path)
-
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.emoji.train_bart", description=__doc__)
-    parser.add_argument("--tokens", type=Path, required=True, help="the data folder of a `vqbeam encode` of the set")
-    parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, the log and the model")
-    parser.add_argument("--steps", type=int, required=True, help="length of the schedule")
-    parser.add_argument("--batch_size", type=int, default=BartRecipe.batch_size)
-    parser.add_argument("--seed", type=int, default=BartRecipe.seed)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no_compile", action="store_true", help="no torch.compile: slower, needs no C++ compiler")
-    parser.add_argument("--checkpoint_minutes", type=float, default=4.0)
-    parser.add_argument("--watch_every", type=int, default=250, help="steps between lines of the log")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
+    parser = run_parser("train_bart", __doc__, watch_every=250)
+    parser.add_argument("--tokens", type=Path, required=True, help="the data folder of a `vqbeam encode` of the set")
+    parser.add_argument("--batch_size", type=int, default=BartRecipe.batch_size)
+    parser.add_argument("--no_compile", action="store_true", help="no torch.compile: slower, needs no C++ compiler")
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     tokens, held_out = read_tokens(args.tokens, "train"), read_tokens(args.tokens, "held_out")
@@ -154,13 +108,12 @@ def main(argv: list[str] | None = None) -> None:
     if not tokenizer_file.exists():
         save_tokenizer(learn(tokens), tokenizer_file.parent)
     encode = caption_encoder(Tokenizer.from_file(str(tokenizer_file)))
-    recipe = BartRecipe(steps=args.steps, batch_size=args.batch_size, seed=args.seed)
-    trainer = BartTrainer(CONFIG, recipe, tokens, encode, compiled=not args.no_compile)
-    checkpoint = args.output / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.load_state_dict(torch.load(checkpoint, weights_only=True))
-    print(f"{len(tokens.things)} pictures, step {trainer.step} of {args.steps}", flush=True)
-    train(trainer, held_out, args.output, checkpoint_minutes=args.checkpoint_minutes, watch_every=args.watch_every)
+
+    def build(steps: int) -> BartTrainer:
+        recipe = BartRecipe(steps=steps, batch_size=args.batch_size, seed=args.seed)
+        return BartTrainer(CONFIG, recipe, tokens, encode, compiled=not args.no_compile)
+
+    trainer = run(build, args, lambda trainer: {"held_out_loss": held_out_loss(trainer, held_out)})
     save_bart(
         trainer.averaged,
         args.output / "model",

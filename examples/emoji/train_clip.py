@@ -6,10 +6,7 @@ the output folder and goes on from the last one when started again with the same
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +22,11 @@ from examples.emoji.clip_trainer import ClipRecipe, ClipTrainer, Pool
 from examples.emoji.combinations import BACKGROUNDS
 from examples.emoji.reconstructions import decode_all, kept_in
 from examples.emoji.spoilt_codes import spoil
+from examples.emoji.training_run import run, run_parser
 from models.codec import ImageCodec, open_codec
 
 PIECES = 2048
 DECODE_BATCH = 32
-TIMING_STEPS = 8
-LOG_EVERY = 50  # steps
 MAX_TEXT_LENGTH = 32  # tokens
 TEXT = {
     "hidden_size": 128,
@@ -100,13 +96,6 @@ def make_pool(pairs: Pairs, codec: ImageCodec, recipe: ClipRecipe, folder: Path)
     )
 
 
-def save_checkpoint(trainer: ClipTrainer, path: Path) -> None:
-    """Write the whole state beside `path`, then put it in its place."""
-    partial = path.with_name("checkpoint.partial")
-    torch.save(trainer.state_dict(), partial)
-    os.replace(partial, path)
-
-
 def save_clip(trainer: ClipTrainer, folder: Path) -> None:
     """The folder that transformers and `models/clip.py` read, with float16 weights."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,53 +109,12 @@ def save_clip(trainer: ClipTrainer, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def steps_in(minutes: float, trainer: ClipTrainer) -> int:
-    """How many steps fit into `minutes` on this machine, timed on a trainer that is thrown away."""
-    trainer.advance()
-    start = time.monotonic()
-    for _ in range(TIMING_STEPS):
-        trainer.advance()
-    return max(100, int(minutes * 60 * TIMING_STEPS / (time.monotonic() - start)))
-
-
-def train(trainer: ClipTrainer, folder: Path, checkpoint_minutes: float) -> None:
-    """Take the steps of the recipe, with a line in DIR/log.jsonl and a checkpoint now and then."""
-    saved = logged = time.monotonic()
-    sums: dict[str, list[float]] = {}
-    while trainer.step < trainer.recipe.steps:
-        for name, value in trainer.advance().items():
-            sums.setdefault(name, []).append(value)
-        last = trainer.step == trainer.recipe.steps
-        now = time.monotonic()
-        if trainer.step % LOG_EVERY == 0 or last:
-            line = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
-            line = {"step": trainer.step, "seconds_per_step": round((now - logged) / len(sums["norm"]), 3), **line}
-            with open(folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-            sums, logged = {}, now
-        if now - saved > checkpoint_minutes * 60 or last:
-            save_checkpoint(trainer, folder / "checkpoint.pt")
-            saved = now
-
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.emoji.train_clip", description=__doc__)
+def main(argv: list[str] | None = None) -> None:
+    parser = run_parser("train_clip", __doc__, watch_every=50)
     parser.add_argument("--data", type=Path, required=True, help="the `parquet` folder that build_dataset wrote")
     parser.add_argument("--tokens", type=Path, required=True, help="the `data` folder that `vqbeam encode` wrote")
     parser.add_argument("--vqgan", type=Path, default=Path("models/emoji"), help="the VQGAN of those tokens")
-    parser.add_argument("--output", type=Path, required=True, help="folder for checkpoints, the log and the model")
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="length of the schedule, from a short timing on this machine")
-    length.add_argument("--steps", type=int, help="length of the schedule in steps: the same on every machine")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--checkpoint_minutes", type=float, default=4.0)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     pairs = read_pairs(args.data, args.tokens)
@@ -174,22 +122,11 @@ def main(argv: list[str] | None = None) -> None:
     config = clip_config(tokenizer)
     codec = open_codec(args.vqgan, device="cpu", dtype="bfloat16", batch_size=DECODE_BATCH, threads=args.threads)
     pool = make_pool(pairs, codec, ClipRecipe(steps=1, seed=args.seed), args.output)
-    checkpoint = args.output / "checkpoint.pt"
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
-    if args.steps:
-        steps = args.steps
-    elif state:
-        steps = state["recipe"]["steps"]
-    else:
-        trial = ClipTrainer(config, ClipRecipe(steps=1_000_000, seed=args.seed), pairs, pool, tokenizer)
-        steps = steps_in(args.minutes, trial)
-    trainer = ClipTrainer(config, ClipRecipe(steps=steps, seed=args.seed), pairs, pool, tokenizer)
-    if state:
-        trainer.load_state_dict(state)
-        del state
-    size = sum(parameter.numel() for parameter in trainer.model.parameters())
-    print(f"{len(pairs.things)} glyphs, {size:,} parameters, step {trainer.step} of {steps}", flush=True)
-    train(trainer, args.output, args.checkpoint_minutes)
+
+    def build(steps: int) -> ClipTrainer:
+        return ClipTrainer(config, ClipRecipe(steps=steps, seed=args.seed), pairs, pool, tokenizer)
+
+    trainer = run(build, args)
     save_clip(trainer, args.output / "model")
 
 

@@ -13,10 +13,12 @@ from tokenizers import Tokenizer
 from examples.emoji.bart_trainer import BLANK, BartRecipe, BartTrainer, TokenSet, code_loss
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, say, subject, varied_caption
-from examples.emoji.train_bart import caption_encoder, held_out_loss, read_tokens, save_checkpoint
+from examples.emoji.train_bart import caption_encoder, held_out_loss, read_tokens
+from examples.emoji.training_run import save_checkpoint
 from models.dalle_bart import DalleBartConfig
 from models.text import open_text_encoder
 from models.text_normalizer import TextNormalizer
+from tests.examples.same_state import assert_same
 
 THINGS = ["a red apple", "a rocket", "grapes", "an owl"]
 BACKGROUNDS = ["blue", "orange", "white", "blue"]
@@ -53,26 +55,13 @@ def trained(tokenizer: Tokenizer, steps: int, recipe: BartRecipe = RECIPE) -> Ba
     return trainer
 
 
-def tensors(value: object, prefix: str = "") -> dict[str, object]:
-    """Nested dictionaries and lists as one level of names."""
-    if isinstance(value, dict):
-        return {k: v for name, item in value.items() for k, v in tensors(item, f"{prefix}{name}.").items()}
-    if isinstance(value, list):
-        return {k: v for n, item in enumerate(value) for k, v in tensors(item, f"{prefix}{n}.").items()}
-    return {prefix: value}
-
-
 def test_a_resumed_run_equals_one_that_was_never_stopped(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    save_checkpoint(trained(tokenizer, 3), tmp_path / "checkpoint.pt")
+    save_checkpoint(trained(tokenizer, 3), tmp_path)
     resumed = trained(tokenizer, 0)
     resumed.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     for _ in range(3):
         resumed.advance()
-    ours, theirs = tensors(resumed.state_dict()), tensors(trained(tokenizer, 6).state_dict())
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        same = torch.equal(value, ours[name]) if isinstance(value, torch.Tensor) else value == ours[name]
-        assert same, name
+    assert_same(resumed.state_dict(), trained(tokenizer, 6).state_dict())
 
 
 def test_training_learns_what_codes_a_caption_has(tokenizer: Tokenizer) -> None:

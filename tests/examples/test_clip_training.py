@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from examples.emoji.clip_trainer import ClipRecipe, ClipTrainer, Pool
 from examples.emoji.glyphs import GlyphSet
 from examples.emoji.reconstructions import kept_in
 from examples.emoji.spoilt_codes import spoil
-from examples.emoji.train_clip import MAX_TEXT_LENGTH, clip_config, learn_from, save_checkpoint, save_clip, train
+from examples.emoji.train_clip import MAX_TEXT_LENGTH, clip_config, learn_from, save_clip
+from examples.emoji.training_run import run, run_parser, save_checkpoint
 from models.clip import open_clip
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 from tests.examples.synthetic_pairs import synthetic_pairs
@@ -40,31 +41,31 @@ def small_config() -> CLIPConfig:
     )
 
 
-def trainer() -> ClipTrainer:
-    return ClipTrainer(small_config(), RECIPE, PAIRS, POOL, TOKENIZER)
+def trainer(steps: int = RECIPE.steps) -> ClipTrainer:
+    return ClipTrainer(small_config(), replace(RECIPE, steps=steps), PAIRS, POOL, TOKENIZER)
+
+
+def run_in(folder: Path, *length: str) -> Path:
+    args = run_parser("train_clip", None, watch_every=3).parse_args(["--output", str(folder), *length])
+    save_clip(run(trainer, args), folder / "model")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    never_stopped = trainer()
-    train(never_stopped, folder, checkpoint_minutes=math.inf)
-    save_clip(never_stopped, folder / "model")
-    return folder
+    return run_in(tmp_path_factory.mktemp("whole"), "--steps", str(RECIPE.steps))
 
 
 def test_a_resumed_run_writes_the_bytes_of_one_that_was_never_stopped(whole_run: Path, tmp_path: Path) -> None:
     stopped = trainer()
     for _ in range(2):
         stopped.advance()
-    save_checkpoint(stopped, tmp_path / "checkpoint.pt")
-    resumed = trainer()
-    resumed.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    train(resumed, tmp_path, checkpoint_minutes=math.inf)
-    save_clip(resumed, tmp_path / "model")
+    save_checkpoint(stopped, tmp_path)
+    run_in(tmp_path, "--minutes", "1")  # the length is that of the run that was stopped
     ours = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     theirs = {path.name: path.read_bytes() for path in (whole_run / "model").iterdir()}
     assert ours == theirs
+    assert [json.loads(line)["step"] for line in (whole_run / "log.jsonl").read_text().splitlines()] == [3, 4]
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 10_000
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from examples.emoji.codebook import MovingCodebook, kmeans, nearest
-from examples.emoji.train_vqgan import save_checkpoint
 from examples.emoji.trainer import (
     Recipe,
     RepeatUpsample,
@@ -21,8 +20,10 @@ from examples.emoji.trainer import (
     reconstruction_loss,
     repeat_pixels,
 )
+from examples.emoji.training_run import save_checkpoint
 from models.checkpoints import load_vqgan, save_vqgan
 from models.vqgan import VQGAN, Upsample, VQGANConfig
+from tests.examples.same_state import assert_same
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
 GLYPHS = synthetic_glyphs()
@@ -47,13 +48,6 @@ def trained(steps: int) -> Trainer:
     return trainer
 
 
-def flat(state: dict[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in state.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
-
-
 @pytest.fixture(scope="module")
 def whole_run() -> Trainer:
     return trained(RECIPE.steps)
@@ -63,16 +57,12 @@ def whole_run() -> Trainer:
 def test_a_resumed_run_equals_one_that_was_never_stopped(
     stopped_after: int, whole_run: Trainer, tmp_path: Path
 ) -> None:
-    save_checkpoint(trained(stopped_after), tmp_path / "checkpoint.pt")
+    save_checkpoint(trained(stopped_after), tmp_path)
     resumed = Trainer(TINY, RECIPE, GLYPHS, compiled=False)
     resumed.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     for _ in range(RECIPE.steps - stopped_after):
         resumed.advance()
-    ours, theirs = flat(resumed.state_dict()), flat(whole_run.state_dict())
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        same = torch.equal(value, ours[name]) if isinstance(value, torch.Tensor) else value == ours[name]
-        assert same, name
+    assert_same(resumed.state_dict(), whole_run.state_dict())
 
 
 def test_the_decoder_stage_leaves_encoder_and_codebook_as_they_are() -> None:

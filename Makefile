@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 	@touch $@
 
 .venv/.tests: .venv/.runs
-	@$(PIP) -e ".[test,bench]"
+	@$(PIP) -e ".[cpu,test,bench]"
 	@touch $@
 
 demo: .venv/.runs

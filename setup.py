@@ -40,6 +40,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "jax": ["jax", "flax", "transformers>=4.57,<5"],
+        "cpu": ["numba>=0.61"],  # one or two pictures at a time on a CPU: models/few_rows.py
         "test": [
             "pytest>=8",
             "pytest-timeout",

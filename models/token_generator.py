@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import few_rows
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart, broadcast_mask
 from models.devices import DTYPES, resolve_device, resolve_dtype
 from models.errors import CheckpointError
+from models.few_rows import FewRowsDecoder
 from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
@@ -35,9 +37,10 @@ class TokenGenerator:
     Calls are padded to the full shape, so that a picture depends on its own arguments only, wherever it stands and
     whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
-    logits and sampling are float32 in each. `threads` is the number of threads within an operation on a CPU, by
-    default what torch has now. The model's weights are copied. Memory beside them: two caches of every layer,
-    2 x P x S x codes x d_model values each.
+    logits and sampling are float32 in each. One or two pictures of a large network are drawn by `models/few_rows.py` on
+    a CPU where numba is installed. `threads` is the number of threads within an operation on a CPU, by default what
+    torch has now. The model's weights are copied. Memory beside them: two caches of every layer, 2 x P x S x codes x
+    d_model values each.
     """
 
     def __init__(
@@ -83,14 +86,18 @@ class TokenGenerator:
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
             rows = 2 * pictures if guided else pictures
-            self.decoder = CachedDecoder(
-                model.decoder,
-                rows=rows,
-                predicted_rows=pictures,
-                codebook_size=codebook_size,
-                device=self.device,
-                dtype=held,
-            )
+            self.decoder: CachedDecoder | FewRowsDecoder
+            if few_rows.worth_it(model.decoder, rows, self.device, held):
+                self.decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=held)
+            else:
+                self.decoder = CachedDecoder(
+                    model.decoder,
+                    rows=rows,
+                    predicted_rows=pictures,
+                    codebook_size=codebook_size,
+                    device=self.device,
+                    dtype=held,
+                )
             self._buffers = _Buffers.empty(pictures, self.length, self.device)
         if self.device.type == "cpu":
             collapse_into_huge_pages()

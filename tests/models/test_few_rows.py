@@ -1,0 +1,187 @@
+"""A picture or two at a time: the compiled decoder gives the reference's logits, and the codes of the other decoder."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import few_rows
+from models.bart_checkpoints import open_bart
+from models.cached_decoder import CachedDecoder
+from models.dalle_bart import DalleBart
+from models.errors import CheckpointError
+from models.few_rows import FewRowsDecoder
+from models.token_generator import TokenGenerator
+from models.uniforms import uniforms
+from tests.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart
+
+CODES, STEPS = 64, 16
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> DalleBart:
+    return open_bart(GOLDEN_BART).load()
+
+
+@pytest.fixture
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_rows, "LEAST_BYTES", 0)
+
+
+def _logits(model: DalleBart, rows: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Teacher forcing of the first `rows` golden prompts: what is found and what is expected, [rows, T, vocabulary]."""
+    ids, mask = golden_bart("input_ids")[:rows], golden_bart("attention_mask")[:rows]
+    codes = golden_bart("decoder_input_ids")[:rows]
+    decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=model.config.output_size, dtype=dtype)
+    with torch.inference_mode():
+        decoder.begin([(model.encode(ids, mask).to(dtype), mask)])
+        found = [
+            decoder.logits(decoder.step(codes[:, step], torch.tensor([step]), step + 1, exact=True)).clone()
+            for step in range(codes.shape[1])
+        ]
+    return torch.stack(found, 1), golden_bart("expected_logits")[:rows]
+
+
+def _draw(model: DalleBart, row: int, **options: object) -> np.ndarray:
+    """The codes of one golden prompt, greedy unless `top_k` is given."""
+    given = {"prompts_per_batch": 1, "pictures_per_prompt": 1, "dtype": "float32", "threads": 1, **options}
+    top_k, guidance = int(str(given.pop("top_k", 1))), float(str(given.pop("guidance", 10)))
+    pictures = int(str(given["pictures_per_prompt"]))
+    generator = TokenGenerator(model, codebook_size=CODES, **given)  # type: ignore[arg-type]
+    drawn = np.array([[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)]])
+    ids, mask = golden_bart("input_ids").numpy()[row : row + 1], golden_bart("attention_mask").numpy()[row : row + 1]
+    one = np.ones(1)
+    return generator.generate(ids, mask, drawn, one * guidance, one, np.full(1, top_k), one)[0]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_logits_are_those_of_the_reference(model: DalleBart, rows: int) -> None:
+    found, expected = _logits(model, rows)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_bfloat16_weights_move_the_logits_less_than_bfloat16_activations_do(model: DalleBart) -> None:
+    found, expected = _logits(model, 4, torch.bfloat16)
+    assert 1e-4 < (found - expected).abs().max() < 0.05 * expected.std()
+
+
+@pytest.mark.usefixtures("small_ones_too")
+@pytest.mark.parametrize("scale", [1, 10])
+@pytest.mark.parametrize("loaded", ["flax", "min-dalle"])
+def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model: DalleBart) -> None:
+    if loaded == "min-dalle":
+        model = open_bart(GOLDEN_MIN_DALLE, heads=model.config.decoder_attention_heads).load()
+    expected = golden_bart(f"expected_greedy_codebook_only_scale{scale}").numpy()[:, 1:]
+    for row, codes in enumerate(expected):
+        assert np.array_equal(_draw(model, row, guidance=scale)[0], codes)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_the_codes_of_both_decoders_are_equal(
+    model: DalleBart, pictures: int, guided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"pictures_per_prompt": pictures, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
+    others = _draw(model, 0, **options)
+    monkeypatch.setattr(few_rows, "LEAST_BYTES", 0)
+    assert np.array_equal(_draw(model, 0, **options), others)
+
+
+def test_a_caption_may_be_longer_than_a_picture() -> None:
+    config = replace(open_bart(GOLDEN_BART).config, max_text_length=50)
+    other = random_bart(config)
+    ids = torch.randint(3, 100, (2, 50), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(50) < torch.tensor([[50], [40]])).long()
+    decoder = FewRowsDecoder(other.decoder, rows=2, codebook_size=CODES, dtype=torch.float32)
+    with torch.inference_mode():
+        states = other.encode(ids, mask)
+        decoder.begin([(states, mask)])
+        found = decoder.logits(decoder.step(torch.tensor([3, 4]), torch.tensor([0]), 1, exact=True))
+        expected = other.logits(torch.tensor([[3], [4]]), states, mask)[:, 0, :CODES]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.usefixtures("small_ones_too")
+def test_weights_that_give_no_numbers_are_told() -> None:
+    broken = random_bart(open_bart(GOLDEN_BART).config)
+    broken.decoder.layers[0].glu.fc2.weight[3, 5] = torch.nan  # type: ignore[union-attr, index]
+    with pytest.raises(CheckpointError, match="no numbers"):
+        _draw(broken, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_number_of_threads_moves_no_bit(model: DalleBart, dtype: str) -> None:
+    decoder = FewRowsDecoder(model.decoder, rows=2, codebook_size=CODES, dtype=getattr(torch, dtype))
+    mask = torch.ones(2, 5, dtype=torch.int64)
+    states = torch.randn(2, 5, model.config.d_model, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            decoder.begin([(states.to(getattr(torch, dtype)), mask)])
+            found.append(decoder.step(torch.tensor([3, 4]), torch.tensor([0]), 1, exact=True).clone())
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def _decoder_of(model: DalleBart, **options: object) -> type:
+    given = {"prompts_per_batch": 1, "pictures_per_prompt": 1, "threads": 1, **options}
+    return type(TokenGenerator(model, codebook_size=CODES, **given).decoder)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("small_ones_too")
+def test_it_is_chosen_for_up_to_two_guided_pictures(model: DalleBart) -> None:
+    assert _decoder_of(model, pictures_per_prompt=2) is FewRowsDecoder
+    assert _decoder_of(model, pictures_per_prompt=3) is CachedDecoder
+
+
+def test_a_small_network_is_not_worth_compiling(model: DalleBart) -> None:
+    assert _decoder_of(model) is CachedDecoder
+
+
+@pytest.mark.usefixtures("small_ones_too")
+def test_without_numba_the_other_decoder_draws(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert _decoder_of(model) is CachedDecoder
+
+
+@pytest.mark.parametrize("option", ["published", "force_ln_scale", "scale_embedding"])
+def test_its_options_give_the_logits_of_the_plain_network(option: str, model: DalleBart) -> None:
+    other = random_bart(replace(model.config, **{} if option == "published" else {option: True}))
+    ids, mask, codes = golden_bart("input_ids"), golden_bart("attention_mask"), golden_bart("decoder_input_ids")
+    decoder = FewRowsDecoder(other.decoder, rows=4, codebook_size=other.config.output_size, dtype=torch.float32)
+    with torch.inference_mode():
+        states = other.encode(ids, mask)
+        expected = other.logits(codes, states, mask)
+        decoder.begin([(states, mask)])
+        for step in range(codes.shape[1]):
+            found = decoder.logits(decoder.step(codes[:, step], torch.tensor([step]), step + 1, exact=True))
+            torch.testing.assert_close(found, expected[:, step], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ln_positions": "preln"},
+        {"ln_type": "rmsnorm"},
+        {"activation_function": "silu"},
+        {"use_glu": False},
+        {"use_bias": True},
+        {"d_model": 48},
+    ],
+    ids=str,
+)
+def test_options_that_it_does_not_have_are_left_to_the_other_decoder(options: dict[str, Any], model: DalleBart) -> None:
+    assert few_rows.can_run(model.decoder, torch.float32)
+    assert not few_rows.can_run(DalleBart(replace(model.config, **options)).decoder, torch.float32)
+
+
+def test_float16_is_left_to_the_other_decoder(model: DalleBart) -> None:
+    assert not few_rows.can_run(model.decoder, torch.float16)

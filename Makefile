@@ -33,6 +33,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.generate
+	$(BIN)/python -m benchmarks.products
 	$(BIN)/python -m benchmarks.generate_pipeline
 	$(BIN)/python -m benchmarks.same_pictures
 	$(BIN)/python -m benchmarks.variations

@@ -1,7 +1,7 @@
 """Dense layers for the few rows of a token step: merged where they read the same rows, in the layout that is fastest.
 
-Few rows make a product a matter of reading its weights. On a CPU, oneDNN's own blocked layout reads them 1.2 to 1.6
-times as fast as the plain one, which it otherwise arranges anew at every call (`benchmarks/README.md`).
+Few rows make a product a matter of reading its weights. On a CPU, oneDNN's own blocked layout is read faster than the
+plain one, which it otherwise arranges anew at every call (`benchmarks/products.py` measures by how much).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ MADV_COLLAPSE = 25  # Linux 6.1
 def collapse_into_huge_pages() -> int:
     """Move the large arrays that this process has now into pages of 2 MiB; the bytes that were moved.
 
-    With pages of 4 KiB a product of few rows waits for address translation: 15 to 25 % of the time of a token step.
+    With pages of 4 KiB a product of few rows waits for address translation (`benchmarks/products.py` says how long).
     Does nothing, and returns 0, where the system cannot.
     """
     maps = Path("/proc/self/maps")

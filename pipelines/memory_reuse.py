@@ -12,8 +12,9 @@ KEPT = 1 << 30  # bytes of free memory that the process holds on to
 def reuse_freed_memory() -> bool:
     """Has glibc keep freed memory for the next layer; to be called before a process starts its first thread.
 
-    By default each array above 32 MiB is mapped and unmapped anew, and its pages are cleared by the kernel: 16-18 %
-    of the time of a float32 encoder at 256x256. Arenas of threads cannot hold such arrays, so there is one arena.
+    By default each array above 32 MiB is mapped and unmapped anew, and its pages are cleared by the kernel
+    (`benchmarks.encode --peers_reuse_memory` shows what that costs a network). Arenas of threads cannot hold such
+    arrays, so there is one arena.
     False, with nothing changed, where the C library is another.
     """
     library = ctypes.CDLL(None)

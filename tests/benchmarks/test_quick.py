@@ -77,3 +77,9 @@ def test_pictures_drawn_again_are_the_same() -> None:
 def test_variations_have_a_row_for_each_method_and_input() -> None:
     rows = [line for line in _quick("benchmarks.variations").splitlines() if line.count(" dB") == 4]
     assert [row.split(" | ")[0] for row in rows] == ["| `latent`, images", "| `latent`, tokens", "| `codes`"]
+
+
+def test_products_are_measured_in_each_layout() -> None:
+    rows = [line.split("|")[1:3] for line in _quick("benchmarks.products").splitlines() if line.count("|") == 8]
+    layouts = (" plain ", " blocked ", " blocked, whole tiles ")
+    assert rows[2:] == [[f" {count} ", layout] for count in (2, 18, 64) for layout in layouts]

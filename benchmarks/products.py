@@ -1,0 +1,108 @@
+"""The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
+
+python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about a minute
+python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import machine
+from benchmarks.generate import SIZES
+from models.cached_layer import TILE
+from models.dalle_bart import DalleBartConfig
+from models.dense import LEAST_PACKED_ROWS, Dense
+from models.devices import DTYPES
+from models.huge_pages import collapse_into_huge_pages
+
+ROWS = (2, 18, 64)  # one picture, nine and 32, each with its guidance
+LAYOUTS = ("plain", "blocked", "blocked, whole tiles")
+Times = dict[str, tuple[float, float]]  # seconds of a step by layout, with small and with large pages
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.products", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small decoder, one round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one measurement")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    args = parser.parse_args(argv)
+    device = torch.device("cpu")
+    config, dtype = SIZES["tiny" if args.quick else "mini"], DTYPES[args.dtype]
+    size = sum(outputs * inputs for outputs, inputs in _shapes(config)) * dtype.itemsize
+    print(f"{machine.describe(device)}\n")
+    print(f"{size / 1e6:.0f} MB of weights in {args.dtype}; memory {machine.memory_bandwidth(device) / 1e9:.1f} GB/s\n")
+    print("| rows | layout | small pages, ms | large pages, ms | GB/s | times plain | times small pages |")
+    print("|---|---|---|---|---|---|---|")
+    for rows in ROWS:
+        given = (config, rows, dtype, torch.get_num_threads(), 0.0 if args.quick else args.seconds)
+        rounds: list[Times] = []
+        for _ in range(1 if args.quick else args.rounds):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # large pages never go back
+                rounds.append(fresh.submit(_measure, *given).result())
+        for layout in LAYOUTS:
+            small, large = ([times[layout][pages] for times in rounds] for pages in (0, 1))
+            cells = [f"{1000 * statistics.median(small):.2f}", f"{1000 * statistics.median(large):.2f}"]
+            cells += [f"{size / statistics.median(large) / 1e9:.1f}"]
+            cells += [_ratio([times[LAYOUTS[0]][1] for times in rounds], large), _ratio(small, large)]
+            print(f"| {rows} | {layout} | {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
+    """Outputs and inputs of what a step multiplies by, as `models/cached_layer.py` merges it."""
+    size, hidden = config.d_model, config.decoder_ffn_dim
+    layer = [(3 * size, size)] + 3 * [(size, size)] + 2 * [(hidden, size)] + [(size, hidden)]
+    return layer * config.decoder_layers
+
+
+def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: int, seconds: float) -> Times:
+    """One round, in a process of its own: all weights are there before any of them moves into large pages."""
+    torch.set_num_threads(threads)
+    hidden, device = config.decoder_ffn_dim, torch.device("cpu")
+    tiled = {hidden: -(-hidden // TILE) * TILE}
+    packed = max(rows, LEAST_PACKED_ROWS)  # so that it is, whatever `Dense` would choose for so few
+    weights = [torch.randn(shape).to(dtype) for shape in _shapes(config)]
+    xs = {inputs: torch.randn(rows, inputs).to(dtype) for inputs in (config.d_model, hidden, tiled[hidden])}
+    steps: dict[str, list[Callable[[], Tensor]]] = {layout: [] for layout in LAYOUTS}
+    for layout, products in steps.items():
+        for weight in weights:
+            outputs, inputs = (tiled.get(side, side) if layout == LAYOUTS[2] else side for side in weight.shape)
+            product: Callable[[Tensor], Tensor] = partial(F.linear, weight=weight)
+            if layout != LAYOUTS[0]:
+                product = Dense([weight], rows=packed, device=device, dtype=dtype, inputs=inputs, outputs=outputs)
+            products.append(partial(product, xs[inputs]))
+    small = {layout: _seconds(products, seconds) for layout, products in steps.items()}
+    collapse_into_huge_pages()
+    return {layout: (small[layout], _seconds(products, seconds)) for layout, products in steps.items()}
+
+
+def _ratio(slow: list[float], fast: list[float]) -> str:
+    return f"{statistics.median(a / b for a, b in zip(slow, fast, strict=True)):.2f}"
+
+
+def _seconds(products: list[Callable[[], Tensor]], least: float) -> float:
+    """Of all the products one after the other; the median of as many times as fit in `least`, after one to warm up."""
+    taken: list[float] = []
+    while sum(taken[1:]) < least or len(taken) < 3:
+        start = time.perf_counter()
+        for product in products:
+            product()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures_tiny_generator import generate, write_prompts
-from tests.pipelines.test_kill import objects, start, visible, wait_for_objects
+from tests.real_runs import kill_at_work, objects, start, visible
 from tests.run_command import Outcome, run
 from tests.shard_runs import snapshot
 
@@ -135,11 +133,8 @@ def test_a_run_that_is_killed_is_finished_as_if_nothing_had_been(
 ) -> None:
     output = tmp_path / "out"
     command = words(tiny_generator, many, output)
-    process = start(command, tmp_path / "temp", "--workers", workers)
-    wait_for_objects(process, output, random.Random(seed).randrange(8, objects(quiet) // 2))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was killed in its work"
+    number = random.Random(seed).randrange(8, objects(quiet) // 2)
+    kill_at_work(command, tmp_path / "temp", output, number, "--workers", workers)
     assert run(*command).code == 0
     assert visible(output) == visible(quiet)
     assert run("verify", output).code == 0

@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from pipelines.__main__ import main
-from tests.shard_runs import snapshot
+from tests.real_runs import PATIENCE, kill_at_work, objects, session, start, visible, wait_for_objects
 from tests.small_jobs import ROWS, dataset
 
 pytest_plugins = ("tests.fixtures_tiny_model",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARDS = 30
-PLAN_FILES = ("_vqbeam/plan.json", "_vqbeam/shards.parquet")
-PATIENCE = 400  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -48,39 +42,6 @@ def decode_words(quiet: Path, output: Path, layout: str) -> list[str]:
     return list(map(str, [*words, "--rows_per_shard", ROWS, "--batch_size", 4, "--threads_per_worker", 1]))
 
 
-def start(words: list[str], temp: Path, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines", *words, "--temp_dir", str(temp), *flags]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
-
-
-def objects(output: Path) -> int:
-    return sum(len(names) for _, _, names in os.walk(output))
-
-
-def wait_for_objects(process: subprocess.Popen[str], output: Path, number: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while objects(output) < number and process.poll() is None:
-        assert time.monotonic() < deadline, "the run does not get on"
-
-
-def session(leader: int) -> list[int]:
-    """Live processes that belong to a run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, number = stat.read_text().rpartition(")")[2].split()[:4]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(number) == leader and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def visible(output: Path) -> dict[str, bytes]:
-    """What a run leaves, without the plan, which says how many workers were asked for."""
-    return {name: data for name, data in snapshot(str(output)).items() if name not in PLAN_FILES}
-
-
 @pytest.mark.parametrize(
     ("kind", "seed", "workers"),
     [
@@ -104,12 +65,8 @@ def test_a_run_that_is_killed_is_finished_by_the_next_as_if_nothing_had_been(
     if kind != "encode":
         expected = tmp_path / "expected"
         assert main(words(expected)) == 0
-    last = objects(expected)
-    process = start(words(output), tmp_path / "temp", "--workers", workers)
-    wait_for_objects(process, output, random.Random(seed).randrange(3, last - 3))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was killed in its work"
+    number = random.Random(seed).randrange(3, objects(expected) - 3)
+    kill_at_work(words(output), tmp_path / "temp", output, number, "--workers", workers)
     assert not (output / "_SUCCESS").exists()
 
     assert main([*words(output), "--temp_dir", str(tmp_path / "temp")]) == 0

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.real_runs import ROOT, session
+
 PROGRAM = Path(__file__).with_name("polling_run.py")
 MODES = {
     "in_memory": ["--workers", "1"],
@@ -45,25 +46,14 @@ class Run:
         """Every process of the session gets SIGINT, as from a terminal."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def end(self) -> tuple[int, str]:
-        """Exit code and stderr."""
+    def end(self, code: int) -> str:
+        """Waits for a clean end with this exit code: no processes, scratch or traceback left; gives stderr."""
         _, errors = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, errors
-
-    def processes_left(self) -> list[int]:
-        """Live processes of the session; dead ones that nobody has collected yet do not count."""
-        left = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(session) == self.process.pid and state != "Z":
-                left.append(int(stat.parent.name))
-        return left
-
-    def scratch_left(self) -> list[Path]:
-        return list(self.folder.glob("vqbeam-*"))
+        assert self.process.returncode == code
+        assert session(self.process.pid) == []
+        assert list(self.folder.glob("vqbeam-*")) == []
+        assert "Traceback" not in errors
+        return errors
 
 
 @pytest.fixture
@@ -85,7 +75,7 @@ def start(tmp_path) -> Iterator:
 
     yield start
     for run in runs:
-        for pid in run.processes_left():
+        for pid in session(run.process.pid):
             os.kill(pid, signal.SIGKILL)
         run.process.wait()
 
@@ -95,13 +85,9 @@ def test_ctrl_c_drops_what_is_in_flight_and_leaves_nothing(start, mode):
     run = start(*MODES[mode], "--overwrite")
     run.wait_for("began-*")
     run.press_ctrl_c()
-    code, errors = run.end()
-    assert code == 130
-    assert run.processes_left() == []
-    assert run.scratch_left() == []
+    errors = run.end(130)
     assert list(run.folder.glob("dropped-*"))
     assert not list(run.folder.glob("ended-*"))
-    assert "Traceback" not in errors
     assert errors.endswith(f"goes on with the rest:\n  vqbeam poll --folder {run.folder} {' '.join(MODES[mode])}\n")
 
 
@@ -111,12 +97,8 @@ def test_sigterm_stops_workers_too_and_is_exit_code_143(start):
     run.wait_for("began-*")
     run.process.send_signal(signal.SIGTERM)
     run.process.send_signal(signal.SIGTERM)  # as `timeout` does; no second request
-    code, errors = run.end()
-    assert code == 143
-    assert run.processes_left() == []
-    assert run.scratch_left() == []
+    run.end(143)
     assert list(run.folder.glob("dropped-*"))
-    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)])
@@ -124,11 +106,7 @@ def test_workers_that_do_not_listen_are_ended_after_the_time_of_grace(start, mod
     run = start(*MODES[mode], "--deaf", "--grace", "1")
     run.wait_for("began-*")
     run.press_ctrl_c()
-    code, errors = run.end()
-    assert code == 130
-    assert run.processes_left() == []
-    assert run.scratch_left() == []
-    assert "Traceback" not in errors
+    run.end(130)
 
 
 def test_a_second_ctrl_c_ends_workers_at_once(start):
@@ -139,27 +117,21 @@ def test_a_second_ctrl_c_ends_workers_at_once(start):
         time.sleep(0.1)
         with suppress(ProcessLookupError):
             run.press_ctrl_c()
-    assert run.end()[0] == 130
-    assert run.scratch_left() == []
+    run.end(130)
 
 
 def test_an_interruption_while_planning_is_clean(start):
     run = start("--plan_forever")
     run.wait_for("planning")
     run.press_ctrl_c()
-    code, errors = run.end()
-    assert code == 130
-    assert run.scratch_left() == []
-    assert "Traceback" not in errors
-    assert "vqbeam poll --folder" in errors
+    assert "vqbeam poll --folder" in run.end(130)
 
 
 def test_sigterm_while_planning_is_exit_code_143(start):
     run = start("--plan_forever")
     run.wait_for("planning")
     run.process.send_signal(signal.SIGTERM)
-    assert run.end()[0] == 143
-    assert run.scratch_left() == []
+    run.end(143)
 
 
 @pytest.mark.slow
@@ -169,13 +141,12 @@ def test_workers_of_a_killed_launcher_end_and_the_next_run_sweeps_up(start):
     run.process.kill()
     run.process.wait()
     deadline = time.monotonic() + PATIENCE
-    while run.processes_left():
+    while session(run.process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert len(run.scratch_left()) == 1
+    assert len(list(run.folder.glob("vqbeam-*"))) == 1
     (run.folder / "finish").touch()
-    assert start().end()[0] == 0
-    assert run.scratch_left() == []
+    start().end(0)
 
 
 @pytest.mark.slow
@@ -184,9 +155,4 @@ def test_a_worker_that_is_killed_fails_the_run_and_names_it(start):
     began = run.wait_for("began-*")[0]
     worker = int(re.fullmatch(r"began-\d+-(\d+)", began.name)[1])
     os.kill(worker, signal.SIGKILL)
-    code, errors = run.end()
-    assert code == 1
-    assert f"worker process {worker} ended abruptly" in errors
-    assert "Traceback" not in errors
-    assert run.processes_left() == []
-    assert run.scratch_left() == []
+    assert f"worker process {worker} ended abruptly" in run.end(1)

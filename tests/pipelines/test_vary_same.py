@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipelines.test_kill import objects, start, visible, wait_for_objects
+from tests.real_runs import kill_at_work, objects, visible
 from tests.run_command import Outcome, run
 from tests.vary_runs import SMALL, pixels, vary, write_pictures
 
@@ -96,11 +94,7 @@ def test_a_run_that_is_killed_is_finished_as_if_nothing_had_been(
     quiet, output = tmp_path / "quiet", tmp_path / "out"
     assert run(*words_of(method, tiny_generator, source, quiet)).code == 0
     command = words_of(method, tiny_generator, source, output)
-    process = start(command, tmp_path / "temp")
-    wait_for_objects(process, output, random.Random(method).randrange(8, objects(quiet) // 2))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was killed in its work"
+    kill_at_work(command, tmp_path / "temp", output, random.Random(method).randrange(8, objects(quiet) // 2))
     assert run(*command).code == 0
     assert visible(output) == visible(quiet)
     assert run("verify", output).code == 0

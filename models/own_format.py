@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ from models.vqgan import ConfigError
 Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for
+SAMPLE_PARTS, SAMPLE_BYTES = 256, 1 << 16  # so up to 16 MiB are read, and smaller files whole
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,10 +70,29 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
         )
-    written = _metadata(weights).get("weights_id")
-    if written and written != stored.get("weights_id"):
-        raise CheckpointError(f"{folder}: {CONFIG_NAME} and {WEIGHTS_NAME} do not belong together; copy both again")
+    claimed, written = stored.get("weights_id"), _metadata(weights).get("weights_id")
+    if (claimed and written and written != claimed) or (SAMPLE in stored and stored[SAMPLE] != _sample(weights)):
+        raise CheckpointError(
+            f"{folder}: {CONFIG_NAME} and {WEIGHTS_NAME} do not belong together; copy both again. If the weights were "
+            f"changed on purpose, take {SAMPLE}, weights_id and codebook_id out of {CONFIG_NAME} and `vqbeam convert` "
+            "the folder"
+        )
     return stored
+
+
+def _sample(path: Path) -> str:
+    """SHA-256 (hex) of a file's size and of parts that are spread evenly over it.
+
+    Other weights of the same shapes are noticed in milliseconds where reading gigabytes at each start is out of the
+    question. A few bytes changed in a file larger than the parts together can lie between them.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in range(0, size, max(SAMPLE_BYTES, -(-size // SAMPLE_PARTS))):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -114,7 +136,7 @@ def write_model(
 ) -> None:
     """Write the files `beside` a model (name to source), its weights, then the configuration that makes it one.
 
-    `values` are what `config.json` holds; `weights_id` is added. Each file appears whole.
+    `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = {**values, "weights_id": weights_id(weights.items())}
@@ -122,6 +144,7 @@ def write_model(
         for name, source in (beside or {}).items():
             shutil.copyfile(source, Path(scratch) / name)
         save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": stored["weights_id"]})
+        stored[SAMPLE] = _sample(Path(scratch) / WEIGHTS_NAME)
         (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
             os.replace(Path(scratch) / name, folder / name)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models import own_format
 from models.checkpoints import codebook_id, convert, load_vqgan, open_checkpoint, save_vqgan
 from models.errors import CheckpointError
 from models.vqgan import VQGAN, ConfigError
@@ -44,11 +47,17 @@ def as_min_dalle(folder: Path, leaves: dict[str, Tensor]) -> Path:
 
 
 def as_ours(folder: Path, leaves: dict[str, Tensor]) -> Path:
-    from safetensors.torch import save_file
-
     save_vqgan(random_vqgan(), folder, name="tiny")
     save_file(leaves, folder / "model.safetensors")
+    forget(folder / "config.json")
     return folder
+
+
+def forget(config: Path) -> None:
+    """Take out of a configuration what it says of its weights, as their change on purpose needs."""
+    values = json.loads(config.read_text())
+    told = ("weights_sample", "weights_id", "codebook_id")
+    config.write_text(json.dumps({name: value for name, value in values.items() if name not in told}))
 
 
 def same_weights(model: VQGAN, leaves: dict[str, Tensor]) -> bool:
@@ -290,6 +299,44 @@ def test_weights_beside_the_configuration_of_others_are_noticed(tmp_path: Path) 
     (tmp_path / "a" / "model.safetensors").replace(tmp_path / "b" / "model.safetensors")
     with pytest.raises(CheckpointError, match="do not belong together"):
         load_vqgan(tmp_path / "b")
+
+
+def change(file: Path) -> None:
+    """One weight of a safetensors file, all else as it was."""
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    leaves = load_file(file)
+    leaves["decoder.conv_out.bias"] += 0.5
+    save_file(leaves, file, metadata)
+
+
+def test_weights_that_were_changed_beside_the_id_of_the_old_ones_are_noticed(tmp_path: Path) -> None:
+    save_vqgan(random_vqgan(), tmp_path, name="a")
+    file = tmp_path / "model.safetensors"
+    change(file)
+    with pytest.raises(CheckpointError, match=r"do not belong together.*take weights_sample, weights_id and codebook"):
+        open_checkpoint(tmp_path)
+
+
+def test_weights_that_were_changed_on_purpose_get_an_id_of_their_own(tmp_path: Path) -> None:
+    """In the way that the message of the test above tells."""
+    save_vqgan(random_vqgan(), tmp_path / "a", name="a")
+    first = open_checkpoint(tmp_path / "a").weights_id()
+    change(tmp_path / "a" / "model.safetensors")
+    forget(tmp_path / "a" / "config.json")
+    written = convert(tmp_path / "a", tmp_path / "b")
+    assert written.weights_id() == open_checkpoint(tmp_path / "a").weights_id() != first
+
+
+def test_changed_weights_are_noticed_in_a_file_that_is_larger_than_what_is_sampled(tmp_path: Path) -> None:
+    own_format.write_model(tmp_path, {"a": torch.zeros(5 << 20)}, {"model_type": "vqbeam-test"})
+    assert own_format.read_config(tmp_path, "vqbeam-test") is not None
+    file = tmp_path / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5_000_000:-4_900_000] = bytes([1]) * 100_000
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        own_format.read_config(tmp_path, "vqbeam-test")
 
 
 def test_the_codebook_id_is_that_of_the_float16_bytes() -> None:

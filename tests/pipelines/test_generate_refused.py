@@ -162,7 +162,7 @@ BAD_MODELS: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (no_bart, ("no DALL·E BART here",)),
     (cut_weights, ("model.safetensors",)),
     (option_not_built, ("use_cosine_attention",)),
-    (other_width, ("do not belong together",)),
+    (other_width, ("dalle_bart: the weights do not fit the configuration", "misshapen", "not [64]")),
     (wider_bart, ("dalle_bart: the weights do not fit the configuration", "misshapen", "not [64]")),
     (deeper_vqgan, ("vqgan: the weights do not fit the configuration", "missing: encoder.")),
     (senseless_default, ("guidance_scale 'strong'",)),
@@ -188,6 +188,16 @@ def test_a_clip_that_lacks_a_file_is_refused_before_anything_is_planned(
     (tmp_path / "clip" / missing).unlink()
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "--clip", tmp_path / "clip")
     refused(outcome, tmp_path, (missing,))
+
+
+def test_a_clip_whose_weights_do_not_fit_is_refused_before_anything_is_planned(
+    tiny_generator: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_generator / "clip", tmp_path / "clip")
+    vision = json.loads((tmp_path / "clip" / "config.json").read_text())["vision_config"]
+    edit(tmp_path / "clip" / "config.json", vision_config=vision | {"num_hidden_layers": 9})
+    outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "--clip", tmp_path / "clip")
+    refused(outcome, tmp_path, ("the weights do not fit the configuration", "missing: vision_model.encoder.layers"))
 
 
 def test_a_vqgan_of_another_place_may_paint(tiny_generator: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class PrepareImages:
     """Fetches and decodes pictures in thread pools; the pixels that `decode` makes come out.
 
     `keep_files` adds the column `IMAGE`: the file as it came, and its name where the row only named it. The files of
-    the batches in flight then lie in memory beside the pixels.
+    the batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
     """
 
     def __init__(

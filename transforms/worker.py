@@ -158,7 +158,9 @@ class _ShardRun:
         for batch in batches:
             if self.resources.monitor.stop_requested():
                 raise Stopped
-            yield run_model(batch)
+            result = run_model(batch)
+            self.resources.memory.after_batch()
+            yield result
 
     def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
         sink.write(batch)
@@ -177,10 +179,13 @@ class _ShardRun:
             self.job.work.check_source(source)
         batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
         while (batch := self._read(batches)) is not None:
-            size = batch.nbytes
-            if not self.share.acquire(size):
-                return
-            yield size, preparer.submit(batch, row)
+            rows = self.job.work.rows_prepared or max(1, batch.num_rows)
+            for start in range(0, batch.num_rows, rows):
+                part = batch.slice(start, rows)
+                size = part.nbytes
+                if not self.share.acquire(size):
+                    return
+                yield size, preparer.submit(part, row + start)
             row += batch.num_rows
         self.counts.notices = dict(sorted(notices.items()))
 

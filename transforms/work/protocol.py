@@ -45,6 +45,12 @@ class Work(Protocol):
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> Preparer:
         """From rows as they were read to rows that the model takes; made anew for every shard."""
 
+    @property
+    def rows_prepared(self) -> int | None:
+        """The most rows that are given to the preparer at once, where it keeps more of each than it was given; None:
+        as many as the reader puts into a batch."""
+        return None
+
     @abstractmethod
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         """Cut the stream of good rows into batches for the step, of at most its `batch_size`.

@@ -59,6 +59,12 @@ class Rank(Work):
             keep_files=self.keep_images,
         )
 
+    @property
+    def rows_prepared(self) -> int | None:
+        """As many as the CLIP takes at once where files are kept: of those that rows only name, the reader knows no
+        sizes."""
+        return self.clip.batch_size if self.keep_images else None
+
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return full_batches(parts, size, CLIP_PIXELS)
 

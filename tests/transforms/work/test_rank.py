@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,9 @@ from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageLimits
 from transforms.preparing import Refusal
 from transforms.score_step import ClipSettings, ScoreStep, decode_for_clip, scored_text
+from transforms.sources import FetchOptions, fetch_image
 from transforms.work.rank import Rank
+from transforms.worker import READ_AHEAD
 
 pytest_plugins = ("tests.fixtures_tiny_clip",)
 
@@ -82,6 +85,47 @@ def test_the_files_of_pictures_are_written_as_they_came(tmp_path: Path, step: Sc
     table = pq.read_table(f"{case.output}/data/00000.parquet")
     came = {f"Key/{row}": data for row, data in enumerate(pictures(7))}
     assert [cell["bytes"] for cell in table["image"].to_pylist()] == [came[key] for key in table["key"].to_pylist()]
+
+
+@dataclass
+class WatchedStep:
+    """A step that notes, whenever it is called, how many files were fetched and have not been through it."""
+
+    step: ScoreStep
+    fetched: list[str] = field(default_factory=list)
+    done: int = 0
+    ahead: int = 0
+    batch_size: int = 4
+
+    def setup(self) -> None:
+        self.step.setup()
+
+    def fetch(self, uri: str, options: FetchOptions, stop: Event) -> bytes:
+        self.fetched.append(uri)
+        return fetch_image(uri, options, stop)
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        self.ahead = max(self.ahead, len(self.fetched) - self.done)
+        self.done += batch.num_rows
+        return self.step(batch)
+
+
+def test_files_that_rows_only_name_are_fetched_a_few_batches_ahead(
+    tmp_path: Path, step: ScoreStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader, who sees only names, gives all of them at once."""
+    names = [f"{row}.png" for row in range(60)]
+    for row, name in enumerate(names):
+        (tmp_path / name).write_bytes(encoded(scene(SIDE + row, SIDE), "PNG"))
+    pq.write_table(pa.table({"image_path": names, "caption": names}), tmp_path / "pictures.parquet")
+    watched = WatchedStep(step)
+    monkeypatch.setattr("transforms.worker.fetch_image", watched.fetch)
+    case = rank_case(tmp_path, step).working(keep_images=True)
+    assert attempt(case, watched).status == "done"
+    table = pq.read_table(f"{case.output}/data/00000.parquet")
+    assert [cell["path"] for cell in table["image"].to_pylist()] == names
+    assert len(watched.fetched) == len(names)
+    assert watched.ahead <= (READ_AHEAD + 3) * watched.batch_size
 
 
 def test_rows_that_go_on_after_a_filter_keep_their_order_and_an_empty_batch_is_not_passed_on(step: ScoreStep) -> None:

@@ -1,6 +1,6 @@
 """Images/s of the VQGAN decoder beside two peers with the same weights, taken in turns: other load hits all alike.
 
-python -m benchmarks.decode            f16 with 16,384 codes at 256x256, random weights, about seven minutes
+python -m benchmarks.decode            f16 with 16,384 codes at 256x256, random weights, about eight minutes
 python -m benchmarks.decode --quick    the same network, a picture each: its figures mean little
 """
 

@@ -13,10 +13,9 @@ STAGES = ("read", "decode", "model", "write")
 
 
 @dataclass
-class ShardCounts:
-    """Rows of one shard; `rows_read` = written + rejected + filtered. Stored inside the shard's own output, so
-    nothing here may depend on time, machine or attempt. `notices` counts what was left out of rows though nobody asked
-    for that, in words; `codes_used` is a bit set of code ids, hex."""
+class RowCounts:
+    """`rows_read` = written + rejected + filtered. `notices` counts what was left out of rows though nobody asked for
+    that, in words."""
 
     rows_read: int = 0
     rows_written: int = 0
@@ -26,6 +25,13 @@ class ShardCounts:
     errors: dict[str, int] = field(default_factory=dict)
     filters: dict[str, int] = field(default_factory=dict)
     notices: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class ShardCounts(RowCounts):
+    """Rows of one shard. Stored inside the shard's own output, so nothing here may depend on time, machine or attempt.
+    `codes_used` is a bit set of code ids, hex."""
+
     errors_file: str = ""
     codes_used: str = ""
 

@@ -12,24 +12,16 @@ import numpy as np
 
 from transforms import storage
 from transforms.layout import Layout
-from transforms.reports import unpack_codes
+from transforms.reports import RowCounts, unpack_codes
 
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
 
 
 @dataclass
-class Totals:
-    """Sums over the marks. `code_bits` has one bool per code id; `largest_seconds` is that of the slowest shard."""
+class Totals(RowCounts):
+    """Sums over the marks. `code_bits` has one bool per code id."""
 
     shards: int = 0
-    rows_read: int = 0
-    rows_written: int = 0
-    rows_rejected: int = 0
-    rows_filtered: int = 0
-    missing_captions: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
-    filters: dict[str, int] = field(default_factory=dict)
-    notices: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     bytes: int = 0

@@ -17,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="emoji",
         metavar="NAME",
-        help="of the DALL·E BART: emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision] "
-        "(default emoji)",
+        help=f"of the DALL·E BART: {job_flags.MODEL_PLACES} (default emoji)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints its codes; default: in --model's folder")
     group.add_argument("--clip", metavar="NAME", help="a CLIP that scores and ranks the pictures of each prompt")

@@ -13,6 +13,7 @@ from transforms.sources import FORMATS, PROMPT_FORMATS, InputRequest
 from transforms.sources.options import OPTIONS, option_value
 from transforms.sources.request import Kind
 
+MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
@@ -90,8 +91,7 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
         "--model",
         default=default,
         metavar="NAME",
-        help="emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
-        + (f" (default {default})" if default else "; default: the one that made the tokens"),
+        help=MODEL_PLACES + (f" (default {default})" if default else "; default: the one that made the tokens"),
     )
     group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
     add_device_flags(group)

@@ -18,8 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clip",
         default="emoji",
         metavar="NAME",
-        help="a transformers CLIPModel: emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision] "
-        "(default emoji)",
+        help=f"a transformers CLIPModel: {job_flags.MODEL_PLACES} (default emoji)",
     )
     job_flags.add_device_flag(group)
     job_flags.add_cache_flag(group)

@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="NAME",
-        help="emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]: a VQGAN or, for --method "
-        "model, a DALL·E BART (default: emoji, for tokens the one that made them)",
+        help=f"{job_flags.MODEL_PLACES}: a VQGAN or, for --method model, a DALL·E BART (default: emoji, for tokens the "
+        "one that made them)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN; default: in --model's folder")
     group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")

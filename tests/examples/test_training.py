@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from examples.emoji.codebook import MovingCodebook, kmeans, nearest
+from examples.emoji.train_vqgan import CONFIG
 from examples.emoji.trainer import (
     Recipe,
     RepeatUpsample,
@@ -22,22 +23,12 @@ from examples.emoji.trainer import (
 )
 from examples.emoji.training_run import save_checkpoint
 from models.checkpoints import load_vqgan, save_vqgan
-from models.vqgan import VQGAN, Upsample, VQGANConfig
+from models.vqgan import VQGAN, Upsample
 from tests.examples.same_state import assert_same
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
 GLYPHS = synthetic_glyphs()
-TINY = VQGANConfig(
-    ch=32,
-    ch_mult=(1, 1, 1, 1),
-    num_res_blocks=1,
-    attn_resolutions=(),
-    resolution=64,
-    z_channels=16,
-    embed_dim=4,
-    n_embed=32,
-    pixel_range=(-1.0, 1.0),
-)
+TINY = replace(CONFIG, ch_mult=(1, 1, 1, 1), z_channels=16, embed_dim=4, n_embed=32)
 RECIPE = Recipe(steps=8, batch_size=2, ramp_steps=2, warm_up_share=0.25, decoder_share=0.25, kmeans_batches=2)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from transforms import storage
 from transforms.errors import EnvironmentFault
+from transforms.freed_memory import FreedMemory
 from transforms.monitor import Monitor
 from transforms.steps import Step
 
@@ -109,6 +110,7 @@ class Resources:
         self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
         self.budget = ByteBudget(BYTES_IN_FLIGHT)
         self.rate = RejectionRate(max_error_rate)
+        self.memory = FreedMemory()
         self.monitor = monitor
         self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
         self._shards_on = [0] * len(steps)

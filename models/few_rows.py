@@ -8,44 +8,55 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dalle_bart import Decoder, DecoderLayer, Norm
+from models.dalle_bart import DalleBartConfig, Decoder, DecoderLayer, Norm
 
 MOST_ROWS = 4  # above, the matrix units of `models/dense.py` are faster
 LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
 TURN = 32  # inner sizes are multiples of it
+BUILT = {  # the options that are compiled: those of the published models
+    "activation_function": "gelu",
+    "ln_positions": "normformer",
+    "ln_type": "layernorm",
+    "use_bias": False,
+    "use_glu": True,
+}
 
 
-def worth_it(decoder: Decoder, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this decoder is the faster one; it needs numba, and has the options of the published models only."""
-    weights = sum(parameter.numel() for parameter in decoder.layers.parameters()) * dtype.itemsize
-    return rows <= MOST_ROWS and device.type == "cpu" and weights >= LEAST_BYTES and can_run(decoder, dtype)
+def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this decoder can run, and is the faster one."""
+    width, hidden = config.d_model, config.decoder_ffn_dim
+    weights = config.decoder_layers * (6 * width * width + 3 * width * hidden) * dtype.itemsize
+    return weights >= LEAST_BYTES and obstacle(config, rows, device, dtype) is None
 
 
-def can_run(decoder: Decoder, dtype: torch.dtype) -> bool:
-    """Whether numba is there, and these are NormFormer layers with gelu in a GLU, without biases in dense layers."""
-    layers = cast("list[DecoderLayer]", list(decoder.layers))
-    return (
-        importlib.util.find_spec("numba") is not None
-        and dtype in (torch.float32, torch.bfloat16)
-        and decoder.embed_tokens.embedding_dim % TURN == 0
-        and all(each.centred for each in decoder.modules() if isinstance(each, Norm))
-        and all(isinstance(each.self_attn_layer_norm, Norm) for each in layers)
-        and all(each.glu.activation is F.gelu and each.glu.fc1 is not None for each in layers)
-        and all(each.bias is None for each in decoder.modules() if isinstance(each, nn.Linear))
-    )
+def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> str | None:
+    """What keeps this decoder from running, in words; None where nothing does."""
+    if device.type != "cpu":
+        return f"the device is {device}, not a CPU"
+    if rows > MOST_ROWS:
+        return f"{rows} rows at once, pictures and guidance halves, are more than {MOST_ROWS}"
+    if importlib.util.find_spec("numba") is None:
+        return 'numba is not installed: pip install "vqbeam[cpu]"'
+    if dtype not in (torch.float32, torch.bfloat16, torch.int8):
+        return f"weights are held in {dtype}"
+    other = [f"{name} {getattr(config, name)}" for name, value in BUILT.items() if getattr(config, name) != value]
+    if other or config.d_model % TURN:
+        return "the network has " + (" and ".join(other) or f"a width that is no multiple of {TURN}, {config.d_model}")
+    return None
 
 
 class FewRowsDecoder:
     """The decoder for a fixed number of rows; the methods of `CachedDecoder`.
 
-    Weights are held in `dtype`, float32 or bfloat16; caches and all arithmetic are float32.
+    Weights are held in `dtype`: float32, bfloat16, or int8 with a scale for each output; with int8 those of embeddings,
+    `lm_head` and the products with captions in bfloat16. Caches and all arithmetic are float32.
     """
 
     def __init__(self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype) -> None:
@@ -57,19 +68,23 @@ class FewRowsDecoder:
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
         held = -(-hidden // TURN) * TURN
         even = rows + rows % 2
+        rest = torch.bfloat16 if dtype == torch.int8 else dtype
         self.rows = rows
         self.scale = decoder.embedding_scale
-        self.codes = decoder.embed_tokens.weight.detach().to(dtype)
+        self.codes = decoder.embed_tokens.weight.detach().to(rest)
         self.positions = decoder.embed_positions.weight.detach().float()
         self.embedding_norm = decoder.layernorm_embedding
         self.text_keys_values = [
-            torch.cat((each.encoder_attn.k_proj.weight, each.encoder_attn.v_proj.weight)).detach().to(dtype)
+            torch.cat((each.encoder_attn.k_proj.weight, each.encoder_attn.v_proj.weight)).detach().to(rest)
             for each in layers
         ]
 
-        def matrices(of: Callable[[DecoderLayer], Tensor], inputs: int = 0) -> np.ndarray:
-            padded = [F.pad(of(each).detach(), (0, max(0, inputs - of(each).shape[1]))).to(dtype) for each in layers]
-            return _readable(torch.stack(padded))
+        def matrices(of: Callable[[DecoderLayer], Tensor], inputs: int = 0) -> Any:
+            given = (of(each).detach().float() for each in layers)
+            padded = (F.pad(weight, (0, max(0, inputs - weight.shape[1]))) for weight in given)
+            held = [_quantised(weight) if dtype == torch.int8 else _unscaled(weight.to(dtype)) for weight in padded]
+            weights, scales = zip(*held, strict=True)
+            return kernels.Matrices(_readable(torch.stack(weights)), torch.stack(scales).numpy())
 
         def norms(of: Callable[[DecoderLayer], Norm]) -> np.ndarray:
             return np.stack([_scale_and_bias(of(each)) for each in layers])
@@ -92,7 +107,8 @@ class FewRowsDecoder:
             glu_out=matrices(lambda layer: layer.glu.fc2.weight, held),
         )
         self._final_norm = _scale_and_bias(decoder.final_ln)
-        self._lm_head = _readable(decoder.lm_head.weight.detach()[:codebook_size].to(dtype))
+        self._lm_head = _readable(decoder.lm_head.weight.detach()[:codebook_size].to(rest))
+        self._unscaled = np.ones(codebook_size, np.float32)
         cache = (len(layers), even, heads, length, size // heads)
         self._own = kernels.Attended(_zeros(*cache), _zeros(*cache), np.arange(even))
         self._scratch = kernels.Scratch(
@@ -104,7 +120,7 @@ class FewRowsDecoder:
         )
         self._x = _zeros(even, size)
         self._logits = _zeros(even, codebook_size)
-        blank = torch.zeros(1, 1, size, dtype=dtype), torch.ones(1, 1)
+        blank = torch.zeros(1, 1, size, dtype=rest), torch.ones(1, 1)
         self.begin([blank])
         self.step(torch.zeros(rows, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 1, exact=True)  # compiles
 
@@ -120,7 +136,7 @@ class FewRowsDecoder:
         for states, mask in captions:
             first = len(pieces)
             for caption, real in zip(states, mask.bool(), strict=True):
-                seen = F.pad(caption[real], (0, 0, 0, most - int(real.sum())))
+                seen = F.pad(caption[real].to(self.codes.dtype), (0, 0, 0, most - int(real.sum())))
                 both = torch.stack([F.linear(seen, weight).float() for weight in self.text_keys_values])
                 split = both.view(len(both), most, 2, heads, -1).permute(2, 0, 3, 1, 4)
                 keys.append(split[0])
@@ -153,7 +169,7 @@ class FewRowsDecoder:
         count = len(states)
         rows = self._scratch.normed[: count + count % 2]
         rows[:count] = states.numpy()
-        self._kernels.dense(self._lm_head, rows, self._logits[: len(rows)], self._threads())
+        self._kernels.dense(self._lm_head, self._unscaled, rows, self._logits[: len(rows)], self._threads())
         return torch.from_numpy(self._logits)[:count]
 
     def _threads(self) -> int:
@@ -163,10 +179,20 @@ class FewRowsDecoder:
         return threads
 
 
+def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 [O, I] -> int8 [O, I] and float32 [O], whose product is nearest to it."""
+    scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return (weight / scale[:, None]).round().to(torch.int8), scale
+
+
+def _unscaled(weight: Tensor) -> tuple[Tensor, Tensor]:
+    return weight, torch.ones(len(weight))
+
+
 def _readable(weights: Tensor) -> np.ndarray:
-    """float32, or the bits of bfloat16 as uint16, in the memory of `weights`."""
+    """float32, int8, or the bits of bfloat16 as uint16, in the memory of `weights`."""
     weights = weights.contiguous()
-    return weights.numpy() if weights.dtype == torch.float32 else weights.view(torch.int16).numpy().view(np.uint16)
+    return weights.view(torch.int16).numpy().view(np.uint16) if weights.dtype == torch.bfloat16 else weights.numpy()
 
 
 def _scale_and_bias(norm: Norm) -> np.ndarray:

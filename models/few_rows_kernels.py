@@ -1,8 +1,8 @@
 """Compiled steps of a decoder for a few rows on a CPU; `models/few_rows.py` calls them.
 
 A product of two rows takes as long as its weights take to arrive from memory. Libraries leave a third of that speed
-unused: here each thread asks for the weights some kilobytes ahead of where it reads. Weights may be float32, or the
-upper halves of float32 (bfloat16) as uint16; everything else is float32.
+unused: here each thread asks for the weights some kilobytes ahead of where it reads. Weights may be float32, the upper
+halves of float32 (bfloat16) as uint16, or int8 with a scale for each output; everything else is float32.
 """
 
 from __future__ import annotations
@@ -39,22 +39,29 @@ def _compiled_for_threads(function: Callable[..., Any]) -> Any:
     return _compiled(function, parallel=True)
 
 
+class Matrices(NamedTuple):
+    """`weight` [N, outputs, inputs] of N layers; what each output is multiplied with, float32 [N, outputs]."""
+
+    weight: Array
+    scale: Array
+
+
 class Layers(NamedTuple):
-    """Weights of all N layers: matrices [N, outputs, inputs]; norms float32 [N, 2, size], scale and bias."""
+    """Weights of all N layers; norms are float32 [N, 2, size], scale and bias."""
 
     own_norm: Array
-    own_in: Array  # [N, 3 D, D]: query, key, value
-    own_out: Array
+    own_in: Matrices  # D to 3 D: query, key, value
+    own_out: Matrices
     own_branch_norm: Array
     text_norm: Array
-    text_in: Array
-    text_out: Array
+    text_in: Matrices
+    text_out: Matrices
     text_branch_norm: Array
     glu_norm: Array
-    gate: Array  # [N, hidden, D], as gated
-    gated: Array
+    gate: Matrices  # D to hidden, as gated
+    gated: Matrices
     hidden_norm: Array
-    glu_out: Array  # [N, D, hidden rounded up to whole turns, with zeros]
+    glu_out: Matrices  # hidden, rounded up to whole turns with zeros, to D
 
 
 class Attended(NamedTuple):
@@ -85,9 +92,9 @@ def _dot_pair(context: Any, weights: Any, first: Any, rows: Any, row: Any, count
 def _build_dot_pair(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     single, size = ir.FloatType(), ir.IntType(64)
     vector, short = ir.VectorType(single, LANES), ir.VectorType(ir.IntType(16), LANES)
-    wide = ir.VectorType(ir.IntType(32), LANES)
+    wide, narrow = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(8), LANES)
     byte = ir.IntType(8).as_pointer()
-    whole = isinstance(signature.args[0].dtype, types.Float)
+    width = signature.args[0].dtype.bitwidth // 8
     module, flag = builder.module, ir.IntType(32)
     prefetch = cgutils.get_or_insert_function(
         module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
@@ -111,16 +118,18 @@ def _build_dot_pair(context: Any, builder: Any, signature: Any, arguments: Any) 
     sums = [builder.phi(vector) for _ in range(4)]
     for each in sums:
         each.add_incoming(ir.Constant(vector, [0.0] * LANES), before)
-    width = 4 if whole else 2
-    for line in range(TURN * width // 64):
+    for line in range(max(1, TURN * width // 64)):
         ahead = builder.gep(source, [builder.add(place, size((AHEAD + 64 * line) // width))])
         builder.call(prefetch, [builder.bitcast(ahead, byte), flag(0), flag(2), flag(1)])  # to read, into L2, data
     added = []
     for half in range(2):
         at = builder.add(place, size(half * LANES))
         pointer = builder.gep(source, [at])
-        if whole:
+        if width == 4:
             weight = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+        elif width == 1:
+            numbers = builder.load(builder.bitcast(pointer, narrow.as_pointer()), align=1)
+            weight = builder.sitofp(builder.sext(numbers, wide), vector)
         else:
             bits = builder.zext(builder.load(builder.bitcast(pointer, short.as_pointer()), align=2), wide)
             weight = builder.bitcast(builder.shl(bits, ir.Constant(wide, [16] * LANES)), vector)
@@ -141,27 +150,30 @@ def _build_dot_pair(context: Any, builder: Any, signature: Any, arguments: Any) 
 
 
 @_compiled_for_threads
-def dense(weight: Array, x: Array, out: Array, threads: int) -> None:
+def dense(weight: Array, scale: Array, x: Array, out: Array, threads: int) -> None:
     """[O, I] times [R, I] -> `out` [R, O] (its first O columns); R is even, I a multiple of `TURN`."""
     outputs, inputs = weight.shape
     weights, rows = weight.reshape(-1), x.reshape(-1)
     for thread in prange(threads):
         for o in range(outputs * thread // threads, outputs * (thread + 1) // threads):
             for r in range(0, len(x), 2):
-                out[r, o], out[r + 1, o] = _dot_pair(weights, o * inputs, rows, r * inputs, inputs)
+                a, b = _dot_pair(weights, o * inputs, rows, r * inputs, inputs)
+                out[r, o], out[r + 1, o] = a * scale[o], b * scale[o]
 
 
 @_compiled_for_threads
-def gated_dense(gate: Array, gated: Array, x: Array, out: Array, threads: int) -> None:
-    """gelu of one product, times another: both [O, I] times [R, I] -> `out` [R, O] (its first O columns)."""
-    outputs, inputs = gate.shape
-    gates, others, rows = gate.reshape(-1), gated.reshape(-1), x.reshape(-1)
+def gated_dense(gate: Matrices, gated: Matrices, n: int, x: Array, out: Array, threads: int) -> None:
+    """gelu of one product of layer `n`, times another: D to hidden -> `out` [R, hidden] (its first columns)."""
+    outputs, inputs = gate.weight[n].shape
+    gates, others, rows = gate.weight[n].reshape(-1), gated.weight[n].reshape(-1), x.reshape(-1)
+    scale, other_scale = gate.scale[n], gated.scale[n]
     for thread in prange(threads):
         for o in range(outputs * thread // threads, outputs * (thread + 1) // threads):
             for r in range(0, len(x), 2):
                 a, b = _dot_pair(gates, o * inputs, rows, r * inputs, inputs)
                 c, d = _dot_pair(others, o * inputs, rows, r * inputs, inputs)
-                out[r, o], out[r + 1, o] = _gelu(a) * c, _gelu(b) * d
+                out[r, o] = _gelu(a * scale[o]) * c * other_scale[o]
+                out[r + 1, o] = _gelu(b * scale[o]) * d * other_scale[o]
 
 
 @_compiled
@@ -229,26 +241,26 @@ def run_layers(
     rows, size = x.shape
     heads, head_size = own.keys.shape[2], own.keys.shape[4]
     filled = np.full(rows, position + 1)
-    for n in range(len(layers.own_in)):
+    for n in range(len(layers.own_norm)):
         norm(x, layers.own_norm[n], scratch.normed)
-        dense(layers.own_in[n], scratch.normed, scratch.projected, threads)
+        dense(layers.own_in.weight[n], layers.own_in.scale[n], scratch.normed, scratch.projected, threads)
         for row in range(rows):
             for head in range(heads):
                 for i in range(head_size):
                     own.keys[n, row, head, position, i] = scratch.projected[row, size + head * head_size + i]
                     own.values[n, row, head, position, i] = scratch.projected[row, 2 * size + head * head_size + i]
         attend(scratch.projected, own.keys[n], own.values[n], own.group, filled, scratch.scores, scratch.found)
-        dense(layers.own_out[n], scratch.found, scratch.normed, threads)
+        dense(layers.own_out.weight[n], layers.own_out.scale[n], scratch.found, scratch.normed, threads)
         norm(scratch.normed, layers.own_branch_norm[n], scratch.normed)
         x += scratch.normed
         norm(x, layers.text_norm[n], scratch.normed)
-        dense(layers.text_in[n], scratch.normed, scratch.projected, threads)
+        dense(layers.text_in.weight[n], layers.text_in.scale[n], scratch.normed, scratch.projected, threads)
         attend(scratch.projected, text.keys[n], text.values[n], text.group, pieces, scratch.scores, scratch.found)
-        dense(layers.text_out[n], scratch.found, scratch.normed, threads)
+        dense(layers.text_out.weight[n], layers.text_out.scale[n], scratch.found, scratch.normed, threads)
         norm(scratch.normed, layers.text_branch_norm[n], scratch.normed)
         x += scratch.normed
         norm(x, layers.glu_norm[n], scratch.normed)
-        gated_dense(layers.gate[n], layers.gated[n], scratch.normed, scratch.hidden, threads)
+        gated_dense(layers.gate, layers.gated, n, scratch.normed, scratch.hidden, threads)
         norm(scratch.hidden, layers.hidden_norm[n], scratch.hidden)
-        dense(layers.glu_out[n], scratch.hidden, scratch.normed, threads)
+        dense(layers.glu_out.weight[n], layers.glu_out.scale[n], scratch.hidden, scratch.normed, threads)
         x += scratch.normed

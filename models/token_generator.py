@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models import few_rows
 from models.cached_decoder import CachedDecoder
-from models.dalle_bart import DalleBart, broadcast_mask
+from models.dalle_bart import DalleBart, DalleBartConfig, broadcast_mask
 from models.devices import DTYPES, resolve_device, resolve_dtype
 from models.errors import CheckpointError
 from models.few_rows import FewRowsDecoder
@@ -28,6 +28,7 @@ from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
 from models.vqgan import ConfigError
 
+INT8 = "int8"
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
 
 
@@ -38,9 +39,9 @@ class TokenGenerator:
     whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
     logits and sampling are float32 in each. One or two pictures of a large network are drawn by `models/few_rows.py` on
-    a CPU where numba is installed. `threads` is the number of threads within an operation on a CPU, by default what
-    torch has now. The model's weights are copied. Memory beside them: two caches of every layer, 2 x P x S x codes x
-    d_model values each.
+    a CPU where numba is installed; only there the decoder's weights can be "int8". `threads` is the number of threads
+    within an operation on a CPU, by default what torch has now. The model's weights are copied. Memory beside them: two
+    caches of every layer, 2 x P x S x codes x d_model values each.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TokenGenerator:
         self.pictures_per_prompt = pictures_per_prompt
         self.guided = guided
         self.device = torch.device(resolve_device(device))
-        self.dtype = resolve_dtype(dtype, str(self.device))
+        self.dtype = dtype if dtype == INT8 else resolve_dtype(dtype, str(self.device))
         self.threads = threads or torch.get_num_threads()
         self.length = config.image_length
         self._shape = RequestShape(
@@ -81,14 +82,17 @@ class TokenGenerator:
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
         self._pool: Any = None  # of the programs' memory: they run one after the other
-        held = DTYPES[self.dtype]
         pictures = prompts_per_batch * pictures_per_prompt
+        rows = 2 * pictures if guided else pictures
+        if self.dtype == INT8:
+            check_int8(config, rows, self.device)
+        held = torch.bfloat16 if self.dtype == INT8 else DTYPES[self.dtype]
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
-            rows = 2 * pictures if guided else pictures
             self.decoder: CachedDecoder | FewRowsDecoder
-            if few_rows.worth_it(model.decoder, rows, self.device, held):
-                self.decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=held)
+            if self.dtype == INT8 or few_rows.worth_it(config, rows, self.device, held):
+                kept = torch.int8 if self.dtype == INT8 else held
+                self.decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
             else:
                 self.decoder = CachedDecoder(
                     model.decoder,
@@ -208,6 +212,13 @@ class TokenGenerator:
             torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = self.dtype == "tf32"
+
+
+def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:
+    """Raise `ConfigError` where weights of 8 bits cannot draw so many pictures and guidance halves at once."""
+    obstacle = few_rows.obstacle(config, rows, device, torch.int8)
+    if obstacle is not None:
+        raise ConfigError(f"dtype int8 draws one or two pictures at a time on a CPU: {obstacle}")
 
 
 @dataclass(frozen=True)

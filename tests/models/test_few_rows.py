@@ -18,6 +18,7 @@ from models.errors import CheckpointError
 from models.few_rows import FewRowsDecoder
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
+from models.vqgan import ConfigError
 from tests.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart
 
 CODES, STEPS = 64, 16
@@ -40,7 +41,7 @@ def _logits(model: DalleBart, rows: int, dtype: torch.dtype = torch.float32) -> 
     codes = golden_bart("decoder_input_ids")[:rows]
     decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=model.config.output_size, dtype=dtype)
     with torch.inference_mode():
-        decoder.begin([(model.encode(ids, mask).to(dtype), mask)])
+        decoder.begin([(model.encode(ids, mask), mask)])
         found = [
             decoder.logits(decoder.step(codes[:, step], torch.tensor([step]), step + 1, exact=True)).clone()
             for step in range(codes.shape[1])
@@ -179,9 +180,34 @@ def test_its_options_give_the_logits_of_the_plain_network(option: str, model: Da
     ids=str,
 )
 def test_options_that_it_does_not_have_are_left_to_the_other_decoder(options: dict[str, Any], model: DalleBart) -> None:
-    assert few_rows.can_run(model.decoder, torch.float32)
-    assert not few_rows.can_run(DalleBart(replace(model.config, **options)).decoder, torch.float32)
+    assert few_rows.obstacle(model.config, 2, CPU, torch.float32) is None
+    obstacle = few_rows.obstacle(replace(model.config, **options), 2, CPU, torch.float32)
+    assert str(next(iter(options.values()))) in str(obstacle)
 
 
 def test_float16_is_left_to_the_other_decoder(model: DalleBart) -> None:
-    assert not few_rows.can_run(model.decoder, torch.float16)
+    assert few_rows.obstacle(model.config, 2, CPU, torch.float16) is not None
+
+
+def test_weights_of_8_bits_move_the_logits_a_little(model: DalleBart) -> None:
+    found, expected = _logits(model, 4, torch.int8)
+    assert 1e-3 < (found - expected).abs().max() < 0.2 * expected.std()
+
+
+def test_a_generator_of_8_bits_draws_valid_codes_again_and_again(model: DalleBart) -> None:
+    first = _draw(model, 0, dtype="int8", top_k=20)
+    assert first.min() >= 0
+    assert first.max() < CODES
+    assert np.array_equal(first, _draw(model, 0, dtype="int8", top_k=20))
+
+
+@pytest.mark.parametrize("pictures", [3, 9])
+def test_8_bits_are_refused_for_many_pictures_at_once(model: DalleBart, pictures: int) -> None:
+    with pytest.raises(ConfigError, match=f"one or two pictures at a time on a CPU: {2 * pictures} rows"):
+        _draw(model, 0, dtype="int8", pictures_per_prompt=pictures)
+
+
+def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'pip install "vqbeam\[cpu\]"'):
+        _draw(model, 0, dtype="int8")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import http.server
 import json
 import re
-import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from tests.web_server import QuietHandler, WebServer
 
 OBJECT_NAME = re.compile(rb'"name": ?"([^"]*)"')
 
@@ -45,23 +44,17 @@ class Answer:
 Rule = Callable[[Request], Answer | None]
 
 
-class FaultyStore(http.server.ThreadingHTTPServer):
+class FaultyStore(WebServer):
     """Hands requests on to `upstream` ("host:port") where `rule` has no answer; `asked` counts those where it has."""
 
-    daemon_threads = True
-
     def __init__(self, upstream: str) -> None:
-        super().__init__(("localhost", 0), _Proxy)
+        super().__init__(_Proxy)
         self.upstream = upstream
         self.rule: Rule = lambda request: None
         self.asked = 0
 
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}"
 
-
-class _Proxy(http.server.BaseHTTPRequestHandler):
+class _Proxy(QuietHandler):
     server: FaultyStore
     protocol_version = "HTTP/1.1"
 
@@ -93,18 +86,3 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         content = response.read()
         connection.close()
         return response.status, dict(response.getheaders()), content
-
-    def log_message(self, *args: object) -> None:
-        return
-
-
-@contextmanager
-def faulty_store(upstream_url: str) -> Iterator[FaultyStore]:
-    with FaultyStore(upstream_url.removeprefix("http://")) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

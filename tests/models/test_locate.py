@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -15,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from models.errors import CheckpointError
 from models.locate import EMBEDDED, locate_model
+from tests.web_server import QuietHandler, WebServer
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ COMMIT = "a" * 40
 HUB_FILES = {"config.json": b'{"ch_mult": [1]}', "flax_model.msgpack": b"\x80", "README.md": b"# a model"}
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """The part of the Hugging Face Hub's interface that downloading a public model needs."""
 
     requests: list[str]
@@ -197,20 +197,12 @@ class Hub(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub() -> Iterator[tuple[type[Hub], str]]:
     handler = type("FreshHub", (Hub,), {"requests": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield handler, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with WebServer(handler) as server:
+        yield handler, server.url
 
 
 def locate_at(endpoint: str, name: str, cache: Path) -> str:

@@ -14,7 +14,7 @@ import fsspec
 import pytest
 from PIL import Image
 
-from tests.gcs_faults import Answer, FaultyStore, Request, faulty_store
+from tests.gcs_faults import Answer, FaultyStore, Request
 from tests.make_inputs import GOOD, image_table
 from tests.run_command import Outcome, decode, encode, run
 
@@ -42,7 +42,7 @@ def store(gcs_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultySt
         await asyncio.sleep(0)
 
     monkeypatch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=no_wait))
-    with faulty_store(os.environ["STORAGE_EMULATOR_HOST"]) as server:
+    with FaultyStore(os.environ["STORAGE_EMULATOR_HOST"].removeprefix("http://")) as server:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
         yield server
 
@@ -75,7 +75,7 @@ def test_a_run_that_is_done_is_not_done_again(folder: str, tiny_model: Path) -> 
     listing = fsspec.filesystem("gs").find(f"{folder}/out/data", detail=True)
     second = encode(f"{folder}/in", f"{folder}/out", tiny_model, *TWO_ROWS)
     assert (first.code, second.code) == (0, 0), second.err
-    assert "3 of 3 shards are done already" in second.err
+    assert "3 of 3 shards done already" in second.err
     fsspec.filesystem("gs").invalidate_cache()
     assert fsspec.filesystem("gs").find(f"{folder}/out/data", detail=True) == listing
 

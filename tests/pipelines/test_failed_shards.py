@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import errno
-import http.server
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import pytest
 
 from tests.make_inputs import GOOD, files, image_table
 from tests.run_command import Outcome, encode, run
+from tests.web_server import QuietHandler, WebServer
 from transforms.sources import FetchOptions
 
 pytest_plugins = ("tests.fixtures_tiny_model",)
@@ -76,7 +73,7 @@ def test_a_full_disk_fails_the_shard_and_the_rerun_completes_it(
     monkeypatch.undo()
     again = encode(source, tmp_path / "out", tiny_model, "--rows_per_shard", "2")
     assert again.code == 0, again.err
-    assert "2 of 3 shards are done already" in again.err
+    assert "2 of 3 shards done already" in again.err
     assert [row["key"] for row in again.rows()] == ["a0", "a1", "b0", "b1", "c0", "c1"]
     assert run("verify", tmp_path / "out").code == 0
     assert not list((tmp_path / "out").rglob(".vqbeam*"))
@@ -137,7 +134,7 @@ def test_too_many_rejected_rows_fail_the_run_but_keep_the_good_ones(tmp_path: Pa
 
     result = encode(tmp_path / "in", tmp_path / "out", tiny_model, "--max_error_rate", "0.3")
     assert result.code == 1
-    assert "1 of 3 rows were rejected (33.3%), more than --max_error_rate 0.3" in result.out
+    assert "rejected 1 of 3 rows (33.3%), more than --max_error_rate 0.3" in result.out
     assert [row["key"] for row in result.rows()] == ["a", "c"]
     assert not result.files("_SUCCESS")
 
@@ -156,28 +153,22 @@ def test_retry_rejected_does_again_what_was_mended(tmp_path: Path, tiny_model: P
     second = encode(table, out, tiny_model, "--retry_rejected")
 
     assert second.code == 0, second.err
-    assert "1 shards that rejected rows are done again" in second.err
+    assert "Doing 1 shard that rejected rows again" in second.err
     assert [row["key"] for row in second.rows()] == ["a", "b"]
     assert second.rejected() == []
     assert run("verify", out).code == 0
 
 
-class ImageServer(http.server.ThreadingHTTPServer):
+class ImageServer(WebServer):
     """Answers `/good.jpg`; `/404`, `/410`, `/403`, `/500` with that status; `/mending` with 503 the first two times."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("localhost", 0), _Answer)
+        super().__init__(_Answer)
         self.failures_left = 2
         self.broken = True
 
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}"
 
-
-class _Answer(http.server.BaseHTTPRequestHandler):
+class _Answer(QuietHandler):
     server: ImageServer
 
     def do_GET(self) -> None:
@@ -194,21 +185,6 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args: object) -> None:
-        return
-
-
-@contextmanager
-def serving() -> Iterator[ImageServer]:
-    with ImageServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +194,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_web_addresses_that_are_refused_are_rejected_rows(
     tmp_path: Path, tiny_model: Path, quick_retries: None
 ) -> None:
-    with serving() as server:
+    with ImageServer() as server:
         paths = ("good.jpg", "404", "410", "403", "mending")
         lines = [f"{path},{server.url}/{path}" for path in paths]
         files({"list.csv": "\n".join(["key,url", *lines])})(tmp_path)
@@ -235,7 +211,7 @@ def test_web_addresses_that_are_refused_are_rejected_rows(
 def test_a_web_server_that_keeps_failing_fails_the_shard_until_it_is_mended(
     tmp_path: Path, tiny_model: Path, quick_retries: None
 ) -> None:
-    with serving() as server:
+    with ImageServer() as server:
         lines = [f"{number},{server.url}/{name}" for number, name in enumerate(("a.jpg", "500", "b.jpg"))]
         files({"list.csv": "\n".join(["key,url", *lines])})(tmp_path)
         flags = ("--uri_schemes", "http", "--rows_per_shard", "1")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.web_server import QuietHandler, WebServer
 from transforms.errors import EnvironmentFault, RowRejected
 from transforms.sources import FetchOptions, fetch_image
 
 QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
 
 
-class Web(BaseHTTPRequestHandler):
+class Web(QuietHandler):
     """Answers by the path: /status/N, /busy-once, /big, /short, /hang, /to-ftp, /to-image, /image."""
 
     asked: list[str]
@@ -47,24 +47,14 @@ class Web(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output clean."""
-
 
 @pytest.fixture
 def web() -> Iterator[tuple[str, list[str]]]:
     """The address of a server and the paths that it was asked for."""
     handler = type("Handler", (Web,), {"asked": [], "release": threading.Event()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", handler.asked
-    finally:
+    with WebServer(handler) as server:
+        yield server.url, handler.asked
         handler.release.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_the_bytes_of_a_web_address(web: tuple[str, list[str]]) -> None:
@@ -86,7 +76,7 @@ def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> 
 
 
 def test_too_many_bytes_reject_the_row(web: tuple[str, list[str]]) -> None:
-    with pytest.raises(RowRejected, match=r"image_too_large: .*1001 bytes"):
+    with pytest.raises(RowRejected, match=r"image_too_large: .*1,001 bytes"):
         fetch_image(f"{web[0]}/big", QUICK)
 
 

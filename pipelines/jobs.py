@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 
 from pipelines import planning
-from pipelines.amounts import amount
 from pipelines.launch import is_local, local_processes, local_workers, run_pipeline
 from pipelines.planning import PlanRequest
 from pipelines.progress import Expected, Progress
 from pipelines.scratch import scratch_folder
 from pipelines.summary import print_summary
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import EnvironmentFault, UsageError
 from transforms.job import Job
 from transforms.layout import Layout
@@ -69,7 +69,8 @@ def _show(request: PlanRequest, stored: Plan | None, extend: bool) -> int:
     if shards:
         print(planning.describe_plan(stored, shards, request))
     done = stored.shards - len(pending_shards(request.output, stored.shards))
-    print(f"stored plan {stored.shards:,} shards, {done:,} of them done; {len(shards) if extend else 0:,} to be added")
+    added = len(shards) if extend else 0
+    print(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
     return 0
 
 
@@ -81,7 +82,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) 
         return planning.store_plan(request, plan, shards)
     if options.retry_rejected:
         count = planning.undo_rejected(request.output)
-        print(f"{count} shards that rejected rows are done again", file=sys.stderr)
+        print(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
     if options.extend:
         shards = planning.extend_plan(request, stored)
         if shards:
@@ -104,7 +105,7 @@ def _work(
             job = replace(job, scratch=scratch, temp_dir=scratch, processes=local_processes(beam_args, workers))
         shards_before = plan.shards - len(pending)
         if shards_before:
-            print(f"Resuming: {shards_before:,} of {plan.shards:,} shards are done already", file=sys.stderr)
+            print(f"Resuming: {shards_before:,} of {amount(plan.shards, 'shards')} done already", file=sys.stderr)
         result = None
         if pending:
             expected = Expected(plan.shards, shards_before, _rows_pending(request, plan, pending), options.unit)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from models.devices import resolve_device, resolve_dtype
-from pipelines.amounts import amount, size_text
+from models.devices import resolve_device, resolve_drawing_dtype
 from pipelines.job_flags import RunSettings, cores
 from pipelines.planned_models import PlannedModel
 from pipelines.summary import PICTURE_COUNTERS
 from transforms import storage
+from transforms.amounts import amount, size_text
 from transforms.commit import read_mark
 from transforms.errors import UsageError
 from transforms.layout import Layout
@@ -129,7 +129,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     if not shards:
         raise UsageError(f"no rows in {', '.join(request.input.patterns) or '--prompt'}: nothing to do")
     resolved = fingerprint(request) | {
-        "dtype": resolve_dtype(request.dtype, str(settings["device"])),
+        "dtype": resolve_drawing_dtype(request.dtype, str(settings["device"])),
         "rows_per_shard": rows,
     }
     plan = Plan(request.command, resolved, settings, found.schema.to_json())
@@ -188,7 +188,7 @@ def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileI
             file=sys.stderr,
         )
     if len(changed) > CHANGES_SHOWN:
-        print(f"warning: so have {len(changed) - CHANGES_SHOWN:,} more files", file=sys.stderr)
+        print(f"warning: so have {amount(len(changed) - CHANGES_SHOWN, 'more files')}", file=sys.stderr)
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
@@ -311,7 +311,7 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
         f"{rows:<11} {f'{segment.rows:,}' if known else 'not known before they are read'}",
         *([f"pictures    {_pictures_text(plan, segment.rows, request)}"] if plan.command in PICTURE_COUNTERS else []),
         f"bytes       {segment.bytes:,}",
-        f"shards      {len(shards):,} of at most {plan.fingerprint['rows_per_shard']:,} {rows}",
+        f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
         *(f"{model.role:<11} {model.name} ({model.about})" for model in request.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
         f"output      {request.output}",

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from pipelines.amounts import amount
+from transforms.amounts import amount
 from transforms.monitor import read_totals
 
 BAR_SECONDS = 0.5  # between two looks on a terminal
@@ -125,7 +125,7 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
         if totals[counter]
     ]
     if totals["shards_failed"]:
-        parts.append(f"{int(totals['shards_failed'])} shards FAILED")
+        parts.append(f"{amount(int(totals['shards_failed']), 'shards')} FAILED")
     share = share_done(totals, expected, whole=False)
     if 0 < share < 1 and seconds > 0:
         parts.append(f"{_clock_time(seconds * (1 - share) / share)} left")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.amounts import size_text
 from pipelines.summary import counts_lines, failures, time_line
 from transforms import storage
+from transforms.amounts import size_text
 from transforms.errors import UsageError
 from transforms.layout import Layout
 from transforms.plan import load_plan

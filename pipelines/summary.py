@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from pipelines.amounts import amount, size_text
 from transforms import storage
+from transforms.amounts import amount, size_text
 from transforms.layout import Layout
 from transforms.plan import Plan
 from transforms.reports import STAGES
@@ -18,7 +18,7 @@ PICTURE_COUNTERS = ("generate", "vary")  # commands that make several pictures o
 
 def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: str) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it."""
-    totals, undone = outcome.totals, outcome.undone
+    totals, undone, shards = outcome.totals, outcome.undone, amount(plan.shards, "shards")
     lines = counts_lines(plan.command, totals, unit)
     if totals.seconds:
         rate = totals.rows_written / totals.seconds
@@ -28,7 +28,7 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
         lines.append(f"  codes      {totals.codes_used:,} different ones in use")
     lines.append(f"  size       {size_text(totals.bytes)} in {output}")
     if undone:
-        lines.append(f"  FAILED     {len(undone):,} of {plan.shards:,} shards; the same command does them again")
+        lines.append(f"  FAILED     {len(undone):,} of {shards}; run the same command again")
         lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
     if outcome.failing:
         lines.append(f"  FAILED     {outcome.failing}")
@@ -37,16 +37,17 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
     if outcome.well:
         lines.append(f"  look at    {look}")
     headline = "Done" if outcome.well else "Failed"
-    print(f"{headline}: {plan.shards - len(undone):,} of {plan.shards:,} shards", *lines, sep="\n", file=sys.stdout)
+    print(f"{headline}: {plan.shards - len(undone):,} of {shards}", *lines, sep="\n", file=sys.stdout)
 
 
 def counts_lines(command: str, totals: Totals, unit: str) -> list[str]:
     counted = "pictures" if command in PICTURE_COUNTERS else "rows"
     lines = [f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written"]
     lines[0] += f" + {totals.rows_rejected:,} rejected + {totals.rows_filtered:,} filtered"
-    for label, counts in (("rejected", totals.errors), ("filtered", totals.filters), ("notice", totals.notices)):
+    for label, counts in (("rejected", totals.errors), ("filtered", totals.filters)):
         if counts:
             lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
+    lines += [f"  notice     {name} ({amount(count, 'times')})" for name, count in most_common(totals.notices)]
     if totals.missing_captions:
         lines.append(f"  captions   {amount(totals.missing_captions, unit)} without")
     return lines

@@ -7,8 +7,8 @@ import sys
 
 from tqdm import tqdm
 
-from pipelines.amounts import amount
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import UsageError
 from transforms.plan import load_plan
 from transforms.totals import pending_shards

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from transforms.amounts import amount
 from transforms.errors import RowRejected
 
 
@@ -13,7 +14,8 @@ def fitting_codes(codes: np.ndarray, codes_per_image: int, codebook_size: int) -
     Raises `RowRejected` (wrong_code_count, code_out_of_range) where they are not a full grid of a codebook's ids.
     """
     if len(codes) != codes_per_image:
-        raise RowRejected("wrong_code_count", f"{len(codes)} codes; the model's grid has {codes_per_image}")
+        there = amount(len(codes), "codes")
+        raise RowRejected("wrong_code_count", f"{there}; the model's grid has {codes_per_image:,}")
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= codebook_size:
         raise RowRejected("code_out_of_range", f"code {low if low < 0 else high}; the codebook has {codebook_size}")

@@ -28,6 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from transforms.amounts import amount
 from transforms.errors import RowFiltered, RowRejected, UsageError
 
 Resize = Literal["center_crop", "pad", "squash", "none"]
@@ -176,7 +177,7 @@ def _decode(
         raise RowRejected("empty_image", "the image has 0 bytes")
     if len(data) > limits.max_image_bytes:
         raise RowRejected(
-            "image_too_large", f"{len(data):,} bytes; --max_image_bytes allows {limits.max_image_bytes:,}"
+            "image_too_large", f"{amount(len(data), 'bytes')}; --max_image_bytes allows {limits.max_image_bytes:,}"
         )
     image_format = sniff_format(data)
     if image_format is None:
@@ -200,7 +201,7 @@ def _decode(
         raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
     except BAD_DATA as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RowRejected("broken_image", f"{image_format} of {len(data):,} bytes: {reason}") from error
+        raise RowRejected("broken_image", f"{image_format} of {amount(len(data), 'bytes')}: {reason}") from error
     return DecodedImage(pixels, *original)
 
 

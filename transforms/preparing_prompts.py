@@ -24,7 +24,7 @@ PROMPT = "prompt"
 INPUT_IDS = "input_ids"  # int32 [L] a row
 ATTENTION_MASK = "attention_mask"
 SLOT = "slot"  # which of the generator's places for prompts a picture is drawn in
-CUT = "prompts longer than the model reads, cut"
+CUT = "a prompt is longer than the model reads and was cut"
 
 
 @dataclass(frozen=True)

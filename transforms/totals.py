@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.layout import Layout
 from transforms.reports import RowCounts, unpack_codes
 
@@ -119,7 +120,7 @@ def failing(totals: Totals, max_error_rate: float) -> str | None:
         return "nothing was written"
     if totals.error_rate > max_error_rate:
         return (
-            f"{totals.rows_rejected} of {totals.rows_read} rows were rejected "
+            f"rejected {totals.rows_rejected:,} of {amount(totals.rows_read, 'rows')} "
             f"({totals.error_rate:.1%}), more than --max_error_rate {max_error_rate:g}"
         )
     return None

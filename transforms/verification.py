@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.layout import Layout
 from transforms.plan import Plan
 from transforms.totals import pending_shards
@@ -48,7 +49,7 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     found: list[str] = []
     ended = mark["rows_written"] + mark["rows_rejected"] + mark["rows_filtered"]
     if mark["rows_read"] != ended:
-        found.append(f"shard {index:05d}: {mark['rows_read']} rows read, {ended} accounted for")
+        found.append(f"shard {index:05d}: {amount(mark['rows_read'], 'rows')} read, {ended:,} accounted for")
     for item in mark["objects"]:
         found += _check_object(output, item, mark)
     paths = {item["path"] for item in mark["objects"]}
@@ -66,7 +67,7 @@ def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> li
     except FileNotFoundError:
         return [f"{path} is missing"]
     if size != item["size"]:
-        return [f"{path} has {size} bytes, its mark says {item['size']}"]
+        return [f"{path} has {amount(size, 'bytes')}, its mark says {item['size']:,}"]
     if storage.sha256(uri) != item["sha256"]:
         return [f"{path} has another checksum than its mark says"]
     if path.endswith(".parquet"):
@@ -80,7 +81,7 @@ def _check_rows(uri: str, path: str, expected: int) -> list[str]:
             rows = pq.ParquetFile(file).metadata.num_rows
     except pa.ArrowInvalid as error:
         return [f"{path} is no readable Parquet file: {error}"]
-    return [] if rows == expected else [f"{path} has {rows} rows, its mark says {expected}"]
+    return [] if rows == expected else [f"{path} has {amount(rows, 'rows')}, its mark says {expected:,}"]
 
 
 def _strangers(output: str, folder: str, known: set[str]) -> list[str]:

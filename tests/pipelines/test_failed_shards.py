@@ -34,7 +34,7 @@ def check_only_shard_failed(result: Outcome, shard: int, *reason: str) -> None:
     for part in reason:
         assert part in why
         assert part in result.out
-    assert "the same command does them again" in result.out
+    assert "run the same command again" in result.out
     assert result.rejected() == []
     assert not result.files("_SUCCESS")
     assert f"data/{shard:05d}.parquet" not in result.files("data/*")

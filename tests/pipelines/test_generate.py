@@ -229,8 +229,8 @@ def test_bad_rows_are_rejected_once_for_each_of_their_pictures(tiny_generator: P
 def test_prompts_that_are_cut_are_noticed(tiny_generator: Path, tmp_path: Path) -> None:
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "word " * 50, "x\ty " * 40)
     assert outcome.code == 0, outcome.err
-    assert outcome.by_reason("notices") == {"prompts longer than the model reads, cut": 2}
-    assert "2 prompts longer than the model reads" in outcome.out
+    assert outcome.by_reason("notices") == {"a prompt is longer than the model reads and was cut": 2}
+    assert "notice     a prompt is longer than the model reads and was cut (2 times)" in outcome.out
 
 
 def test_all_prompts_of_a_batch_may_be_bad(tiny_generator: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_finished_job_is_left_as_it_is(output: Path, source: Path, tiny_model:
     before = snapshot(str(output))
     again = encode_small(source, output, tiny_model)
     assert again.code == 0
-    assert "Resuming: 4 of 4 shards are done already" in again.err
+    assert "Resuming: 4 of 4 shards done already" in again.err
     assert "40 read = 36 written + 4 rejected + 0 filtered" in again.out
     assert snapshot(str(output)) == before
 
@@ -71,7 +71,7 @@ def test_a_job_that_failed_for_its_rejected_rows_succeeds_once_they_are_tolerate
 ) -> None:
     strict = encode_small(source, output, tiny_model, "--max_error_rate", "0.05")
     assert strict.code == 1
-    assert "4 of 40 rows were rejected (10.0%), more than --max_error_rate 0.05" in strict.out
+    assert "rejected 4 of 40 rows (10.0%), more than --max_error_rate 0.05" in strict.out
     assert not (output / "_SUCCESS").exists()
     assert encode_small(source, output, tiny_model, "--max_error_rate", "0.1").code == 0
     assert (output / "_SUCCESS").exists()
@@ -85,7 +85,7 @@ def test_what_is_missing_is_done_again_byte_for_byte(
         (output / name).unlink()
     resumed = encode_small(source, output, tiny_model, "--workers", "1")
     assert resumed.code == 0
-    assert "Resuming: 2 of 4 shards are done already" in resumed.err
+    assert "Resuming: 2 of 4 shards done already" in resumed.err
     assert resumed.last_run()["shards"] == {"adopted": 1, "done": 1}
     assert snapshot(str(output)) == snapshot(str(finished))
 

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import EnvironmentFault, RowRejected
 from transforms.sources.uris import scheme_of
 
@@ -68,7 +69,8 @@ def _is_no_name(cause: BaseException | None) -> bool:
 
 
 def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
-    return RowRejected("image_too_large", f"{uri} has {size} bytes, --max_image_bytes is {options.max_bytes}")
+    allowed = f"--max_image_bytes is {options.max_bytes:,}"
+    return RowRejected("image_too_large", f"{uri} has {amount(size, 'bytes')}, {allowed}")
 
 
 class _SameWeb(urllib.request.HTTPRedirectHandler):
@@ -115,7 +117,7 @@ def _read_within(response: Any, uri: str, options: FetchOptions) -> bytes:
         if size > options.max_bytes:
             raise too_large(uri, size, options)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{size} bytes in {options.timeout_s:g} s, and not done")
+            raise TimeoutError(f"{amount(size, 'bytes')} in {options.timeout_s:g} s, and not done")
     expected = response.headers.get("Content-Length", "")
     if expected.isdigit() and int(expected) != size:
         raise http.client.IncompleteRead(b"", int(expected) - size)

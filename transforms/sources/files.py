@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import SourceChanged
 from transforms.shards import INLINE, Source
 from transforms.sources.canonical import Row, batches
@@ -74,6 +75,7 @@ def check_unchanged(source: Source) -> None:
         raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
     if (now.size, now.version) != (source.size, source.version):
         raise SourceChanged(
-            f"{source.uri} changed since the plan was made (then {source.size} bytes, version {source.version}; "
-            f"now {now.size} bytes, version {now.version}): start a new --output, or --overwrite"
+            f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
+            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start a new "
+            "--output, or --overwrite"
         )

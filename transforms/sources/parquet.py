@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import RowRejected
 from transforms.shards import Slice, Source
 from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
@@ -329,7 +330,7 @@ def _from_int16(value: bytes | None, row: int, errors: list[tuple[str, str] | No
     if value is None:
         return None
     if len(value) % 2:
-        errors[row] = ("wrong_code_count", f"{len(value)} bytes are no whole number of 16-bit codes")
+        errors[row] = ("wrong_code_count", f"{amount(len(value), 'bytes')}: no whole number of 16-bit codes")
         return None
     codes: list[int] = np.frombuffer(value, dtype="<i2").astype(np.int64).tolist()
     return codes

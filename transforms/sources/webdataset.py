@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from transforms import storage
+from transforms.amounts import amount
 from transforms.errors import RowRejected
 from transforms.shards import Slice
 from transforms.sources.canonical import Row, batches
@@ -233,7 +234,7 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     except BROKEN as error:
         raise _CutMember(f"the tar breaks off inside {utf8(info.name)}: {error}") from error
     if len(data) < info.size:
-        raise _CutMember(f"the tar ends inside {utf8(info.name)}: {len(data)} of {info.size} bytes are there")
+        raise _CutMember(f"the tar ends inside {utf8(info.name)}: {len(data):,} of {amount(info.size, 'bytes')} found")
     return data
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.amounts import amount, size_text
+from transforms.amounts import amount, size_text
 
 
 def test_one_thing_is_not_several() -> None:

@@ -61,6 +61,15 @@ class Outcome:
     def last_run(self) -> dict[str, Any]:
         return json.loads(self.read("_vqbeam/last_run.json"))
 
+    def check_refused(self, *message: str) -> None:
+        """It ended before anything was written, with all of `message` on stderr."""
+        assert self.code == 2, self.err
+        for part in message:
+            assert part in self.err
+        assert "Traceback" not in self.err
+        assert self.out == ""
+        assert not Path(self.output).exists()
+
     def check_nothing_lost(self) -> None:
         """Every row read is written, rejected or filtered, and the tables hold what the marks count."""
         counts = {name: self.total(name) for name in COUNTS}

@@ -16,7 +16,6 @@ from models.tokenizer_files import tokenizer_files
 from tests.fixtures_bart import random_bart
 from tests.fixtures_checkpoints import random_vqgan
 from tests.fixtures_tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
-from tests.run_command import Outcome
 
 pytest_plugins = ("tests.fixtures_tiny_generator",)
 
@@ -60,16 +59,7 @@ def test_flags_that_cannot_be_met_are_refused(
 ) -> None:
     source = write_prompts(tmp_path / "in" / "prompts.jsonl", [{"key": "a", "prompt": "a", "n": 1}]).parent
     words = [word.replace("IN", str(source)).replace("MODEL", str(tiny_generator)) for word in flags.split()]
-    refused(generate(tiny_generator, tmp_path / "out", *words), tmp_path, message)
-
-
-def refused(outcome: Outcome, tmp_path: Path, message: tuple[str, ...]) -> None:
-    assert outcome.code == 2, outcome.err
-    for part in message:
-        assert part in outcome.err
-    assert "Traceback" not in outcome.err
-    assert outcome.out == ""
-    assert not (tmp_path / "out").exists()
+    generate(tiny_generator, tmp_path / "out", *words).check_refused(*message)
 
 
 def no_tokenizer(folder: Path) -> None:
@@ -177,7 +167,7 @@ def test_a_model_that_cannot_be_used_is_refused(
     folder = tmp_path / "model"
     shutil.copytree(tiny_generator, folder)
     spoil(folder)
-    refused(generate(folder, tmp_path / "out", "--prompt", "a"), tmp_path, message)
+    generate(folder, tmp_path / "out", "--prompt", "a").check_refused(*message)
 
 
 @pytest.mark.parametrize("missing", ["preprocessor_config.json", "tokenizer.json"])
@@ -187,7 +177,7 @@ def test_a_clip_that_lacks_a_file_is_refused_before_anything_is_planned(
     shutil.copytree(tiny_generator / "clip", tmp_path / "clip")
     (tmp_path / "clip" / missing).unlink()
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "--clip", tmp_path / "clip")
-    refused(outcome, tmp_path, (missing,))
+    outcome.check_refused(missing)
 
 
 def test_a_clip_whose_weights_do_not_fit_is_refused_before_anything_is_planned(
@@ -197,7 +187,7 @@ def test_a_clip_whose_weights_do_not_fit_is_refused_before_anything_is_planned(
     vision = json.loads((tmp_path / "clip" / "config.json").read_text())["vision_config"]
     edit(tmp_path / "clip" / "config.json", vision_config=vision | {"num_hidden_layers": 9})
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "--clip", tmp_path / "clip")
-    refused(outcome, tmp_path, ("the weights do not fit the configuration", "missing: vision_model.encoder.layers"))
+    outcome.check_refused("the weights do not fit the configuration", "missing: vision_model.encoder.layers")
 
 
 def test_a_vqgan_of_another_place_may_paint(tiny_generator: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from models.checkpoints import save_vqgan
 from models.vqgan import VQGAN
 from tests.fixtures_checkpoints import TINY_GUMBEL, random_vqgan
 from tests.fixtures_tiny_generator import TINY_VQGAN
-from tests.run_command import Outcome, run
+from tests.run_command import run
 from tests.vary_runs import vary, write_pictures, write_tokens
 
 pytest_plugins = ("tests.fixtures_tiny_generator",)
@@ -58,20 +58,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Path) -> di
     return {"IMAGES": images, "TOKENS": tokens, "NOWHERE": folder / "none.parquet"}
 
 
-def check_refused(outcome: Outcome, *message: str) -> None:
-    assert outcome.code == 2, outcome.err
-    for part in message:
-        assert part in outcome.err
-    assert not Path(outcome.output).exists()
-
-
 @pytest.mark.parametrize(("flags", "message"), FLAGS, ids=[flags for flags, _ in FLAGS])
 def test_flags_that_cannot_be_met_are_refused(
     tiny_generator: Path, inputs: dict[str, Path], tmp_path: Path, flags: str, message: tuple[str, ...]
 ) -> None:
     place, *words = flags.split()
     words = [str(inputs.get(word, word)).replace("MODEL", str(tiny_generator)) for word in words]
-    check_refused(vary(tiny_generator, tmp_path / "out", "--input", inputs[place], *words), *message)
+    vary(tiny_generator, tmp_path / "out", "--input", inputs[place], *words).check_refused(*message)
 
 
 def test_tokens_of_another_codebook_are_refused_unless_asked_for(
@@ -79,14 +72,14 @@ def test_tokens_of_another_codebook_are_refused_unless_asked_for(
 ) -> None:
     save_vqgan(random_vqgan(TINY_VQGAN, seed=1), tmp_path / "other", name="other")
     words = ("--input", inputs["TOKENS"], "--method", "codes")
-    check_refused(vary(tmp_path / "other", tmp_path / "out", *words), "not with this one", "--allow_model_mismatch")
+    vary(tmp_path / "other", tmp_path / "out", *words).check_refused("not with this one", "--allow_model_mismatch")
     assert vary(tmp_path / "other", tmp_path / "out", *words, "--allow_model_mismatch").code == 0
 
 
 def test_tokens_of_unknown_origin_need_a_model(inputs: dict[str, Path], tmp_path: Path) -> None:
     table = pq.read_table(inputs["TOKENS"]).replace_schema_metadata(None)
     pq.write_table(table, tmp_path / "tokens.parquet")
-    check_refused(run("vary", "--input", tmp_path / "tokens.parquet", output=tmp_path / "out"), "name it with --model")
+    run("vary", "--input", tmp_path / "tokens.parquet", output=tmp_path / "out").check_refused("name it with --model")
 
 
 def test_pictures_and_tokens_in_one_table_are_asked_about(
@@ -96,25 +89,25 @@ def test_pictures_and_tokens_in_one_table_are_asked_about(
     table = table.append_column("jpg", pa.array([b"picture"] * len(table)))
     pq.write_table(table, tmp_path / "both.parquet")
     outcome = vary(tiny_generator, tmp_path / "out", "--input", tmp_path / "both.parquet")
-    check_refused(outcome, "--image_column jpg", "--code_column encoding")
+    outcome.check_refused("--image_column jpg", "--code_column encoding")
 
 
 def test_a_table_without_captions_is_refused_by_method_model(tiny_generator: Path, tmp_path: Path) -> None:
     table = pq.read_table(write_pictures(tmp_path / "pictures.parquet")).drop_columns(["caption"])
     pq.write_table(table, tmp_path / "bare.parquet")
     words = ("--input", tmp_path / "bare.parquet", "--method", "model")
-    check_refused(vary(tiny_generator, tmp_path / "out", *words), "no column looks like the caption")
+    vary(tiny_generator, tmp_path / "out", *words).check_refused("no column looks like the caption")
 
 
 def test_a_decoder_alone_varies_tokens_and_no_images(inputs: dict[str, Path], tmp_path: Path) -> None:
     save_vqgan(VQGAN(TINY_VQGAN, encoder=False), tmp_path / "half", name="half")
     outcome = vary(tmp_path / "half", tmp_path / "out", "--input", inputs["IMAGES"])
-    check_refused(outcome, "decoder only", "vary tokens, not images")
+    outcome.check_refused("decoder only", "vary tokens, not images")
 
 
 def test_noise_on_the_vectors_of_a_gumbel_quantiser_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     save_vqgan(random_vqgan(TINY_GUMBEL), tmp_path / "gumbel", name="gumbel")
     words = ("--input", inputs["TOKENS"], "--allow_model_mismatch")
-    check_refused(vary(tmp_path / "gumbel", tmp_path / "out", *words), "gumbel", "--method codes")
+    vary(tmp_path / "gumbel", tmp_path / "out", *words).check_refused("gumbel", "--method codes")
     outcome = vary(tmp_path / "gumbel", tmp_path / "out", "--input", inputs["IMAGES"])
     assert outcome.code == 0, outcome.err

@@ -21,7 +21,7 @@ import torch
 from benchmarks import machine
 from benchmarks.min_dalle_peer import Clock, MinDallePeer
 from models.dalle_bart import DalleBart, DalleBartConfig
-from models.devices import DTYPES
+from models.devices import DTYPES, INT8
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 
@@ -53,6 +53,7 @@ SIZES = {
 CODEBOOK = 16384
 SHAPES = ((1, 1), (1, 9), (32, 1))  # prompts, pictures of each
 PEER_PICTURES = (1, 9)
+ONLY_ONE = ((1, 1),)  # what int8 is for
 TARGETS = {1: 6, 9: 12, 32: 18}
 GUIDANCE, TOP_K = 10, 50
 PIECES = 12  # of each caption
@@ -80,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a tiny network, one round")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--peer_steps", type=int, default=12, help="of min-dalle's steps, which all cost the same")
-    parser.add_argument("--dtypes", default="bfloat16", help="of ours, with commas; min-dalle runs float32 as it ships")
+    parser.add_argument(
+        "--dtypes", help="of ours, with commas; min-dalle runs float32 as it ships (default: all that pay)"
+    )
     parser.add_argument("--processor_time", action="store_true", help="one thread by its own clock, on a busy machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
@@ -90,19 +93,21 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(1)
     config = SIZES["tiny" if args.quick else args.size]
     print(f"{machine.describe(device)}\n", flush=True)
+    dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "bfloat16,int8")).split(",")
     bandwidth = machine.memory_bandwidth(device, clock=clock)
     contenders = [Rates("min-dalle", "float32", pictures, "of one prompt") for pictures in PEER_PICTURES]
     peaks: dict[str, float] = {}
-    for dtype in args.dtypes.split(","):
-        peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype], clock=clock)
-        for prompts, pictures in SHAPES:
+    for dtype in dtypes:
+        if dtype != INT8:
+            peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype], clock=clock)
+        for prompts, pictures in _shapes(dtype):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
-            limits = _limits(config, prompts, pictures, dtype, bandwidth, peaks[dtype])
+            limits = _limits(config, prompts, pictures, dtype, bandwidth, max(peaks.values()))
             contenders.append(Rates("vqbeam", dtype, prompts * pictures, what, limits))
     weights = (0, 0)
     for number in range(1 if args.quick else args.rounds):
         theirs = _measure_peer(config, device, contenders[: len(PEER_PICTURES)], args.peer_steps, clock)
-        ours = _measure_ours(config, device, contenders[len(PEER_PICTURES) :], args.dtypes.split(","), clock)
+        ours = _measure_ours(config, device, contenders[len(PEER_PICTURES) :], dtypes, clock)
         weights = (theirs, ours)
         print(
             f"round {number + 1}: " + ", ".join(f"{c.name} {c.pictures} {c.rates[-1]:.1f}" for c in contenders),
@@ -116,6 +121,10 @@ def main(argv: list[str] | None = None) -> int:
     print(_table(contenders, config.image_length), "\n")
     print(_ratios(contenders))
     return 0
+
+
+def _shapes(dtype: str) -> tuple[tuple[int, int], ...]:
+    return ONLY_ONE if dtype == INT8 else SHAPES
 
 
 def _measure_peer(
@@ -138,7 +147,7 @@ def _measure_ours(
     """One round of whole pictures; the number of our weights. One generator is held at a time."""
     torch.manual_seed(0)
     model = DalleBart(config).eval().requires_grad_(False)
-    shapes = [(dtype, *shape) for dtype in dtypes for shape in SHAPES]
+    shapes = [(dtype, *shape) for dtype in dtypes for shape in _shapes(dtype)]
     for contender, (dtype, prompts, pictures) in zip(contenders, shapes, strict=True):
         generator = TokenGenerator(
             model,
@@ -174,16 +183,17 @@ def _limits(
 ) -> tuple[float, float]:
     """Tokens/s if reading weights and caches, or the products with weights, were all that takes time.
 
-    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, and
-    `lm_head` in float32, which sees one row a picture.
+    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, all
+    in `dtype`, and `lm_head`, which sees one row a picture, as it is held: in float32, or in bfloat16 beside int8.
     """
     size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
-    width = DTYPES[dtype].itemsize
+    width = 1 if dtype == INT8 else DTYPES[dtype].itemsize
     weights = layers * (6 * size * size + 3 * size * hidden)
     head = CODEBOOK * size
     drawn = prompts * pictures
     caches = 2 * size * layers * (2 * drawn * config.image_length / 2 + prompts * config.max_text_length)
-    seconds_reading = (width * (weights + caches) + 4 * head) / bandwidth
+    held = 2 if dtype == INT8 else 4
+    seconds_reading = (width * (weights + caches) + held * head) / bandwidth
     seconds_computing = 2 * (2 * drawn * weights + drawn * head) / peak
     return drawn / seconds_reading, drawn / seconds_computing
 

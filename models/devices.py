@@ -12,6 +12,7 @@ DTYPES = {  # what the network's weights are held in
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+INT8 = "int8"  # of a DALL·E BART's decoder alone
 CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: more makes a CPU no faster
 ASSUMED_GPU_BYTES = 16 << 30  # where the launcher cannot see the worker's GPU
 MAX_BATCH = 256
@@ -41,6 +42,11 @@ def resolve_dtype(dtype: str, device: str) -> str:
     if dtype == "tf32" and not device.startswith("cuda"):
         raise ConfigError("dtype 'tf32' exists on NVIDIA GPUs only; use float32 or bfloat16")
     return dtype
+
+
+def resolve_drawing_dtype(dtype: str, device: str) -> str:
+    """What a DALL·E BART draws in: as `resolve_dtype`, or "int8"."""
+    return dtype if dtype == INT8 else resolve_dtype(dtype, device)
 
 
 def gpu_bytes(device: str = "cuda") -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 from models import few_rows
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart, DalleBartConfig, broadcast_mask
-from models.devices import DTYPES, resolve_device, resolve_dtype
+from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
 from models.errors import CheckpointError
 from models.few_rows import FewRowsDecoder
 from models.huge_pages import collapse_into_huge_pages
@@ -28,7 +28,6 @@ from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
 from models.vqgan import ConfigError
 
-INT8 = "int8"
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
 
 
@@ -68,7 +67,7 @@ class TokenGenerator:
         self.pictures_per_prompt = pictures_per_prompt
         self.guided = guided
         self.device = torch.device(resolve_device(device))
-        self.dtype = dtype if dtype == INT8 else resolve_dtype(dtype, str(self.device))
+        self.dtype = resolve_drawing_dtype(dtype, str(self.device))
         self.threads = threads or torch.get_num_threads()
         self.length = config.image_length
         self._shape = RequestShape(

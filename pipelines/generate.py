@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints its codes; default: in --model's folder")
     group.add_argument("--clip", metavar="NAME", help="a CLIP that scores and ranks the pictures of each prompt")
-    job_flags.add_device_flags(group)
+    job_flags.add_device_flags(group, draws=True)
     job_flags.add_checkpoint_flags(group)
     group = parser.add_argument_group(
         "drawing; rows of the input may have columns of their own for each of the last six"

@@ -8,16 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models.bart_checkpoints import BartCheckpoint, open_bart
 from models.checkpoints import VQGANCheckpoint, open_checkpoint
 from models.clip import read_clip_parts
 from models.clip_checkpoints import open_clip_checkpoint
 from models.clip_pixels import ClipPixels
+from models.devices import INT8, resolve_device
 from models.errors import CheckpointError
 from models.generation_defaults import read_generation_defaults
 from models.locate import locate_model
 from models.model_folders import find_bart, find_vqgan, vqgan_place
 from models.model_pair import check_pair
+from models.token_generator import check_int8
 from models.uniforms import UNIFORMS_VERSION
 from models.vqgan import ConfigError
 from pipelines import requests
@@ -116,11 +120,13 @@ class Models:
 
 
 def open_models(args: argparse.Namespace) -> Models:
-    """Find the models and check that they go together. Raises `CheckpointError` and `ConfigError`."""
+    """Find the models and check that they go together, and with --dtype. Raises `CheckpointError` and `ConfigError`."""
     cache = args.model_cache
     located = locate_model(args.model, cache)
     bart = open_bart(find_bart(located))
     bart_text(bart)
+    if args.dtype == INT8:
+        check_int8(bart.config, 2 * (args.batch_size or 1), torch.device(resolve_device(args.device)))
     if args.vqgan is None and find_vqgan(located) is None:
         raise CheckpointError(
             f"--model {args.model} holds no VQGAN to paint with: name the one it goes with by --vqgan"
@@ -131,7 +137,7 @@ def open_models(args: argparse.Namespace) -> Models:
     except ConfigError as error:
         raise ConfigError(f"--model {args.model} and --vqgan {vqgan_name(args)} do not go together: {error}") from error
     planned = [
-        bart_model(bart, args.model, Path(cache).expanduser()),
+        bart_model(bart, args.model, Path(cache).expanduser(), most_pictures=2 if args.dtype == INT8 else None),
         vqgan_model(vqgan, vqgan_name(args), "vqgan"),
     ]
     clip_pixels = None
@@ -175,15 +181,17 @@ def generator_settings(
     """How workers run the models: what this command says, else what the stored plan resolved."""
     batch_size = args.batch_size or int(plan.settings["batch_size"])
     pictures = min(drawing.images, batch_size)
+    dtype = str(plan.fingerprint["dtype"])
     own_guidance = "guidance_scale" in [name.lower() for name in schema.options]
     return GeneratorSettings(
         bart=anywhere(args.model),
+        dtype=dtype,
         vqgan=ModelSettings(
             name=anywhere(vqgan_name(args)),
             cache_dir=args.model_cache,
             backend="torch",
             device=args.device,
-            dtype=str(plan.fingerprint["dtype"]),
+            dtype="bfloat16" if dtype == INT8 else dtype,
             batch_size=min(batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
             threads=requests.threads(args, plan),
             pixel_range=args.pixel_range,

@@ -98,11 +98,15 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
     add_checkpoint_flags(group)
 
 
-def add_device_flags(group: argparse._ArgumentGroup) -> None:
-    """Where models run, and how precisely."""
+def add_device_flags(group: argparse._ArgumentGroup, *, draws: bool = False) -> None:
+    """Where models run, and how precisely; `draws` for a command whose model does nothing but draw codes."""
     add_device_flag(group)
     group.add_argument(
-        "--dtype", choices=DTYPE_CHOICES, default="auto", help="auto: float32 on a CPU, bfloat16 on a GPU"
+        "--dtype",
+        choices=(*DTYPE_CHOICES, "int8") if draws else DTYPE_CHOICES,
+        default="auto",
+        help="auto: float32 on a CPU, bfloat16 on a GPU"
+        + ("; int8: on a CPU, for one or two pictures at a time" if draws else ""),
     )
 
 

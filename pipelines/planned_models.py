@@ -62,8 +62,11 @@ def vqgan_model(checkpoint: VQGANCheckpoint, source: str, role: str = "model") -
     )
 
 
-def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path) -> PlannedModel:
-    """A DALL·E BART with its tokenizer. `cache` remembers the fingerprint of weights that carry none."""
+def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path, most_pictures: int | None = None) -> PlannedModel:
+    """A DALL·E BART with its tokenizer, which draws `most_pictures` at once if given.
+
+    `cache` remembers the fingerprint of weights that carry none.
+    """
     config = checkpoint.config
     identity = {
         "weights_id": checkpoint.weights_id(cache),
@@ -79,7 +82,7 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path) -> PlannedM
         f"{config.image_length} codes of {config.image_vocab_size}",
         identity={"bart": identity},
         flops=drawing_flops(config),
-        batch_size=lambda device: default_pictures(device, config),
+        batch_size=lambda device: min(default_pictures(device, config), most_pictures or MOST_PICTURES[device]),
     )
 
 

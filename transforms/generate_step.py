@@ -31,8 +31,9 @@ USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, "images")  # of no use behind the st
 class GeneratorSettings:
     """Which models, and how they are run; every value is resolved.
 
-    `bart` and `clip` are names as `vqgan.name` is; the device, dtype, threads and cache of `vqgan` serve all. A batch
-    is `prompts` places for `pictures` each. `guided` is false where every prompt has guidance 1.
+    `bart` and `clip` are names as `vqgan.name` is; the device, threads and cache of `vqgan` serve all, its dtype the
+    BART too unless `dtype` is given. A batch is `prompts` places for `pictures` each. `guided` is false where every
+    prompt has guidance 1.
     """
 
     bart: str
@@ -41,6 +42,7 @@ class GeneratorSettings:
     pictures: int
     guided: bool = True
     clip: str | None = None
+    dtype: str | None = None
 
     def open_bart(self) -> BartCheckpoint:
         return bart_checkpoint(self.bart, self.vqgan.cache_dir)
@@ -58,7 +60,7 @@ class GeneratorSettings:
             prompts_per_batch=self.prompts,
             pictures_per_prompt=self.pictures,
             device=model.device,
-            dtype=model.dtype,
+            dtype=self.dtype or model.dtype,
             threads=model.threads,
             guided=self.guided,
         )

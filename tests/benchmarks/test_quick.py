@@ -83,3 +83,11 @@ def test_products_are_measured_in_each_layout() -> None:
     rows = [line.split("|")[1:3] for line in _quick("benchmarks.products").splitlines() if line.count("|") == 8]
     layouts = (" plain ", " blocked ", " blocked, whole tiles ")
     assert rows[2:] == [[f" {count} ", layout] for count in (2, 18, 64) for layout in layouts]
+
+
+def test_the_distance_of_reduced_precision_grows_from_float32_to_int8() -> None:
+    rows = [line for line in _quick("benchmarks.sampling_distance").splitlines() if "two pictures at a time" in line]
+    moved = [float(line.split("|")[2].split("%")[0]) for line in rows]
+    assert [line.split("|")[1].split(",")[0].strip() for line in rows] == ["float32", "bfloat16", "int8"]
+    assert moved == sorted(moved)
+    assert moved[0] < moved[-1]

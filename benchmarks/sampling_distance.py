@@ -1,0 +1,148 @@
+"""How far reduced precision moves what each code of the emoji model is drawn from.
+
+python -m benchmarks.sampling_distance            some minutes on a CPU
+python -m benchmarks.sampling_distance --quick    one short picture: shows that the script works
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import machine
+from models.bart_checkpoints import open_bart
+from models.cached_decoder import CachedDecoder
+from models.dalle_bart import DalleBart, broadcast_mask
+from models.few_rows import FewRowsDecoder
+from models.model_folders import find_bart
+from models.sampling import guide, probabilities
+from models.text import open_text_encoder
+from models.token_request import blank_caption
+from models.uniforms import uniforms
+
+MODEL = Path(__file__).parent.parent / "models" / "emoji"
+PROMPTS = Path(__file__).parent.parent / "examples" / "emoji" / "prompts.txt"
+GUIDANCE = (1.0, 2.0, 10.0)
+TOP_K = 50
+CPU = torch.device("cpu")
+ROWS = 2  # both halves of one picture
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    decoder: CachedDecoder | FewRowsDecoder
+    encoder: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Of one prompt and of the blank one: int64 [2, L] each; the key for its random numbers."""
+
+    key: str
+    ids: Tensor
+    mask: Tensor
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling_distance", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one prompt")
+    args = parser.parse_args(argv)
+    print(f"{machine.describe(CPU)}\n", flush=True)
+    checkpoint = open_bart(find_bart(MODEL))
+    model = checkpoint.load()
+    captions = _captions(checkpoint.path, model, 1 if args.quick else None)
+    with torch.inference_mode():
+        exact, *others = _contenders(model)
+        print(f"| {len(captions)} prompts | " + " | ".join(f"guidance {scale:g}" for scale in GUIDANCE) + " |")
+        print("|---" * (1 + len(GUIDANCE)) + "|")
+        references = {scale: [_drawn(exact, model, caption, scale) for caption in captions] for scale in GUIDANCE}
+        for other in others:
+            cells = []
+            for scale, reference in references.items():
+                moved = np.concatenate(
+                    [
+                        _distances(other, model, caption, scale, *drawn)
+                        for caption, drawn in zip(captions, reference, strict=True)
+                    ]
+                )
+                cells.append(f"{moved.mean():.2%}, at most {moved.max():.1%}")
+            print(f"| {other.name} | {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+def _captions(folder: Path, model: DalleBart, most: int | None) -> list[Caption]:
+    texts = PROMPTS.read_text(encoding="utf-8").splitlines()[:most]
+    encoded = open_text_encoder(folder, model.config).encode(texts, texts)
+    blank_ids, blank_mask = blank_caption(model.config.max_text_length)
+    return [
+        Caption(
+            text,
+            torch.from_numpy(np.concatenate((encoded.input_ids[i : i + 1], blank_ids)).astype(np.int64)),
+            torch.from_numpy(np.concatenate((encoded.attention_mask[i : i + 1], blank_mask)).astype(np.int64)),
+        )
+        for i, text in enumerate(texts)
+    ]
+
+
+def _contenders(model: DalleBart) -> Iterator[Contender]:
+    """The exact one first."""
+    size = model.config.image_vocab_size
+    encoders = {dtype: copy.deepcopy(model.encoder).to(dtype) for dtype in (torch.float32, torch.bfloat16)}
+
+    def cached(dtype: torch.dtype) -> CachedDecoder:
+        return CachedDecoder(model.decoder, rows=ROWS, predicted_rows=1, codebook_size=size, device=CPU, dtype=dtype)
+
+    def few(dtype: torch.dtype) -> FewRowsDecoder:
+        return FewRowsDecoder(model.decoder, rows=ROWS, codebook_size=size, dtype=dtype)
+
+    exact, half = encoders[torch.float32], encoders[torch.bfloat16]
+    yield Contender("float32", cached(torch.float32), exact)
+    yield Contender("float32, one or two pictures at a time", few(torch.float32), exact)
+    yield Contender("bfloat16", cached(torch.bfloat16), half)
+    yield Contender("bfloat16, one or two pictures at a time", few(torch.bfloat16), half)
+    yield Contender("int8, one or two pictures at a time", few(torch.int8), half)
+
+
+def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -> tuple[list[int], Tensor]:
+    """The codes of one picture and what each was drawn from, float32 [T, codes]."""
+    codes: list[int] = []
+    rows = []
+    numbers = uniforms(0, caption.key, 0, model.config.image_length)
+    for row in _distributions(exact, model, caption, scale, codes):
+        rows.append(row)
+        codes.append(min(int(torch.searchsorted(row.cumsum(0), float(numbers[len(codes)]))), len(row) - 1))
+    return codes, torch.stack(rows)
+
+
+def _distances(
+    other: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int], expected: Tensor
+) -> np.ndarray:
+    """Total variation distance of each step [T], in [0, 1], where the same codes came before."""
+    found = torch.stack(list(_distributions(other, model, caption, scale, codes)))
+    return np.asarray((found - expected).abs().sum(1) / 2)
+
+
+def _distributions(
+    contender: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int]
+) -> Iterator[Tensor]:
+    """What each code is drawn from, float32 [codes], fed with `codes`, which may grow meanwhile."""
+    one = torch.ones(1)
+    contender.decoder.begin([(contender.encoder(caption.ids, broadcast_mask(caption.mask)), caption.mask)])
+    for place in range(model.config.image_length):
+        code = codes[place - 1] if place else model.config.decoder_start_token_id
+        states = contender.decoder.step(torch.full((ROWS,), code), torch.tensor([place]), place + 1, exact=True)
+        logits = contender.decoder.logits(guide(states[:1], states[1:], scale * one))
+        yield probabilities(logits, one, torch.tensor([TOP_K]), one)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,7 @@ from transforms.totals import total_of
 
 PICTURE_FOLDERS = ("data", "tars", "images")  # of the commands that write pictures
 DELETERS = 16
-SCHEMA_VERSION = 1  # of the rows that we write
+SCHEMA_VERSIONS = {"decode": 2, "generate": 2}  # of the columns that a command writes; else 1
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
 LEAST_ROWS = 256  # of a shard
@@ -69,7 +69,7 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
         identities |= model.identity
     return {
         "command": request.command,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSIONS.get(request.command, 1),
         "input": {
             "patterns": [storage.absolute(pattern) for pattern in asked.patterns],
             "format": asked.input_format or "guessed",

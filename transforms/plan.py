@@ -203,6 +203,11 @@ def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None
             f"{output} belongs to `vqbeam {plan.command}`, this is `vqbeam {command}`: choose another --output, or "
             "--overwrite to start over"
         )
+    if asked.get("schema_version") not in (None, plan.fingerprint.get("schema_version")):
+        raise UsageError(
+            f"{output} was begun by another version of vqbeam, whose rows have other columns: finish it with that "
+            "version, choose another --output, or --overwrite to start over"
+        )
     differences = sorted(_differences(plan.fingerprint, asked))
     if differences:
         lines = "\n".join(

@@ -95,6 +95,14 @@ def test_what_differs_is_named_and_what_was_left_open_is_not(tmp_path: Path) -> 
     assert "--overwrite" in message
 
 
+def test_a_folder_whose_rows_have_other_columns_is_not_gone_on_with() -> None:
+    older = replace(PLAN, fingerprint=dict(PLAN.fingerprint) | {"schema_version": 1})
+    check_fingerprint("out", older, {"schema_version": 1})
+    for plan in (PLAN, older):
+        with pytest.raises(UsageError, match=r"^out was begun by another version of vqbeam.*--overwrite"):
+            check_fingerprint("out", plan, {"schema_version": 2, "dtype": "bfloat16"})
+
+
 def test_the_folder_of_another_command_is_named_as_that() -> None:
     with pytest.raises(UsageError, match=r"^out belongs to `vqbeam encode`, this is `vqbeam decode`: choose another"):
         check_fingerprint("out", PLAN, {"command": "decode", "dtype": "bfloat16"})

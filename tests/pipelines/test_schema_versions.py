@@ -1,0 +1,60 @@
+"""The columns that each command writes have a version: a folder that was begun with others must not be gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.clip_pixels import read_clip_pixels
+from pipelines.planning import SCHEMA_VERSIONS
+from tests.models.tiny_clip import SIDE
+from tests.shard_runs import MODEL
+from transforms.generate_step import GeneratorSettings
+from transforms.images import ImageLimits, ImageOptions
+from transforms.preparing_prompts import Drawing
+from transforms.score_step import ClipSettings
+from transforms.sinks import PictureOptions
+from transforms.sources import InputSchema
+from transforms.vary_step import CodeNoise
+from transforms.work.decode import Decode
+from transforms.work.encode import Encode
+from transforms.work.generate import Generate
+from transforms.work.protocol import Work
+from transforms.work.rank import Rank
+from transforms.work.vary import Vary
+
+pytest_plugins = ("tests.fixtures_tiny_clip",)
+
+COLUMNS = {
+    ("encode", 1): "key caption encoding original_width original_height",
+    ("decode", 2): "key caption image_path",
+    ("rank", 1): "key caption clip_score image original_width original_height",
+    ("vary", 1): "key caption sample seed encoding image_path width height",
+    ("generate", 2): "key prompt sample seed guidance_scale temperature top_k top_p encoding image_path "
+    "clip_score rank width height",
+}
+IMAGE, FILES = ImageOptions(size=16), PictureOptions("png", "files")
+DRAWING = Drawing(images=1, seed=0, guidance_scale=1.0, temperature=1.0, top_k=0, top_p=1.0)
+OPTIONS = ("guidance_scale", "temperature", "top_k", "top_p")
+
+
+def works(clip: Path) -> dict[str, Work]:
+    """Each command with all that it can write."""
+    scorer = ClipSettings(str(clip), "none", "cpu", batch_size=4, threads=1)
+    drawn = GeneratorSettings("none", MODEL, prompts=1, pictures=1, clip=str(clip))
+    return {
+        "encode": Encode(MODEL, IMAGE, 4, 300),
+        "decode": Decode(MODEL, FILES, 4, 300),
+        "rank": Rank(scorer, read_clip_pixels(clip, SIDE), ImageLimits(), keep_images=True),
+        "vary": Vary(MODEL, CodeNoise(0.5), {}, IMAGE, FILES, 4, 300, {}, keep_tokens=True),
+        "generate": Generate(drawn, DRAWING, FILES, "none", 4, 300, keep_tokens=True),
+    }
+
+
+@pytest.mark.parametrize(("command", "version"), COLUMNS)
+def test_a_version_has_its_columns(command: str, version: int, tiny_clip: Path) -> None:
+    """Other columns need another version here and in `SCHEMA_VERSIONS`."""
+    schema = InputSchema(kind="prompts", options=OPTIONS)
+    names = [name for name, _ in works(tiny_clip)[command].columns(schema)]
+    assert (SCHEMA_VERSIONS.get(command, 1), " ".join(names)) == (version, COLUMNS[command, version])

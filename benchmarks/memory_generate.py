@@ -1,6 +1,6 @@
 """Peak memory of generate, rank and vary for 1x and 10x the pictures.
 
-python -m benchmarks.memory_generate            half an hour
+python -m benchmarks.memory_generate            about an hour
 python -m benchmarks.memory_generate --quick    a few rows: shows that the script works, its figures mean nothing
 """
 
@@ -26,15 +26,15 @@ PICTURES = 4  # of a prompt; of eight for one that is ranked, these are kept
 
 @dataclass(frozen=True)
 class Rows:
-    """`once` is 1x, in pictures written: more than are ever in flight at once, and batches enough for the gaps between
-    arrays to have reached what is tolerated (`transforms/freed_memory.py`)."""
+    """`once` is 1x, in pictures written: more than are ever in flight at once (a Parquet row group is 4,096 rows), and
+    batches enough for the gaps between arrays to have reached what `transforms/freed_memory.py` tolerates."""
 
     once: int
     shard: int
     sides: tuple[int, int]
 
 
-FULL = Rows(once=2400, shard=600, sides=(120, 160))
+FULL = Rows(once=4800, shard=1200, sides=(120, 160))
 QUICK = Rows(once=16, shard=8, sides=(40, 60))
 
 

@@ -14,10 +14,11 @@ class FreedMemory:
     """To be told of the end of every batch by all threads that run a model.
 
     glibc keeps what a batch frees for the next (`pipelines/memory_reuse.py`). But the small pieces that each thread
-    puts aside for itself, such as the slivers at the edges of aligned arrays, are not joined to the gaps beside them.
-    So gaps stay too small, large arrays end up behind them, and a process grows over thousands of batches though it
-    holds nothing. Once the gaps are given back, the next batch has a page fault for each page that it uses, a fraction
-    of what a fault in each layer would cost; hence only after growth. Where there is no glibc, nothing is done.
+    puts aside for itself are not joined to the gaps beside them; before glibc 2.39 those are also the slivers that are
+    cut off every aligned array (https://sourceware.org/bugzilla/show_bug.cgi?id=30723). So gaps get too short for an
+    array of the same size, which ends up behind them, and a process grows for thousands of batches though it holds
+    nothing. Once the gaps are given back, the next batch has a page fault for each page that it uses, a fraction of
+    what a fault in each layer would cost; hence only after growth. Where there is no glibc, nothing is done.
     """
 
     def __init__(self) -> None:

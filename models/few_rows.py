@@ -6,7 +6,8 @@ once: `models/token_generator.py` chooses.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from models.dalle_bart import DalleBartConfig, Decoder, DecoderLayer, Norm
 MOST_ROWS = 4  # above, the matrix units of `models/dense.py` are faster
 LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
 TURN = 32  # inner sizes are multiples of it
+ONE_CALL = threading.Lock()  # where there is no OpenMP, numba ends a process in which two threads call it at once
 BUILT = {  # the options that are compiled: those of the published models
     "activation_function": "gelu",
     "ln_positions": "normformer",
@@ -42,13 +44,15 @@ def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: to
         return f"the device is {device}, not a CPU"
     if rows > MOST_ROWS:
         return f"{rows} rows at once, pictures and guidance halves, are more than {MOST_ROWS}"
-    if importlib.util.find_spec("numba") is None:
-        return 'numba is not installed: pip install "vqbeam[cpu]"'
     if dtype not in (torch.float32, torch.bfloat16, torch.int8):
         return f"weights are held in {dtype}"
     other = [f"{name} {getattr(config, name)}" for name, value in BUILT.items() if getattr(config, name) != value]
     if other or config.d_model % TURN:
         return "the network has " + (" and ".join(other) or f"a width that is no multiple of {TURN}, {config.d_model}")
+    try:
+        importlib.import_module("numba")
+    except (ImportError, OSError) as error:  # not there, or not made for this numpy or this system
+        return f'numba cannot be used ({error}): pip install "vqbeam[cpu]"'
     return None
 
 
@@ -158,9 +162,10 @@ class FewRowsDecoder:
         """
         x = torch.from_numpy(self._x)
         x[: self.rows] = self.embedding_norm(self.codes[ids].float() * self.scale + self.positions[position])
-        self._kernels.run_layers(
-            self._x, filled - 1, self._layers, self._own, self._text, self._pieces, self._scratch, self._threads()
-        )
+        with ONE_CALL:
+            self._kernels.run_layers(
+                self._x, filled - 1, self._layers, self._own, self._text, self._pieces, self._scratch, self._threads()
+            )
         self._kernels.norm(self._x, self._final_norm, self._x)
         return x[: self.rows]
 
@@ -169,7 +174,8 @@ class FewRowsDecoder:
         count = len(states)
         rows = self._scratch.normed[: count + count % 2]
         rows[:count] = states.numpy()
-        self._kernels.dense(self._lm_head, self._unscaled, rows, self._logits[: len(rows)], self._threads())
+        with ONE_CALL:
+            self._kernels.dense(self._lm_head, self._unscaled, rows, self._logits[: len(rows)], self._threads())
         return torch.from_numpy(self._logits)[:count]
 
     def _threads(self) -> int:

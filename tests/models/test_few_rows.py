@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,7 +152,7 @@ def test_a_small_network_is_not_worth_compiling(model: DalleBart) -> None:
 
 @pytest.mark.usefixtures("small_ones_too")
 def test_without_numba_the_other_decoder_draws(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "numba", None)
     assert _decoder_of(model) is CachedDecoder
 
 
@@ -207,7 +210,44 @@ def test_8_bits_are_refused_for_many_pictures_at_once(model: DalleBart, pictures
         _draw(model, 0, dtype="int8", pictures_per_prompt=pictures)
 
 
+@pytest.mark.usefixtures("small_ones_too")
+def test_a_numba_of_another_numpy_leaves_it_to_the_other_decoder(
+    model: DalleBart, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numba.py").write_text('raise ImportError("made for another NumPy")\n')
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _decoder_of(model) is CachedDecoder
+    with pytest.raises(ConfigError, match="made for another NumPy"):
+        _draw(model, 0, dtype="int8")
+
+
+TWO_AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+import numba, torch
+from models.bart_checkpoints import open_bart
+from models.few_rows import FewRowsDecoder
+from tests.fixtures_bart import GOLDEN_BART
+torch.set_num_threads(1)
+model = open_bart(GOLDEN_BART).load()
+decoders = [FewRowsDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]
+def steps(decoder):
+    for _ in range(500):
+        with torch.inference_mode():
+            decoder.logits(decoder.step(torch.tensor([3, 4]), torch.tensor([0]), 1, exact=True))
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(steps, decoders))
+print(numba.threading_layer())
+"""
+
+
+def test_two_threads_may_draw_at_once_where_there_is_no_openmp() -> None:
+    settings = os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}
+    ended = subprocess.run([sys.executable, "-c", TWO_AT_ONCE], env=settings, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "workqueue\n"), ended.stderr
+
+
 def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ConfigError, match=r'pip install "vqbeam\[cpu\]"'):
         _draw(model, 0, dtype="int8")

@@ -116,6 +116,8 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
 
 def failing(totals: Totals, max_error_rate: float) -> str | None:
     """Why a run whose shards are all done has failed all the same; None where it has not."""
+    if totals.rows_read == 0:
+        return "nothing was written: there was nothing to read"
     if totals.rows_written == 0:
         return "nothing was written"
     if totals.error_rate > max_error_rate:

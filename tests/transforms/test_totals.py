@@ -80,7 +80,7 @@ def test_success_is_taken_back_when_it_is_no_longer_true(tmp_path: Path) -> None
 def test_a_job_that_wrote_nothing_has_failed(tmp_path: Path) -> None:
     put_mark(tmp_path, 0, rows_written=0, rows_filtered=10)
     assert settle(str(tmp_path), 1, 1.0).failing == "nothing was written"
-    assert failing(total_of(str(tmp_path / "empty")), 1.0) == "nothing was written"
+    assert failing(total_of(str(tmp_path / "empty")), 1.0) == "nothing was written: there was nothing to read"
 
 
 def test_long_lists_of_objects_are_not_kept(tmp_path: Path) -> None:

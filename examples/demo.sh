@@ -18,4 +18,5 @@ vqbeam generate --input "$here/emoji/prompts.txt" --output "$out/drawn" --images
   --clip emoji --keep_best 3 --contact_sheet
 
 awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "\nDemo done in %.1f s after set-up.\n", b - a }'
-echo "See $out/drawn/contact_sheet.png, and read $out/tokens/data with pandas."
+echo "See $out/drawn/contact_sheet.png, and read $out/tokens/data with anything that reads Parquet."
+echo "The command is $(command -v vqbeam)."

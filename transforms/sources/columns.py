@@ -243,7 +243,8 @@ def status_column(columns: pa.Schema) -> str | None:
 def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, schema: InputSchema) -> InputSchema:
     """`schema` with the columns that pass through, under their names in the output.
 
-    Raises `UsageError` for a column that is not there, and where a name is one that vqbeam writes itself.
+    Raises `UsageError` for a column that is not there or has no use for its new name, and where a name is one that
+    vqbeam writes itself.
     """
     renames = {name: moved_name(name, columns.names) for name in request.moved} | dict(request.rename)
     for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(dict(request.rename)))):
@@ -252,6 +253,12 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
             raise UsageError(f"{flag}: {where} has no column {', '.join(missing)}; it has {listing(columns)}")
     parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
     chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
+    unused = [name for name in dict(request.rename) if name not in chosen]
+    if unused:
+        passing = ", ".join(chosen) or "none"
+        raise UsageError(
+            f"--rename {unused[0]}: this column of {where} does not pass through; those that do: {passing}"
+        )
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
     written = (*(request.written or RESERVED[request.kind]), *(n.lower() for n in schema.options if n not in chosen))
     _check_names(fields, tuple(chosen), written, where)

@@ -51,6 +51,13 @@ def test_what_is_not_plain_is_wrong_usage_that_lists_the_columns(columns: dict[s
         resolve(columns)
 
 
+@pytest.mark.parametrize("request_", [{"rename": (("title", "t"),)}, {"rename": (("n", "m"),), "columns": ()}])
+def test_a_new_name_for_a_column_that_does_not_pass_through_is_wrong_usage(request_: dict[str, Any]) -> None:
+    name = request_["rename"][0][0]
+    with pytest.raises(UsageError, match=rf"--rename {name}: this column of t.parquet does not pass through"):
+        resolve({"image": BYTES, "title": TEXT, "n": INT}, **request_)
+
+
 def test_flags_settle_it() -> None:
     columns = {"jpg": BYTES, "png": BYTES, "text": TEXT, "title": TEXT, "id": INT, "uid": TEXT}
     schema = resolve(columns, image_column="png", caption_column="title", key_column="uid")

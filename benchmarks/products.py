@@ -1,6 +1,6 @@
 """The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
 
-python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about a minute
+python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about two minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
 """
 

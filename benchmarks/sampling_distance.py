@@ -1,6 +1,6 @@
 """How far reduced precision moves what each code of the emoji model is drawn from.
 
-python -m benchmarks.sampling_distance            some minutes on a CPU
+python -m benchmarks.sampling_distance            half a minute on a CPU
 python -m benchmarks.sampling_distance --quick    one short picture: shows that the script works
 """
 

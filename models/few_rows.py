@@ -52,7 +52,7 @@ def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: to
     try:
         importlib.import_module("numba")
     except (ImportError, OSError) as error:  # not there, or not made for this numpy or this system
-        return f'numba cannot be used ({error}): pip install "vqbeam[cpu]"'
+        return f"numba cannot be used ({error}): pip install numba"
     return None
 
 

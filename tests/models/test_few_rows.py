@@ -249,5 +249,5 @@ def test_two_threads_may_draw_at_once_where_there_is_no_openmp() -> None:
 
 def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(ConfigError, match=r'pip install numba'):
+    with pytest.raises(ConfigError, match="pip install numba"):
         _draw(model, 0, dtype="int8")

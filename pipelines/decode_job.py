@@ -29,7 +29,7 @@ from transforms.work.decode import Decode
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
     cache = args.model_cache
-    first = find_inputs(tuple(args.input), args.input_format).files[0].uri
+    first = find_inputs(tuple(args.input), args.input_format, "codes").files[0].uri
     made_by = token_provenance(first)
     model = args.model or (str(made_by["model_source"]) if made_by else None)
     if model is None:

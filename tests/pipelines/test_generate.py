@@ -109,7 +109,8 @@ def test_the_table_says_what_made_it(plain: Outcome) -> None:
 
 
 def test_tokens_decode_to_the_same_pictures(plain: Outcome, tmp_path: Path) -> None:
-    decoded = run("decode", "--input", f"{plain.output}/data", "--batch_size", "4", output=tmp_path / "out")
+    """From the whole folder, with the pictures in it."""
+    decoded = run("decode", "--input", plain.output, "--batch_size", "4", output=tmp_path / "out")
     assert decoded.code == 0, decoded.err
     assert "the input's are kept, image_path as input_image_path (" in decoded.err
     for one, other in zip(plain.rows(), decoded.rows(), strict=True):

@@ -69,7 +69,7 @@ def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = 
             named.add(matched[0].uri)
         for found in matched:
             every.setdefault(found.uri, found)
-        formats.setdefault(input_format or _sniff(pattern, matched, formats_read), pattern)
+        formats.setdefault(input_format or _sniff(pattern, matched, formats_read, kind), pattern)
     if len(formats) > 1:
         shown = "; ".join(f"{pattern} is {name}" for name, pattern in formats.items())
         raise UsageError(f"the inputs are of several formats ({shown}): run one job for each, or give --input_format")
@@ -150,7 +150,7 @@ def _is(uri: str, name: str) -> bool:
     return uri.lower().endswith(ENDINGS[name])
 
 
-def _sniff(pattern: str, matched: list[Found], formats: tuple[str, ...]) -> str:
+def _sniff(pattern: str, matched: list[Found], formats: tuple[str, ...], kind: Kind) -> str:
     """The format of what a pattern matched, from the names. Raises `UsageError` where that leaves a choice."""
     counts = {name: sum(_is(found.uri, name) for found in matched) for name in formats}
     if len(matched) > 1 and "webdataset" in formats:
@@ -162,6 +162,8 @@ def _sniff(pattern: str, matched: list[Found], formats: tuple[str, ...]) -> str:
             if found.uri.rpartition("/")[2].lower() in METADATA_NAMES:
                 counts[found.uri.rpartition(".")[2].lower()] -= 1
     present = {name: count for name, count in counts.items() if count}
+    if kind == "codes" and "parquet" in present:  # beside it are the pictures, as in what generate wrote
+        return "parquet"
     if len(present) == 1:
         return next(iter(present))
     if not present:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
+from benchmarks.emoji_sample import MODEL, ROOT
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart, broadcast_mask
@@ -28,8 +29,7 @@ from models.text import open_text_encoder
 from models.token_request import blank_caption
 from models.uniforms import uniforms
 
-MODEL = Path(__file__).parent.parent / "models" / "emoji"
-PROMPTS = Path(__file__).parent.parent / "examples" / "emoji" / "prompts.txt"
+PROMPTS = ROOT / "examples" / "emoji" / "prompts.txt"
 GUIDANCE = (1.0, 2.0, 10.0)
 TOP_K = 50
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from models.dalle_bart import DalleBartConfig, Decoder, DecoderLayer, Norm
 
 MOST_ROWS = 4  # above, the matrix units of `models/dense.py` are faster
 LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
-TURN = 32  # inner sizes are multiples of it
+TURN = 32  # weights that a kernel reads at a time: inner sizes are multiples of it
 ONE_CALL = threading.Lock()  # where there is no OpenMP, numba ends a process in which two threads call it at once
 BUILT = {  # the options that are compiled: those of the published models
     "activation_function": "gelu",
@@ -70,7 +70,7 @@ class FewRowsDecoder:
         layers = cast("list[DecoderLayer]", list(decoder.layers))
         size, heads = decoder.embed_tokens.embedding_dim, layers[0].self_attn.heads
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
-        held = -(-hidden // TURN) * TURN
+        padded = -(-hidden // TURN) * TURN
         even = rows + rows % 2
         rest = torch.bfloat16 if dtype == torch.int8 else dtype
         self.rows = rows
@@ -85,8 +85,8 @@ class FewRowsDecoder:
 
         def matrices(of: Callable[[DecoderLayer], Tensor], inputs: int = 0) -> Any:
             given = (of(each).detach().float() for each in layers)
-            padded = (F.pad(weight, (0, max(0, inputs - weight.shape[1]))) for weight in given)
-            held = [_quantised(weight) if dtype == torch.int8 else _unscaled(weight.to(dtype)) for weight in padded]
+            whole = (F.pad(weight, (0, max(0, inputs - weight.shape[1]))) for weight in given)
+            held = [_quantised(weight) if dtype == torch.int8 else _unscaled(weight.to(dtype)) for weight in whole]
             weights, scales = zip(*held, strict=True)
             return kernels.Matrices(_readable(torch.stack(weights)), torch.stack(scales).numpy())
 
@@ -108,7 +108,7 @@ class FewRowsDecoder:
             gate=matrices(lambda layer: layer.glu.fc0.weight),
             gated=matrices(lambda layer: cast("nn.Linear", layer.glu.fc1).weight),
             hidden_norm=norms(lambda layer: cast("Norm", layer.glu.ln1)),
-            glu_out=matrices(lambda layer: layer.glu.fc2.weight, held),
+            glu_out=matrices(lambda layer: layer.glu.fc2.weight, padded),
         )
         self._final_norm = _scale_and_bias(decoder.final_ln)
         self._lm_head = _readable(decoder.lm_head.weight.detach()[:codebook_size].to(rest))
@@ -119,7 +119,7 @@ class FewRowsDecoder:
             normed=_zeros(even, size),
             projected=_zeros(even, 3 * size),
             found=_zeros(even, size),
-            hidden=_zeros(even, held),
+            hidden=_zeros(even, padded),
             scores=_zeros(even, heads, length),
         )
         self._x = _zeros(even, size)

@@ -18,10 +18,12 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16  # float32 values in the widest register
-TURN = 2 * LANES  # weights that are read at a time: inner sizes are multiples of it
+from models.dalle_bart import NORM_EPS
+from models.few_rows import TURN
+
+LANES = TURN // 2  # float32 values in the widest register
 AHEAD = 4096  # bytes
-NORM_EPS = np.float32(1e-5)
+EPS = np.float32(NORM_EPS)
 
 Array = Any  # numpy arrays, whose types numba finds by itself
 
@@ -221,7 +223,7 @@ def norm(x: Array, scale_bias: Array, out: Array) -> None:
         variance = np.float32(0)
         for i in range(size):
             variance += (x[row, i] - mean) ** 2
-        factor = np.float32(1 / math.sqrt(variance / np.float32(size) + NORM_EPS))
+        factor = np.float32(1 / math.sqrt(variance / np.float32(size) + EPS))
         for i in range(size):
             out[row, i] = (x[row, i] - mean) * factor * scale_bias[0, i] + scale_bias[1, i]
 

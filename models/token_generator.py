@@ -39,7 +39,7 @@ class TokenGenerator:
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
     logits and sampling are float32 in each. One or two pictures of a large network are drawn by `models/few_rows.py` on
     a CPU where numba is installed; only there the decoder's weights can be "int8". `threads` is the number of threads
-    within an operation on a CPU, by default what torch has now. The model's weights are copied. Memory beside them: two
+    within an operation on a CPU, by default what torch has now. The model is left as it is. Memory beside them: two
     caches of every layer, 2 x P x S x codes x d_model values each.
     """
 

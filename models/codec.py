@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from models.checkpoints import load_checkpoint, open_checkpoint
 from models.codec_inputs import check_codes, check_images
@@ -129,7 +129,7 @@ class TorchCodec:
         except torch.OutOfMemoryError:
             if self._rows == 1:
                 raise
-        except TorchDynamoException as error:
+        except _compile_errors() as error:
             if not self._compiled:
                 raise
             logger.warning("torch.compile failed, the network runs uncompiled and slower: %s", str(error)[:500])
@@ -173,6 +173,13 @@ class TorchCodec:
         staging[: len(part)] = source
         staging[len(part) :] = 0
         return staging.to(self.device, non_blocking=True)
+
+
+def _compile_errors() -> tuple[type[Exception], ...]:
+    """What a compiled network raises where it cannot be compiled. Whatever compiles has imported the class: we need not
+    spend the second that it takes."""
+    module = sys.modules.get("torch._dynamo.exc")
+    return (module.TorchDynamoException,) if module else ()
 
 
 def open_codec(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -165,6 +167,11 @@ def test_without_a_compiler_the_network_runs_uncompiled(
         codes = running.encode(images)
     np.testing.assert_array_equal(codes, codec(batch_size=2).encode(images))
     assert "no C compiler found" in caplog.text
+
+
+def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
+    check = "import sys, models.codec; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2]).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    job_flags.check_input(args, "prompts")
     from pipelines.generate_job import generate  # torch and Beam take seconds: not for --help
 
     return generate(args, beam_args)

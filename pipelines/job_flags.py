@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.model_cache import default_model_cache
+from transforms import storage
 from transforms.errors import RowRejected, UsageError
+from transforms.plan import load_plan
 from transforms.sources import FORMATS, PROMPT_FORMATS, InputRequest
 from transforms.sources.options import OPTIONS, option_value
+from transforms.sources.patterns import find_inputs
 from transforms.sources.request import Kind
 
 MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
@@ -197,6 +200,14 @@ def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
         prompts=tuple(args.prompt) if kind == "prompts" else (),
         key_from=args.key_from if kind == "prompts" else "row",
     )
+
+
+def check_input(args: argparse.Namespace, kind: Kind) -> None:
+    """Raise `UsageError` where a new job has no input: at once, not after seconds of imports and of opening models.
+
+    A job that has its plan goes by that, and lists nothing."""
+    if args.input and (args.overwrite or load_plan(storage.absolute(args.output)) is None):
+        find_inputs(tuple(args.input), args.input_format, kind)
 
 
 def cores() -> int:

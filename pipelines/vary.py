@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    job_flags.check_input(args, "codes" if args.code_column else "images")
     from pipelines.vary_job import vary  # torch and Beam take seconds: not for --help
 
     return vary(args, beam_args)

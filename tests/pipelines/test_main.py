@@ -98,7 +98,16 @@ def test_the_version_is_told(capsys):
     assert re.match(r"vqbeam (\d|\(run from a checkout)", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["encode", "--help"], ["encode", "--batchsize", "3"], ["nope"]])
+NO_INPUT = [
+    [name, "--input", "nowhere/x.parquet", "--output", "nowhere/out"]
+    for name, entry in command.COMMANDS.items()
+    if entry.launches
+]
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["encode", "--help"], ["encode", "--batchsize", "3"], ["nope"], *NO_INPUT], ids=" ".join
+)
 def test_quick_answers_import_neither_torch_nor_beam(argv):
     code = (
         "import sys; from pipelines.__main__ import main\n"

@@ -183,6 +183,13 @@ def test_the_same_weights_elsewhere_make_the_same_bytes(
     assert snapshot(str(output)) == snapshot(str(finished))
 
 
+def test_a_finished_job_needs_its_input_no_more(tmp_path: Path, tiny_model: Path) -> None:
+    source = dataset(tmp_path / "in")
+    assert encode_small(source, tmp_path / "out", tiny_model).code == 0
+    shutil.rmtree(source)
+    assert encode_small(source, tmp_path / "out", tiny_model).code == 0
+
+
 def test_files_that_came_or_went_do_not_move_shards(tmp_path: Path, tiny_model: Path) -> None:
     source = dataset(tmp_path / "in")
     assert encode_small(source, tmp_path / "out", tiny_model).code == 0

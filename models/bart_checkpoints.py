@@ -18,7 +18,7 @@ from models import bart_names, flax_msgpack, own_format, torch_pickle
 from models.dalle_bart import DalleBart, DalleBartConfig
 from models.errors import CheckpointError
 from models.fingerprints import remembered, weights_id
-from models.fitting import check_fit, fitting, preview
+from models.fitting import check_fit, fitting, preview, without_weights
 from models.generation_defaults import KEY as GENERATION
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
@@ -76,8 +76,7 @@ class BartCheckpoint:
 
         Peak memory is the weights and the largest leaf: with stacked layers, that of one kind in all of them.
         """
-        with torch.device("meta"):
-            model = DalleBart(self.config)
+        model = without_weights(lambda: DalleBart(self.config))
         mapped = self.format != "dalle-mini"  # then leaves may be views of a mapped file: copy them
         weights = {name: leaf.to(torch.float32, copy=mapped) for name, leaf in self.checked_leaves()}
         model.load_state_dict(weights, assign=True)

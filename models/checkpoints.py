@@ -16,7 +16,7 @@ from torch import Tensor
 from models import flax_msgpack, own_format, torch_pickle, vqgan_names
 from models.errors import CheckpointError
 from models.fingerprints import codebook_id, weights_id
-from models.fitting import check_fit, fitting, preview
+from models.fitting import check_fit, fitting, preview, without_weights
 from models.min_dalle_geometry import infer_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.taming_config import find_taming, read_taming_config
@@ -115,8 +115,7 @@ def load_vqgan(folder: Path | str, pixel_range: tuple[float, float] | None = Non
 
 def load_checkpoint(checkpoint: VQGANCheckpoint) -> VQGAN:
     """`load_vqgan` for a checkpoint that is already open."""
-    with torch.device("meta"):
-        model = VQGAN(checkpoint.config, encoder=checkpoint.has_encoder)
+    model = without_weights(lambda: VQGAN(checkpoint.config, encoder=checkpoint.has_encoder))
     own = checkpoint.format in ("vqgan-jax",)  # elsewhere leaves may be views of a mapped file: copy them
     weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in checkpoint.checked_leaves()}
     model.load_state_dict(weights, assign=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.errors import CheckpointError
 from models.fingerprints import weights_id
-from models.fitting import fitting, preview
+from models.fitting import fitting, preview, without_weights
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
 from models.torch_pickle import read_state
 from models.vqgan import ConfigError
@@ -48,8 +48,7 @@ class ClipCheckpoint:
 
     def load(self) -> CLIPModel:
         """The network in float32 on the CPU, for inference."""
-        with torch.device("meta"):
-            model = self._network()
+        model = without_weights(self._network)
         model.load_state_dict({name: leaf.to(torch.float32, copy=True) for name, leaf in self.leaves()}, assign=True)
         for part in (model.text_model, model.vision_model):  # the only buffers, not among the weights
             embeddings = part.embeddings

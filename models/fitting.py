@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.errors import CheckpointError
 
 Leaves = Iterable[tuple[str, Tensor]]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Modules built within draw no first weights: on the device "meta" drawing them would import torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        fills = getattr(func, "__module__", None) == nn.init.__name__
+        return None if fills else func(*args, **(kwargs or {}))
+
+
+def without_weights(build: Callable[[], Network]) -> Network:
+    """The network of `build`, whose weights have shapes only, for those of a checkpoint to take their places."""
+    with torch.device("meta"), _Unfilled():
+        return build()
 
 
 def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -19,9 +38,7 @@ def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Itera
 
     Raises `CheckpointError` at the end that names every weight which is missing, extra or misshapen, and `path`.
     """
-    with torch.device("meta"):
-        network = build()
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in without_weights(build).state_dict().items()}
     extra, misshapen, seen = [], [], set()
     for name, leaf in leaves:
         if name not in expected:

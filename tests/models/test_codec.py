@@ -170,7 +170,11 @@ def test_without_a_compiler_the_network_runs_uncompiled(
 
 
 def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
-    check = "import sys, models.codec; sys.exit('torch._dynamo' in sys.modules)"
+    check = (
+        "import sys; from models.codec import open_codec\n"
+        "open_codec('models/emoji', device='cpu')\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2]).returncode == 0
 
 

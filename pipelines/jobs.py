@@ -104,7 +104,7 @@ def _work(
                 require_room(scratch, min(workers, len(pending)))
             job = replace(job, scratch=scratch, temp_dir=scratch, processes=local_processes(beam_args, workers))
         shards_before = plan.shards - len(pending)
-        if shards_before:
+        if shards_before and pending:
             print(f"Resuming: {shards_before:,} of {amount(plan.shards, 'shards')} done already", file=sys.stderr)
         result = None
         if pending:
@@ -125,7 +125,7 @@ def _work(
                     f"the end of the run could not be written to {request.output}: what is finished is kept; once the "
                     "folder takes files again, the same command goes on"
                 )
-    return _conclude(request, options, plan, result.exit_code if result else 0)
+    return _conclude(request, options, plan, result.exit_code if result else 0, already=not pending)
 
 
 def _last_run(output: str) -> storage.FileInfo | None:
@@ -143,9 +143,9 @@ def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int |
     return None if rows is None else rows * request.pictures_per_row
 
 
-def _conclude(request: PlanRequest, options: RunOptions, plan: Plan, code: int) -> int:
+def _conclude(request: PlanRequest, options: RunOptions, plan: Plan, code: int, *, already: bool) -> int:
     outcome = settle(request.output, plan.shards, options.max_error_rate)
-    print_summary(request.output, plan, outcome, options.unit, options.look)
+    print_summary(request.output, plan, outcome, options.unit, options.look, already=already)
     return code if outcome.well else 1
 
 

@@ -16,8 +16,11 @@ REASONS_SHOWN = 5
 PICTURE_COUNTERS = ("generate", "vary")  # commands that make several pictures of a row, and count those
 
 
-def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: str) -> None:
-    """What is in the folder now, what went wrong, where the time went, and how to look at it."""
+def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: str, *, already: bool = False) -> None:
+    """What is in the folder now, what went wrong, where the time went, and how to look at it.
+
+    `already`: an earlier run did it all.
+    """
     totals, undone, shards = outcome.totals, outcome.undone, amount(plan.shards, "shards")
     lines = counts_lines(plan.command, totals, unit)
     if totals.seconds:
@@ -36,7 +39,7 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
     if outcome.well:
         lines.append(f"  look at    {look}")
-    headline = "Done" if outcome.well else "Failed"
+    headline = "Failed" if not outcome.well else "Done already" if already else "Done"
     print(f"{headline}: {plan.shards - len(undone):,} of {shards}", *lines, sep="\n", file=sys.stdout)
 
 

@@ -53,7 +53,8 @@ def test_a_finished_job_is_left_as_it_is(output: Path, source: Path, tiny_model:
     before = snapshot(str(output))
     again = encode_small(source, output, tiny_model)
     assert again.code == 0
-    assert "Resuming: 4 of 4 shards done already" in again.err
+    assert again.out.startswith("Done already: 4 of 4 shards\n")
+    assert "Resuming" not in again.err
     assert "40 read = 36 written + 4 rejected + 0 filtered" in again.out
     assert snapshot(str(output)) == before
 
@@ -86,6 +87,7 @@ def test_what_is_missing_is_done_again_byte_for_byte(
     resumed = encode_small(source, output, tiny_model, "--workers", "1")
     assert resumed.code == 0
     assert "Resuming: 2 of 4 shards done already" in resumed.err
+    assert resumed.out.startswith("Done: 4 of 4 shards\n")
     assert resumed.last_run()["shards"] == {"adopted": 1, "done": 1}
     assert snapshot(str(output)) == snapshot(str(finished))
 

@@ -52,7 +52,11 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             help="prompt: make the key, which decides the pictures, from the text and not from the row (default row)",
         )
     else:
-        group.add_argument("--caption_column", metavar="NAME", help="default: guessed from the usual names")
+        group.add_argument(
+            "--caption_column",
+            metavar="NAME",
+            help="default: guessed from the usual names (caption, text, prompt, ...); written as caption",
+        )
     group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
     group.add_argument(
         "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to pass through; default: all"

@@ -131,3 +131,15 @@ def test_tokens_that_do_not_say_their_model_need_one_named(tmp_path: Path) -> No
     assert result.code == 2
     assert "--model" in result.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("samples", [[2, None, -1, 2], ["2", "x", "", "2"]], ids=["numbers", "text"])
+def test_any_column_called_sample_leaves_the_names_of_pictures_apart(
+    tmp_path: Path, tiny_model: Path, samples: list[object]
+) -> None:
+    source = write(tmp_path / "tokens.parquet", tokens([GOOD_CODES] * 4, key=["a"] * 4, sample=samples))
+
+    result = decode(source, tmp_path / "out", tiny_model)
+
+    assert [row["sample"] for row in result.rows()] == samples
+    assert len({row["image_path"] for row in result.rows()}) == len(result.files("images/*/*.png")) == 4

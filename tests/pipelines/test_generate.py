@@ -116,6 +116,7 @@ def test_tokens_decode_to_the_same_pictures(plain: Outcome, tmp_path: Path) -> N
     for one, other in zip(plain.rows(), decoded.rows(), strict=True):
         assert (pixels(plain.read(one["image_path"])) == pixels(decoded.read(other["image_path"]))).all()
         assert [other[name] for name in ("caption", "input_image_path")] == [one["prompt"], one["image_path"]]
+        assert other["image_path"].endswith(f"_{one['sample']}.png")
         assert [other[name] for name in COLUMNS[-4:]] == [one[name] for name in COLUMNS[-4:]]
 
 

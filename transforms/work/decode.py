@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.types as pt
 
-from transforms.preparing import Fetch, PrepareCodes, Prepared, full_batches
+from transforms.preparing import SAMPLE, Fetch, PrepareCodes, Prepared, full_batches
 from transforms.resources import Resources
 from transforms.shards import Source
 from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.sources import InputSchema
+from transforms.sources.canonical import PASS_PREFIX
 from transforms.steps import CODES, DecodeStep, ModelSettings
 from transforms.token_files import check_codebook
 from transforms.work.protocol import Work
@@ -45,10 +47,19 @@ class Decode(Work):
         return PrepareCodes(self.codes_per_image, self.codebook_size)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
-        return full_batches(parts, size, CODES)
+        return map(_numbered, full_batches(parts, size, CODES))
 
     def step(self, device: str) -> DecodeStep:
         return DecodeStep(replace(self.model, device=device))
 
     def sink(self, place: SinkPlace) -> Sink:
         return picture_sink(place, self.picture)
+
+
+def _numbered(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With the number of each picture among those of its prompt or input, where the table has it as generate and vary
+    write it: it goes into the names of the files, as it does there."""
+    index = batch.schema.get_field_index(PASS_PREFIX + SAMPLE)
+    if index < 0 or not pt.is_integer(batch.column(index).type):
+        return batch
+    return batch.append_column(SAMPLE, batch.column(index).fill_null(0))

@@ -91,11 +91,12 @@ def threads(args: argparse.Namespace, plan: Plan) -> int:
 def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
     """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
     config = checkpoint.config
+    identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # that of the one model of a job lies flat in there
     return {
         "command": command,
         "model": plan.settings["model"],
         "model_source": plan.settings["model_source"],
-        "weights_id": checkpoint.weights_id(),
+        "weights_id": identity["weights_id"],
         "codebook_id": checkpoint.codebook_id(),
         "resolution": config.resolution,
         "grid": config.grid,

@@ -19,6 +19,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
+from models.checkpoints import open_checkpoint
 from models.clip import open_clip
 from tests.fixtures_tiny_generator import CODES, SIDE, generate, write_prompts
 from tests.run_command import Outcome, run
@@ -94,11 +95,12 @@ def test_a_png_tells_its_making(plain: Outcome) -> None:
     assert row["image_path"] == "images/00000/0000001-b_1.png"
 
 
-def test_the_table_says_what_made_it(plain: Outcome) -> None:
+def test_the_table_says_what_made_it(plain: Outcome, tiny_generator: Path) -> None:
     schema = pa.parquet.read_schema(plain.output + "/data/00000.parquet")
     said = json.loads(schema.metadata[b"vqbeam"])
     assert said["command"] == "generate"
     assert {role: model["name"] for role, model in said["models"].items()} == {"bart": "tiny", "vqgan": "tiny-vqgan"}
+    assert said["weights_id"] == open_checkpoint(tiny_generator / "vqgan").weights_id()
     assert said["uniforms_version"] == 1
     assert said["drawing"]["top_k"] == 50
     assert len(said["codebook_id"]) == 64

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from models import checkpoints
+from models.fingerprints import weights_id
+from models.fitting import Leaves
 from pipelines import planning
+from tests.fixtures_checkpoints import TINY, random_vqgan, write_vqgan_jax
 from tests.fixtures_tiny_generator import write_prompts
 from tests.run_command import run
+from tests.small_jobs import dataset, encode_small
+from transforms.token_files import token_provenance
 
 pytest_plugins = ("tests.fixtures_tiny_generator",)
 
@@ -25,3 +31,21 @@ def test_workers_share_the_cores_by_whichever_name_they_are_asked_for(
     assert "nothing was written" in outcome.out
     settings = json.loads(outcome.read("_vqbeam/plan.json"))["settings"]
     assert (settings["workers"], settings["threads_per_worker"]) == (2, 4)
+
+
+def test_weights_that_carry_no_fingerprint_are_read_for_one_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def counted(leaves: Leaves) -> str:
+        computed.append(weights_id(leaves))
+        return computed[-1]
+
+    monkeypatch.setattr(checkpoints, "weights_id", counted)
+    model = write_vqgan_jax(tmp_path / "model", random_vqgan().state_dict(), TINY)
+    outcome = encode_small(dataset(tmp_path / "in", files=1), tmp_path / "out", model)
+    assert outcome.code == 0, outcome.err
+    made_by = token_provenance(f"{outcome.output}/data/00000.parquet")
+    assert made_by is not None
+    assert [made_by["weights_id"]] == computed

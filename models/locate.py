@@ -54,7 +54,10 @@ def locate_model(name: str, cache_dir: Path | str) -> Path:
 
 
 def _unknown(name: str) -> str:
-    message = f"no model {name!r}: it is neither a local folder or file nor the embedded model ({', '.join(EMBEDDED)})"
+    message = (
+        f"no model {name!r}: it is neither a local folder or file nor the embedded model ({', '.join(EMBEDDED)}); "
+        f"one that is elsewhere has a URL (gs://..., s3://..., {HUB_SCHEME}owner/name[@revision])"
+    )
     near = difflib.get_close_matches(name, [*EMBEDDED, *_siblings(name)], n=1)
     if near:
         return f"{message}. Did you mean {near[0]!r}?"

@@ -56,6 +56,7 @@ def test_a_local_path_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("vqgann", "Did you mean 'vqgan'?"),
         ("dalle-mini/vqgan_imagenet_f16_16384", "write 'hf://dalle-mini/vqgan_imagenet_f16_16384'"),
         ("./quite/elsewhere", "neither a local folder or file nor the embedded model (emoji)"),
+        ("./quite/elsewhere", "has a URL (gs://..., s3://..., hf://owner/name[@revision])"),
     ],
 )
 def test_an_unknown_name_gets_a_suggestion(

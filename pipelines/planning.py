@@ -302,8 +302,6 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
     segment = segment_of(shards)
     weight = {shard.index: _weight(shard) for shard in shards}
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
-    mean = sum(weight.values()) / len(shards)
-    tail = weight[largest[0].index] / mean if mean else 1.0
     rows = "prompts" if request.input.kind == "prompts" else "rows"
     known = segment.rows is not None
     lines = [
@@ -316,8 +314,12 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
         f"output      {request.output}",
         f"largest     {', '.join(f'{shard.name} ({_size_text(shard, rows)})' for shard in largest)}",
-        f"tail        the largest shard is {tail:.1f} times the mean: the last worker may run that long alone",
     ]
+    if len(shards) > 1:
+        mean = sum(weight.values()) / len(shards)
+        tail = weight[largest[0].index] / mean if mean else 1.0
+        told = f"the largest shard is {tail:.1f} times the mean: the last worker may run that long alone"
+        lines.append(f"tail        {told}")
     return "\n".join(lines)
 
 

@@ -301,6 +301,12 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, source: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_of_one_shard_tells_of_no_tail(tmp_path: Path, source: Path, tiny_model: Path) -> None:
+    shown = encode_small(source / "0.parquet", tmp_path / "out", tiny_model, "--dry_run")
+    assert "largest     00000 (10 rows)" in shown.out
+    assert "tail" not in shown.out.replace(str(tmp_path), "")
+
+
 @pytest.mark.usefixtures("no_work")
 def test_a_dry_run_in_a_folder_with_a_plan_shows_what_is_left(output: Path, source: Path, tiny_model: Path) -> None:
     (output / "_vqbeam" / "stats" / "00001.json").unlink()

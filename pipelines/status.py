@@ -16,7 +16,7 @@ DESCRIPTION = "Show how far the job in an output folder has come. Reads plan and
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="an output folder of encode or decode")
+    parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:

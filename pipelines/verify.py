@@ -18,7 +18,7 @@ DESCRIPTION = "Check that an output folder is complete and undamaged: counts, si
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="an output folder of encode or decode")
+    parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:

@@ -118,6 +118,14 @@ def test_quick_answers_import_neither_torch_nor_beam(argv):
     assert subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize("name", ["status", "verify"])
+def test_the_help_names_every_command_whose_folders_can_be_looked_at(name, capsys):
+    with pytest.raises(SystemExit):
+        command.main([name, "--help"])
+    told = capsys.readouterr().out.partition("DIR")[2]
+    assert [made for made, entry in command.COMMANDS.items() if entry.launches and made not in told] == []
+
+
 def test_a_reader_that_goes_away_is_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)

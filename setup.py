@@ -13,7 +13,15 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
-    packages=["pipelines", "transforms", "transforms.sources", "transforms.work", "models", "models.emoji"],
+    packages=[
+        "pipelines",
+        "transforms",
+        "transforms.sources",
+        "transforms.work",
+        "models",
+        "models.compiled",
+        "models.emoji",
+    ],
     package_data={"models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"]},
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[
@@ -40,7 +48,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "jax": ["jax", "flax", "transformers>=4.57,<5"],
-        "cpu": ["numba>=0.61"],  # one or two pictures at a time on a CPU: models/few_rows.py
+        "cpu": ["numba>=0.61"],  # large models on a CPU: models/compiled
         "test": [
             "pytest>=8",
             "pytest-timeout",

@@ -1,6 +1,8 @@
 """The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
 
-python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about two minutes
+*Compiled* are those of `models/compiled`; with a matrix unit only in bfloat16, where the processor has one.
+
+python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about four minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
 """
 
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,13 +25,16 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.generate import SIZES
 from models.cached_layer import TILE
+from models.compiled import TURN, layers, tiles
+from models.compiled.decoder import readable
 from models.dalle_bart import DalleBartConfig
 from models.dense import LEAST_PACKED_ROWS, Dense
 from models.devices import DTYPES
 from models.huge_pages import collapse_into_huge_pages
 
-ROWS = (2, 18, 64)  # one picture, nine and 32, each with its guidance
+ROWS = (2, 4, 18, 64)  # one picture, two, nine and 32, each with its guidance
 LAYOUTS = ("plain", "blocked", "blocked, whole tiles")
+COMPILED, TILED = "compiled", "compiled, matrix unit"
 Times = dict[str, tuple[float, float]]  # seconds of a step by layout, with small and with large pages
 
 
@@ -52,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         for _ in range(1 if args.quick else args.rounds):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # large pages never go back
                 rounds.append(fresh.submit(_measure, *given).result())
-        for layout in LAYOUTS:
+        for layout in rounds[0]:
             small, large = ([times[layout][pages] for times in rounds] for pages in (0, 1))
             cells = [f"{1000 * statistics.median(small):.2f}", f"{1000 * statistics.median(large):.2f}"]
             cells += [f"{size / statistics.median(large) / 1e9:.1f}"]
@@ -76,7 +82,7 @@ def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: in
     packed = max(rows, LEAST_PACKED_ROWS)  # so that it is, whatever `Dense` would choose for so few
     weights = [torch.randn(shape).to(dtype) for shape in _shapes(config)]
     xs = {inputs: torch.randn(rows, inputs).to(dtype) for inputs in (config.d_model, hidden, tiled[hidden])}
-    steps: dict[str, list[Callable[[], Tensor]]] = {layout: [] for layout in LAYOUTS}
+    steps: dict[str, list[Callable[[], object]]] = {layout: [] for layout in LAYOUTS}
     for layout, products in steps.items():
         for weight in weights:
             outputs, inputs = (tiled.get(side, side) if layout == LAYOUTS[2] else side for side in weight.shape)
@@ -84,16 +90,31 @@ def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: in
             if layout != LAYOUTS[0]:
                 product = Dense([weight], rows=packed, device=device, dtype=dtype, inputs=inputs, outputs=outputs)
             products.append(partial(product, xs[inputs]))
+    steps[COMPILED] = [_compiled(weight, rows + rows % 2, threads, tiled=False) for weight in weights]
+    if dtype == torch.bfloat16 and tiles.usable():
+        whole = -(-rows // tiles.TILE) * tiles.TILE
+        steps[TILED] = [_compiled(weight, whole, threads, tiled=True) for weight in weights]
     small = {layout: _seconds(products, seconds) for layout, products in steps.items()}
     collapse_into_huge_pages()
     return {layout: (small[layout], _seconds(products, seconds)) for layout, products in steps.items()}
+
+
+def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callable[[], object]:
+    """The product with `rows` random rows."""
+    weight = F.pad(weight, (0, -weight.shape[1] % TURN))
+    x = torch.randn(rows, weight.shape[1])
+    held, read = (tiles.arranged(weight), x.bfloat16()) if tiled else (weight, x)
+    out = np.zeros((rows, -(-len(weight) // tiles.TILE) * tiles.TILE), np.float32)
+    scale = np.ones(len(weight), np.float32)
+    given = (readable(held), scale, readable(read), out, tiles.set_up())
+    return lambda: layers.dense(*given, layers.use_threads(threads))
 
 
 def _ratio(slow: list[float], fast: list[float]) -> str:
     return f"{statistics.median(a / b for a, b in zip(slow, fast, strict=True)):.2f}"
 
 
-def _seconds(products: list[Callable[[], Tensor]], least: float) -> float:
+def _seconds(products: list[Callable[[], object]], least: float) -> float:
     """Of all the products one after the other; the median of as many times as fit in `least`, after one to warm up."""
     taken: list[float] = []
     while sum(taken[1:]) < least or len(taken) < 3:

@@ -21,8 +21,9 @@ from benchmarks import machine
 from benchmarks.emoji_sample import MODEL, ROOT
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
+from models.compiled import tiles
+from models.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
 from models.dalle_bart import DalleBart, broadcast_mask
-from models.few_rows import FewRowsDecoder
 from models.model_folders import find_bart
 from models.sampling import guide, probabilities
 from models.text import open_text_encoder
@@ -34,13 +35,15 @@ GUIDANCE = (1.0, 2.0, 10.0)
 TOP_K = 50
 CPU = torch.device("cpu")
 ROWS = 2  # both halves of one picture
+TILED_ROWS = 2 * LEAST_TILED_ROWS  # the same picture as often as a matrix unit is used for
 
 
 @dataclass(frozen=True)
 class Contender:
     name: str
-    decoder: CachedDecoder | FewRowsDecoder
+    decoder: CachedDecoder | CompiledDecoder
     encoder: torch.nn.Module
+    rows: int = ROWS
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,17 @@ def _contenders(model: DalleBart) -> Iterator[Contender]:
     def cached(dtype: torch.dtype) -> CachedDecoder:
         return CachedDecoder(model.decoder, rows=ROWS, predicted_rows=1, codebook_size=size, device=CPU, dtype=dtype)
 
-    def few(dtype: torch.dtype) -> FewRowsDecoder:
-        return FewRowsDecoder(model.decoder, rows=ROWS, codebook_size=size, dtype=dtype)
+    def compiled(dtype: torch.dtype, rows: int = ROWS) -> CompiledDecoder:
+        return CompiledDecoder(model.decoder, rows=rows, codebook_size=size, dtype=dtype)
 
     exact, half = encoders[torch.float32], encoders[torch.bfloat16]
     yield Contender("float32", cached(torch.float32), exact)
-    yield Contender("float32, one or two pictures at a time", few(torch.float32), exact)
+    yield Contender("float32, compiled", compiled(torch.float32), exact)
     yield Contender("bfloat16", cached(torch.bfloat16), half)
-    yield Contender("bfloat16, one or two pictures at a time", few(torch.bfloat16), half)
-    yield Contender("int8, one or two pictures at a time", few(torch.int8), half)
+    yield Contender("bfloat16, compiled, one picture", compiled(torch.bfloat16), half)
+    if tiles.usable():
+        yield Contender("bfloat16, compiled, matrix unit", compiled(torch.bfloat16, TILED_ROWS), half, TILED_ROWS)
+    yield Contender("int8, compiled", compiled(torch.int8), half)
 
 
 def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -> tuple[list[int], Tensor]:
@@ -139,8 +144,9 @@ def _distributions(
     contender.decoder.begin([(contender.encoder(caption.ids, broadcast_mask(caption.mask)), caption.mask)])
     for place in range(model.config.image_length):
         code = codes[place - 1] if place else model.config.decoder_start_token_id
-        states = contender.decoder.step(torch.full((ROWS,), code), torch.tensor([place]), place + 1, exact=True)
-        logits = contender.decoder.logits(guide(states[:1], states[1:], scale * one))
+        ids = torch.full((contender.rows,), code)
+        cond, uncond = contender.decoder.step(ids, torch.tensor([place]), place + 1, exact=True).chunk(2)
+        logits = contender.decoder.logits(guide(cond[:1], uncond[:1], scale * one))
         yield probabilities(logits, one, torch.tensor([TOP_K]), one)[0]
 
 

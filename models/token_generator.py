@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import few_rows
 from models.cached_decoder import CachedDecoder
+from models.compiled import decoder as compiled
+from models.compiled.decoder import CompiledDecoder
 from models.dalle_bart import DalleBart, DalleBartConfig, broadcast_mask
 from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
 from models.errors import CheckpointError
-from models.few_rows import FewRowsDecoder
 from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
@@ -88,10 +88,10 @@ class TokenGenerator:
         held = torch.bfloat16 if self.dtype == INT8 else DTYPES[self.dtype]
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
-            self.decoder: CachedDecoder | FewRowsDecoder
-            if self.dtype == INT8 or few_rows.worth_it(config, rows, self.device, held):
+            self.decoder: CachedDecoder | CompiledDecoder
+            if self.dtype == INT8 or compiled.worth_it(config, rows, self.device, held):
                 kept = torch.int8 if self.dtype == INT8 else held
-                self.decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
+                self.decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
             else:
                 self.decoder = CachedDecoder(
                     model.decoder,
@@ -215,7 +215,7 @@ class TokenGenerator:
 
 def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:
     """Raise `ConfigError` where weights of 8 bits cannot draw so many pictures and guidance halves at once."""
-    obstacle = few_rows.obstacle(config, rows, device, torch.int8)
+    obstacle = compiled.obstacle(config, rows, device, torch.int8)
     if obstacle is not None:
         raise ConfigError(f"dtype int8 draws one or two pictures at a time on a CPU: {obstacle}")
 

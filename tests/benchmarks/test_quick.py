@@ -80,13 +80,15 @@ def test_variations_have_a_row_for_each_method_and_input() -> None:
 
 
 def test_products_are_measured_in_each_layout() -> None:
+    tiles = pytest.importorskip("models.compiled.tiles")
     rows = [line.split("|")[1:3] for line in _quick("benchmarks.products").splitlines() if line.count("|") == 8]
-    layouts = (" plain ", " blocked ", " blocked, whole tiles ")
-    assert rows[2:] == [[f" {count} ", layout] for count in (2, 18, 64) for layout in layouts]
+    layouts = [" plain ", " blocked ", " blocked, whole tiles ", " compiled "]
+    layouts += [" compiled, matrix unit "] * tiles.usable()
+    assert rows[2:] == [[f" {count} ", layout] for count in (2, 4, 18, 64) for layout in layouts]
 
 
 def test_the_distance_of_reduced_precision_grows_from_float32_to_int8() -> None:
-    rows = [line for line in _quick("benchmarks.sampling_distance").splitlines() if "two pictures at a time" in line]
+    rows = [line for line in _quick("benchmarks.sampling_distance").splitlines() if "compiled" in line and "unit" not in line]
     moved = [float(line.split("|")[2].split("%")[0]) for line in rows]
     assert [line.split("|")[1].split(",")[0].strip() for line in rows] == ["float32", "bfloat16", "int8"]
     assert moved == sorted(moved)

@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from models import few_rows
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
+from models.compiled import decoder as compiled
+from models.compiled.decoder import CompiledDecoder
 from models.dalle_bart import DalleBart
 from models.errors import CheckpointError
-from models.few_rows import FewRowsDecoder
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 from models.vqgan import ConfigError
 from tests.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart
 
+pytest.importorskip("numba")
+from models.compiled import tiles
+
 CODES, STEPS = 64, 16
 CPU = torch.device("cpu")
+needs_tiles = pytest.mark.skipif(not tiles.usable(), reason="no matrix unit for bfloat16 (Intel's AMX)")
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +40,14 @@ def model() -> DalleBart:
 
 @pytest.fixture
 def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_rows, "LEAST_BYTES", 0)
+    monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
 
 
 def _logits(model: DalleBart, rows: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
     """Teacher forcing of the first `rows` golden prompts: what is found and what is expected, [rows, T, vocabulary]."""
     ids, mask = golden_bart("input_ids")[:rows], golden_bart("attention_mask")[:rows]
     codes = golden_bart("decoder_input_ids")[:rows]
-    decoder = FewRowsDecoder(model.decoder, rows=rows, codebook_size=model.config.output_size, dtype=dtype)
+    decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=model.config.output_size, dtype=dtype)
     with torch.inference_mode():
         decoder.begin([(model.encode(ids, mask), mask)])
         found = [
@@ -70,9 +75,52 @@ def test_logits_are_those_of_the_reference(model: DalleBart, rows: int) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-def test_bfloat16_weights_move_the_logits_less_than_bfloat16_activations_do(model: DalleBart) -> None:
-    found, expected = _logits(model, 4, torch.bfloat16)
-    assert 1e-4 < (found - expected).abs().max() < 0.05 * expected.std()
+@pytest.mark.parametrize("rows", [2, pytest.param(4, marks=needs_tiles)])
+def test_bfloat16_moves_the_logits_a_little(rows: int, model: DalleBart) -> None:
+    found, expected = _logits(model, rows, torch.bfloat16)
+    assert 1e-4 < (found - expected).square().mean().sqrt() < 0.011 * expected.std()
+
+
+@needs_tiles
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 33, 50, 64, 65, 100])
+def test_a_matrix_unit_multiplies_any_number_of_rows(rows: int) -> None:
+    from models.compiled import layers, tiles
+
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(72, 96, generator=generator).bfloat16()  # outputs that are no whole tiles
+    x = torch.zeros(-(-rows // tiles.TILE) * tiles.TILE, 96, dtype=torch.bfloat16)
+    x[:rows] = torch.randn(rows, 96, generator=generator)
+    out = np.full((len(x), 80), np.nan, np.float32)
+    operands = [each.view(torch.int16).numpy().view(np.uint16) for each in (tiles.arranged(weight), x)]
+    layers.dense(operands[0], np.ones(72, np.float32), operands[1], out, tiles.set_up(), layers.use_threads(2))
+    torch.testing.assert_close(torch.from_numpy(out)[:, :72], x.float() @ weight.float().T, atol=1e-4, rtol=0)
+    assert not out[:, 72:].any()
+
+
+@needs_tiles
+@pytest.mark.usefixtures("small_ones_too")
+def test_with_a_matrix_unit_a_picture_is_the_same_in_any_batch(model: DalleBart) -> None:
+    few = _draw(model, 1, dtype="bfloat16", pictures_per_prompt=3, top_k=20)
+    many = _draw(model, 1, dtype="bfloat16", pictures_per_prompt=30, top_k=20)
+    assert np.array_equal(few, many[:3])
+
+
+def test_the_gelu_and_the_exponential_are_those_of_torch() -> None:
+    import numba
+
+    from models.compiled.arithmetic import exp, gelu
+
+    def of_all(function: Any, x: np.ndarray) -> np.ndarray:
+        return numba.njit(lambda x: np.array([function(each) for each in x]))(x)
+
+    x = torch.linspace(-12, 12, 10001)
+    found = torch.from_numpy(of_all(gelu, x.numpy()))
+    torch.testing.assert_close(found.double(), F.gelu(x.double()), atol=5e-7, rtol=2e-7)
+    x = torch.linspace(-100, 0, 10001)
+    found = torch.from_numpy(of_all(exp, x.numpy()))
+    torch.testing.assert_close(found.double(), x.double().exp(), atol=2e-38, rtol=5e-6)
+    assert np.isnan(of_all(exp, np.full(3, np.nan, np.float32))).all()
+    assert np.isnan(of_all(gelu, np.full(3, np.nan, np.float32))).all()
 
 
 @pytest.mark.usefixtures("small_ones_too")
@@ -93,7 +141,7 @@ def test_the_codes_of_both_decoders_are_equal(
 ) -> None:
     options = {"pictures_per_prompt": pictures, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
     others = _draw(model, 0, **options)
-    monkeypatch.setattr(few_rows, "LEAST_BYTES", 0)
+    monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
     assert np.array_equal(_draw(model, 0, **options), others)
 
 
@@ -102,7 +150,7 @@ def test_a_caption_may_be_longer_than_a_picture() -> None:
     other = random_bart(config)
     ids = torch.randint(3, 100, (2, 50), generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(50) < torch.tensor([[50], [40]])).long()
-    decoder = FewRowsDecoder(other.decoder, rows=2, codebook_size=CODES, dtype=torch.float32)
+    decoder = CompiledDecoder(other.decoder, rows=2, codebook_size=CODES, dtype=torch.float32)
     with torch.inference_mode():
         states = other.encode(ids, mask)
         decoder.begin([(states, mask)])
@@ -121,7 +169,7 @@ def test_weights_that_give_no_numbers_are_told() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_number_of_threads_moves_no_bit(model: DalleBart, dtype: str) -> None:
-    decoder = FewRowsDecoder(model.decoder, rows=2, codebook_size=CODES, dtype=getattr(torch, dtype))
+    decoder = CompiledDecoder(model.decoder, rows=2, codebook_size=CODES, dtype=getattr(torch, dtype))
     mask = torch.ones(2, 5, dtype=torch.int64)
     states = torch.randn(2, 5, model.config.d_model, generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
@@ -141,9 +189,25 @@ def _decoder_of(model: DalleBart, **options: object) -> type:
 
 
 @pytest.mark.usefixtures("small_ones_too")
-def test_it_is_chosen_for_up_to_two_guided_pictures(model: DalleBart) -> None:
-    assert _decoder_of(model, pictures_per_prompt=2) is FewRowsDecoder
-    assert _decoder_of(model, pictures_per_prompt=3) is CachedDecoder
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_pictures(
+    dtype: str, model: DalleBart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "usable", lambda: False)
+    assert _decoder_of(model, pictures_per_prompt=2, dtype=dtype) is CompiledDecoder
+    assert _decoder_of(model, pictures_per_prompt=3, dtype=dtype) is CachedDecoder
+
+
+@needs_tiles
+@pytest.mark.usefixtures("small_ones_too")
+def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_pictures_in_bfloat16(model: DalleBart) -> None:
+    assert _decoder_of(model, pictures_per_prompt=40, dtype="bfloat16") is CompiledDecoder
+    assert _decoder_of(model, pictures_per_prompt=40) is CachedDecoder
+
+
+def test_a_matrix_unit_is_left_alone_where_numba_is_told_of_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles.config, "CPU_NAME", "generic")
+    assert not tiles.usable()
 
 
 def test_a_small_network_is_not_worth_compiling(model: DalleBart) -> None:
@@ -160,7 +224,7 @@ def test_without_numba_the_other_decoder_draws(model: DalleBart, monkeypatch: py
 def test_its_options_give_the_logits_of_the_plain_network(option: str, model: DalleBart) -> None:
     other = random_bart(replace(model.config, **{} if option == "published" else {option: True}))
     ids, mask, codes = golden_bart("input_ids"), golden_bart("attention_mask"), golden_bart("decoder_input_ids")
-    decoder = FewRowsDecoder(other.decoder, rows=4, codebook_size=other.config.output_size, dtype=torch.float32)
+    decoder = CompiledDecoder(other.decoder, rows=4, codebook_size=other.config.output_size, dtype=torch.float32)
     with torch.inference_mode():
         states = other.encode(ids, mask)
         expected = other.logits(codes, states, mask)
@@ -183,13 +247,13 @@ def test_its_options_give_the_logits_of_the_plain_network(option: str, model: Da
     ids=str,
 )
 def test_options_that_it_does_not_have_are_left_to_the_other_decoder(options: dict[str, Any], model: DalleBart) -> None:
-    assert few_rows.obstacle(model.config, 2, CPU, torch.float32) is None
-    obstacle = few_rows.obstacle(replace(model.config, **options), 2, CPU, torch.float32)
+    assert compiled.obstacle(model.config, 2, CPU, torch.float32) is None
+    obstacle = compiled.obstacle(replace(model.config, **options), 2, CPU, torch.float32)
     assert str(next(iter(options.values()))) in str(obstacle)
 
 
 def test_float16_is_left_to_the_other_decoder(model: DalleBart) -> None:
-    assert few_rows.obstacle(model.config, 2, CPU, torch.float16) is not None
+    assert compiled.obstacle(model.config, 2, CPU, torch.float16) is not None
 
 
 def test_weights_of_8_bits_move_the_logits_a_little(model: DalleBart) -> None:
@@ -226,11 +290,11 @@ TWO_AT_ONCE = """
 from concurrent.futures import ThreadPoolExecutor
 import numba, torch
 from models.bart_checkpoints import open_bart
-from models.few_rows import FewRowsDecoder
+from models.compiled.decoder import CompiledDecoder
 from tests.fixtures_bart import GOLDEN_BART
 torch.set_num_threads(1)
 model = open_bart(GOLDEN_BART).load()
-decoders = [FewRowsDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]
+decoders = [CompiledDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]
 def steps(decoder):
     for _ in range(500):
         with torch.inference_mode():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.metadata
 import os
 import shlex
 import sys
 import threading
+import types
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,14 +99,9 @@ def _dispatch(argv: list[str]) -> int:
         guess = flags.nearest(name, COMMANDS)
         hint = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}."
         return _refuse("vqbeam", f"unknown command {name!r}; {hint}")
-    command = COMMANDS[name]
-    module = importlib.import_module(f"pipelines.{name}")
-    parser = flags.CommandParser(
-        f"vqbeam {name}", module.DESCRIPTION, epilog=flags.EPILOG if command.launches else None
-    )
-    module.add_arguments(parser)
+    module, parser = _parser(name)
     try:
-        args, beam_args = flags.parse(parser, rest, launches=command.launches)
+        args, beam_args = flags.parse(parser, rest, launches=COMMANDS[name].launches, takers=_takers)
         code: int = module.run(args, beam_args)
         return code
     except UsageError as error:
@@ -119,6 +116,22 @@ def _dispatch(argv: list[str]) -> int:
         if isinstance(error, CheckpointError | ConfigError):
             return _refuse(parser.prog, str(error))
         raise
+
+
+def _parser(name: str) -> tuple[types.ModuleType, argparse.ArgumentParser]:
+    """The module of a command, and a parser of its flags."""
+    from pipelines import flags
+
+    module = importlib.import_module(f"pipelines.{name}")
+    epilog = flags.EPILOG if COMMANDS[name].launches else None
+    parser = flags.CommandParser(f"vqbeam {name}", module.DESCRIPTION, epilog=epilog)
+    module.add_arguments(parser)
+    return module, parser
+
+
+def _takers(flag: str) -> list[str]:
+    """The commands that have a flag."""
+    return [name for name in COMMANDS if flag in _parser(name)[1]._option_string_actions]
 
 
 def _refuse(prog: str, message: str) -> int:

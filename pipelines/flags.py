@@ -10,7 +10,7 @@ import difflib
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +21,7 @@ EPILOG = (
     "Hyphens may stand for underscores in the name of a flag. Flags of Apache Beam and of its runners (--runner, "
     "--project, --region, --temp_location, ...) are handed on to Beam; what comes after a lone -- goes to Beam unread."
 )
-LIKENESS = 0.6  # of a suggestion, 1 is equal
+LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "strength" is not like "streaming"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -44,12 +44,16 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def parse(
-    parser: argparse.ArgumentParser, argv: Sequence[str], *, launches: bool
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str],
+    *,
+    launches: bool,
+    takers: Callable[[str], Sequence[str]] = lambda flag: (),
 ) -> tuple[argparse.Namespace, list[str]]:
     """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
 
-    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted.
-    Raises `UsageError` with a suggestion for a flag that neither knows.
+    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the commands
+    that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
     """
     own = parser._option_string_actions
     own_argv: list[str] = []
@@ -83,7 +87,8 @@ def parse(
             if not equals and _takes_value(action, tokens, name, parser):
                 foreign.append(tokens.pop(0))
     if unknown:
-        lines = [_unknown_message(name, own, beam_flag_names() if launches else ()) for name in unknown]
+        known = beam_flag_names() if launches else ()
+        lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
         parser.error("\n".join(lines))
     args, extra = parser.parse_known_args(own_argv)
     if extra:
@@ -164,9 +169,10 @@ def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) ->
     checker.parse_known_args(beam_argv)
 
 
-def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str]) -> str:
-    guess = nearest(name, own) or nearest(name, beam)
-    return f"unknown flag {name}" + (f"; did you mean {guess}?" if guess else "")
+def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers: Sequence[str]) -> str:
+    guess = nearest(name, own) or (None if takers else nearest(name, beam))
+    elsewhere = f"; {', '.join(takers)} {'has' if len(takers) == 1 else 'have'} it" if takers else ""
+    return f"unknown flag {name}{elsewhere}" + (f"; did you mean {guess}?" if guess else "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -83,6 +83,12 @@ def test_an_unknown_flag_is_an_error_that_suggests_the_nearest(parser, flag, sug
         parse(parser, f"--input a {flag} 1")
 
 
+@pytest.mark.parametrize("flag", ["--strength", "--strenght"])
+def test_what_is_not_nearly_a_flag_of_beam_is_not_taken_for_it(parser, flag):
+    with pytest.raises(UsageError, match=f"unknown flag {flag}\nSee"):
+        parse(parser, f"--input a {flag} 1")
+
+
 def test_all_unknown_flags_are_named_at_once(parser):
     with pytest.raises(UsageError, match=r"--batchsize.*\n.*--wrokers.*\nSee vqbeam try --help"):
         parse(parser, "--input a --batchsize 3 --wrokers 2")

@@ -118,6 +118,23 @@ def test_quick_answers_import_neither_torch_nor_beam(argv):
     assert subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("generate --prompt a --output o --strength 0.5", "unknown flag --strength; vary has it\n"),
+        ("encode --input a --output o --images-per-prompt 3", "unknown flag --images-per-prompt; generate has it\n"),
+        ("status out --dry_run", "unknown flag --dry_run; encode, decode, generate, vary, rank have it\n"),
+        (
+            "vary --input a --output o --images_per_prompt 3",
+            "unknown flag --images_per_prompt; generate has it; did you mean --images_per_input?\n",
+        ),
+    ],
+)
+def test_a_flag_of_another_command_is_told_with_that_command(line, told, capsys):
+    assert command.main(line.split()) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["status", "verify"])
 def test_the_help_names_every_command_whose_folders_can_be_looked_at(name, capsys):
     with pytest.raises(SystemExit):

@@ -52,8 +52,8 @@ def parse(
 ) -> tuple[argparse.Namespace, list[str]]:
     """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
 
-    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the commands
-    that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
+    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the
+    commands that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
     """
     own = parser._option_string_actions
     own_argv: list[str] = []

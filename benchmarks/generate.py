@@ -183,17 +183,17 @@ def _limits(
 ) -> tuple[float, float]:
     """Tokens/s if reading weights and caches, or the products with weights, were all that takes time.
 
-    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, all
-    in `dtype`, and `lm_head`, which sees one row a picture, as it is held: in float32, or in bfloat16 beside int8.
+    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, and
+    `lm_head`, which sees one row a picture: all in `dtype`, but for int8 only the weights, the rest in bfloat16.
     """
     size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
     width = 1 if dtype == INT8 else DTYPES[dtype].itemsize
     weights = layers * (6 * size * size + 3 * size * hidden)
     head = CODEBOOK * size
     drawn = prompts * pictures
-    caches = 2 * size * layers * (2 * drawn * config.image_length / 2 + prompts * config.max_text_length)
-    held = 2 if dtype == INT8 else 4
-    seconds_reading = (width * (weights + caches) + held * head) / bandwidth
+    caches = 2 * size * layers * (2 * drawn * config.image_length / 2 + prompts * PIECES)
+    rest = 2 if dtype == INT8 else width
+    seconds_reading = (width * weights + rest * (caches + head)) / bandwidth
     seconds_computing = 2 * (2 * drawn * weights + drawn * head) / peak
     return drawn / seconds_reading, drawn / seconds_computing
 

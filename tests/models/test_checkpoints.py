@@ -11,9 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models import own_format
+from models import bart_checkpoints, checkpoints, own_format
 from models.checkpoints import codebook_id, convert, load_vqgan, open_checkpoint, save_vqgan
 from models.errors import CheckpointError
+from models.fingerprints import weights_id
+from models.locate import EMBEDDED
 from models.vqgan import VQGAN, ConfigError
 from tests.fixtures_checkpoints import (
     TINY,
@@ -326,6 +328,17 @@ def test_weights_that_were_changed_on_purpose_get_an_id_of_their_own(tmp_path: P
     forget(tmp_path / "a" / "config.json")
     written = convert(tmp_path / "a", tmp_path / "b")
     assert written.weights_id() == open_checkpoint(tmp_path / "a").weights_id() != first
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [(".", checkpoints.MODEL_TYPE), ("dalle_bart", bart_checkpoints.MODEL_TYPE)]
+)
+def test_the_embedded_models_carry_the_id_of_their_weights_and_what_vouches_for_it(folder: str, kind: str) -> None:
+    stored = own_format.read_config(EMBEDDED["emoji"] / folder, kind)
+    assert stored is not None
+    assert own_format.SAMPLE in stored
+    weights_file = EMBEDDED["emoji"] / folder / own_format.WEIGHTS_NAME
+    assert stored["weights_id"] == weights_id(own_format.read_weights(weights_file))
 
 
 def test_changed_weights_are_noticed_in_a_file_that_is_larger_than_what_is_sampled(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from torch import Tensor
 from benchmarks import machine
 from benchmarks.generate import SIZES
 from models.cached_layer import TILE
-from models.compiled import TURN, layers, tiles
+from models.compiled import TURN, tiles
+from models.compiled.compiling import use_threads
 from models.compiled.decoder import readable
+from models.compiled.products import dense
 from models.dalle_bart import DalleBartConfig
 from models.dense import LEAST_PACKED_ROWS, Dense
 from models.devices import DTYPES
@@ -107,7 +109,7 @@ def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callab
     out = np.zeros((rows, -(-len(weight) // tiles.TILE) * tiles.TILE), np.float32)
     scale = np.ones(len(weight), np.float32)
     given = (readable(held), scale, readable(read), out, tiles.set_up())
-    return lambda: layers.dense(*given, layers.use_threads(threads))
+    return lambda: dense(*given, use_threads(threads))
 
 
 def _ratio(slow: list[float], fast: list[float]) -> str:

@@ -37,10 +37,10 @@ class TokenGenerator:
     Calls are padded to the full shape, so that a picture depends on its own arguments only, wherever it stands and
     whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
-    logits and sampling are float32 in each. One or two pictures of a large network are drawn by `models/few_rows.py` on
-    a CPU where numba is installed; only there the decoder's weights can be "int8". `threads` is the number of threads
-    within an operation on a CPU, by default what torch has now. The model is left as it is. Memory beside them: two
-    caches of every layer, 2 x P x S x codes x d_model values each.
+    logits and sampling are float32 in each. On a CPU with numba, `models/compiled` draws one or two pictures of a large
+    network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now. The model is left as
+    it is. Memory beside them: two caches of every layer, 2 x P x S x codes x d_model values each.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None
     """Raise `ConfigError` where weights of 8 bits cannot draw so many pictures and guidance halves at once."""
     obstacle = compiled.obstacle(config, rows, device, torch.int8)
     if obstacle is not None:
-        raise ConfigError(f"dtype int8 draws one or two pictures at a time on a CPU: {obstacle}")
+        raise ConfigError(f"dtype int8 is for one or two pictures at a time on a CPU, but {obstacle}")
 
 
 @dataclass(frozen=True)

@@ -30,3 +30,14 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 def compiled_for_threads(function: Callable[..., Any]) -> Any:
     return compiled(function, parallel=True)
+
+
+def most_threads() -> int:
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def use_threads(wanted: int) -> int:
+    """The number of threads, at most `wanted`, that numba is told for this thread; results are the same for any."""
+    threads = min(wanted, most_threads())
+    numba.set_num_threads(threads)
+    return threads

@@ -43,7 +43,7 @@ def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: to
 def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> str | None:
     """What keeps this decoder from running, in words; None where nothing does."""
     if device.type != "cpu":
-        return f"the device is {device}, not a CPU"
+        return f"the device is {device}: choose cpu"
     if dtype not in (torch.float32, torch.bfloat16, torch.int8):
         return f"weights are held in {dtype}"
     if rows > MOST_ROWS and dtype != torch.bfloat16:
@@ -81,10 +81,11 @@ class CompiledDecoder:
     """
 
     def __init__(self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype) -> None:
+        from models.compiled import compiling, products, tiles
         from models.compiled import layers as compiled
-        from models.compiled import tiles
 
-        self._compiled = compiled
+        self._run_layers, self._dense, self._use_threads = compiled.run_layers, products.dense, compiling.use_threads
+        self._attended = compiled.Attended
         layers = cast("list[DecoderLayer]", list(decoder.layers))
         size, heads = decoder.embed_tokens.embedding_dim, layers[0].self_attn.heads
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
@@ -154,7 +155,7 @@ class CompiledDecoder:
             projected=np.zeros((whole, 3 * size), np.float32),
             branch=np.zeros((whole, size), np.float32),
             gated=np.zeros((whole, 2 * (hidden + padding)), np.float32),
-            scores=np.zeros((compiled.most_threads(), length), np.float32),
+            scores=np.zeros((compiling.most_threads(), length), np.float32),
             tiles=tiles.set_up(),
         )
         blank = torch.zeros(1, 1, size, dtype=rest), torch.ones(1, 1)
@@ -180,9 +181,7 @@ class CompiledDecoder:
                 values.append(split[1])
                 pieces.append(int(real.sum()))
             group += [first + row // (share // len(states)) for row in range(share)]
-        self._text = self._compiled.Attended(
-            readable(torch.stack(keys, 1)), readable(torch.stack(values, 1)), np.array(group)
-        )
+        self._text = self._attended(readable(torch.stack(keys, 1)), readable(torch.stack(values, 1)), np.array(group))
         self._pieces = np.array(pieces)[self._text.group]
         if most > self._scratch.scores.shape[1]:
             self._scratch = self._scratch._replace(scores=np.zeros((len(self._scratch.scores), most), np.float32))
@@ -194,7 +193,7 @@ class CompiledDecoder:
         """
         self._x.copy_(self.embedding_norm(self.codes[ids].float() * self.scale + self.positions[position]))
         with ONE_CALL:
-            self._compiled.run_layers(
+            self._run_layers(
                 self._parts,
                 self._x.numpy(),
                 filled - 1,
@@ -204,7 +203,7 @@ class CompiledDecoder:
                 self._text,
                 self._pieces,
                 self._scratch,
-                self._compiled.use_threads(torch.get_num_threads()),
+                self._use_threads(torch.get_num_threads()),
             )
         return self._x
 
@@ -218,13 +217,13 @@ class CompiledDecoder:
             rows[whole : whole + count] = states - states.bfloat16().float()
         rows[:count] = states
         with ONE_CALL:
-            self._compiled.dense(
+            self._dense(
                 self._lm_head,
                 self._lm_head_scale,
                 readable(rows),
                 found.numpy(),
                 self._scratch.tiles,
-                self._compiled.use_threads(torch.get_num_threads()),
+                self._use_threads(torch.get_num_threads()),
             )
         logits = found[:count] + found[whole : whole + count] if self._tiled else found[:count]
         return logits[:, : self._codebook_size]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -12,19 +11,6 @@ from models.compiled.arithmetic import gelu, norm, rounded
 from models.compiled.attention import attend
 from models.compiled.compiling import Array, compiled, compiled_for_threads
 from models.compiled.products import dense
-
-__all__ = ["Attended", "Layers", "Matrices", "Scratch", "dense", "most_threads", "run_layers", "use_threads"]
-
-
-def most_threads() -> int:
-    return int(numba.config.NUMBA_NUM_THREADS)
-
-
-def use_threads(wanted: int) -> int:
-    """The number of threads, at most `wanted`, that numba is told for this thread; results are the same for any."""
-    threads = min(wanted, most_threads())
-    numba.set_num_threads(threads)
-    return threads
 
 
 class Matrices(NamedTuple):
@@ -75,7 +61,7 @@ class Scratch(NamedTuple):
     projected: Array  # float32 [R, 3 D]
     branch: Array  # float32 [R, D]
     gated: Array  # float32 [R, twice the hidden size, each rounded up]
-    scores: Array  # float32 [threads, places rounded up]
+    scores: Array  # float32 [threads, places]
     tiles: Array  # uint8 [64]: how the matrix unit is set up
 
 
@@ -137,7 +123,6 @@ def run_layers(
     """All layers' branches onto `x` float32 [R, D], for the code at `position`, and the last norm, in its place.
 
     `pieces` [R]: of each row's caption; `parts`: as many numbers as vectors make a head.
-
     """
     s = scratch
     filled = np.full(len(x), position + 1)

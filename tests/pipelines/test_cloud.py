@@ -75,7 +75,7 @@ def test_a_run_that_is_done_is_not_done_again(folder: str, tiny_model: Path) -> 
     listing = fsspec.filesystem("gs").find(f"{folder}/out/data", detail=True)
     second = encode(f"{folder}/in", f"{folder}/out", tiny_model, *TWO_ROWS)
     assert (first.code, second.code) == (0, 0), second.err
-    assert "3 of 3 shards done already" in second.err
+    assert second.out.startswith("Done already: 3 of 3 shards\n")
     fsspec.filesystem("gs").invalidate_cache()
     assert fsspec.filesystem("gs").find(f"{folder}/out/data", detail=True) == listing
 

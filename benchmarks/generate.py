@@ -1,7 +1,7 @@
 """Image tokens/s of the token generator, beside min-dalle and beside what memory and matrix unit allow.
 
 python -m benchmarks.generate                two rounds at the size of DALL·E mini, random weights, about five minutes
-python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, an hour on two cores
+python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, a quarter of an hour
 python -m benchmarks.generate --quick        a tiny network, some seconds: its figures mean nothing
 """
 

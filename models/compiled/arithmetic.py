@@ -43,7 +43,10 @@ def rounded(value: Any, array: Any) -> Any:
 def _rounded_to(value: Any, array: Any) -> Any:
     def nearest(value: Any, array: Any) -> Any:
         bits = _bits(value)
-        return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+        whole = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        if value != value:  # what is no number would be rounded to zero or infinity
+            whole = bits | np.uint32(0x400000)
+        return np.uint16(whole >> np.uint32(16))
 
     def same(value: Any, array: Any) -> Any:
         return value

@@ -168,6 +168,29 @@ def test_weights_that_give_no_numbers_are_told() -> None:
         _draw(broken, 0)
 
 
+@needs_tiles
+@pytest.mark.usefixtures("small_ones_too")
+def test_a_norm_of_bytes_that_are_all_ones_is_told_with_a_matrix_unit() -> None:
+    broken = random_bart(open_bart(GOLDEN_BART).config)
+    broken.decoder.layers[1].glu.ln1.bias.view(torch.int32)[5] = -1
+    with pytest.raises(CheckpointError, match="no numbers"):
+        _draw(broken, 0, dtype="bfloat16", pictures_per_prompt=2)
+
+
+def test_every_float32_is_rounded_as_torch_does() -> None:
+    import numba
+
+    from models.compiled.arithmetic import rounded
+
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    bits = (upper[:, None] + np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)).reshape(-1)
+    values, out = bits.view(np.float32), np.zeros(1, np.uint16)
+    found = numba.njit(lambda values, out: np.array([rounded(value, out) for value in values]))(values, out)
+    numbers = torch.from_numpy(found).view(torch.bfloat16).float()
+    expected = torch.from_numpy(values).bfloat16().float()
+    torch.testing.assert_close(numbers, expected, atol=0, rtol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("dtype", "rows"), [("float32", 2), ("bfloat16", 2), pytest.param("bfloat16", 34, marks=needs_tiles)]
 )

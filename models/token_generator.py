@@ -198,7 +198,7 @@ class TokenGenerator:
             states = guide(cond, uncond, b.guidance)
         uniform = b.uniforms.index_select(1, b.position)[:, 0]
         logits = self.decoder.logits(states)
-        b.health.add_(logits[:, 0])
+        b.health.add_(logits.sum(1))
         drawn = sample(logits, b.temperature, b.top_k, b.top_p, uniform, search)
         kept = b.prefix.index_select(1, b.position)[:, 0]
         code = torch.where(b.position < b.keep, kept, drawn)
@@ -233,7 +233,7 @@ class _Buffers:
     top_p: Tensor
     prefix: Tensor  # int64 [N, T]
     keep: Tensor
-    health: Tensor  # float32 [N]: a sum of logits. One value of a row that is no number makes all its logits the same
+    health: Tensor  # float32 [N]: the sum of all logits, which is no number if one of them is none
 
     @classmethod
     def empty(cls, pictures: int, length: int, device: torch.device) -> _Buffers:

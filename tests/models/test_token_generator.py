@@ -228,6 +228,14 @@ def test_weights_that_give_no_numbers_are_refused_and_not_drawn_from(top_k: int)
         Prompts.golden(top_k=top_k).draw(generator(broken))
 
 
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_one_code_whose_logits_are_no_numbers_is_enough_to_refuse(top_k: int) -> None:
+    broken = open_bart(GOLDEN_BART).load()
+    broken.decoder.lm_head.weight[7, 3] = torch.nan
+    with pytest.raises(CheckpointError, match="no numbers in float32"):
+        Prompts.golden(top_k=top_k).draw(generator(broken))
+
+
 def test_the_model_is_left_as_it_was(model: DalleBart) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     Prompts.golden().draw(generator(model, dtype="bfloat16"))

@@ -59,7 +59,7 @@ def total(builder: Any, vector: Any) -> Any:
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return call(builder, f"llvm.fma.v{LANES}f32", VECTOR, a, b, c)
+    return call(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
 
 
 class Loop:

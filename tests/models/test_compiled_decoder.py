@@ -337,6 +337,21 @@ def test_two_threads_may_draw_at_once_where_there_is_no_openmp() -> None:
     assert (ended.returncode, ended.stdout) == (0, "workqueue\n"), ended.stderr
 
 
+OLD_PROCESSOR = """
+import numba, numpy as np
+from models.compiled.products import _dot_pair
+product = numba.njit(lambda w, x: _dot_pair(w, 0, x, 0, len(w)))
+print(product(np.ones(64, np.float32), np.ones(128, np.float32)))
+print("fmaf" in "".join(product.inspect_asm().values()))
+"""
+
+
+def test_a_processor_that_cannot_multiply_and_add_at_once_does_one_after_the_other() -> None:
+    settings = os.environ | {"NUMBA_CPU_NAME": "generic"}
+    ended = subprocess.run([sys.executable, "-c", OLD_PROCESSOR], env=settings, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "(64.0, 64.0)\nFalse\n"), ended.stderr
+
+
 def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ConfigError, match="pip install numba"):

@@ -196,8 +196,8 @@ def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
         found = picker.guess(PROMPTS, flag, holds_caption, "the prompt")
     if found is None:
         raise UsageError(
-            f"{picker.where}: no column looks like the prompt (prompt, caption or text); name it with {flag}. "
-            f"The columns are {listing(picker.columns)}"
+            f"{picker.where}: no column of strings looks like the prompt (prompt, caption or text); name it "
+            f"with {flag}. The columns are {listing(picker.columns)}"
         )
     if is_list(picker.columns.field(found).type):
         raise UsageError(

@@ -225,7 +225,7 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
         (
             "p.csv",
             b"a red apple\na dog\n",
-            r"no column looks like the prompt \(prompt, caption or text\).*--prompt_col",
+            r"no column of strings looks like the prompt \(prompt, caption or text\).*--prompt_col",
         ),
         (
             "p.csv",
@@ -235,7 +235,7 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
         ("p.csv", b"", r"p\.csv is empty$"),
         ("p.jsonl", b"\n", r"p\.jsonl is empty$"),
         ("p.csv", b"prompt,seed,Seed\na,1,2\n", r"seed and Seed mean the same"),
-        ("p.jsonl", b'{"prompt": 5}\n', r"no column looks like the prompt.*prompt \(int64\)"),
+        ("p.jsonl", b'{"prompt": 5}\n', r"no column of strings looks like the prompt.*prompt \(int64\)"),
         ("p.jsonl", b'{"prompt": ["a", "b"]}\n', r"column prompt holds lists.*write a row for each"),
         (
             "p.jsonl",

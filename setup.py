@@ -64,7 +64,7 @@ setup(
             "types-tqdm",
             "build",
         ],
-        "bench": ["diffusers", "min-dalle==0.4.11"],
+        "bench": ["diffusers", "min-dalle==0.4.11", "numba>=0.61"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

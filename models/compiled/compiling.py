@@ -10,7 +10,9 @@ from typing import Any
 import numba
 
 Array = Any  # numpy arrays, whose types numba finds by itself. bfloat16 is the upper half of a float32, as uint16
-SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+FOLDER = Path(__file__).parent
+READ = [*sorted(FOLDER.glob("*.py")), FOLDER.parent / "dalle_bart.py"]  # NORM_EPS is compiled too
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in READ))
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

@@ -6,11 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from models.compiled import LANES
 from models.compiled.compiling import Array, compiled
-from models.compiled.vectors import FLAG, SINGLE
+from models.compiled.vectors import FLAG, SINGLE, SIZE, VECTOR, Loop, address_of, call, load, spread, total
+from models.compiled.vectors import multiply_add as vector_multiply_add
 from models.dalle_bart import NORM_EPS
 
 EPS = np.float32(NORM_EPS)
@@ -54,6 +57,16 @@ def _rounded_to(value: Any, array: Any) -> Any:
     return nearest if array.dtype == types.uint16 else same
 
 
+@intrinsic
+def multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """`a` times `b` plus `c`, rounded once where the processor does so as fast."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, "llvm.fmuladd.f32", SINGLE, *arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), build
+
+
 @compiled
 def exp(x: float) -> float:
     """Of a float32 that is not above 0; written so that a loop of it becomes vectors."""
@@ -62,31 +75,57 @@ def exp(x: float) -> float:
         power = np.float32(-126)
     whole = np.float32(np.floor(power + np.float32(0.5)))
     part = power - whole
-    value = (((EXP2[7] * part + EXP2[6]) * part + EXP2[5]) * part + EXP2[4]) * part + EXP2[3]
-    value = ((value * part + EXP2[2]) * part + EXP2[1]) * part + EXP2[0]
+    value = EXP2[7]
+    for n in range(7):
+        value = multiply_add(value, part, EXP2[6 - n])
     return value * _of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @compiled
 def gelu(x: float) -> float:
     z = abs(x) * np.float32(math.sqrt(0.5))
-    t = np.float32(1) / (np.float32(1) + ERFC_P * z)
-    erfc = (((((ERFC[4] * t + ERFC[3]) * t + ERFC[2]) * t + ERFC[1]) * t + ERFC[0]) * t) * exp(-z * z)
-    half = np.float32(0.5) * x * erfc
+    t = np.float32(1) / multiply_add(ERFC_P, z, np.float32(1))
+    value = ERFC[4]
+    for n in range(4):
+        value = multiply_add(value, t, ERFC[3 - n])
+    half = np.float32(0.5) * x * (value * t * exp(-z * z))
     return x - half if x >= 0 else half
+
+
+@intrinsic
+def _vector_sums(context: Any, x: Any, less: Any, count: Any) -> Any:
+    """The `sums` of `count` vectors, at least one."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, less = address_of(context, builder, signature, arguments, 0, SIZE(0)), spread(builder, arguments[1])
+        with Loop(builder, arguments[2], [ir.Constant(VECTOR, [0.0] * LANES)] * 2) as loop:
+            values = builder.fsub(load(builder, source, 4, loop.number), less)
+            loop.keep(
+                [builder.fadd(loop.values[0], values), vector_multiply_add(builder, values, values, loop.values[1])]
+            )
+        return context.make_tuple(builder, signature.return_type, [total(builder, each) for each in loop.last])
+
+    return types.UniTuple(types.float32, 2)(x, types.float32, types.intp), build
+
+
+@compiled
+def sums(x: Array, less: float, count: int) -> tuple[float, float]:
+    """Of the first `count` of float32 `x`, each less float32 `less`, and of their squares."""
+    vectors = count // LANES
+    whole, squares = _vector_sums(x, less, vectors) if vectors else (np.float32(0), np.float32(0))
+    for i in range(vectors * LANES, count):
+        value = x[i] - less
+        whole += value
+        squares = multiply_add(value, value, squares)
+    return whole, squares
 
 
 @compiled
 def norm(x: Array, scale_bias: Array, out: Array) -> None:
     """Layer norm of one row [D] -> the first D of `out`, which may be `x`."""
     size = scale_bias.shape[1]
-    mean = np.float32(0)
+    mean = sums(x, np.float32(0), size)[0] / np.float32(size)
+    variance = sums(x, mean, size)[1] / np.float32(size)
+    factor = np.float32(1 / math.sqrt(variance + EPS))
     for i in range(size):
-        mean += x[i]
-    mean /= np.float32(size)
-    variance = np.float32(0)
-    for i in range(size):
-        variance += (x[i] - mean) ** 2
-    factor = np.float32(1 / math.sqrt(variance / np.float32(size) + EPS))
-    for i in range(size):
-        out[i] = rounded((x[i] - mean) * factor * scale_bias[0, i] + scale_bias[1, i], out)
+        out[i] = rounded(multiply_add((x[i] - mean) * factor, scale_bias[0, i], scale_bias[1, i]), out)

@@ -11,7 +11,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from models.compiled import LANES
-from models.compiled.arithmetic import exp, rounded
+from models.compiled.arithmetic import exp, rounded, sums
 from models.compiled.compiling import Array, compiled_for_threads
 from models.compiled.vectors import (
     SINGLE,
@@ -107,7 +107,7 @@ def attend(
     asked, all_keys, all_values = query.reshape(-1), keys.reshape(-1), values.reshape(-1)
     jobs = len(group) * heads
     for thread in prange(threads):
-        score, sums = scores[thread], np.empty(size, np.float32)
+        score, found = scores[thread], np.empty(size, np.float32)
         last = jobs * (thread + 1) // threads - 1
         for job in range(jobs * thread // threads, last + 1):
             row, head = job // heads, job % heads
@@ -117,10 +117,9 @@ def attend(
             count = counts[row]
             q = row * query.shape[1] + head * size
             largest = _scores(parts, asked, q, all_keys, first, count, all_values, first, score)
-            whole = np.float32(0)
             for place in range(count):
                 score[place] = exp((score[place] - largest) * scale)
-                whole += score[place]
-            _weighted(parts, score, all_values, first, count, all_keys, after, sums)
+            whole = sums(score, np.float32(0), count)[0]
+            _weighted(parts, score, all_values, first, count, all_keys, after, found)
             for i in range(size):
-                out[row, head * size + i] = rounded(sums[i] / whole, out)
+                out[row, head * size + i] = rounded(found[i] / whole, out)

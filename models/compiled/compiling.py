@@ -1,23 +1,35 @@
-"""How functions become machine code, and with how many threads it runs."""
+"""How functions become machine code that later processes find again."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 
 Array = Any  # numpy arrays, whose types numba finds by itself. bfloat16 is the upper half of a float32, as uint16
+FOLDER = Path(__file__).parent
+READ = [*sorted(FOLDER.glob("*.py")), FOLDER.parent / "dalle_bart.py"]  # NORM_EPS is compiled too
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in READ))
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """`function` as machine code of this process.
+    """`function` as machine code, which is kept for later processes where there is a folder for it.
 
-    It is not kept for later ones: what numba loads from its cache can round differently from what it has just compiled.
+    No option lets the compiler choose how sums and products are rounded: it chooses by what surrounds them, so that a
+    process that compiles and one that loads would differ. What may be fused, or added in another order, is written so.
+
+    numba looks for changes in the file of the function alone, not in those of the functions that it calls: the name
+    that it keeps it by tells the state of all.
     """
     options |= {"nogil": True, "error_model": "numpy"}  # a division by nothing gives no number, and no exception
-    options |= {"fastmath": {"reassoc", "contract", "nsz"}}  # what is no number stays none
-    return numba.njit(**options)(function)
+    function.__qualname__ = f"{function.__name__}_{SOURCES.hexdigest()[:12]}"
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written
+        return numba.njit(**options)(function)
 
 
 def compiled_for_threads(function: Callable[..., Any]) -> Any:

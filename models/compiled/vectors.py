@@ -14,10 +14,10 @@ VECTOR = ir.VectorType(SINGLE, LANES)
 ADDRESS = BYTE.as_pointer()
 
 
-def call(builder: Any, name: str, result: Any, *arguments: Any, **options: Any) -> Any:
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     """What LLVM's own function `name` returns."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 def address_of(context: Any, builder: Any, signature: Any, arguments: Any, number: int, first: Any = None) -> Any:
@@ -55,7 +55,18 @@ def spread(builder: Any, value: Any) -> Any:
 
 
 def total(builder: Any, vector: Any) -> Any:
-    return call(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", SINGLE, SINGLE(0.0), vector, fastmath=("reassoc",))
+    """The sum of a vector: its halves are added until one value is left."""
+    lanes = LANES
+    while lanes > 1:
+        lanes //= 2
+        lower, upper = (
+            builder.shuffle_vector(
+                vector, ir.Constant(vector.type, ir.Undefined), ir.Constant(ir.VectorType(FLAG, lanes), list(numbers))
+            )
+            for numbers in (range(lanes), range(lanes, 2 * lanes))
+        )
+        vector = builder.fadd(lower, upper)
+    return builder.extract_element(vector, FLAG(0))
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:

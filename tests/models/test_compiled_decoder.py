@@ -352,6 +352,39 @@ def test_a_processor_that_cannot_multiply_and_add_at_once_does_one_after_the_oth
     assert (ended.returncode, ended.stdout) == (0, "(64.0, 64.0)\nFalse\n"), ended.stderr
 
 
+BITS = """
+import hashlib, torch
+from models.compiled import layers
+from models.compiled.decoder import CompiledDecoder
+from models.dalle_bart import DalleBart, DalleBartConfig
+torch.set_num_threads(1)
+torch.manual_seed(0)
+size = dict(d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2)
+small = dict(encoder_vocab_size=9, image_vocab_size=64, decoder_start_token_id=64, image_length=64)
+model = DalleBart(DalleBartConfig(**size, **small, encoder_ffn_dim=99, decoder_ffn_dim=99)).eval()
+for dtype, rows in ((torch.float32, 2), (torch.bfloat16, 2), (torch.bfloat16, 4), (torch.int8, 2)):
+    with torch.inference_mode():
+        decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=64, dtype=dtype)
+        decoder.begin([(torch.randn(rows, 40, 64), torch.ones(rows, 40))])
+        for step in range(64):
+            states = decoder.step(torch.full((rows,), step), torch.tensor([step]), step + 1, exact=True)
+        print(hashlib.sha256(decoder.logits(states).clone().numpy().tobytes()).hexdigest())
+print(sum(layers.run_layers.stats.cache_hits.values()) > 0)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_process_compiles_and_what_a_later_one_loads_give_the_same_bits(tmp_path: Path) -> None:
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", BITS], env=settings, capture_output=True, text=True) for _ in range(2)
+    ]
+    compiling, loading = (run.stdout.splitlines() for run in runs)
+    assert (compiling[-1], loading[-1]) == ("False", "True"), [run.stderr for run in runs]
+    assert len(compiling) == 5
+    assert compiling[:-1] == loading[:-1]
+
+
 def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ConfigError, match="pip install numba"):

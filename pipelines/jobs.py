@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 
 from pipelines import planning
+from pipelines.job_flags import cores
 from pipelines.launch import is_local, local_processes, local_workers, run_pipeline
 from pipelines.planning import PlanRequest
 from pipelines.progress import Expected, Progress
@@ -103,6 +104,8 @@ def _work(
             if pending:
                 require_room(scratch, min(workers, len(pending)))
             job = replace(job, scratch=scratch, temp_dir=scratch, processes=local_processes(beam_args, workers))
+            if pending and plan.settings["device"] == "cpu":
+                _warn_of_waiting(job.processes, job.decode_threads)
         shards_before = plan.shards - len(pending)
         if shards_before and pending:
             print(f"Resuming: {shards_before:,} of {amount(plan.shards, 'shards')} done already", file=sys.stderr)
@@ -126,6 +129,21 @@ def _work(
                     "folder takes files again, the same command goes on"
                 )
     return _conclude(request, options, plan, result.exit_code if result else 0, already=not pending)
+
+
+def _warn_of_waiting(workers: int, threads: int) -> None:
+    """A plan keeps its threads a worker, on which rounding depends, where a later run has other workers or cores."""
+    here = cores()
+    if workers * threads <= here:
+        return
+    better = (
+        f"--workers {here // threads}" if threads <= here else f"--threads_per_worker {here}, which may round otherwise"
+    )
+    print(
+        f"warning: {amount(workers, 'workers')} with {amount(threads, 'threads')} each wait for one another on "
+        f"{amount(here, 'cores')}, and can be many times slower: give {better}",
+        file=sys.stderr,
+    )
 
 
 def _last_run(output: str) -> storage.FileInfo | None:

@@ -162,6 +162,28 @@ def test_how_the_work_is_run_may_differ(finished: Path, source: Path, tiny_model
     assert encode_small(source, finished, tiny_model, *flags).code == 0
 
 
+@pytest.mark.parametrize(
+    ("workers", "threads", "advice"),
+    [(2, 1, None), (2, 2, "give --workers 1\n"), (1, 4, "give --threads_per_worker 2, which may round otherwise\n")],
+)
+def test_more_threads_than_cores_are_told(
+    output: Path,
+    source: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    threads: int,
+    advice: str,
+) -> None:
+    (output / "_vqbeam" / "stats" / "00000.json").unlink()
+    monkeypatch.setattr(jobs, "cores", lambda: 2)
+    flags = ("--workers", str(workers), "--threads_per_worker", str(threads), "--device", "cpu")
+    run = encode_small(source, output, tiny_model, *flags)
+    assert run.code == 0
+    assert ("wait for one another on 2 cores" in run.err) == (advice is not None)
+    assert advice is None or advice in run.err
+
+
 def test_the_dtype_of_the_plan_holds_for_a_run_that_leaves_it_open(
     tmp_path: Path, source: Path, tiny_model: Path
 ) -> None:

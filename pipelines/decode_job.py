@@ -9,6 +9,7 @@ from models.checkpoints import open_checkpoint
 from models.locate import locate_model
 from models.model_folders import vqgan_place
 from pipelines import requests
+from pipelines.job_flags import inputs_of
 from pipelines.jobs import default_workers, run_job
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import vqgan_model
@@ -21,7 +22,6 @@ from transforms.plan import Plan
 from transforms.preparing import IMAGE
 from transforms.sinks import PictureOptions
 from transforms.sources import InputSchema
-from transforms.sources.patterns import find_inputs
 from transforms.token_files import mismatch, token_provenance
 from transforms.work.decode import Decode
 
@@ -29,7 +29,7 @@ from transforms.work.decode import Decode
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
     cache = args.model_cache
-    first = find_inputs(tuple(args.input), args.input_format, "codes").files[0].uri
+    first = inputs_of(args, "codes").files[0].uri
     made_by = token_provenance(first)
     model = args.model or (str(made_by["model_source"]) if made_by else None)
     if model is None:

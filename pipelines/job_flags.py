@@ -13,7 +13,7 @@ from transforms.errors import RowRejected, UsageError
 from transforms.plan import load_plan
 from transforms.sources import FORMATS, PROMPT_FORMATS, InputRequest
 from transforms.sources.options import OPTIONS, option_value
-from transforms.sources.patterns import find_inputs
+from transforms.sources.patterns import Inputs, find_inputs
 from transforms.sources.request import Kind
 
 MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
@@ -206,12 +206,20 @@ def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
     )
 
 
+def inputs_of(args: argparse.Namespace, kind: Kind) -> Inputs:
+    """The files of the input flags, listed once a command: a store takes minutes for millions. Raises `UsageError`."""
+    listed: dict[Kind, Inputs] = vars(args).setdefault("listed", {})
+    if kind not in listed:
+        listed[kind] = find_inputs(tuple(args.input), args.input_format, kind)
+    return listed[kind]
+
+
 def check_input(args: argparse.Namespace, kind: Kind) -> None:
     """Raise `UsageError` where a new job has no input: at once, not after seconds of imports and of opening models.
 
     A job that has its plan goes by that, and lists nothing."""
     if args.input and (args.overwrite or load_plan(storage.absolute(args.output)) is None):
-        find_inputs(tuple(args.input), args.input_format, kind)
+        inputs_of(args, kind)
 
 
 def cores() -> int:

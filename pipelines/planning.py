@@ -24,6 +24,7 @@ from transforms.plan import Plan, check_fingerprint, load_plan, load_shards, seg
 from transforms.shards import Shard, Slice, Source
 from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.sources.counting import count_rows
+from transforms.sources.patterns import Inputs
 from transforms.totals import total_of
 
 PICTURE_FOLDERS = ("data", "tars", "images")  # of the commands that write pictures
@@ -43,6 +44,7 @@ class PlanRequest:
     The first of `models` gives the job its name and the default size of a batch. A row of the input becomes
     `pictures_per_row` of those that a batch counts; `least_rows` is the smallest shard that planning chooses itself.
     `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however full.
+    `inputs` are the files of `input`, where the command has listed them already.
     """
 
     command: str
@@ -59,6 +61,7 @@ class PlanRequest:
     pictures_per_row: int = 1
     least_rows: int = LEAST_ROWS
     fit_batch: bool = False
+    inputs: Inputs | None = None
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     """A new plan, not stored yet, and its shards."""
     settings = resolve_settings(request)
     rows = request.run.rows_per_shard or default_rows_per_shard(request, settings)
-    found = plan_sources(request.input, rows)
+    found = plan_sources(request.input, rows, inputs=request.inputs)
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if request.limit:
@@ -169,7 +172,8 @@ def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
         raise UsageError("--extend and --limit contradict each other")
     known = {part.source.uri: part.source for shard in load_shards(request.output, plan) for part in shard.slices}
     rows = int(plan.fingerprint["rows_per_shard"])
-    found = plan_sources(request.input, rows, schema=InputSchema.from_json(plan.schema), known=known)
+    schema = InputSchema.from_json(plan.schema)
+    found = plan_sources(request.input, rows, schema=schema, known=known, inputs=request.inputs)
     _warn_of_changes(known, found.listed)
     return make_shards(found.pieces, rows, first_index=plan.shards)
 

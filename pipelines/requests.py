@@ -42,6 +42,7 @@ def plan_request(
         command=command,
         output=storage.absolute(args.output),
         input=job_flags.input_request(args, kind),
+        inputs=vars(args).get("listed", {}).get(kind),
         models=models,
         backend=backend,
         device=args.device,

@@ -6,11 +6,11 @@ import argparse
 
 import pyarrow as pa
 
+from pipelines.job_flags import inputs_of
 from transforms.errors import UsageError
 from transforms.images import ImageOptions
 from transforms.sources.columns import CODES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
 from transforms.sources.parquet import read_footer
-from transforms.sources.patterns import find_inputs
 from transforms.sources.request import Kind
 
 IMAGE_FLAGS = ("uri_schemes", "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
@@ -37,7 +37,7 @@ def _kind(args: argparse.Namespace) -> Kind:
         raise UsageError("--code_column and --image_column contradict each other: name what is to be varied")
     if args.code_column or args.image_column:
         return "codes" if args.code_column else "images"
-    inputs = find_inputs(tuple(args.input), args.input_format)
+    inputs = inputs_of(args, "images")
     if inputs.format != "parquet":
         return "images"
     first = inputs.files[0].uri

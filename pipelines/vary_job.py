@@ -14,6 +14,7 @@ from models.uniforms import UNIFORMS_VERSION
 from models.variations import VARIATIONS_VERSION, kept_rows
 from models.vqgan import ConfigError
 from pipelines import generate_job, requests
+from pipelines.job_flags import inputs_of
 from pipelines.jobs import default_workers, run_job
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, vqgan_model
@@ -29,7 +30,6 @@ from transforms.plan import Plan
 from transforms.preparing_prompts import Drawing
 from transforms.sinks import PictureOptions
 from transforms.sources import FetchOptions, InputSchema
-from transforms.sources.patterns import find_inputs
 from transforms.sources.request import Kind
 from transforms.steps import ModelSettings
 from transforms.token_files import mismatch, token_provenance
@@ -121,7 +121,7 @@ def model_name(args: argparse.Namespace, kind: Kind) -> str:
     named = args.model or (args.vqgan if args.method != "model" else None)
     if named or kind == "images":
         return str(named or "emoji")
-    first = find_inputs(tuple(args.input), args.input_format).files[0].uri
+    first = inputs_of(args, "images").files[0].uri
     made_by = token_provenance(first)
     if made_by is None:
         raise UsageError(f"{first} does not say which model made its codes: name it with --model")
@@ -162,7 +162,7 @@ def check_models(args: argparse.Namespace, kind: Kind, vqgan: VQGANCheckpoint) -
             f"--keep_rows {args.keep_rows}: the model has {grid} rows of codes, so 0 to {grid} can be kept"
         )
     if kind == "codes" and not args.allow_model_mismatch:
-        first = find_inputs(tuple(args.input), args.input_format).files[0].uri
+        first = inputs_of(args, "images").files[0].uri
         problem = mismatch(first, token_provenance(first), vqgan.codebook_id())
         if problem:
             raise UsageError(problem)

@@ -15,9 +15,10 @@ from tests.fixtures_checkpoints import TINY, random_vqgan, write_vqgan_jax
 from tests.fixtures_tiny_generator import write_prompts
 from tests.run_command import run
 from tests.small_jobs import dataset, encode_small
+from transforms import storage
 from transforms.token_files import token_provenance
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.fixtures_tiny_generator", "tests.fixtures_tiny_model")
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--direct_num_workers"])
@@ -31,6 +32,24 @@ def test_workers_share_the_cores_by_whichever_name_they_are_asked_for(
     assert "nothing was written" in outcome.out
     settings = json.loads(outcome.read("_vqbeam/plan.json"))["settings"]
     assert (settings["workers"], settings["threads_per_worker"]) == (2, 4)
+
+
+@pytest.mark.parametrize("command", ["encode", "vary"])
+def test_the_input_of_a_new_job_is_listed_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    source = dataset(tmp_path / "in", files=1)
+    asked: list[str] = []
+    list_files = storage.list_files
+
+    def counted(pattern: str) -> list[storage.FileInfo]:
+        asked.append(pattern)
+        return list_files(pattern)
+
+    monkeypatch.setattr(storage, "list_files", counted)
+    outcome = run(command, "--input", source, "--model", tiny_model, output=tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert asked.count(str(source)) == 1
 
 
 def test_weights_that_carry_no_fingerprint_are_read_for_one_once(

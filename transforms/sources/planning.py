@@ -89,15 +89,16 @@ def plan_sources(
     *,
     schema: InputSchema | None = None,
     known: Collection[str] = (),
+    inputs: Inputs | None = None,
 ) -> InputPlan:
-    """List the inputs, fix the schema and cut what is larger than a shard.
+    """List the inputs, where `inputs` are not given already, fix the schema and cut what is larger than a shard.
 
     To extend a plan, give its `schema` (kept as it is) and the URIs of its sources as `known` (left out).
     Raises `UsageError` and `EnvironmentFault`.
     """
     if request.prompts:
         return _plan_inline(request, rows_per_shard, schema, known)
-    inputs = find_inputs(request.patterns, request.input_format, request.kind)
+    inputs = inputs or find_inputs(request.patterns, request.input_format, request.kind)
     if request.kind == "codes" and inputs.format != "parquet":
         raise UsageError(f"{inputs.files[0].uri}: tokens are read from Parquet files, this is {inputs.format}")
     task = _Task(inputs, request, rows_per_shard, schema, frozenset(known))

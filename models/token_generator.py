@@ -28,6 +28,7 @@ from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
 from models.vqgan import ConfigError
 
+ONE_RECORDING = threading.Lock()  # torch records one program at a time in a process
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
 
 
@@ -80,7 +81,8 @@ class TokenGenerator:
         )
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
-        self._pool: Any = None  # of the programs' memory: they run one after the other
+        self._recorder: tuple[torch.cuda.Stream, Any] | None = None  # of all programs, which so share their memory
+        self._records = self.device.type == "cuda"
         pictures = prompts_per_batch * pictures_per_prompt
         rows = 2 * pictures if guided else pictures
         if self.dtype == INT8:
@@ -159,7 +161,7 @@ class TokenGenerator:
 
     def _advance(self, position: int, search: Search) -> None:
         """Draw the code after `position` for every picture."""
-        if self.device.type != "cuda":
+        if not self._records:
             self._step(position + 1, search, exact=True)
             return
         filled = min(self.length, (position // BLOCK + 1) * BLOCK)
@@ -171,20 +173,19 @@ class TokenGenerator:
     def _record(self, filled: int, search: Search) -> torch.cuda.CUDAGraph:
         """The step as one CUDA graph: its some hundred kernels are then launched at once.
 
-        A first run outside lets the libraries set themselves up; what it writes, the first replay writes again.
+        A first run outside lets the libraries set themselves up; what it writes, the first replay writes again. Other
+        threads may use this GPU or another meanwhile; torch's own stream for recording is that of one GPU only.
         """
         position = self._buffers.position.clone()
         program = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device):
-            if self._pool is None:
-                self._pool = torch.cuda.graph_pool_handle()
-            side = torch.cuda.Stream()
+        with ONE_RECORDING, torch.cuda.device(self.device):
+            side, pool = self._recorder = self._recorder or (torch.cuda.Stream(), torch.cuda.graph_pool_handle())
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 self._step(filled, search)
             torch.cuda.current_stream().wait_stream(side)
             self._buffers.position.copy_(position)
-            with torch.cuda.graph(program, pool=self._pool):
+            with torch.cuda.graph(program, pool=pool, stream=side, capture_error_mode="thread_local"):
                 self._step(filled, search)
         return program
 

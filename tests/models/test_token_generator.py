@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from models import token_generator
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart
 from models.errors import CheckpointError
+from models.sampling import Search
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 from models.vqgan import ConfigError
@@ -113,6 +119,71 @@ def test_logits_through_the_caches_are_those_without(option: str, exact: bool, m
             filled = step + 1 if exact else length
             found = decoder.logits(decoder.step(ids[:, step], torch.tensor([step]), filled, exact=exact))
             torch.testing.assert_close(found, expected[:, step], atol=1e-4, rtol=0)
+
+
+class RehearsedGpu:
+    """What `torch.cuda` does for recorded programs, played on a CPU: recording has no effect, replaying has.
+
+    `streams` and `pools` are those that programs were recorded with.
+    """
+
+    def __init__(self, generator: TokenGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.generator = generator
+        self.streams: list[object] = []
+        self.pools: list[object] = []
+        self.replayed = 0
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        names = {
+            "CUDAGraph": SimpleNamespace,
+            "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+            "current_stream": lambda: stream,
+            "graph_pool_handle": object,
+            "device": nullcontext,
+            "stream": nullcontext,
+            "graph": self._graph,
+        }
+        for name, fake in names.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        self._step = generator._step
+        monkeypatch.setattr(generator, "_step", self._noted)
+        monkeypatch.setattr(generator, "_records", True)
+
+    def _noted(self, filled: int, search: Search) -> None:
+        self._last = partial(self._step, filled, search)
+        self._last()
+
+    @contextmanager
+    def _graph(
+        self, program: SimpleNamespace, *, pool: object, stream: object, capture_error_mode: str
+    ) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        self.streams.append(stream)
+        self.pools.append(pool)
+        state = [*vars(self.generator._buffers).values(), *(layer.cache for layer in self.generator.decoder.layers)]
+        before = [tensor.clone() for tensor in state]
+        yield
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)
+        recorded = self._last
+
+        def replay() -> None:
+            self.replayed += 1
+            recorded()
+
+        program.replay = replay
+
+
+def test_recorded_steps_draw_the_same_codes(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = Prompts.golden(pictures=2, guidance=3, top_k=20)
+    expected = prompts.draw(generator(model, pictures=2))
+    monkeypatch.setattr(token_generator, "BLOCK", 4)
+    recording = generator(model, pictures=2)
+    gpu = RehearsedGpu(recording, monkeypatch)
+    for _ in range(2):
+        assert np.array_equal(prompts.draw(recording), expected)
+    assert len(gpu.streams) == STEPS // 4
+    assert gpu.replayed == 2 * STEPS
+    assert len(set(map(id, gpu.streams))) == len(set(map(id, gpu.pools))) == 1
 
 
 def test_with_and_without_caches_the_same_codes_are_drawn(model: DalleBart) -> None:

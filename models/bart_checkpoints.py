@@ -20,6 +20,7 @@ from models.errors import CheckpointError
 from models.fingerprints import remembered, weights_id
 from models.fitting import check_fit, fitting, preview, without_weights
 from models.generation_defaults import KEY as GENERATION
+from models.generation_defaults import stored_defaults
 from models.min_dalle_geometry import infer_bart_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.tokenizer_files import tokenizer_files
@@ -88,7 +89,7 @@ def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
 
     Of a folder with both of min-dalle's models mega is taken, as min-dalle does, and mini by naming its file. `heads`
     is for min-dalle weights of other widths than these. Raises `CheckpointError`, or `ConfigError` for an option of
-    the configuration that is not built.
+    the configuration that is not built, or a default of drawing that means nothing.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -175,7 +176,7 @@ def _open_ours(folder: Path) -> BartCheckpoint | None:
         tokenizer=tokenizer_files(folder),
         leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
         stored=stored,
-        generation=stored.get(GENERATION, {}),
+        generation=stored_defaults(stored, folder / CONFIG_NAME),
     )
 
 
@@ -201,7 +202,7 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
         tokenizer=tokenizer_files(folder),
         leaves=leaves,
         stored={},
-        generation=values.get(GENERATION, {}),
+        generation=stored_defaults(values, folder / CONFIG_NAME),
     )
 
 

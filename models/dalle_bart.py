@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.vqgan import ConfigError
 
 NORM_EPS = 1e-5
+MOST_LAYERS, MOST = 1 << 10, 1 << 24  # of layers, and of all else: a broken number must not fill the memory
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -47,7 +48,6 @@ BUILT: dict[str, tuple[object, ...]] = {
     "use_final_ln_encoder": (False, True),
     "use_glu": (False, True),
     "use_head_scale": (False,),
-    "use_subln_init": (False,),
     "use_swin_position_embeddings": (False,),
 }
 
@@ -94,6 +94,8 @@ class DalleBartConfig:
                 raise ConfigError(f"DALL·E BART config: {field.name} must be a whole number, not {value!r}")
             elif field.type == "int" and value < (0 if field.name == "decoder_start_token_id" else 1):
                 raise ConfigError(f"DALL·E BART config: {field.name} must be positive, not {value}")
+            elif field.type == "int" and value > (most := MOST_LAYERS if field.name.endswith("_layers") else MOST):
+                raise ConfigError(f"DALL·E BART config: {field.name} must be at most {most}, not {value}")
         for side in ("encoder", "decoder"):
             heads = getattr(self, f"{side}_attention_heads")
             if self.d_model % heads:

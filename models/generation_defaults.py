@@ -31,17 +31,22 @@ def read_generation_defaults(path: Path) -> GenerationDefaults:
     Raises `ConfigError` for a name or value that means nothing.
     """
     config = (path if path.is_dir() else path.parent) / CONFIG_NAME
-    stored: Any = read_json(config).get(KEY, {}) if config.is_file() else {}
-    if not isinstance(stored, Mapping):
-        raise ConfigError(f"{config}: {KEY} is {stored!r}, expected an object with {', '.join(USABLE)}")
-    for name, value in stored.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if name not in USABLE or not number or not USABLE[name](value):
-            raise ConfigError(f"{config}: {KEY} has {name} {value!r}, which cannot be used; it may have {list(USABLE)}")
-    values = asdict(GenerationDefaults()) | dict(stored)
+    values = asdict(GenerationDefaults()) | stored_defaults(read_json(config) if config.is_file() else {}, config)
     return GenerationDefaults(
         guidance_scale=float(values["guidance_scale"]),
         temperature=float(values["temperature"]),
         top_k=int(values["top_k"]),
         top_p=float(values["top_p"]),
     )
+
+
+def stored_defaults(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What the values of the `config.json` at `path` say of it. Raises `ConfigError` as above."""
+    stored = values.get(KEY, {})
+    if not isinstance(stored, Mapping):
+        raise ConfigError(f"{path}: {KEY} is {stored!r}, expected an object with {', '.join(USABLE)}")
+    for name, value in stored.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if name not in USABLE or not number or not USABLE[name](value):
+            raise ConfigError(f"{path}: {KEY} has {name} {value!r}, which cannot be used; it may have {list(USABLE)}")
+    return dict(stored)

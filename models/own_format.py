@@ -32,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises `CheckpointError` for anything else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of brackets in brackets in brackets
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object")

@@ -100,13 +100,14 @@ REFUSED = [
     ("use_deepnet_scaling", True, "use_deepnet_scaling true is not supported"),
     ("use_final_ln_decoder", False, "use_final_ln_decoder false is not supported"),
     ("use_head_scale", True, "use_head_scale true is not supported"),
-    ("use_subln_init", True, "use_subln_init true is not supported"),
     ("use_swin_position_embeddings", True, "use_swin_position_embeddings true is not supported"),
     ("use_bias", 1, "use_bias 1 is not supported, only false or true"),
     ("normalize_text", "yes", "normalize_text must be true or false, not 'yes'"),
     ("d_model", "1024", "d_model must be a whole number, not '1024'"),
     ("encoder_layers", True, "encoder_layers must be a whole number, not True"),
     ("decoder_layers", 0, "decoder_layers must be positive, not 0"),
+    ("decoder_layers", 10**9, "decoder_layers must be at most 1024, not 1000000000"),
+    ("encoder_vocab_size", 10**30, "encoder_vocab_size must be at most 16777216, not 1000"),
     ("encoder_attention_heads", 7, "d_model 16 is not a multiple of 7 encoder heads"),
     ("decoder_start_token_id", 13, "decoder_start_token_id 13 is past the last row of the embedding, 12"),
     ("decoder_start_token_id", -1, "decoder_start_token_id must be positive, not -1"),
@@ -123,6 +124,10 @@ def test_every_option_that_is_not_built_in_full_is_among_the_refused() -> None:
     assert set(BUILT) - {"force_ln_scale", "scale_embedding", "use_glu", "use_final_ln_encoder"} <= {
         name for name, _, _ in REFUSED
     }
+
+
+def test_what_only_says_how_training_began_is_no_reason_to_refuse() -> None:
+    assert DalleBartConfig.from_dict({**TINY_BART.to_dict(), "use_subln_init": True, "init_std": 0.01}) == TINY_BART
 
 
 def test_a_configuration_survives_json() -> None:

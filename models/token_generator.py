@@ -22,7 +22,7 @@ from models.compiled import decoder as compiled
 from models.compiled.decoder import CompiledDecoder
 from models.dalle_bart import DalleBart, DalleBartConfig, broadcast_mask
 from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
-from models.errors import CheckpointError
+from models.errors import no_numbers
 from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
@@ -137,10 +137,7 @@ class TokenGenerator:
             for position in range(self.length):
                 self._advance(position, request.search)
             if not bool(self._buffers.health.isfinite().all()):
-                raise CheckpointError(
-                    f"the DALL·E BART gives logits that are no numbers in {self.dtype}: choose float32 or bfloat16, or "
-                    "copy its weights again"
-                )
+                raise no_numbers("the DALL·E BART gives logits", self.dtype)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
         return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
 

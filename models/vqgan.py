@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import no_numbers
+
 GROUPS = 32  # of every GroupNorm in the reference
 NORM_EPS = 1e-6
+MOST_BLOCKS, MOST = 256, 1 << 24  # of blocks and of widths in the first, of all else: else a wrong number fills memory
 SEARCH_BLOCK = 128
 SEARCH_CELLS = {"cpu": 1 << 22, "cuda": 1 << 27}  # distances held at once while searching codes
 
@@ -47,9 +50,11 @@ class VQGANConfig:
     pixel_range: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("ch", "num_res_blocks", "resolution", "z_channels", "embed_dim", "n_embed"):
-            if int(getattr(self, name)) < 1:
-                raise ConfigError(f"VQGAN config: {name} must be at least 1, not {getattr(self, name)}")
+        sizes = {name: (getattr(self, name),) for name in ("ch", "resolution", "z_channels", "embed_dim", "n_embed")}
+        for name, values in (sizes | {"ch_mult": self.ch_mult, "num_res_blocks": (self.num_res_blocks,)}).items():
+            most = MOST if name in sizes else MOST_BLOCKS
+            if not values or any(type(value) is not int or not 1 <= value <= most for value in values):
+                raise ConfigError(f"VQGAN config: {name} must be 1 to {most}, not {getattr(self, name)!r}")
         if self.quantizer not in ("nearest", "gumbel"):
             raise ConfigError(f"VQGAN config: quantizer must be 'nearest' or 'gumbel', not {self.quantizer!r}")
         if self.in_channels != 3 or self.out_ch != 3:
@@ -58,8 +63,9 @@ class VQGANConfig:
             raise ConfigError(f"VQGAN config: resolution {self.resolution} is not a multiple of {self.factor}")
         if any(self.ch * mult % GROUPS for mult in self.ch_mult):
             raise ConfigError(f"VQGAN config: ch x ch_mult must be multiples of {GROUPS}")
-        low, high = self.pixel_range
-        if not low < high:
+        if [type(value) in (int, float) for value in self.pixel_range] != [True, True]:
+            raise ConfigError(f"VQGAN config: pixel_range must be two numbers, not {list(self.pixel_range)}")
+        if not self.pixel_range[0] < self.pixel_range[1]:
             raise ConfigError(f"VQGAN config: pixel_range {self.pixel_range} is empty")
 
     @property
@@ -373,18 +379,18 @@ class VQGAN(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> int64 codes [N, h*w], raster order; h = H / factor.
 
-        Raises `ConfigError` where the weights hold no encoder.
+        Raises `ConfigError` where the weights hold no encoder, `CheckpointError` where they give no numbers.
         """
         return self.codes(self.image_latents(images))
 
     @torch.inference_mode()
     def image_latents(self, images: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] -> float32 [N, h, w, embed_dim]: `encode` up to the quantiser. Raises `ConfigError`."""
+        """uint8 [N, H, W, 3] -> float32 [N, h, w, embed_dim]: `encode` up to the quantiser, and its errors."""
         if not self.has_encoder:
             raise ConfigError("this checkpoint has a decoder only: it can decode codes, not encode pictures")
         low, high = self.config.pixel_range
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
-        return self.latents(pixels.to(self.dtype))
+        return self._numbers(self.latents(pixels.to(self.dtype)), "codes")
 
     @torch.inference_mode()
     def quantise(self, latents: Tensor) -> Tensor:
@@ -393,8 +399,18 @@ class VQGAN(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """int64 codes [N, h*w], each in [0, n_embed) -> uint8 [N, H, W, 3], rounded to the nearest level."""
+        """int64 codes [N, h*w], each in [0, n_embed) -> uint8 [N, H, W, 3], rounded to the nearest level.
+
+        Raises `CheckpointError` where the weights give no numbers, as some do in float16.
+        """
         low, high = self.config.pixel_range
         pixels = self.reconstruct(self.embed(codes.to(self.device)).to(self.dtype)).float()
+        self._numbers(pixels, "pictures")
         levels = ((pixels - low) * (255.0 / (high - low))).clamp(0.0, 255.0).round()
         return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def _numbers(self, values: Tensor, what: str) -> Tensor:
+        """The same; raises where one is none: such would still become codes, and pixels of some colour."""
+        if not bool(values.sum().isfinite()):
+            raise no_numbers(f"the VQGAN makes {what}", str(self.dtype).removeprefix("torch."))
+        return values

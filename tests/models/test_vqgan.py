@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.errors import CheckpointError
 from models.vqgan import VQGAN, ConfigError, VQGANConfig
 from tests.fixtures_checkpoints import TINY, random_vqgan
 
@@ -64,7 +65,14 @@ def test_pictures_are_rounded_and_clipped_from_the_range_of_the_checkpoint() -> 
         ({"in_channels": 1}, "only RGB models"),
         ({"resolution": 100}, "resolution 100 is not a multiple of 16"),
         ({"ch": 40}, "multiples of 32"),
-        ({"n_embed": 0}, "n_embed must be at least 1"),
+        ({"n_embed": 0}, "n_embed must be 1 to 16777216, not 0"),
+        ({"embed_dim": 8.0}, r"embed_dim must be 1 to 16777216, not 8\.0"),
+        ({"ch": 10**20}, "ch must be 1 to 16777216"),
+        ({"num_res_blocks": "2"}, "num_res_blocks must be 1 to 256, not '2'"),
+        ({"ch_mult": []}, r"ch_mult must be 1 to 256, not \(\)"),
+        ({"ch_mult": [1, -1]}, "ch_mult must be 1 to 256"),
+        ({"pixel_range": [1]}, r"pixel_range must be two numbers, not \[1\]"),
+        ({"pixel_range": ["0", "1"]}, "pixel_range must be two numbers"),
         ({"pixel_range": [1, 0]}, "pixel_range .* is empty"),
         ({"use_linear_attn": True}, "use_linear_attn=True is not supported"),
         ({"tanh_out": True}, "tanh_out=True is not supported"),
@@ -78,6 +86,23 @@ def test_a_configuration_that_cannot_be_built_names_its_option(values: dict[str,
 def test_a_configuration_survives_its_dictionary() -> None:
     config = replace(TINY, quantizer="gumbel", pixel_range=(-1.0, 1.0))
     assert VQGANConfig.from_dict({**config.to_dict(), "architectures": ["del"]}) == config
+
+
+@pytest.mark.parametrize(("part", "what"), [("encoder", "codes"), ("decoder", "pictures")])
+def test_weights_that_give_no_numbers_are_refused_and_nothing_is_made_of_them(part: str, what: str) -> None:
+    model = random_vqgan()
+    getattr(model, part).conv_out.bias[0] = torch.nan
+    with pytest.raises(CheckpointError, match=f"the VQGAN makes {what} that are no numbers in float32: choose"):
+        model.decode(model.encode(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)))
+
+
+def test_activations_past_the_range_of_float16_are_refused() -> None:
+    model = random_vqgan()
+    model.decoder.conv_in.weight.mul_(1e6)
+    codes = torch.zeros(1, 64, dtype=torch.long)
+    assert model.decode(codes).shape == (1, 16, 16, 3)
+    with pytest.raises(CheckpointError, match="no numbers in float16"):
+        model.for_inference(torch.device("cpu"), torch.float16).decode(codes)
 
 
 def test_inference_in_half_precision_keeps_the_quantiser_in_float32() -> None:

@@ -36,21 +36,25 @@ def without_weights(build: Callable[[], Network]) -> Network:
 def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights that the network of `build` has, one at a time.
 
-    Raises `CheckpointError` at the end that names every weight which is missing, extra or misshapen, and `path`.
+    Raises `CheckpointError` at the end that names every weight which is missing, extra, misshapen or of whole numbers,
+    and `path`.
     """
     expected = {name: tuple(value.shape) for name, value in without_weights(build).state_dict().items()}
-    extra, misshapen, seen = [], [], set()
+    extra, misshapen, whole, seen = [], [], [], set()
     for name, leaf in leaves:
         if name not in expected:
             extra.append(name)
         elif tuple(leaf.shape) != expected[name]:
             seen.add(name)
             misshapen.append(f"{name} is {list(leaf.shape)}, not {list(expected[name])}")
+        elif not leaf.is_floating_point():
+            seen.add(name)
+            whole.append(f"{name} is {str(leaf.dtype).removeprefix('torch.')}")
         else:
             seen.add(name)
             yield name, leaf
     missing = [name for name in expected if name not in seen]
-    faults = [("missing", missing), ("extra", extra), ("misshapen", misshapen)]
+    faults = [("missing", missing), ("extra", extra), ("misshapen", misshapen), ("not of real numbers", whole)]
     found = "; ".join(f"{what}: {preview(names)}" for what, names in faults if names)
     if found:
         raise CheckpointError(f"{path}: the weights do not fit the configuration; {found}")

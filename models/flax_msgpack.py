@@ -214,7 +214,7 @@ class _Reader:
 
     def bad(self, name: str, what: str) -> CheckpointError:
         where = f"at {name!r}" if name else "at its beginning"
-        return CheckpointError(f"{self.path}: not a flax checkpoint: {where} {what}")
+        return CheckpointError(f"{self.path}: not a flax checkpoint: {where} {what}; copy it again")
 
     def cut_short(self, name: str) -> CheckpointError:
         where = f" within {name!r}" if name else ""

@@ -56,7 +56,7 @@ def infer_bart_geometry(shapes: Shapes, path: Path, *, heads: int | None, force_
     """
     try:
         encoder_vocab_size, d_model = shapes["encoder.embed_tokens.weight"]
-        output_size = shapes["decoder.embed_tokens.weight"][0]
+        output_size = shapes["decoder.lm_head.weight"][0]  # which the encoder lacks: the halves are not swapped
         max_text_length = shapes["encoder.embed_positions.weight"][0]
         image_length = shapes["decoder.embed_positions.weight"][0]
         ffn = {half: shapes[f"{half}.layers.0.glu.fc0.weight"][0] for half in ("encoder", "decoder")}

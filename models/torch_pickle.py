@@ -58,8 +58,12 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
         names = re.findall(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))[:1]
     names = [name for name in names if name not in BOOKKEEPING]
     if not names:
-        reason = str(error).splitlines()[0]
-        return CheckpointError(f"{path}: not a PyTorch checkpoint, or cut short: {reason}; copy it again")
+        # torch's own words advise to load the file with code in it.
+        with path.open("rb") as file:
+            start = file.read(20)
+        return CheckpointError(
+            f"{path}: not a PyTorch checkpoint, or cut short: it begins with {start!r}; copy it again"
+        )
     return CheckpointError(
         f"{path}: the pickle holds more than weights ({', '.join(names[:5])}), and reading that could run code. "
         "If you trust the file, load it where it was made and save only its weights: "

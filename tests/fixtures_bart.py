@@ -138,11 +138,14 @@ def write_min_dalle(
     *,
     suffix: str = "",
     scales: bool = False,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | None = torch.float16,
 ) -> Path:
-    """`encoder.pt`, `decoder.pt`, `vocab.json`, `merges.txt`; with `scales`, a scale of ones in every norm."""
+    """`encoder.pt`, `decoder.pt`, `vocab.json`, `merges.txt`; with `scales`, a scale of ones in every norm.
+
+    With None for `dtype` each weight keeps its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: leaf.to(dtype) for name, leaf in weights.items()}
+    weights = {name: leaf.to(dtype or leaf.dtype) for name, leaf in weights.items()}
     if scales:
         absent = {f"{name.removesuffix('bias')}weight": leaf for name, leaf in weights.items() if "bias" in name}
         weights = {name: torch.ones_like(leaf) for name, leaf in absent.items()} | weights

@@ -168,6 +168,15 @@ def test_faulty_weights_are_all_named(tmp_path: Path) -> None:
     assert "extra: decoder.stray.weight" in message
 
 
+def test_weights_of_whole_numbers_are_named(tmp_path: Path) -> None:
+    """As a quantised checkpoint has them, whose scales are elsewhere."""
+    leaves = weights()
+    leaves["decoder.lm_head.weight"] = leaves["decoder.lm_head.weight"].to(torch.int8)
+    write_min_dalle(tmp_path, leaves, dtype=None)
+    with pytest.raises(CheckpointError, match=r"not of real numbers: decoder\.lm_head\.weight is int8$"):
+        open_bart(tmp_path, heads=HEADS).load()
+
+
 def test_layers_that_the_configuration_lacks_or_has_too_many_are_named(tmp_path: Path) -> None:
     more = replace(TINY_BART, encoder_layers=3)
     write_dalle_mini(tmp_path / "more", dict(random_bart(more).state_dict()), TINY_BART)
@@ -195,6 +204,7 @@ def test_a_name_that_dalle_mini_does_not_have_is_extra(tmp_path: Path) -> None:
         ({"use_alibi": True}, ConfigError, r"config\.json: .*use_alibi true is not supported"),
         ({"d_model": "wide"}, ConfigError, r"config\.json: .*d_model must be a whole number"),
         ({"image_vocab_size": None}, ConfigError, r"config\.json: .*image_vocab_size must be a whole number"),
+        ({"generation": [1]}, ConfigError, r"config\.json: generation is \[1\], expected an object"),
     ],
 )
 def test_a_configuration_that_is_not_built_is_refused_with_its_file(
@@ -234,8 +244,15 @@ def broken(folder: Path, case: str) -> None:
         (stacked(folder, weights()) / "config.json").write_text('{"model_type": "gpt2"}')
     elif case == "broken config":
         (stacked(folder, weights()) / "config.json").write_text("{")
+    elif case == "bottomless config":
+        (stacked(folder, weights()) / "config.json").write_text("[" * 100_000)
     elif case == "half":
         (min_dalle(folder, weights()) / "decoder.pt").unlink()
+    elif case == "swapped halves":
+        encoder, decoder = (min_dalle(folder, weights()) / f"{half}.pt" for half in ("encoder", "decoder"))
+        content = encoder.read_bytes()
+        encoder.write_bytes(decoder.read_bytes())
+        decoder.write_bytes(content)
     elif case == "part":
         (split(folder, weights()) / "flax_model-00002-of-00003.msgpack").unlink()
     elif case == "cut safetensors":
@@ -259,12 +276,14 @@ def broken(folder: Path, case: str) -> None:
         ("no config", r"flax_model\.msgpack has no config\.json beside it"),
         ("config of another model", "describes no DALL·E BART.*gpt2"),
         ("broken config", r"config\.json: not JSON"),
+        ("bottomless config", r"config\.json: not JSON"),
         ("half", r"decoder\.pt is missing beside its other half"),
         ("part", r"names flax_model-00002-of-00003\.msgpack, which the folder lacks"),
         ("cut safetensors", r"model\.safetensors: not a safetensors file, or cut short"),
         ("vqgan", r"describes a vqbeam-vqgan, where a vqbeam-dalle-bart was expected"),
         ("weights of another", r"config\.json and model\.safetensors do not belong together"),
         ("not weights", "not the weights of min-dalle's BART"),
+        ("swapped halves", r"not the weights of min-dalle's BART \('decoder\.lm_head\.weight'\)"),
         ("absent", "no such file or folder"),
     ],
 )

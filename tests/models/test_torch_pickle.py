@@ -87,6 +87,13 @@ def test_what_is_not_named_weights_is_refused(tmp_path: Path, content: object, m
         read_state(tmp_path / "x.pt")
 
 
+def test_a_page_in_place_of_a_checkpoint_is_told_by_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_text("<html>404 not found</html>")
+    with pytest.raises(CheckpointError, match=r"it begins with b'<html>404 not found<'; copy it again") as raised:
+        read_state(tmp_path / "x.pt")
+    assert "weights_only" not in str(raised.value)
+
+
 def test_a_plain_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointError, match=r"x\.pt: not a PyTorch checkpoint"):

@@ -35,18 +35,23 @@ def find_bart(folder: Path) -> Path:
 
 
 def first_bart(folder: Path) -> Path | None:
-    """The same, None where there is none."""
+    """The same, None where there is none. Any folder of a BART's name will do: `open_bart` says what it lacks."""
     if folder.is_file():
         halves = [f"{half}{suffix}.pt" for half in ("encoder", "decoder") for suffix in MIN_DALLE_SIZES]
         return folder if folder.name in halves else folder.parent if _is_bart(folder.parent) else None
     places = [*(folder / name for name in BART_FOLDERS), folder]
-    return next((place for place in places if _is_bart(place)), None)
+    named = (place for place in places[:-1] if place.is_dir())
+    return next((place for place in places if _is_bart(place)), next(named, None))
 
 
 def find_vqgan(folder: Path) -> Path | None:
-    """The folder to give to `open_checkpoint`, None where there is none: `vqgan/`, else the folder itself."""
-    places = [_folder(folder) / VQGAN_FOLDER, _folder(folder)]
-    return next((place for place in places if _is_vqgan(place)), None)
+    """The folder to give to `open_checkpoint`, None where there is none: `vqgan/`, else the folder itself.
+
+    Where there is no other, any folder of the name `vqgan` will do, as for `first_bart`.
+    """
+    named, itself = _folder(folder) / VQGAN_FOLDER, _folder(folder)
+    found = next((place for place in (named, itself) if _is_vqgan(place)), None)
+    return found or (named if named.is_dir() else None)
 
 
 def vqgan_place(path: Path) -> Path:

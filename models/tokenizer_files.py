@@ -20,6 +20,11 @@ def tokenizer_files(folder: Path, suffix: str = "") -> dict[str, Path]:
     return {name: place for name, place in places.items() if place.is_file()}
 
 
+def is_whole(files: Mapping[str, Path]) -> bool:
+    """Whether `read_tokenizer` finds what it needs among the `tokenizer_files`."""
+    return WHOLE in files or {VOCABULARY, MERGES} <= files.keys()
+
+
 def read_tokenizer(folder: Path, files: Mapping[str, Path], from_parts: Callable[[Path, Path], Tokenizer]) -> Tokenizer:
     """`tokenizer.json` where it is among the `tokenizer_files`, else `from_parts` of `vocab.json` and `merges.txt`.
 

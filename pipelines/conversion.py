@@ -17,6 +17,7 @@ from models.locate import locate_model
 from models.model_folders import BART_FOLDERS, CLIP_FOLDER, VQGAN_FOLDER, find_clip, find_vqgan, first_bart
 from models.model_pair import check_pair
 from models.own_format import refuse_taken
+from models.tokenizer_files import is_whole
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, decode_image
 
@@ -73,7 +74,7 @@ def _convert_bart(source: Path, target: Path, name: str | None) -> None:
         f"{config.d_model}, {config.max_text_length} pieces of text -> {config.image_length} codes of "
         f"{config.image_vocab_size}\nweights {written.weights_id()[:16]}"
     )
-    if not written.tokenizer:
+    if not is_whole(written.tokenizer):
         print(
             f"warning: {source} has no tokenizer (tokenizer.json, or vocab.json and merges.txt); put it into {target} "
             "before you generate",

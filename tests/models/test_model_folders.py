@@ -81,6 +81,19 @@ def test_a_folder_that_is_one_model(tmp_path: Path) -> None:
     assert find_clip(tmp_path / "bart") is None
 
 
+def test_a_part_that_is_incomplete_is_found_by_its_name_and_told_by_its_reader(tmp_path: Path) -> None:
+    save_bart(random_bart(), tmp_path / "dalle_bart", name="tiny")
+    save_vqgan(random_vqgan(), tmp_path / "vqgan", name="tiny")
+    (tmp_path / "dalle_bart" / "config.json").unlink()
+    (tmp_path / "vqgan" / "model.safetensors").unlink()
+    bart, vqgan = find_bart(tmp_path), find_vqgan(tmp_path)
+    assert (bart, vqgan) == (tmp_path / "dalle_bart", tmp_path / "vqgan")
+    with pytest.raises(CheckpointError, match=r"dalle_bart/model\.safetensors: there is no config\.json beside it"):
+        open_bart(bart)
+    with pytest.raises(CheckpointError, match=r"vqgan: no VQGAN checkpoint here\. .*found config\.json$"):
+        open_checkpoint(vqgan)
+
+
 def test_a_folder_without_a_bart_is_told_with_what_it_holds(tmp_path: Path) -> None:
     save_vqgan(random_vqgan(), tmp_path, name="tiny")
     with pytest.raises(CheckpointError, match=r"no DALL·E BART here.*found config\.json, model\.safetensors\. Name"):

@@ -46,6 +46,14 @@ def test_a_missing_tokenizer_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{GOLDEN_BART} has no tokenizer" in capsys.readouterr().err
 
 
+def test_half_a_tokenizer_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_bart(tmp_path / "source")
+    for name in ("tokenizer.json", "vocab.json"):
+        (source / name).unlink()
+    assert main(["convert", str(source), str(tmp_path / "own")]) == 0
+    assert f"{source} has no tokenizer" in capsys.readouterr().err
+
+
 def test_the_cache_of_min_dalle_becomes_a_folder_of_both(tmp_path: Path) -> None:
     root = tmp_path / "pretrained"
     write_min_dalle(root / "dalle_bart_mini", dict(random_bart(MINI_WIDTH).state_dict()))

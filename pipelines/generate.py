@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines import job_flags
+from transforms.errors import UsageError
 
 DESCRIPTION = "Draw pictures for prompts with a DALL·E mini model, ranked by a CLIP if you like. Resumes by itself."
 
@@ -39,7 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    check_flags(args)
     job_flags.check_input(args, "prompts")
     from pipelines.generate_job import generate  # torch and Beam take seconds: not for --help
 
     return generate(args, beam_args)
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for flags that do not go together."""
+    if not (args.input or args.prompt):
+        raise UsageError("nothing to draw: give --input with files of prompts, or --prompt with the prompts themselves")
+    if args.keep_best is not None:
+        if args.clip is None:
+            raise UsageError(
+                "--keep_best needs --clip, which tells what is best: --clip emoji, or a folder with a CLIP"
+            )
+        if args.prompt and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
+            raise UsageError(
+                f"--keep_best {args.keep_best} of --images_per_prompt {args.images_per_prompt}: there are not so many"
+            )

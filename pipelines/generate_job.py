@@ -30,7 +30,6 @@ from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
 from pipelines.planning import PlanRequest
 from transforms import storage
-from transforms.errors import UsageError
 from transforms.generate_step import GeneratorSettings, bart_text, clip_folder
 from transforms.job import Job
 from transforms.layout import Layout
@@ -46,7 +45,6 @@ PICTURE_FOLDER = {"files": "images", "webdataset": "tars", "parquet": "data"}
 
 def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
-    check_flags(args)
     models = open_models(args)
     drawing = drawing_of(args, models.bart)
     picture = PictureOptions(args.image_format, args.image_layout)
@@ -91,21 +89,6 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
     if args.contact_sheet and not args.dry_run and code in (0, 1):
         write_contact_sheet(request.output)
     return code
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Raise `UsageError` for flags that do not go together."""
-    if not (args.input or args.prompt):
-        raise UsageError("nothing to draw: give --input with files of prompts, or --prompt with the prompts themselves")
-    if args.keep_best is not None:
-        if args.clip is None:
-            raise UsageError(
-                "--keep_best needs --clip, which tells what is best: --clip emoji, or a folder with a CLIP"
-            )
-        if args.prompt and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
-            raise UsageError(
-                f"--keep_best {args.keep_best} of --images_per_prompt {args.images_per_prompt}: there are not so many"
-            )
 
 
 @dataclass(frozen=True)

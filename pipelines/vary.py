@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines import job_flags
+from transforms.errors import UsageError
 
 DESCRIPTION = (
     "Make variations of pictures, or of the pictures that tokens stand for, by noise on their codes or by having a "
@@ -12,6 +13,7 @@ DESCRIPTION = (
 )
 METHODS = ("latent", "codes", "model")
 STRENGTH = 0.3
+DRAWING_FLAGS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +74,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    check_flags(args)
     job_flags.check_input(args, "codes" if args.code_column else "images")
     from pipelines.vary_job import vary  # torch and Beam take seconds: not for --help
 
     return vary(args, beam_args)
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for flags that do not go with the method, or with each other."""
+    drawn = args.method == "model"
+    if not drawn:
+        given = [name for name in (*DRAWING_FLAGS, "keep_rows") if getattr(args, name) is not None]
+        if given:
+            raise UsageError(
+                f"--{given[0]} has a meaning with --method model only; leave it out, or choose that method"
+            )
+    if args.keep_rows is not None and args.strength is not None:
+        raise UsageError("--keep_rows and --strength both say how much is drawn anew: give one of them")
+    if args.backend != "torch" and args.method != "codes":
+        raise UsageError(
+            f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
+            "with both"
+        )

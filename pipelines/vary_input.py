@@ -14,7 +14,6 @@ from transforms.sources.parquet import read_footer
 from transforms.sources.request import Kind
 
 IMAGE_FLAGS = ("uri_schemes", "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
-DRAWING_FLAGS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 
 def input_kind(args: argparse.Namespace) -> Kind:
@@ -54,24 +53,6 @@ def _kind(args: argparse.Namespace) -> Kind:
             f"--code_column {codes}"
         )
     return "codes" if codes else "images"
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Raise `UsageError` for flags that do not go with the method, or with each other."""
-    drawn = args.method == "model"
-    if not drawn:
-        given = [name for name in (*DRAWING_FLAGS, "keep_rows") if getattr(args, name) is not None]
-        if given:
-            raise UsageError(
-                f"--{given[0]} has a meaning with --method model only; leave it out, or choose that method"
-            )
-    if args.keep_rows is not None and args.strength is not None:
-        raise UsageError("--keep_rows and --strength both say how much is drawn anew: give one of them")
-    if args.backend != "torch" and args.method != "codes":
-        raise UsageError(
-            f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
-            "with both"
-        )
 
 
 def image_options(args: argparse.Namespace, size: int) -> ImageOptions:

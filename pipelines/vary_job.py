@@ -20,7 +20,7 @@ from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, vqgan_model
 from pipelines.planning import LEAST_ROWS, PlanRequest
 from pipelines.vary import STRENGTH
-from pipelines.vary_input import check_flags, image_options, input_kind
+from pipelines.vary_input import image_options, input_kind
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.images import preprocessing_id
@@ -42,7 +42,6 @@ WRITTEN = ("key", "caption", *PICTURE)
 
 def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
-    check_flags(args)
     kind = input_kind(args)
     args = _as_generate_reads(args, model_name(args, kind))
     models = open_models(args)

@@ -121,7 +121,9 @@ def load_checkpoint(checkpoint: VQGANCheckpoint) -> VQGAN:
     model.load_state_dict(weights, assign=True)
     stored = checkpoint.stored.get("codebook_id")
     if stored and stored != codebook_id(model.quantize.codebook):
-        raise CheckpointError(f"{checkpoint.path}: config.json and model.safetensors do not belong together")
+        raise CheckpointError(
+            f"{checkpoint.path}: config.json and model.safetensors do not belong together; copy both again"
+        )
     return model
 
 

@@ -16,6 +16,8 @@ from typing import TypeVar
 import pyarrow as pa
 import torch
 
+from models.errors import CheckpointError
+from models.vqgan import ConfigError
 from transforms.commit import ShardTransaction
 from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped, UsageError
 from transforms.flow import Behind, ahead
@@ -67,9 +69,9 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
     except Stopped:
         return ShardReport(index, "stopped")
     except Exception as error:  # raised further, it would end the whole pipeline
-        environment = isinstance(error, EnvironmentFault | UsageError)
-        reason = str(error) if environment else f"{type(error).__name__}: {error}"
-        if not environment and not isinstance(error, OSError):
+        told = isinstance(error, EnvironmentFault | UsageError | CheckpointError | ConfigError)
+        reason = str(error) if told else f"{type(error).__name__}: {error}"
+        if not told and not isinstance(error, OSError):
             log.exception("shard %05d", index)
         report = ShardReport(index, "failed", seconds=time.perf_counter() - start, reason=reason)
     finished = "shards_failed" if report.status == "failed" else "shards_done"

@@ -87,7 +87,8 @@ def test_a_part_that_is_incomplete_is_found_by_its_name_and_told_by_its_reader(t
     (tmp_path / "dalle_bart" / "config.json").unlink()
     (tmp_path / "vqgan" / "model.safetensors").unlink()
     bart, vqgan = find_bart(tmp_path), find_vqgan(tmp_path)
-    assert (bart, vqgan) == (tmp_path / "dalle_bart", tmp_path / "vqgan")
+    assert bart == tmp_path / "dalle_bart"
+    assert vqgan == tmp_path / "vqgan"
     with pytest.raises(CheckpointError, match=r"dalle_bart/model\.safetensors: there is no config\.json beside it"):
         open_bart(bart)
     with pytest.raises(CheckpointError, match=r"vqgan: no VQGAN checkpoint here\. .*found config\.json$"):

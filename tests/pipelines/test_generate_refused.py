@@ -170,6 +170,18 @@ def test_a_model_that_cannot_be_used_is_refused(
     generate(folder, tmp_path / "out", "--prompt", "a").check_refused(*message)
 
 
+def test_a_vqgan_whose_weights_give_no_numbers_paints_nothing(tiny_generator: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_generator / "dalle_bart", tmp_path / "model" / "dalle_bart")
+    vqgan = random_vqgan(TINY_VQGAN)
+    vqgan.decoder.conv_out.weight.fill_(float("nan"))
+    save_vqgan(vqgan, tmp_path / "model" / "vqgan", name="broken")
+    outcome = generate(tmp_path / "model", tmp_path / "out", "--prompt", "a")
+    assert outcome.code == 1
+    assert "shard 00000: the VQGAN makes pictures that are no numbers in float32: choose" in outcome.out
+    assert "Traceback" not in outcome.err
+    assert outcome.files("images/**/*.png") == []
+
+
 @pytest.mark.parametrize("missing", ["preprocessor_config.json", "tokenizer.json"])
 def test_a_clip_that_lacks_a_file_is_refused_before_anything_is_planned(
     tiny_generator: Path, tmp_path: Path, missing: str

@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.errors import CheckpointError
+from models.vqgan import ConfigError
 from tests.injected_faults import counted_writes, fail_at
 from tests.shard_runs import LAYOUTS, PlainStep, ShardCase, attempt, faults_of, resources, shard_case, snapshot
 from transforms import storage, worker
 from transforms.errors import EnvironmentFault
 from transforms.monitor import request_stop
+from transforms.reports import ShardReport
 from transforms.resources import ByteBudget
 from transforms.worker import guarded, run_shard
 
@@ -240,6 +243,18 @@ def test_whatever_is_raised_becomes_a_report(case: ShardCase) -> None:
             report = guarded(3, owned, fail)  # type: ignore[arg-type]
             assert (report.shard, report.status) == (3, "failed")
             assert str(error) in report.reason
+
+
+@pytest.mark.parametrize("error", [CheckpointError("copy it"), ConfigError("too wide"), EnvironmentFault("the store")])
+def test_an_error_that_says_all_is_a_reason_as_it_is_without_a_traceback(
+    error: Exception, case: ShardCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> ShardReport:
+        raise error
+
+    with resources() as owned:
+        assert guarded(3, owned, fail).reason == str(error)
+    assert caplog.records == []
 
 
 def test_batches_are_full_but_for_the_last(tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def test_tokens_are_told_by_their_column_beside_paths_of_pictures(
     assert "the input's are kept, sample as input_sample (" in outcome.err
 
 
+def test_pictures_that_are_files_of_their_own_are_found_from_their_table(
+    reconstructions: Outcome, tiny_generator: Path, tmp_path: Path
+) -> None:
+    outcome = vary(
+        tiny_generator, tmp_path / "out", "--input", Path(reconstructions.output) / "data", "--method", "codes"
+    )
+    assert outcome.code == 0, outcome.err
+    assert [row["key"] for row in outcome.rows()] == GOOD
+
+
 def test_tokens_are_varied_by_the_model_that_made_them(tokens: Path, tmp_path: Path) -> None:
     outcome = run("vary", "--input", tokens, *SMALL, output=tmp_path / "out")
     assert outcome.code == 0, outcome.err

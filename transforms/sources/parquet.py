@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.types as pt
 
 from transforms import storage
 from transforms.amounts import amount
+from transforms.commit import IMAGE_PATH
 from transforms.errors import RowRejected
 from transforms.shards import Slice, Source
 from transforms.sources.canonical import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
@@ -32,8 +34,9 @@ from transforms.sources.columns import (
 from transforms.sources.options import OPTIONS, option_value
 from transforms.sources.prompts import prompt_key, too_long
 from transforms.sources.request import InputSchema
-from transforms.sources.uris import relative_to, resolve, stem
+from transforms.sources.uris import folder_of, relative_to, resolve, stem
 from transforms.sources.values import shown
+from transforms.tables import PROVENANCE_KEY
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
 
@@ -117,6 +120,7 @@ class _Reader:
         self.types = {field.name: field.type for field in parquet.schema_arrow}
         self.arrow = batch_schema(schema)
         self.prefix = stem(relative_to(source.uri, source.root))
+        self.pictures = picture_place(source, parquet.schema_arrow, schema.image)
         self.mismatch = self._mismatch()
         if not schema.chosen:
             for name in self.types.keys() - schema.known:
@@ -271,7 +275,7 @@ class _Reader:
             if present[row] or errors[row]:
                 continue
             try:
-                uris[row] = resolve_cell(reference, self.source, self.schema)
+                uris[row] = resolve_cell(reference, self.pictures, self.schema)
             except RowRejected as rejected:
                 errors[row] = (rejected.code, rejected.message)
         return {"image": image, "image_uri": pa.array(uris, pa.string())}
@@ -334,6 +338,20 @@ def _from_int16(value: bytes | None, row: int, errors: list[tuple[str, str] | No
         return None
     codes: list[int] = np.frombuffer(value, dtype="<i2").astype(np.int64).tolist()
     return codes
+
+
+def picture_place(source: Source, columns: pa.Schema, image: str | None) -> Source:
+    """The table as it would have to lie for the paths in its column `image` to count from its folder.
+
+    That is where it lies, but for pictures that vqbeam wrote: their paths count from its output folder, the tables are
+    in `data/` there.
+    """
+    stored = (columns.metadata or {}).get(PROVENANCE_KEY.encode())
+    if image != IMAGE_PATH or not stored or json.loads(stored).get("image_layout") != "files":
+        return source
+    output = folder_of(folder_of(source.uri))
+    name = source.uri.rpartition("/")[2]
+    return replace(source, uri=f"{output}/{name}", root=min(source.root, output, key=len))
 
 
 def resolve_cell(reference: str | None, source: Source, schema: InputSchema) -> str:

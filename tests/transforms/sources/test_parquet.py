@@ -73,6 +73,17 @@ def test_a_column_of_paths_is_resolved_against_the_table(tmp_path: Path) -> None
     assert errors(rows) == [None, None, "missing_image", "missing_image", "uri_not_allowed", "uri_not_allowed"]
 
 
+@pytest.mark.parametrize("root", ["data", "."])
+def test_paths_that_vqbeam_wrote_count_from_its_output_folder(tmp_path: Path, root: str) -> None:
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    table = pa.table({"image_path": ["images/00000/a.png", "../secret.png"]})
+    table = table.replace_schema_metadata({"vqbeam": '{"command": "decode", "image_layout": "files"}'})
+    pq.write_table(table, tmp_path / "out" / "data" / "00000.parquet")
+    rows = read(tmp_path / "out" / root)
+    assert column(rows, "image_uri") == [f"{tmp_path}/out/images/00000/a.png", None]
+    assert errors(rows) == [None, "uri_not_allowed"]
+
+
 def test_null_cells_are_rejected_rows(tmp_path: Path) -> None:
     rows = read(write(tmp_path / "a.parquet", {"image": pa.array([None, b"x"], pa.binary()), "key": [None, "k"]}))
     assert errors(rows) == ["missing_image", None]

@@ -231,8 +231,11 @@ def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_pictures_in_bfloat16(
     assert _decoder_of(model, pictures_per_prompt=40) is CachedDecoder
 
 
-def test_a_matrix_unit_is_left_alone_where_numba_is_told_of_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles.config, "CPU_NAME", "generic")
+@pytest.mark.parametrize(("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "")])
+def test_a_matrix_unit_is_left_alone_where_numba_is_told_of_another_processor(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles.config, name, value)
     assert not tiles.usable()
 
 

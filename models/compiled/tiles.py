@@ -26,7 +26,8 @@ REQUEST, TILE_DATA, ARCH_PRCTL = 0x1023, 18, 158  # Linux hands the unit's regis
 
 def usable() -> bool:
     """Whether this processor has the unit, this system lends it, and numba compiles for this very processor."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64" or (config.CPU_NAME, config.CPU_FEATURES) != (None, None):
+    told = config.CPU_NAME is not None or config.CPU_FEATURES is not None
+    if told or platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
     features = binding.get_host_cpu_features()
     if not (features.get("amx-tile") and features.get("amx-bf16")):

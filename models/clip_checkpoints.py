@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from models.dalle_bart import MOST_LAYERS
 from models.errors import CheckpointError
 from models.fingerprints import weights_id
 from models.fitting import fitting, preview, without_weights
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
 from models.torch_pickle import read_state
-from models.vqgan import ConfigError
+from models.vqgan import MOST, ConfigError
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel
 
 PICKLE_NAME = "pytorch_model.bin"
+SIZES = (  # of either half, or of both
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+    "max_position_embeddings", "image_size", "patch_size",
+)  # fmt: skip
 POSITIONS = "position_ids"  # 0, 1, 2, ...: stored as weights by transformers before 4.31
 
 
@@ -94,6 +99,21 @@ def _config(values: dict[str, Any], path: Path) -> CLIPConfig:
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        return CLIPConfig.from_dict(values)
+        config = CLIPConfig.from_dict(values)
+        _check(config)
     except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         raise CheckpointError(f"{path}: not the configuration of a CLIP ({error})") from error
+    return config
+
+
+def _check(config: CLIPConfig) -> None:
+    """Raise `ValueError` for what transformers takes here and fails at, or fills the memory with, later."""
+    from transformers.activations import ACT2FN
+
+    for part in (config.text_config, config.vision_config):
+        for name in SIZES:
+            value, most = getattr(part, name, 1), MOST_LAYERS if name == "num_hidden_layers" else MOST
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must be 1 to {most}, not {value}")
+        if part.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act {part.hidden_act!r} is none that transformers has")

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.vqgan import ConfigError
+from models.vqgan import MOST, ConfigError
 
 NORM_EPS = 1e-5
-MOST_LAYERS, MOST = 1 << 10, 1 << 24  # of layers, and of all else: a broken number must not fill the memory
+MOST_LAYERS = 1 << 10  # and `MOST` of all else: a wrong number must not fill the memory
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),

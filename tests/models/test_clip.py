@@ -220,3 +220,23 @@ def test_a_configuration_that_makes_no_sense_is_refused(value: object, tmp_path:
     change_config(tmp_path, "text_config", hidden_size=value)
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         open_clip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("text_config", "num_hidden_layers", 10**9),
+        ("text_config", "vocab_size", 10**18),
+        ("vision_config", "patch_size", 0),
+        ("vision_config", "hidden_act", "nonsense"),
+    ],
+)
+def test_a_configuration_that_makes_no_network_is_refused_by_name(
+    part: str, name: str, value: object, tmp_path: Path
+) -> None:
+    write_tiny_clip(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=rf"config\.json: not the configuration of a CLIP \({name} "):
+        open_clip_checkpoint(tmp_path)

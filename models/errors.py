@@ -8,7 +8,6 @@ class CheckpointError(ValueError):
 
 
 def no_numbers(what: str, dtype: str) -> CheckpointError:
-    """For weights of which `what` is made, and that are broken or too large for `dtype`."""
-    return CheckpointError(
-        f"{what} that are no numbers in {dtype}: choose float32 or bfloat16, or copy its weights again"
-    )
+    """For weights of which `what` is made, and that are broken or, in float16, too large."""
+    narrow = "choose float32 or bfloat16, or " if dtype == "float16" else "its weights are damaged; "
+    return CheckpointError(f"{what} that are no numbers in {dtype}: {narrow}copy them again")

@@ -40,7 +40,8 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, unit: str, look: st
     if outcome.well:
         lines.append(f"  look at    {look}")
     headline = "Failed" if not outcome.well else "Done already" if already else "Done"
-    print(f"{headline}: {plan.shards - len(undone):,} of {shards}", *lines, sep="\n", file=sys.stdout)
+    done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
+    print(f"{headline}: {plan.shards - len(undone):,} of {shards}{done}", *lines, sep="\n", file=sys.stdout)
 
 
 def counts_lines(command: str, totals: Totals, unit: str) -> list[str]:

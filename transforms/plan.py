@@ -210,13 +210,20 @@ def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None
         )
     differences = sorted(_differences(plan.fingerprint, asked))
     if differences:
-        lines = "\n".join(
-            f"  {name}: the folder has {old!r}, this command asks for {new!r}" for name, old, new in differences
-        )
+        lines = "\n".join(_told(*difference) for difference in differences)
         raise UsageError(
             f"{output} holds the output of another job:\n{lines}\n"
             "Use the same options to resume it, another --output for a new job, or --overwrite to start over."
         )
+
+
+def _told(name: str, old: Any, new: Any) -> str:
+    if name == "input.prompts":  # a hash of the texts, or "files"
+        said = ["files" if value == "files" else "texts given with --prompt" for value in (old, new)]
+        if said[0] == said[1]:
+            return "  --prompt: other texts"
+        return f"  prompts: the folder has {said[0]}, not {said[1]}"
+    return f"  {name}: the folder has {old!r}, this command asks for {new!r}"
 
 
 def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any, Any]]:

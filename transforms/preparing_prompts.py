@@ -82,9 +82,15 @@ def prepare_prompts(batch: pa.RecordBatch, first_row: int, text: TextEncoder, dr
     encoded = text.encode(prompts, batch.column("key").to_pylist())
     for i in np.flatnonzero(encoded.empty).tolist():
         if i not in known:
-            cause = RowRejected("empty_prompt", f"{prompts[i][:80]!r} leaves nothing to draw")
-            known[i] = refusal(batch, i, first_row, "read", cause)
+            known[i] = refusal(batch, i, first_row, "read", RowRejected(*empty_text("prompt", prompts[i])))
     return _gathered(batch, first_row, known, encoded)
+
+
+def empty_text(name: str, text: str) -> tuple[str, str]:
+    """The error of a text that gives the model nothing to draw; `name` is what it is."""
+    if not text.strip():
+        return "empty_prompt", f"the {name} is empty or blank: nothing to draw"
+    return "empty_prompt", f"the model's normaliser leaves nothing of the {name} {text[:80]!r}"
 
 
 def _with_options(batch: pa.RecordBatch, drawing: Drawing) -> pa.RecordBatch:

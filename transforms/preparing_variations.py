@@ -12,7 +12,7 @@ import pyarrow as pa
 from models.text import EncodedText, TextEncoder
 from transforms.errors import RowRejected
 from transforms.preparing import ROW, Prepared, Preparer, Refusal, refusal
-from transforms.preparing_prompts import ATTENTION_MASK, CUT, INPUT_IDS
+from transforms.preparing_prompts import ATTENTION_MASK, CUT, INPUT_IDS, empty_text
 from transforms.sources.options import OPTIONS
 from transforms.sources.prompts import too_long
 from transforms.steps import fixed_lists
@@ -86,7 +86,7 @@ class PrepareCaptioned:
             for i in (prepared.columns.column(ROW).to_numpy() - first_row).tolist():
                 error = long[i]
                 if error is None and encoded.empty[i]:
-                    error = "empty_prompt", f"the caption {captions[i][:80]!r} leaves nothing to draw"
+                    error = empty_text("caption", captions[i])
                 if error is not None:
                     unread[i] = refusal(batch, i, first_row, "read", RowRejected(*error))
             return _with_texts(prepared, encoded, first_row, unread)

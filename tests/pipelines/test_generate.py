@@ -228,6 +228,9 @@ def test_bad_rows_are_rejected_once_for_each_of_their_pictures(tiny_generator: P
     outcome.check_nothing_lost()
     assert outcome.by_reason("errors") == {"bad_value": 20, "prompt_too_long": 2, "empty_prompt": 7}
     assert outcome.total("rows_written") == 2
+    messages = [row["message"] for row in outcome.rejected() if row["error"] == "empty_prompt"]
+    assert messages[0] == "the model's normaliser leaves nothing of the prompt '???'"
+    assert messages[-1] == "the prompt is empty or blank: nothing to draw"
 
 
 def test_prompts_that_are_cut_are_noticed(tiny_generator: Path, tmp_path: Path) -> None:
@@ -292,6 +295,15 @@ def test_another_resumption_is_refused_with_what_differs(plain: Outcome, tiny_ge
         again = generate(tiny_generator, plain.output, *words, *flags)
         assert again.code == 2
         assert differs in again.err
+
+
+def test_other_texts_of_the_command_line_are_told_in_words(tiny_generator: Path, prompts: Path, tmp_path: Path) -> None:
+    assert generate(tiny_generator, tmp_path / "out", "--prompt", "a cat").code == 0
+    other = generate(tiny_generator, tmp_path / "out", "--prompt", "a dog")
+    files = generate(tiny_generator, tmp_path / "out", "--input", prompts)
+    assert (other.code, files.code) == (2, 2)
+    assert "--prompt: other texts\n" in other.err
+    assert "prompts: the folder has texts given with --prompt, not files\n" in files.err
 
 
 def test_what_reads_the_prompt_is_part_of_the_job(plain: Outcome, tiny_generator: Path, tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_an_exception_in_the_model_costs_one_shard_which_the_next_run_does(
     assert failed.code == 1
     assert failed.last_run()["shards"] == {"done": SHARDS - 1, "failed": 1}
     assert "RuntimeError: the device is lost" in failed.out
-    assert "Failed: 3 of 4 shards" in failed.out
+    assert "Failed: 3 of 4 shards done\n" in failed.out
     assert not (output / "_SUCCESS").exists()
     assert failed.total("rows_rejected") == SHARDS - 1
     assert encode_small(source, output, tiny_model).code == 0

@@ -21,13 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the DALL·E BART: {job_flags.MODEL_PLACES} (default emoji)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints its codes; default: in --model's folder")
-    group.add_argument("--clip", metavar="NAME", help="a CLIP that scores and ranks the pictures of each prompt")
+    group.add_argument(
+        "--clip",
+        metavar="NAME",
+        help="a CLIP that scores and ranks the pictures of each prompt; named as --model, emoji is built in",
+    )
     job_flags.add_device_flags(group, draws=True)
     job_flags.add_checkpoint_flags(group)
     group = parser.add_argument_group(
         "drawing; rows of the input may have columns of their own for each of the last six"
     )
-    group.add_argument("--keep_best", type=job_flags.positive, metavar="K", help="of each prompt, by --clip")
+    group.add_argument(
+        "--keep_best", type=job_flags.positive, metavar="K", help="keep the K best pictures of each prompt, by --clip"
+    )
     group.add_argument(
         "--images_per_prompt", type=job_flags.option("images"), default=1, metavar="N", help="column images (default 1)"
     )

@@ -32,8 +32,9 @@ GLYPHS = 200
 CHOICE_SEED = 5
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 BORDER = 3  # pixels along the edge that no glyph reaches
-SUBSET = 500  # of the pairs: for the curve over scales, the other wording and the ranking
+SUBSET = 500  # of the pairs: for the curve over scales, the other wording and the ranking at the highest scale
 RANKED_SAMPLES = 8
+SCORED_AT_ONCE = 64
 SHEET_COUNT = 72
 UNTRAINED_WORDING = "{name} over a plain {background} backdrop"  # none of the ways to say it in caption_variety.py
 
@@ -112,26 +113,35 @@ def share(right: np.ndarray) -> float:
 
 
 def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict[str, Any]:
-    """Of 8 pictures a prompt: how often the first, the one that CLIP likes best, and any of them is right."""
+    """Of 8 pictures a prompt: how often one, the one that CLIP likes best, and any of them is right; and the first two
+    of the pairs that CLIP can do something for, those of which some pictures are right and some wrong."""
     clip_folder = find_clip(folder)
     if clip_folder is None:
         raise FileNotFoundError(f"{folder} holds no CLIP")
     artist = Artist(folder, prompts_per_batch=8, samples=RANKED_SAMPLES)
     shown = artist.pixels(artist.codes(pairs.prompts, sampling, seed=1))
-    clip = open_clip(clip_folder, device="cpu", batch_size=64)
-    images = np.stack([clip.preprocess(picture) for picture in shown.reshape(-1, *shown.shape[2:])])
+    clip = open_clip(clip_folder, device="cpu", batch_size=SCORED_AT_ONCE)
+    flat = shown.reshape(-1, *shown.shape[2:])
     texts = [prompt for prompt in pairs.prompts for _ in range(RANKED_SAMPLES)]
-    scores = np.concatenate([clip.scores(images[i : i + 64], texts[i : i + 64]) for i in range(0, len(texts), 64)])
-    best = scores.reshape(-1, RANKED_SAMPLES).argmax(1)
+    scores = []
+    for start in range(0, len(flat), SCORED_AT_ONCE):
+        part = slice(start, start + SCORED_AT_ONCE)
+        scores.append(clip.scores(np.stack([clip.preprocess(picture) for picture in flat[part]]), texts[part]))
+    best = np.concatenate(scores).reshape(-1, RANKED_SAMPLES).argmax(1)
     right = np.stack([judge.right_glyph(shown[:, s], pairs.indices) for s in range(RANKED_SAMPLES)], 1)
     right = right[pairs.visible]
+    chosen = right[np.arange(len(right)), best[pairs.visible]]
+    mixed = right.any(1) & ~right.all(1)
     return {
         "samples": RANKED_SAMPLES,
         "pairs": int(pairs.visible.sum()),
         "glyph_of_a_sample": share(right.ravel()),
         "glyph_of_the_first": share(right[:, 0]),
-        "glyph_of_the_best_by_clip": share(right[np.arange(len(right)), best[pairs.visible]]),
+        "glyph_of_the_best_by_clip": share(chosen),
         "glyph_of_any": share(right.any(1)),
+        "pairs_right_and_wrong": int(mixed.sum()),
+        "glyph_of_a_sample_of_these": share(right[mixed].ravel()),
+        "glyph_of_the_best_by_clip_of_these": share(chosen[mixed]),
         "background_of_the_best_by_clip": share(
             judge.right_background(shown[np.arange(len(shown)), best], pairs.indices)
         ),
@@ -173,7 +183,7 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
         "at_best": shares(judge, shown, pairs),
         "reconstruction": ceiling,
         "untrained_wording": other_words,
-        "ranked": ranked(judge, folder, few, sampling),
+        "ranked": ranked(judge, folder, pairs, sampling),
         "ranked_at_highest_scale": ranked(judge, folder, few, replace(base, guidance_scale=max(SCALES))),
         "curve": {str(scale): values for scale, values in curve.items()},
     }

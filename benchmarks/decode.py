@@ -26,7 +26,8 @@ from benchmarks.peer_process import Load, PeerProcess
 from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
 from models.checkpoints import save_vqgan
 from models.codec import TorchCodec
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 from pipelines.memory_reuse import reuse_freed_memory
 
 CONFIG = VQGANConfig()  # f16, 16,384 codes, 256x256: the one geometry that min-dalle has

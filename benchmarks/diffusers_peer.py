@@ -13,7 +13,8 @@ from torch import Tensor
 from benchmarks.network_parts import DECODING, ENCODING, count_weights
 from benchmarks.peer_process import Peer
 from models.checkpoints import load_vqgan
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 
 RENAMED = (  # from our names to theirs
     (r"\.down\.(\d+)\.", r".down_blocks.\1."),

@@ -30,7 +30,8 @@ from benchmarks.shard_run import ShardRunner
 from models.checkpoints import save_vqgan
 from models.codec import TorchCodec
 from models.devices import default_batch_size
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 from pipelines.memory_reuse import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
 

@@ -25,7 +25,7 @@ from models.generation_defaults import read_generation_defaults
 from models.model_folders import find_bart
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 from pipelines.memory_reuse import reuse_freed_memory
 from transforms.errors import EnvironmentFault
 from transforms.generate_step import GenerateStep, GeneratorSettings

@@ -15,7 +15,8 @@ from models.bart_checkpoints import save_bart
 from models.checkpoints import save_vqgan
 from models.dalle_bart import DalleBart, DalleBartConfig
 from models.tokenizer_files import tokenizer_files
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 
 COLOURS = ("red", "yellow", "green", "blue", "violet", "white")
 THINGS = ("apple", "rocket", "tree", "clock", "boat", "cat", "violin", "umbrella")

@@ -20,10 +20,10 @@ from models.fitting import check_fit, fitting, preview, without_weights
 from models.min_dalle_geometry import infer_geometry
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.taming_config import find_taming, read_taming_config
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 
 __all__ = [
-    "CheckpointError",
     "VQGANCheckpoint",
     "codebook_id",
     "convert",

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from models.dalle_bart import MOST_LAYERS
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.fingerprints import weights_id
 from models.fitting import fitting, preview, without_weights
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
 from models.torch_pickle import read_state
-from models.vqgan import MOST, ConfigError
+from models.vqgan_config import MOST
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel

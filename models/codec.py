@@ -19,7 +19,9 @@ from torch import Tensor
 from models.checkpoints import load_checkpoint, open_checkpoint
 from models.codec_inputs import check_codes, check_images
 from models.devices import DTYPES, default_batch_size, resolve_device, resolve_dtype
-from models.vqgan import VQGAN, ConfigError, VQGANConfig
+from models.errors import ConfigError
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 
 BACKENDS = ("torch", "vqgan-jax")
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 
 
 def check_images(images: np.ndarray, config: VQGANConfig, batch_size: int) -> None:

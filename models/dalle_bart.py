@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.vqgan import MOST, ConfigError
+from models.errors import ConfigError
+from models.vqgan_config import MOST
 
 NORM_EPS = 1e-5
 MOST_LAYERS = 1 << 10  # and `MOST` of all else: a wrong number must not fill the memory

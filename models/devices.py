@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.vqgan import ConfigError, VQGANConfig
+from models.errors import ConfigError
+from models.vqgan_config import VQGANConfig
 
 DTYPES = {  # what the network's weights are held in
     "float32": torch.float32,

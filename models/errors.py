@@ -1,10 +1,14 @@
-"""The error that checkpoint readers and broken weights raise; `models/checkpoints.py` re-exports it."""
+"""What models raise: for a configuration that cannot be built, and for weights that cannot be used."""
 
 from __future__ import annotations
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit its network; the message names the file and what to do."""
+
+
+class ConfigError(ValueError):
+    """A model configuration that cannot be built, with the option that is at fault."""
 
 
 def no_numbers(what: str, dtype: str) -> CheckpointError:

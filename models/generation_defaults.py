@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.drawing_limits import USABLE
+from models.errors import ConfigError
 from models.own_format import CONFIG_NAME, read_json
-from models.vqgan import ConfigError
 
 KEY = "generation"  # of config.json
 

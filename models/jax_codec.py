@@ -14,7 +14,8 @@ from models import vqgan_names
 from models.checkpoints import VQGANCheckpoint
 from models.codec_inputs import check_codes, check_images
 from models.devices import default_batch_size
-from models.vqgan import ConfigError, VQGANConfig
+from models.errors import ConfigError
+from models.vqgan_config import VQGANConfig
 
 INSTALL = 'pip install "vqbeam[jax]" git+https://github.com/patil-suraj/vqgan-jax'
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest", "float16": "highest"}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.dalle_bart import DalleBartConfig
-from models.errors import CheckpointError
-from models.vqgan import ConfigError, VQGANConfig
+from models.errors import CheckpointError, ConfigError
+from models.vqgan_config import VQGANConfig
 
 GRID = 16  # min-dalle decodes 16 x 16 codes; no weight says so
 HEADS = {1024: 16, 2048: 32}  # of attention in mini and mega, by their width; no weight says so

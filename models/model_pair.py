@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from models.dalle_bart import DalleBartConfig
-from models.vqgan import ConfigError, VQGANConfig
+from models.errors import ConfigError
+from models.vqgan_config import VQGANConfig
 
 MOST_SPARE_IDS = 64
 

@@ -17,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.fingerprints import weights_id
-from models.vqgan import ConfigError
 
 Config = TypeVar("Config")
 CONFIG_NAME = "config.json"

@@ -22,11 +22,10 @@ from models.compiled import decoder as compiled
 from models.compiled.decoder import CompiledDecoder
 from models.dalle_bart import DalleBart, DalleBartConfig, broadcast_mask
 from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
-from models.errors import no_numbers
+from models.errors import ConfigError, no_numbers
 from models.huge_pages import collapse_into_huge_pages
 from models.sampling import Search, guide, sample
 from models.token_request import RequestShape, TokenRequest, blank_caption
-from models.vqgan import ConfigError
 
 ONE_RECORDING = threading.Lock()  # torch records one program at a time in a process
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count

@@ -80,6 +80,7 @@ def _as_process(argv: list[str]) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    from models.errors import CheckpointError, ConfigError
     from pipelines import flags
     from transforms.errors import EnvironmentFault, UsageError
 
@@ -104,18 +105,11 @@ def _dispatch(argv: list[str]) -> int:
         args, beam_args = flags.parse(parser, rest, launches=COMMANDS[name].launches, takers=_takers)
         code: int = module.run(args, beam_args)
         return code
-    except UsageError as error:
+    except (UsageError, CheckpointError, ConfigError) as error:
         return _refuse(parser.prog, str(error))
     except EnvironmentFault as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    except ValueError as error:
-        from models.checkpoints import CheckpointError
-        from models.vqgan import ConfigError
-
-        if isinstance(error, CheckpointError | ConfigError):
-            return _refuse(parser.prog, str(error))
-        raise
 
 
 def _parser(name: str) -> tuple[types.ModuleType, argparse.ArgumentParser]:

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    job_flags.check_input(args, "codes")
+    job_flags.check_places(args, "codes")
     from pipelines.decode_job import decode  # torch and Beam take seconds: not for --help
 
     return decode(args, beam_args)

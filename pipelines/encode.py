@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    job_flags.check_input(args, "images")
+    job_flags.check_places(args, "images")
     from pipelines.encode_job import encode  # torch and Beam take seconds: not for --help
 
     return encode(args, beam_args)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from models.checkpoints import VQGANCheckpoint, open_checkpoint
+from models.errors import ConfigError
 from models.locate import locate_model
 from models.model_folders import vqgan_place
-from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.planned_models import vqgan_model

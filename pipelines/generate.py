@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     check_flags(args)
-    job_flags.check_input(args, "prompts")
+    job_flags.check_places(args, "prompts")
     from pipelines.generate_job import generate  # torch and Beam take seconds: not for --help
 
     return generate(args, beam_args)

@@ -16,14 +16,13 @@ from models.clip import read_clip_parts
 from models.clip_checkpoints import open_clip_checkpoint
 from models.clip_pixels import ClipPixels
 from models.devices import INT8, resolve_device
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.generation_defaults import read_generation_defaults
 from models.locate import locate_model
 from models.model_folders import find_bart, find_vqgan, vqgan_place
 from models.model_pair import check_pair
 from models.token_generator import check_int8
 from models.uniforms import UNIFORMS_VERSION
-from models.vqgan import ConfigError
 from pipelines import requests
 from pipelines.jobs import default_workers, run_job
 from pipelines.overview import write_contact_sheet

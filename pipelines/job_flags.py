@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from models.locate import locate_model
 from pipelines.model_cache import default_model_cache
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
@@ -214,10 +215,13 @@ def inputs_of(args: argparse.Namespace, kind: Kind) -> Inputs:
     return listed[kind]
 
 
-def check_input(args: argparse.Namespace, kind: Kind) -> None:
-    """Raise `UsageError` where a new job has no input: at once, not after seconds of imports and of opening models.
-
-    A job that has its plan goes by that, and lists nothing."""
+def check_places(args: argparse.Namespace, kind: Kind) -> None:
+    """Raise `UsageError` where a new job has no input, and `CheckpointError` where a folder of a model is not there: at
+    once, not after seconds of imports. A job that has its plan goes by that, and lists nothing."""
+    for name in ("model", "vqgan", "clip"):
+        place = getattr(args, name, None)
+        if place and "://" not in place:
+            locate_model(place, args.model_cache)
     if args.input and (args.overwrite or load_plan(storage.absolute(args.output)) is None):
         inputs_of(args, kind)
 

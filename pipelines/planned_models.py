@@ -20,7 +20,7 @@ from models.clip_pixels import ClipPixels
 from models.dalle_bart import DalleBartConfig
 from models.devices import default_batch_size, gpu_bytes
 from models.fingerprints import remembered
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 
 CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all pictures that are drawn at once
 GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same

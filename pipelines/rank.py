@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    job_flags.check_input(args, "images")
+    job_flags.check_places(args, "images")
     from pipelines.rank_job import rank  # torch and Beam take seconds: not for --help
 
     return rank(args, beam_args)

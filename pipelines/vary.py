@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     check_flags(args)
-    job_flags.check_input(args, "codes" if args.code_column else "images")
+    job_flags.check_places(args, "codes" if args.code_column else "images")
     from pipelines.vary_job import vary  # torch and Beam take seconds: not for --help
 
     return vary(args, beam_args)

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from models.checkpoints import VQGANCheckpoint, open_checkpoint
+from models.errors import ConfigError
 from models.locate import locate_model
 from models.model_folders import vqgan_place
 from models.uniforms import UNIFORMS_VERSION
 from models.variations import VARIATIONS_VERSION, kept_rows
-from models.vqgan import ConfigError
 from pipelines import generate_job, requests
 from pipelines.job_flags import inputs_of
 from pipelines.jobs import default_workers, run_job

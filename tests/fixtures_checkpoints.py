@@ -14,7 +14,8 @@ from torch import Tensor
 
 from models import vqgan_names
 from models.checkpoints import load_vqgan
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_VQGAN = GOLDEN / "vqgan_small"

@@ -17,7 +17,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from models.checkpoints import open_checkpoint
 from models.locate import locate_model
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 from transforms.codes import fitting_codes
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from models.codec import ImageCodec, TorchCodec
+from models.errors import ConfigError
 from models.neighbours import nearest_codes, spread, trained_codes
 from models.token_generator import TokenGenerator
 from models.variations import gaussians, neighbour_count, redrawn
-from models.vqgan import ConfigError
 from transforms.generate_step import HEIGHT, USED_UP, WIDTH, GeneratorSettings, draw, paint
 from transforms.preparing import ROW, SAMPLE
 from transforms.steps import (

@@ -16,8 +16,7 @@ from typing import TypeVar
 import pyarrow as pa
 import torch
 
-from models.errors import CheckpointError
-from models.vqgan import ConfigError
+from models.errors import CheckpointError, ConfigError
 from transforms.commit import ShardTransaction
 from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped, UsageError
 from transforms.flow import Behind, ahead

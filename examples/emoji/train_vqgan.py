@@ -17,7 +17,7 @@ from examples.emoji.measures import psnr
 from examples.emoji.trainer import Recipe, Trainer
 from examples.emoji.training_run import run, run_parser
 from models.checkpoints import save_vqgan
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 
 CONFIG = VQGANConfig(
     ch=32,

@@ -14,10 +14,9 @@ from torch import Tensor
 from models.bart_checkpoints import convert_bart, open_bart, save_bart
 from models.checkpoints import save_vqgan
 from models.dalle_bart import DalleBart
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.generation_defaults import read_generation_defaults
 from models.tokenizer_files import tokenizer_files
-from models.vqgan import ConfigError
 from tests.fixtures_bart import (
     GOLDEN_BART,
     GOLDEN_MIN_DALLE,

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from models import bart_checkpoints, checkpoints, own_format
 from models.checkpoints import codebook_id, convert, load_vqgan, open_checkpoint, save_vqgan
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.fingerprints import weights_id
 from models.locate import EMBEDDED
-from models.vqgan import VQGAN, ConfigError
+from models.vqgan import VQGAN
 from tests.fixtures_checkpoints import (
     TINY,
     TINY_GUMBEL,

@@ -13,7 +13,8 @@ from torch._dynamo.exc import TorchDynamoException
 
 from models.checkpoints import save_vqgan
 from models.codec import TorchCodec, open_codec
-from models.vqgan import VQGAN, ConfigError
+from models.errors import ConfigError
+from models.vqgan import VQGAN
 from tests.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
 
 

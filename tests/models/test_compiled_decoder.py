@@ -19,10 +19,9 @@ from models.cached_decoder import CachedDecoder
 from models.compiled import decoder as compiled
 from models.compiled.decoder import CompiledDecoder
 from models.dalle_bart import DalleBart
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
-from models.vqgan import ConfigError
 from tests.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart
 
 pytest.importorskip("numba")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.dalle_bart import DalleBart, DalleBartConfig
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 from tests.fixtures_bart import TINY_BART, flax_bart, random_bart, write_dalle_mini
 from tests.fixtures_checkpoints import TINY, random_vqgan, write_taming, write_vqgan_jax
 from tests.peak_memory import peak_of

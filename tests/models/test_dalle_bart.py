@@ -11,7 +11,7 @@ import torch
 
 from models.bart_checkpoints import open_bart
 from models.dalle_bart import BUILT, DalleBart, DalleBartConfig
-from models.vqgan import ConfigError
+from models.errors import ConfigError
 from tests.fixtures_bart import GOLDEN_BART, GOLDEN_OPTIONS, TINY_BART, golden_bart
 
 OPTIONS = sorted(folder.name for folder in GOLDEN_OPTIONS.iterdir() if folder.is_dir())

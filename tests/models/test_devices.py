@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.devices import default_batch_size, resolve_device, resolve_dtype
-from models.vqgan import ConfigError, VQGANConfig
+from models.errors import ConfigError
+from models.vqgan_config import VQGANConfig
 from tests.fixtures_checkpoints import TINY
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import ConfigError
 from models.generation_defaults import GenerationDefaults, read_generation_defaults
-from models.vqgan import ConfigError
 
 
 def folder(path: Path, stored: object) -> Path:

@@ -14,8 +14,8 @@ import torch
 
 from models.checkpoints import convert, save_vqgan
 from models.codec import ImageCodec, open_codec
+from models.errors import ConfigError
 from models.locate import EMBEDDED
-from models.vqgan import ConfigError
 from tests.fixtures_checkpoints import (
     GOLDEN_VQGAN,
     TINY,

@@ -210,7 +210,8 @@ def locate_at(endpoint: str, name: str, cache: Path) -> str:
     """`locate_model` in a process of its own: the hub's client reads its endpoint when it is imported."""
     script = """
 import sys
-from models.locate import CheckpointError, locate_model
+from models.errors import CheckpointError
+from models.locate import locate_model
 try:
     print(locate_model(sys.argv[1], sys.argv[2]))
 except CheckpointError as error:

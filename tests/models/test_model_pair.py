@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from models.dalle_bart import DalleBartConfig
+from models.errors import ConfigError
 from models.model_pair import check_pair
-from models.vqgan import ConfigError, VQGANConfig
+from models.vqgan_config import VQGANConfig
 
 BART, VQGAN_F16 = DalleBartConfig(), VQGANConfig()
 

@@ -16,11 +16,10 @@ from models import token_generator
 from models.bart_checkpoints import open_bart
 from models.cached_decoder import CachedDecoder
 from models.dalle_bart import DalleBart
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.sampling import Search
 from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
-from models.vqgan import ConfigError
 from tests.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, GOLDEN_OPTIONS, golden_bart, random_bart
 
 OPTIONS = sorted(folder.name for folder in GOLDEN_OPTIONS.iterdir() if folder.is_dir())

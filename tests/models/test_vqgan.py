@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.errors import CheckpointError
-from models.vqgan import VQGAN, ConfigError, VQGANConfig
+from models.errors import CheckpointError, ConfigError
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 from tests.fixtures_checkpoints import TINY, random_vqgan
 
 

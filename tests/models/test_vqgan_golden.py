@@ -15,7 +15,8 @@ from models import vqgan_names
 from models.checkpoints import convert, load_vqgan
 from models.min_dalle_geometry import infer_geometry
 from models.taming_config import read_taming_config
-from models.vqgan import VQGAN, VQGANConfig
+from models.vqgan import VQGAN
+from models.vqgan_config import VQGANConfig
 from tests.fixtures_checkpoints import (
     GOLDEN,
     GOLDEN_VQGAN,

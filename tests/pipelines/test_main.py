@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import CheckpointError
-from models.vqgan import ConfigError
+from models.errors import CheckpointError, ConfigError
 from pipelines import __main__ as command
 from transforms.errors import EnvironmentFault, UsageError
 
@@ -104,9 +103,19 @@ NO_INPUT = [
     if entry.launches
 ]
 
+NO_MODEL = [
+    ["encode", "--input", "examples/emoji/sample", "--model", "nowhere", "--output", "nowhere/out"],
+    ["generate", "--prompt", "a", "--clip", "nowhere", "--output", "nowhere/out"],
+]
+TOGETHER = [
+    ["generate", "--prompt", "a", "--keep_best", "2", "--output", "nowhere/out"],
+    ["vary", "--input", "examples/emoji/sample", "--keep_rows", "2", "--output", "nowhere/out"],
+]
+MISSPELT = [["encode", "--batchsize", "3"], ["nope"]]
+
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["encode", "--help"], ["encode", "--batchsize", "3"], ["nope"], *NO_INPUT], ids=" ".join
+    "argv", [["--help"], ["encode", "--help"], *MISSPELT, *NO_INPUT, *NO_MODEL, *TOGETHER], ids=" ".join
 )
 def test_quick_answers_import_neither_torch_nor_beam(argv):
     code = (

@@ -20,7 +20,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from PIL import Image
 
 from models.checkpoints import load_vqgan
-from models.vqgan import VQGANConfig
+from models.vqgan_config import VQGANConfig
 from tests.fixtures_images import encoded, psnr, scene
 from tests.run_transform import LOCAL, outcome
 from transforms import DecodeTokens, EncodeImages

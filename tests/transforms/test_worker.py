@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.errors import CheckpointError
-from models.vqgan import ConfigError
+from models.errors import CheckpointError, ConfigError
 from tests.injected_faults import counted_writes, fail_at
 from tests.shard_runs import LAYOUTS, PlainStep, ShardCase, attempt, faults_of, resources, shard_case, snapshot
 from transforms import storage, worker

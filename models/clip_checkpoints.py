@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.dalle_bart import MOST_LAYERS
 from models.errors import CheckpointError, ConfigError
 from models.fingerprints import weights_id
 from models.fitting import fitting, preview, without_weights
 from models.own_format import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
+from models.size_limits import MOST, MOST_LAYERS
 from models.torch_pickle import read_state
-from models.vqgan_config import MOST
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel

@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import ConfigError
-from models.vqgan_config import MOST
+from models.size_limits import MOST, MOST_LAYERS
 
 NORM_EPS = 1e-5
-MOST_LAYERS = 1 << 10  # and `MOST` of all else: a wrong number must not fill the memory
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from models.errors import ConfigError
+from models.size_limits import MOST, MOST_BLOCKS
 
 GROUPS = 32  # of every GroupNorm in the reference
-MOST_BLOCKS, MOST = 256, 1 << 24  # of blocks and of widths in the first, of all else: else a wrong number fills memory
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from numba.extending import intrinsic, overload
 
 from models.compiled import LANES
 from models.compiled.compiling import Array, compiled
-from models.compiled.vectors import FLAG, SINGLE, SIZE, VECTOR, Loop, address_of, call, load, spread, total
-from models.compiled.vectors import multiply_add as vector_multiply_add
+from models.compiled.vectors import FLAG, SINGLE, SIZE, VECTOR, Loop, address_of, load, multiply_add, spread, total
 from models.dalle_bart import NORM_EPS
 
 EPS = np.float32(NORM_EPS)
@@ -58,11 +57,11 @@ def _rounded_to(value: Any, array: Any) -> Any:
 
 
 @intrinsic
-def multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
-    """`a` times `b` plus `c`, rounded once where the processor does so as fast."""
+def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """`multiply_add` of float32."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return call(builder, "llvm.fmuladd.f32", SINGLE, *arguments)
+        return multiply_add(builder, *arguments)
 
     return types.float32(types.float32, types.float32, types.float32), build
 
@@ -77,17 +76,17 @@ def exp(x: float) -> float:
     part = power - whole
     value = EXP2[7]
     for n in range(7):
-        value = multiply_add(value, part, EXP2[6 - n])
+        value = _fused(value, part, EXP2[6 - n])
     return value * _of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @compiled
 def gelu(x: float) -> float:
     z = abs(x) * np.float32(math.sqrt(0.5))
-    t = np.float32(1) / multiply_add(ERFC_P, z, np.float32(1))
+    t = np.float32(1) / _fused(ERFC_P, z, np.float32(1))
     value = ERFC[4]
     for n in range(4):
-        value = multiply_add(value, t, ERFC[3 - n])
+        value = _fused(value, t, ERFC[3 - n])
     half = np.float32(0.5) * x * (value * t * exp(-z * z))
     return x - half if x >= 0 else half
 
@@ -100,9 +99,7 @@ def _vector_sums(context: Any, x: Any, less: Any, count: Any) -> Any:
         source, less = address_of(context, builder, signature, arguments, 0, SIZE(0)), spread(builder, arguments[1])
         with Loop(builder, arguments[2], [ir.Constant(VECTOR, [0.0] * LANES)] * 2) as loop:
             values = builder.fsub(load(builder, source, 4, loop.number), less)
-            loop.keep(
-                [builder.fadd(loop.values[0], values), vector_multiply_add(builder, values, values, loop.values[1])]
-            )
+            loop.keep([builder.fadd(loop.values[0], values), multiply_add(builder, values, values, loop.values[1])])
         return context.make_tuple(builder, signature.return_type, [total(builder, each) for each in loop.last])
 
     return types.UniTuple(types.float32, 2)(x, types.float32, types.intp), build
@@ -116,7 +113,7 @@ def sums(x: Array, less: float, count: int) -> tuple[float, float]:
     for i in range(vectors * LANES, count):
         value = x[i] - less
         whole += value
-        squares = multiply_add(value, value, squares)
+        squares = _fused(value, value, squares)
     return whole, squares
 
 
@@ -128,4 +125,4 @@ def norm(x: Array, scale_bias: Array, out: Array) -> None:
     variance = sums(x, mean, size)[1] / np.float32(size)
     factor = np.float32(1 / math.sqrt(variance + EPS))
     for i in range(size):
-        out[i] = rounded(multiply_add((x[i] - mean) * factor, scale_bias[0, i], scale_bias[1, i]), out)
+        out[i] = rounded(_fused((x[i] - mean) * factor, scale_bias[0, i], scale_bias[1, i]), out)

@@ -70,7 +70,8 @@ def total(builder: Any, vector: Any) -> Any:
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return call(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+    """`a` times `b` plus `c`, vectors or single values, rounded once where the processor does so as fast."""
+    return call(builder, f"llvm.fmuladd.v{LANES}f32" if a.type == VECTOR else "llvm.fmuladd.f32", a.type, a, b, c)
 
 
 class Loop:

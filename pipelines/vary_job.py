@@ -120,7 +120,7 @@ def model_name(args: argparse.Namespace, kind: Kind) -> str:
     named = args.model or (args.vqgan if args.method != "model" else None)
     if named or kind == "images":
         return str(named or "emoji")
-    first = inputs_of(args, "images").files[0].uri
+    first = inputs_of(args, kind).files[0].uri
     made_by = token_provenance(first)
     if made_by is None:
         raise UsageError(f"{first} does not say which model made its codes: name it with --model")
@@ -161,7 +161,7 @@ def check_models(args: argparse.Namespace, kind: Kind, vqgan: VQGANCheckpoint) -
             f"--keep_rows {args.keep_rows}: the model has {grid} rows of codes, so 0 to {grid} can be kept"
         )
     if kind == "codes" and not args.allow_model_mismatch:
-        first = inputs_of(args, "images").files[0].uri
+        first = inputs_of(args, kind).files[0].uri
         problem = mismatch(first, token_provenance(first), vqgan.codebook_id())
         if problem:
             raise UsageError(problem)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="vqbeam",
@@ -13,15 +13,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
-    packages=[
-        "pipelines",
-        "transforms",
-        "transforms.sources",
-        "transforms.work",
-        "models",
-        "models.compiled",
-        "models.emoji",
-    ],
+    packages=[*find_packages(include=["pipelines", "transforms*", "models*"]), "models.emoji"],
     package_data={"models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"]},
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[
@@ -48,7 +40,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "jax": ["jax", "flax", "transformers>=4.57,<5"],
-        "cpu": ["numba>=0.61"],  # large models on a CPU: models/compiled
+        "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
         "test": [
             "pytest>=8",
             "pytest-timeout",

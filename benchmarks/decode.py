@@ -24,11 +24,11 @@ from benchmarks.min_dalle_detokenizer import load_detokenizer
 from benchmarks.network_parts import DECODING, count_weights
 from benchmarks.peer_process import Load, PeerProcess
 from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
-from models.checkpoints import save_vqgan
-from models.codec import TorchCodec
-from models.vqgan import VQGAN
-from models.vqgan_config import VQGANConfig
-from pipelines.memory_reuse import reuse_freed_memory
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.codec import TorchCodec
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
+from pipelines.process import reuse_freed_memory
 
 CONFIG = VQGANConfig()  # f16, 16,384 codes, 256x256: the one geometry that min-dalle has
 PEERS: dict[str, Load] = {"diffusers": load_decoder, "min-dalle": load_detokenizer}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from benchmarks.network_parts import DECODING, ENCODING, count_weights
 from benchmarks.peer_process import Peer
-from models.checkpoints import load_vqgan
-from models.vqgan import VQGAN
-from models.vqgan_config import VQGANConfig
+from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
 
 RENAMED = (  # from our names to theirs
     (r"\.down\.(\d+)\.", r".down_blocks.\1."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from transforms.images import ImageOptions, decode_image
-from transforms.sources import InputRequest, plan_sources, read_slices
+from transforms.inputs import InputRequest, plan_sources, read_slices
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "models" / "emoji"

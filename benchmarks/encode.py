@@ -27,12 +27,12 @@ from benchmarks.photographs import DISTINCT, photographs, write_tar
 from benchmarks.precision import measure_precision
 from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, fastest, in_batches, measure, ratio, table
 from benchmarks.shard_run import ShardRunner
-from models.checkpoints import save_vqgan
-from models.codec import TorchCodec
 from models.devices import default_batch_size
-from models.vqgan import VQGAN
-from models.vqgan_config import VQGANConfig
-from pipelines.memory_reuse import reuse_freed_memory
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.codec import TorchCodec
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
+from pipelines.process import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
 
 REAL = VQGANConfig()  # f16, 16,384 codes, 256x256

@@ -21,9 +21,9 @@ import torch
 
 from benchmarks import machine
 from benchmarks.min_dalle_peer import Clock, MinDallePeer
-from models.dalle_bart import DalleBart, DalleBartConfig
+from models.bart.generator import TokenGenerator
+from models.bart.network import DalleBart, DalleBartConfig
 from models.devices import DTYPES, INT8, gpu_bytes
-from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
 
 SIZES = {

@@ -20,25 +20,25 @@ import torch
 
 from benchmarks import machine
 from benchmarks.random_generator import TINY, Sizes, prompts, write_generator, write_prompts
-from models.codec import ImageCodec
-from models.generation_defaults import read_generation_defaults
+from models.bart.generation_defaults import read_generation_defaults
+from models.bart.generator import TokenGenerator
 from models.model_folders import find_bart
-from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
-from models.vqgan_config import VQGANConfig
-from pipelines.memory_reuse import reuse_freed_memory
+from models.vqgan.codec import ImageCodec
+from models.vqgan.config import VQGANConfig
+from pipelines.process import reuse_freed_memory
+from transforms.engine.job import Job
+from transforms.engine.monitor import Monitor
+from transforms.engine.resources import Resources
+from transforms.engine.worker import run_shard
 from transforms.errors import EnvironmentFault
-from transforms.generate_step import GenerateStep, GeneratorSettings
-from transforms.job import Job
-from transforms.monitor import Monitor
-from transforms.preparing_prompts import Drawing
-from transforms.resources import Resources
-from transforms.shards import Shard, Slice
-from transforms.sinks import PictureOptions
-from transforms.sources import InputRequest, plan_sources
-from transforms.steps import ModelSettings
+from transforms.inputs import InputRequest, plan_sources
+from transforms.ledger.types import Shard, Slice
+from transforms.outputs.sinks import PictureOptions
 from transforms.work.generate import Generate
-from transforms.worker import run_shard
+from transforms.work.generate_step import GenerateStep, GeneratorSettings
+from transforms.work.prompts import Drawing
+from transforms.work.step import ModelSettings
 
 EMOJI = Path(__file__).parent.parent / "models" / "emoji"
 MINI = Sizes(vqgan=VQGANConfig(), width=1024, ffn=2730, heads=16, layers=12)  # as DALL·E mini

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from pipelines.__main__ import main
-from pipelines.memory_reuse import reuse_freed_memory
+from pipelines.process import reuse_freed_memory
 
 
 def peak_kib() -> int:

@@ -18,9 +18,9 @@ import torch
 from benchmarks import machine
 from benchmarks.peak_memory import Case, measure
 from benchmarks.photographs import write_parquet, write_tar
-from models.checkpoints import save_vqgan
-from models.vqgan import VQGAN
-from models.vqgan_config import VQGANConfig
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
 
 CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
     ch=32,

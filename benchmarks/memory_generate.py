@@ -27,7 +27,7 @@ PICTURES = 4  # of a prompt; of eight for one that is ranked, these are kept
 @dataclass(frozen=True)
 class Rows:
     """`once` is 1x, in pictures written: more than are ever in flight at once (a Parquet row group is 4,096 rows), and
-    batches enough for the gaps between arrays to have reached what `transforms/freed_memory.py` tolerates."""
+    batches enough for the gaps between arrays to have reached what `transforms/engine/freed_memory.py` tolerates."""
 
     once: int
     shard: int

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.network_parts import DECODING, count_weights
 from benchmarks.peer_process import Peer
-from models.checkpoints import load_vqgan
+from models.vqgan.checkpoint import load_vqgan
 
 
 def load_detokenizer(folder: Path, device: torch.device) -> Peer:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from models.dalle_bart import DalleBartConfig
+from models.bart.network import DalleBartConfig
 
 Clock = Callable[[], float]  # seconds
 _loaded: tuple[Any, Any, DalleBartConfig, torch.device, Clock] | None = None  # of the peer's process

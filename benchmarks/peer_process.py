@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import in_batches
-from pipelines.memory_reuse import reuse_freed_memory
+from pipelines.process import reuse_freed_memory
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.emoji_sample import MODEL, SAMPLE, read_sample
-from models.codec import open_codec
+from models.vqgan.codec import open_codec
 
 BATCH = 16
 

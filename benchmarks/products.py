@@ -1,6 +1,6 @@
 """The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
 
-*Compiled* are those of `models/compiled`; with a matrix unit only in bfloat16, where the processor has one.
+*Compiled* are those of `models/bart/compiled`; with a matrix unit only in bfloat16, where the processor has one.
 
 python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about four minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.generate import SIZES
-from models.cached_layer import TILE
-from models.compiled import TURN, tiles
-from models.compiled.compiling import use_threads
-from models.compiled.decoder import readable
-from models.compiled.products import dense
-from models.dalle_bart import DalleBartConfig
-from models.dense import LEAST_PACKED_ROWS, Dense
+from models.bart.cached_layer import TILE
+from models.bart.compiled import TURN, tiles
+from models.bart.compiled.compiling import use_threads
+from models.bart.compiled.decoder import readable
+from models.bart.compiled.products import dense
+from models.bart.dense import LEAST_PACKED_ROWS, Dense
+from models.bart.network import DalleBartConfig
 from models.devices import DTYPES
 from models.huge_pages import collapse_into_huge_pages
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
-    """Outputs and inputs of what a step multiplies by, as `models/cached_layer.py` merges it."""
+    """Outputs and inputs of what a step multiplies by, as `models/bart/cached_layer.py` merges it."""
     size, hidden = config.d_model, config.decoder_ffn_dim
     layer = [(3 * size, size)] + 3 * [(size, size)] + 2 * [(hidden, size)] + [(size, hidden)]
     return layer * config.decoder_layers

@@ -11,12 +11,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.clip_tokenizer import BOS_ID, EOS_ID, PAD_ID, learn_clip_tokenizer, save_clip_tokenizer
-from models.bart_checkpoints import save_bart
-from models.checkpoints import save_vqgan
-from models.dalle_bart import DalleBart, DalleBartConfig
-from models.tokenizer_files import tokenizer_files
-from models.vqgan import VQGAN
-from models.vqgan_config import VQGANConfig
+from models.bart.checkpoint import save_bart
+from models.bart.network import DalleBart, DalleBartConfig
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
+from models.weights.tokenizer_files import tokenizer_files
 
 COLOURS = ("red", "yellow", "green", "blue", "violet", "white")
 THINGS = ("apple", "rocket", "tree", "clock", "boat", "cat", "violin", "umbrella")

@@ -17,12 +17,12 @@ import torch
 
 from benchmarks import machine
 from benchmarks.random_generator import TINY, prompts, write_generator
-from models.codec import open_codec
-from models.generation_defaults import GenerationDefaults, read_generation_defaults
+from models.bart.generation_defaults import GenerationDefaults, read_generation_defaults
+from models.bart.generator import TokenGenerator
 from models.model_folders import find_vqgan
-from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
-from transforms.generate_step import bart_checkpoint, bart_text, paint
+from models.vqgan.codec import open_codec
+from transforms.work.generate_step import bart_checkpoint, bart_text, paint
 
 ROOT = Path(__file__).parent.parent
 EMOJI = ROOT / "models" / "emoji"

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.emoji_sample import MODEL, ROOT
-from models.bart_checkpoints import open_bart
-from models.cached_decoder import CachedDecoder
-from models.compiled import tiles
-from models.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
-from models.dalle_bart import DalleBart, broadcast_mask
+from models.bart.checkpoint import open_bart
+from models.bart.compiled import tiles
+from models.bart.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
+from models.bart.decoder import CachedDecoder
+from models.bart.network import DalleBart, broadcast_mask
+from models.bart.request import blank_caption
+from models.bart.sampling import guide, probabilities
+from models.bart.text import open_text_encoder
 from models.model_folders import find_bart
-from models.sampling import guide, probabilities
-from models.text import open_text_encoder
-from models.token_request import blank_caption
 from models.uniforms import uniforms
 
 PROMPTS = ROOT / "examples" / "emoji" / "prompts.txt"

@@ -6,17 +6,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from models.codec import TorchCodec
+from models.vqgan.codec import TorchCodec
+from transforms.engine.job import Job
+from transforms.engine.monitor import Monitor
+from transforms.engine.resources import Resources
+from transforms.engine.worker import run_shard
 from transforms.errors import EnvironmentFault
 from transforms.images import ImageOptions
-from transforms.job import Job
-from transforms.monitor import Monitor
-from transforms.resources import Resources
-from transforms.shards import Shard, Slice
-from transforms.sources import InputRequest, plan_sources
-from transforms.steps import EncodeStep, ModelSettings
+from transforms.inputs import InputRequest, plan_sources
+from transforms.ledger.types import Shard, Slice
 from transforms.work.encode import Encode
-from transforms.worker import run_shard
+from transforms.work.step import EncodeStep, ModelSettings
 
 
 class ShardRunner:

@@ -16,9 +16,9 @@ import torch
 
 from benchmarks import machine
 from benchmarks.emoji_sample import MODEL, read_sample
-from transforms.preparing import ROW, SAMPLE
-from transforms.steps import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
-from transforms.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
+from transforms.work.prepare import ROW, SAMPLE
+from transforms.work.step import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
+from transforms.work.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
 
 STRENGTHS = (0.1, 0.25, 0.5, 1.0)
 METHODS: tuple[tuple[str, Callable[[float], Variation], str], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.errors import ConfigError
-from models.vqgan_config import VQGANConfig
+from models.vqgan.config import VQGANConfig
 
 DTYPES = {  # what the network's weights are held in
     "float32": torch.float32,

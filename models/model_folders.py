@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models import flax_msgpack
-from models.bart_checkpoints import MIN_DALLE_SIZES
+from models.bart.checkpoint import MIN_DALLE_SIZES
 from models.errors import CheckpointError
-from models.fitting import preview
-from models.own_format import CONFIG_NAME, WEIGHTS_NAME, read_json
-from models.taming_config import find_taming
+from models.vqgan.taming import find_taming
+from models.weights import flax as flax_msgpack
+from models.weights.checks import preview
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, read_json
 
 BART_FOLDERS = ("dalle_bart", "dalle_bart_mega", "dalle_bart_mini")
 VQGAN_FOLDER = "vqgan"

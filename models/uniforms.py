@@ -1,7 +1,7 @@
 """The random numbers of generation: one uniform for each seed, key, sample and step, the same on every machine.
 
-Drawn on the host, before the model runs; `models/sampling.py` turns them into codes. The scheme is versioned: whoever
-changes a byte of it counts `UNIFORMS_VERSION` up, because the same seed then gives other pictures.
+Drawn on the host, before the model runs; `models/bart/sampling.py` turns them into codes. The scheme is versioned:
+whoever changes a byte of it counts `UNIFORMS_VERSION` up, because the same seed then gives other pictures.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _as_process(argv: list[str]) -> int:
     if problem:
         return _refuse("vqbeam", problem)
 
-    from pipelines.memory_reuse import reuse_freed_memory
+    from pipelines.process import reuse_freed_memory
     from pipelines.quiet import quiet_logging
     from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
 
@@ -81,7 +81,7 @@ def _as_process(argv: list[str]) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     from models.errors import CheckpointError, ConfigError
-    from pipelines import flags
+    from pipelines import parsing as flags
     from transforms.errors import EnvironmentFault, UsageError
 
     if not argv:
@@ -114,7 +114,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def _parser(name: str) -> tuple[types.ModuleType, argparse.ArgumentParser]:
     """The module of a command, and a parser of its flags."""
-    from pipelines import flags
+    from pipelines import parsing as flags
 
     module = importlib.import_module(f"pipelines.{name}")
     epilog = flags.EPILOG if COMMANDS[name].launches else None

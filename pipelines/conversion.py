@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bart_checkpoints import convert_bart, open_bart
-from models.checkpoints import VQGANCheckpoint, convert, load_checkpoint, open_checkpoint
-from models.locate import locate_model
+from models.bart.checkpoint import convert_bart, open_bart
+from models.bart.model_pair import check_pair
+from models.find import locate_model
 from models.model_folders import BART_FOLDERS, CLIP_FOLDER, VQGAN_FOLDER, find_clip, find_vqgan, first_bart
-from models.model_pair import check_pair
-from models.own_format import refuse_taken
-from models.tokenizer_files import is_whole
+from models.vqgan.checkpoint import VQGANCheckpoint, convert, load_checkpoint, open_checkpoint
+from models.weights.native import refuse_taken
+from models.weights.tokenizer_files import is_whole
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, decode_image
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines import job_flags
+from pipelines import flags as job_flags
 
 DESCRIPTION = (
     "Read a VQGAN checkpoint of vqgan-jax (config.json + flax_model.msgpack), taming-transformers (.ckpt + .yaml) or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines import job_flags
+from pipelines import flags as job_flags
 
 DESCRIPTION = "Turn VQGAN tokens back into pictures: files, WebDataset tars or Parquet. Resumes by itself."
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from models.checkpoints import open_checkpoint
-from models.locate import locate_model
+from models.find import locate_model
 from models.model_folders import vqgan_place
-from pipelines import requests
-from pipelines.job_flags import inputs_of
-from pipelines.jobs import default_workers, run_job
+from models.vqgan.checkpoint import open_checkpoint
+from pipelines import request as requests
+from pipelines.flags import inputs_of
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import vqgan_model
+from pipelines.run import default_workers, run_job
 from transforms import storage
-from transforms.commit import IMAGE_PATH
+from transforms.engine.job import Job
 from transforms.errors import UsageError
-from transforms.job import Job
-from transforms.layout import Layout
-from transforms.plan import Plan
-from transforms.preparing import IMAGE
-from transforms.sinks import PictureOptions
-from transforms.sources import InputSchema
-from transforms.token_files import mismatch, token_provenance
+from transforms.inputs import InputSchema
+from transforms.inputs.token_files import mismatch, token_provenance
+from transforms.ledger.commit import IMAGE_PATH
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan
+from transforms.outputs.sinks import PictureOptions
 from transforms.work.decode import Decode
+from transforms.work.prepare import IMAGE
 
 
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:

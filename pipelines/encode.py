@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines import job_flags
+from pipelines import flags as job_flags
 from transforms.images import ImageOptions
 
 DESCRIPTION = "Turn images with captions into VQGAN tokens, as Parquet ready for training. Resumes by itself."

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from models.checkpoints import VQGANCheckpoint, open_checkpoint
 from models.errors import ConfigError
-from models.locate import locate_model
+from models.find import locate_model
 from models.model_folders import vqgan_place
-from pipelines import requests
-from pipelines.jobs import default_workers, run_job
+from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
+from pipelines import request as requests
 from pipelines.planned_models import vqgan_model
+from pipelines.run import default_workers, run_job
 from transforms import storage
+from transforms.engine.job import Job
 from transforms.images import ImageOptions, preprocessing_id
-from transforms.job import Job
-from transforms.plan import Plan
-from transforms.sources import FetchOptions, InputSchema
+from transforms.inputs import FetchOptions, InputSchema
+from transforms.ledger.plan import Plan
 from transforms.work.encode import Encode
 
 

@@ -1,186 +1,292 @@
-"""Flags of the commands: ours are parsed here, Beam's are recognised and handed on, anything else is an error.
-
-Beam itself ignores flags that it does not know, so a misspelt one would change a run in silence.
-"""
+"""The flags that commands share, and what they resolve to before anything is planned."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import importlib
-import importlib.util
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import NoReturn
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from transforms.errors import UsageError
+from models.find import locate_model
+from pipelines.model_cache import default_model_cache
+from transforms import storage
+from transforms.errors import RowRejected, UsageError
+from transforms.inputs import FORMATS, PROMPT_FORMATS, InputRequest
+from transforms.inputs.listing import Inputs, find_inputs
+from transforms.inputs.options import OPTIONS, option_value
+from transforms.inputs.request import Kind
+from transforms.ledger.plan import load_plan
 
-EPILOG = (
-    "Hyphens may stand for underscores in the name of a flag. Flags of Apache Beam and of its runners (--runner, "
-    "--project, --region, --temp_location, ...) are handed on to Beam; what comes after a lone -- goes to Beam unread."
-)
-LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "strength" is not like "streaming"
-
-
-class CommandParser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`, takes no abbreviations and keeps its usage line short."""
-
-    def __init__(self, prog: str, description: str, *, epilog: str | None = None) -> None:
-        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
-        self._negative_number_matcher = re.compile(r"-\d[\d.,-]*$")  # so that -1,1 is a value and not a flag
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}\nSee {self.prog} --help.")
-
-    def format_help(self) -> str:
-        if self.usage is None:
-            formatter = self._get_formatter()
-            needed = [action for action in self._actions if action.required]
-            formatter.add_usage(None, needed, [], prefix="")
-            self.usage = formatter.format_help().strip().replace("%", "%%") + " [flags]"
-        return super().format_help()
+MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
+DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
-def parse(
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str],
-    *,
-    launches: bool,
-    takers: Callable[[str], Sequence[str]] = lambda flag: (),
-) -> tuple[argparse.Namespace, list[str]]:
-    """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
-
-    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the
-    commands that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
-    """
-    own = parser._option_string_actions
-    own_argv: list[str] = []
-    foreign: list[str] = []  # from the first flag that is not ours on: Beam's, if it knows them
-    rest: list[str] = []
-    tokens = list(argv)
-    beam: Mapping[str, argparse.Action] | None = None
-    runner = _runner_class_named(argv)
-    unknown: list[str] = []
-    while tokens:
-        token = tokens.pop(0)
-        if token == "--" and launches:
-            rest, tokens = tokens, []
-            continue
-        if not token.startswith("--") or token == "--":
-            own_argv.append(token)
-            continue
-        name, equals, value = _house_form(token)
-        if name in own:
-            own_argv.append(name + equals + value)
-            continue
-        if launches and beam is None and (runner or name in beam_flag_names()):
-            beam = beam_flags(runner)
-        action = beam.get(name) if beam else None
-        if action is None:
-            unknown.append(token.partition("=")[0])
-            while tokens and not tokens[0].startswith("-"):
-                tokens.pop(0)  # its values, which would only confuse the message
-        else:
-            foreign.append(name + equals + value)
-            if not equals and _takes_value(action, tokens, name, parser):
-                foreign.append(tokens.pop(0))
-    if unknown:
-        known = beam_flag_names() if launches else ()
-        lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
-        parser.error("\n".join(lines))
-    args, extra = parser.parse_known_args(own_argv)
-    if extra:
-        parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
-    if foreign:
-        _check_beam_values(foreign, parser)
-    return args, foreign + rest
-
-
-@cache
-def beam_flag_names() -> frozenset[str]:
-    """The flags spelled in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
-    package = importlib.util.find_spec("apache_beam")
-    if package is None or package.origin is None:
-        raise UsageError("Apache Beam is not installed: pip install apache-beam")
-    source = Path(package.origin).parent / "options" / "pipeline_options.py"
-    return frozenset(re.findall(r"""['"](--\w[\w-]*)['"]""", source.read_text(encoding="utf-8")))
-
-
-def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
-    """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
-
-    `runner`, a class with its module, is imported first, since it may declare flags of its own.
-    """
-    return dict(_beam_parser(runner)._option_string_actions)
-
-
-def _beam_parser(runner: str | None) -> argparse.ArgumentParser:
-    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
-    if runner:
-        try:
-            importlib.import_module(runner.rpartition(".")[0])
-        except ImportError as error:
-            raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error
-    parser: argparse.ArgumentParser = _BeamArgumentParser(
-        allow_abbrev=False, add_help=False, conflict_handler="resolve"
+def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """What is read. `kind` says what the rows hold."""
+    rows = "prompts" if kind == "prompts" else "rows"
+    group = parser.add_argument_group("input")
+    group.add_argument(
+        "--input",
+        nargs="+",
+        action="extend",
+        required=kind != "prompts",
+        default=[] if kind == "prompts" else None,
+        metavar="PATTERN",
+        help="files, folders, globs (* ? **) or brace patterns {00000..00099}; local, gs://, s3:// or any fsspec URL",
     )
-    pending = list(PipelineOptions.__subclasses__())
-    while pending:
-        options = pending.pop(0)
-        pending.extend(options.__subclasses__())
-        if "_add_argparse_args" in options.__dict__:
-            options._add_argparse_args(parser)
-    return parser
+    if kind == "prompts":
+        group.add_argument(
+            "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, in the place of --input"
+        )
+    formats = PROMPT_FORMATS if kind == "prompts" else FORMATS
+    group.add_argument("--input_format", choices=sorted(formats), help="default: told from the names")
+    if kind == "images":
+        group.add_argument("--image_column", metavar="NAME", help="column of image bytes, paths or URIs; else guessed")
+    elif kind == "codes":
+        group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
+    if kind == "prompts":
+        group.add_argument("--prompt_column", metavar="NAME", help="default: prompt, caption or text")
+        group.add_argument(
+            "--key_from",
+            choices=("row", "prompt"),
+            default="row",
+            help="prompt: make the key, which decides the pictures, from the text and not from the row (default row)",
+        )
+    else:
+        group.add_argument(
+            "--caption_column",
+            metavar="NAME",
+            help="default: guessed from the usual names (caption, text, prompt, ...); written as caption",
+        )
+    group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
+    group.add_argument(
+        "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to pass through; default: all"
+    )
+    group.add_argument(
+        "--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="new names for passed columns"
+    )
+    if kind == "images":
+        group.add_argument(
+            "--uri_schemes",
+            nargs="+",
+            action="extend",
+            metavar="SCHEME",
+            help="schemes that URIs inside the data may have; default: that of the dataset itself",
+        )
+    group.add_argument("--limit", type=positive, metavar="N", help=f"only the first N {rows} in plan order")
 
 
-def _house_form(token: str) -> tuple[str, str, str]:
-    """("--name_with_underscores", "=" or "", value) of "--name-with-hyphens=value"."""
-    name, equals, value = token.partition("=")
-    return "--" + name[2:].replace("-", "_"), equals, value
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
+    group.add_argument("--overwrite", action="store_true", help="remove what an earlier job wrote there first")
+    group.add_argument("--extend", action="store_true", help="add files that the stored plan lacks, as more shards")
+    group.add_argument("--retry_rejected", action="store_true", help="do again the shards that rejected rows")
+    group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    group.add_argument(
+        "--max_error_rate",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="rejected rows tolerated, after 1000 rows of a worker and at the end (default 0.1)",
+    )
 
 
-def _runner_class_named(argv: Sequence[str]) -> str | None:
-    """What --runner says, where that is a class with its module rather than one of Beam's short names."""
-    for index, token in enumerate(argv):
-        name, _, value = token.partition("=")
-        if name == "--runner":
-            value = value or "".join(argv[index + 1 : index + 2])
-            return value if "." in value else None
-    return None
+def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The one VQGAN of a command."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=default,
+        metavar="NAME",
+        help=MODEL_PLACES + (f" (default {default})" if default else "; default: the one that made the tokens"),
+    )
+    group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
+    add_device_flags(group)
+    add_checkpoint_flags(group)
 
 
-def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: argparse.ArgumentParser) -> bool:
-    """Whether the next token is the value of the Beam flag `name`; raises `UsageError` where it needs one."""
-    if action.nargs == 0:
-        return False
-    follows = bool(tokens) and not tokens[0].startswith("--")
-    if not follows and action.nargs is None:
-        parser.error(f"{name} needs a value")
-    return follows
+def add_device_flags(group: argparse._ArgumentGroup, *, draws: bool = False) -> None:
+    """Where models run, and how precisely; `draws` for a command whose model does nothing but draw codes."""
+    add_device_flag(group)
+    group.add_argument(
+        "--dtype",
+        choices=(*DTYPE_CHOICES, "int8") if draws else DTYPE_CHOICES,
+        default="auto",
+        help="auto: float32 on a CPU, bfloat16 on a GPU"
+        + ("; int8: on a CPU, for one or two pictures at a time" if draws else ""),
+    )
 
 
-def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
-    """Has Beam's own parser look at the values now, before a plan is made; raises `UsageError`."""
-    checker = _beam_parser(_runner_class_named(beam_argv))
-    checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
-    checker.parse_known_args(beam_argv)
+def add_device_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
 
 
-def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers: Sequence[str]) -> str:
-    guess = nearest(name, own) or (None if takers else nearest(name, beam))
-    elsewhere = f"; {', '.join(takers)} {'has' if len(takers) == 1 else 'have'} it" if takers else ""
-    return f"unknown flag {name}{elsewhere}" + (f"; did you mean {guess}?" if guess else "")
+def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
+    """What opening a VQGAN takes."""
+    group.add_argument(
+        "--pixel_range",
+        type=pixel_range,
+        metavar="LOW,HIGH",
+        help="what the network reads and writes, 0,1 or -1,1 (default: as the checkpoint or its format says)",
+    )
+    add_cache_flag(group)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like this one, by letters alone: case, hyphens and underscores do not count."""
-    plain = {_letters(candidate): candidate for candidate in known}
-    close = difflib.get_close_matches(_letters(word), plain, n=1, cutoff=LIKENESS)
-    return plain[close[0]] if close else None
+def add_cache_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model_cache",
+        metavar="DIR",
+        default=default_model_cache(),
+        help="for models from elsewhere (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
+    )
 
 
-def _letters(word: str) -> str:
-    return word.lower().replace("-", "").replace("_", "")
+def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
+    """How codes are drawn; None where the model says."""
+    group.add_argument(
+        "--guidance_scale", type=option("guidance_scale"), metavar="S", help="default: the model's, else 10"
+    )
+    group.add_argument("--temperature", type=option("temperature"), metavar="T", help="default: the model's, else 1")
+    group.add_argument("--top_k", type=option("top_k"), metavar="K", help="0: all codes; default: the model's, else 50")
+    group.add_argument("--top_p", type=option("top_p"), metavar="P", help="1: off; default: the model's, else off")
+
+
+def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
+    """How pictures are written."""
+    group.add_argument("--image_format", choices=("png", "webp", "jpeg"), default="png", help="default png")
+    group.add_argument(
+        "--image_layout",
+        choices=("files", "webdataset", "parquet"),
+        default="files",
+        help="a file each, tars of pictures and JSON, or inside the table (default files)",
+    )
+    group.add_argument(
+        "--contact_sheet", action="store_true", help=f"also one PNG of the first pictures with {caption}"
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
+    """How the work is cut and spread; `shard_of` and `batch_of` are what shards and batches count."""
+    group = parser.add_argument_group("how it runs")
+    group.add_argument(
+        "--rows_per_shard", type=positive, metavar="N", help=f"{shard_of}; default: some minutes of the device"
+    )
+    group.add_argument(
+        "--batch_size", type=positive, metavar="N", help=f"{batch_of} at once on the device; default by device"
+    )
+    group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one a GPU, else one")
+    group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores divided")
+    group.add_argument("--temp_dir", metavar="DIR", help="for temporary files; default: the system's")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the work is run, as far as the user said; None is "find out, or as stored"."""
+
+    rows_per_shard: int | None
+    batch_size: int | None
+    workers: int | None
+    threads_per_worker: int | None
+
+
+def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
+    return InputRequest(
+        patterns=tuple(args.input),
+        input_format=args.input_format,
+        image_column=args.image_column if kind == "images" else None,
+        code_column=args.code_column if kind == "codes" else None,
+        caption_column=args.prompt_column if kind == "prompts" else args.caption_column,
+        key_column=args.key_column,
+        columns=None if args.columns is None else tuple(args.columns),
+        rename=tuple(_pair(item) for item in args.rename),
+        uri_schemes=tuple(args.uri_schemes) if kind == "images" and args.uri_schemes else None,
+        kind=kind,
+        prompts=tuple(args.prompt) if kind == "prompts" else (),
+        key_from=args.key_from if kind == "prompts" else "row",
+    )
+
+
+def inputs_of(args: argparse.Namespace, kind: Kind) -> Inputs:
+    """The files of the input flags, listed once a command: a store takes minutes for millions. Raises `UsageError`."""
+    listed: dict[Kind, Inputs] = vars(args).setdefault("listed", {})
+    if kind not in listed:
+        listed[kind] = find_inputs(tuple(args.input), args.input_format, kind)
+    return listed[kind]
+
+
+def check_places(args: argparse.Namespace, kind: Kind) -> None:
+    """Raise `UsageError` where a new job has no input, and `CheckpointError` where a folder of a model is not there: at
+    once, not after seconds of imports. A job that has its plan goes by that, and lists nothing."""
+    for name in ("model", "vqgan", "clip"):
+        place = getattr(args, name, None)
+        if place and "://" not in place:
+            locate_model(place, args.model_cache)
+    if args.input and (args.overwrite or load_plan(storage.absolute(args.output)) is None):
+        inputs_of(args, kind)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least 1") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def option(name: str) -> Callable[[str], int | float]:
+    """The type of a flag that means what the column `name` of a row means (`transforms/inputs/options.py`)."""
+
+    def value(text: str) -> int | float:
+        try:
+            number = option_value(name, text)
+        except RowRejected:
+            number = None
+        if number is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {OPTIONS[name].wanted}")
+        return number
+
+    return value
+
+
+def share(text: str) -> float:
+    return _between(text, 0, 1)
+
+
+def cosine(text: str) -> float:
+    return _between(text, -1, 1)
+
+
+def _between(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from {low} to {high}") from None
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+    return value
+
+
+def pixel_range(text: str) -> tuple[float, float]:
+    """ "0,1" or "-1,1"."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected LOW,HIGH such as 0,1 or -1,1") from None
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r}: LOW must be below HIGH")
+    return low, high
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise UsageError(f"--rename {text}: expected OLD=NEW")
+    return old, new

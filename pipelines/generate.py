@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines import job_flags
+from pipelines import flags as job_flags
 from transforms.errors import UsageError
 
 DESCRIPTION = "Draw pictures for prompts with a DALL·E mini model, ranked by a CLIP if you like. Resumes by itself."

@@ -10,34 +10,34 @@ from typing import Any
 
 import torch
 
-from models.bart_checkpoints import BartCheckpoint, open_bart
-from models.checkpoints import VQGANCheckpoint, open_checkpoint
-from models.clip import read_clip_parts
-from models.clip_checkpoints import open_clip_checkpoint
-from models.clip_pixels import ClipPixels
+from models.bart.checkpoint import BartCheckpoint, open_bart
+from models.bart.generation_defaults import read_generation_defaults
+from models.bart.generator import check_int8
+from models.bart.model_pair import check_pair
+from models.clip.checkpoint import open_clip_checkpoint
+from models.clip.pixels import ClipPixels
+from models.clip.scorer import read_clip_parts
 from models.devices import INT8, resolve_device
 from models.errors import CheckpointError, ConfigError
-from models.generation_defaults import read_generation_defaults
-from models.locate import locate_model
+from models.find import locate_model
 from models.model_folders import find_bart, find_vqgan, vqgan_place
-from models.model_pair import check_pair
-from models.token_generator import check_int8
 from models.uniforms import UNIFORMS_VERSION
-from pipelines import requests
-from pipelines.jobs import default_workers, run_job
+from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
+from pipelines import request as requests
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
 from pipelines.planning import PlanRequest
+from pipelines.run import default_workers, run_job
 from transforms import storage
-from transforms.generate_step import GeneratorSettings, bart_text, clip_folder
-from transforms.job import Job
-from transforms.layout import Layout
-from transforms.plan import Plan
-from transforms.preparing_prompts import Drawing
-from transforms.sinks import PictureOptions
-from transforms.sources import InputSchema
-from transforms.steps import ModelSettings
+from transforms.engine.job import Job
+from transforms.inputs import InputSchema
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan
+from transforms.outputs.sinks import PictureOptions
 from transforms.work.generate import Generate
+from transforms.work.generate_step import GeneratorSettings, bart_text, clip_folder
+from transforms.work.prompts import Drawing
+from transforms.work.step import ModelSettings
 
 PICTURE_FOLDER = {"files": "images", "webdataset": "tars", "parquet": "data"}
 

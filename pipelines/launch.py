@@ -104,7 +104,7 @@ def run_pipeline(
     """Runs what `build` puts into a pipeline and waits for it, in the main thread.
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
-    become a request to stop in it (`transforms.monitor`), after `grace` seconds the workers are ended.
+    become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended.
     Raises `UsageError` for a runner that cannot be used, `EnvironmentFault` where a worker process crashed, and
     what the pipeline raised.
     """

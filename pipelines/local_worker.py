@@ -40,7 +40,7 @@ def main(scratch: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
-    from pipelines.memory_reuse import reuse_freed_memory
+    from pipelines.process import reuse_freed_memory
 
     reuse_freed_memory()
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from transforms import storage
-from transforms.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
-from transforms.contact_sheet import STRIP, balanced_columns, contact_sheet, montage
-from transforms.layout import Layout
+from transforms.ledger.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
+from transforms.ledger.folder import Layout
+from transforms.outputs.contact_sheet import STRIP, balanced_columns, contact_sheet, montage
 
 PICTURES = 48
 PROMPT, CAPTION = "prompt", "caption"  # the column of the text; what generate writes may have a caption of its own

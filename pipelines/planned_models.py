@@ -13,14 +13,14 @@ from typing import Any
 
 import PIL
 
-from models.bart_checkpoints import BartCheckpoint
-from models.checkpoints import VQGANCheckpoint
-from models.clip_checkpoints import open_clip_checkpoint
-from models.clip_pixels import ClipPixels
-from models.dalle_bart import DalleBartConfig
+from models.bart.checkpoint import BartCheckpoint
+from models.bart.network import DalleBartConfig
+from models.clip.checkpoint import open_clip_checkpoint
+from models.clip.pixels import ClipPixels
 from models.devices import default_batch_size, gpu_bytes
-from models.fingerprints import remembered
-from models.vqgan_config import VQGANConfig
+from models.vqgan.checkpoint import VQGANCheckpoint
+from models.vqgan.config import VQGANConfig
+from models.weights.fingerprints import remembered
 
 CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all pictures that are drawn at once
 GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same

@@ -12,20 +12,20 @@ from functools import partial
 from typing import Any
 
 from models.devices import resolve_device, resolve_drawing_dtype
-from pipelines.job_flags import RunSettings, cores
+from pipelines.flags import RunSettings, cores
 from pipelines.planned_models import PlannedModel
 from pipelines.summary import PICTURE_COUNTERS
 from transforms import storage
 from transforms.amounts import amount, size_text
-from transforms.commit import read_mark
 from transforms.errors import UsageError
-from transforms.layout import Layout
-from transforms.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
-from transforms.shards import Shard, Slice, Source
-from transforms.sources import InputRequest, InputSchema, make_shards, plan_sources
-from transforms.sources.counting import count_rows
-from transforms.sources.patterns import Inputs
-from transforms.totals import total_of
+from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
+from transforms.inputs.counting import count_rows
+from transforms.inputs.listing import Inputs
+from transforms.ledger.commit import read_mark
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
+from transforms.ledger.totals import total_of
+from transforms.ledger.types import Shard, Slice, Source
 
 PICTURE_FOLDERS = ("data", "tars", "images")  # of the commands that write pictures
 DELETERS = 16

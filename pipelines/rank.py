@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines import job_flags
+from pipelines import flags as job_flags
 from transforms.images import ImageLimits
 
 DESCRIPTION = "Score images against their captions with a CLIP, and keep the good ones if you like. Resumes by itself."

@@ -7,19 +7,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from models.clip import read_clip_parts
-from models.clip_checkpoints import open_clip_checkpoint
-from pipelines import requests
-from pipelines.jobs import default_workers, run_job
+from models.clip.checkpoint import open_clip_checkpoint
+from models.clip.scorer import read_clip_parts
+from pipelines import request as requests
 from pipelines.planned_models import PlannedModel, anywhere, clip_model, clip_preprocessing
+from pipelines.run import default_workers, run_job
 from transforms import storage
+from transforms.engine.job import Job
 from transforms.images import ImageLimits
-from transforms.job import Job
-from transforms.plan import Plan
-from transforms.preparing import IMAGE
-from transforms.score_step import CLIP_SCORE, ClipSettings, clip_folder
-from transforms.sources import FetchOptions, InputSchema
+from transforms.inputs import FetchOptions, InputSchema
+from transforms.ledger.plan import Plan
+from transforms.work.prepare import IMAGE
 from transforms.work.rank import Rank
+from transforms.work.score_step import CLIP_SCORE, ClipSettings, clip_folder
 
 WRITTEN = ("key", "caption", CLIP_SCORE, "original_width", "original_height")
 

@@ -8,9 +8,9 @@ from pipelines.summary import counts_lines, failures, time_line
 from transforms import storage
 from transforms.amounts import size_text
 from transforms.errors import UsageError
-from transforms.layout import Layout
-from transforms.plan import load_plan
-from transforms.totals import pending_shards, total_of
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import load_plan
+from transforms.ledger.totals import pending_shards, total_of
 
 DESCRIPTION = "Show how far the job in an output folder has come. Reads plan and marks only; safe while it runs."
 

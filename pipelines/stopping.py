@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from transforms.monitor import request_stop
+from transforms.engine.monitor import request_stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 1.0  # `timeout` and process groups deliver one request twice: that is not a second request

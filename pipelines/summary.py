@@ -7,10 +7,10 @@ import sys
 
 from transforms import storage
 from transforms.amounts import amount, size_text
-from transforms.layout import Layout
-from transforms.plan import Plan
-from transforms.reports import STAGES
-from transforms.totals import Outcome, Totals, most_common
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan
+from transforms.ledger.reports import STAGES
+from transforms.ledger.totals import Outcome, Totals, most_common
 
 REASONS_SHOWN = 5
 PICTURE_COUNTERS = ("generate", "vary")  # commands that make several pictures of a row, and count those

@@ -6,12 +6,12 @@ import argparse
 
 import pyarrow as pa
 
-from pipelines.job_flags import inputs_of
+from pipelines.flags import inputs_of
 from transforms.errors import UsageError
 from transforms.images import ImageOptions
-from transforms.sources.columns import CODES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
-from transforms.sources.parquet import read_footer
-from transforms.sources.request import Kind
+from transforms.inputs.columns import CODES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
+from transforms.inputs.formats.parquet import read_footer
+from transforms.inputs.request import Kind
 
 IMAGE_FLAGS = ("uri_schemes", "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
 

@@ -7,34 +7,35 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from models.checkpoints import VQGANCheckpoint, open_checkpoint
 from models.errors import ConfigError
-from models.locate import locate_model
+from models.find import locate_model
 from models.model_folders import vqgan_place
 from models.uniforms import UNIFORMS_VERSION
-from models.variations import VARIATIONS_VERSION, kept_rows
-from pipelines import generate_job, requests
-from pipelines.job_flags import inputs_of
-from pipelines.jobs import default_workers, run_job
+from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
+from models.vqgan.variations import VARIATIONS_VERSION, kept_rows
+from pipelines import generate_job
+from pipelines import request as requests
+from pipelines.flags import inputs_of
 from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, vqgan_model
 from pipelines.planning import LEAST_ROWS, PlanRequest
+from pipelines.run import default_workers, run_job
 from pipelines.vary import STRENGTH
 from pipelines.vary_input import image_options, input_kind
 from transforms import storage
+from transforms.engine.job import Job
 from transforms.errors import UsageError
 from transforms.images import preprocessing_id
-from transforms.job import Job
-from transforms.layout import Layout
-from transforms.plan import Plan
-from transforms.preparing_prompts import Drawing
-from transforms.sinks import PictureOptions
-from transforms.sources import FetchOptions, InputSchema
-from transforms.sources.request import Kind
-from transforms.steps import ModelSettings
-from transforms.token_files import mismatch, token_provenance
-from transforms.vary_step import CodeNoise, Completion, LatentNoise, Variation
+from transforms.inputs import FetchOptions, InputSchema
+from transforms.inputs.request import Kind
+from transforms.inputs.token_files import mismatch, token_provenance
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan
+from transforms.outputs.sinks import PictureOptions
+from transforms.work.prompts import Drawing
+from transforms.work.step import ModelSettings
 from transforms.work.vary import Vary
+from transforms.work.vary_step import CodeNoise, Completion, LatentNoise, Variation
 
 PICTURE = ("sample", "seed", "encoding", "image", "image_path", "width", "height")  # columns about a picture
 WRITTEN = ("key", "caption", *PICTURE)
@@ -205,7 +206,10 @@ def fingerprint_options(
     if args.keep_rows is None:
         options["strength"] = strength_of(args)
     if models.drawing is not None:
-        options |= {"keep_rows": keep_rows_of(args, models.vqgan.config.grid), "drawing": asdict(models.drawing)}
+        options |= {
+            "keep_rows": keep_rows_of(args, models.vqgan.config.grid),
+            "drawing": asdict(models.drawing),
+        }
     return options
 
 

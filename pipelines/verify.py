@@ -10,9 +10,9 @@ from tqdm import tqdm
 from transforms import storage
 from transforms.amounts import amount
 from transforms.errors import UsageError
-from transforms.plan import load_plan
-from transforms.totals import pending_shards
-from transforms.verification import problems
+from transforms.ledger.plan import load_plan
+from transforms.ledger.totals import pending_shards
+from transforms.ledger.verify import problems
 
 DESCRIPTION = "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests import bad_inputs, bad_tokens
+from tests.support import bad_inputs, bad_tokens
 from transforms.errors import ROW_ERRORS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "errors.md"

@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.__main__ import main
 
-pytest_plugins = ("tests.fixtures_gcs",)
+pytest_plugins = ("tests.support.fixtures_gcs",)
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji-00000.tar"
 

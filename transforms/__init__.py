@@ -6,17 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transforms.generate_pictures import GeneratePictures
-    from transforms.run_inference import DecodeTokens, EncodeImages
-    from transforms.score_images import ScoreImages
+    from transforms.inference.images import DecodeTokens, EncodeImages
+    from transforms.inference.prompts import GeneratePictures
+    from transforms.inference.score_images import ScoreImages
 
 __all__ = ["DecodeTokens", "EncodeImages", "GeneratePictures", "ScoreImages"]
 
-MODULES = {"GeneratePictures": "generate_pictures", "ScoreImages": "score_images"}
+MODULES = {"GeneratePictures": "prompts", "ScoreImages": "score_images"}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: they bring torch along, which planning does without."""
     if name in __all__:
-        return getattr(importlib.import_module(f"transforms.{MODULES.get(name, 'run_inference')}"), name)
+        return getattr(importlib.import_module(f"transforms.inference.{MODULES.get(name, 'images')}"), name)
     raise AttributeError(f"module 'transforms' has no attribute {name!r}")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bart_checkpoints import open_bart
-from models.codec import ImageCodec, open_codec
+from models.bart.checkpoint import open_bart
+from models.bart.generator import TokenGenerator
+from models.bart.text import TextEncoder, open_text_encoder
 from models.model_folders import find_bart, find_vqgan
-from models.text import TextEncoder, open_text_encoder
-from models.token_generator import TokenGenerator
 from models.uniforms import uniforms
+from models.vqgan.codec import ImageCodec, open_codec
 
 DECODED_AT_ONCE = 64
 

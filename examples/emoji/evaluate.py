@@ -24,9 +24,9 @@ from examples.emoji.drawing import Artist, Sampling
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.recognition import classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
-from models.clip import open_clip
+from models.clip.scorer import open_clip
 from models.model_folders import find_clip
-from pipelines.memory_reuse import reuse_freed_memory
+from pipelines.process import reuse_freed_memory
 
 GLYPHS = 200
 CHOICE_SEED = 5

@@ -21,9 +21,9 @@ from examples.emoji.clip_trainer import to_pixels
 from examples.emoji.combinations import BACKGROUNDS
 from examples.emoji.reconstructions import decode_all
 from examples.emoji.spoilt_codes import spoil
-from models.clip_checkpoints import open_clip_checkpoint
-from models.clip_texts import open_clip_texts
-from models.codec import ImageCodec, open_codec
+from models.clip.checkpoint import open_clip_checkpoint
+from models.clip.texts import open_clip_texts
+from models.vqgan.codec import ImageCodec, open_codec
 
 BATCH = 64
 SPOILT_SEED = 5

@@ -22,8 +22,8 @@ from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.recognition import TWIN_DB, classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
-from models.checkpoints import load_vqgan
-from models.vqgan import VQGAN
+from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.network import VQGAN
 
 JITTER_SEED = 11
 SHEET_SEED = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.codec import ImageCodec
+from models.vqgan.codec import ImageCodec
 
 PARTIAL = "decoding.partial.npy"
 

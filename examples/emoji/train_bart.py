@@ -20,10 +20,10 @@ from examples.emoji.bart_trainer import BartRecipe, BartTrainer, Encode, TokenSe
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, subject
 from examples.emoji.training_run import run, run_parser
-from models.bart_checkpoints import save_bart
-from models.dalle_bart import DalleBartConfig
-from models.text_normalizer import TextNormalizer
-from models.tokenizer_files import tokenizer_files
+from models.bart.checkpoint import save_bart
+from models.bart.network import DalleBartConfig
+from models.bart.normalizer import TextNormalizer
+from models.weights.tokenizer_files import tokenizer_files
 
 PIECES = 2500
 CONFIG = DalleBartConfig(

@@ -23,7 +23,7 @@ from examples.emoji.combinations import BACKGROUNDS
 from examples.emoji.reconstructions import decode_all, kept_in
 from examples.emoji.spoilt_codes import spoil
 from examples.emoji.training_run import run, run_parser
-from models.codec import ImageCodec, open_codec
+from models.vqgan.codec import ImageCodec, open_codec
 
 PIECES = 2048
 DECODE_BATCH = 32
@@ -97,7 +97,7 @@ def make_pool(pairs: Pairs, codec: ImageCodec, recipe: ClipRecipe, folder: Path)
 
 
 def save_clip(trainer: ClipTrainer, folder: Path) -> None:
-    """The folder that transformers and `models/clip.py` read, with float16 weights."""
+    """The folder that transformers and `models/clip/scorer.py` read, with float16 weights."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: value.detach().to(torch.float16).contiguous() for name, value in trainer.model.state_dict().items()

@@ -16,8 +16,8 @@ from examples.emoji.glyphs import load_glyphs
 from examples.emoji.measures import psnr
 from examples.emoji.trainer import Recipe, Trainer
 from examples.emoji.training_run import run, run_parser
-from models.checkpoints import save_vqgan
-from models.vqgan_config import VQGANConfig
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.config import VQGANConfig
 
 CONFIG = VQGANConfig(
     ch=32,

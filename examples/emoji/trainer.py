@@ -21,8 +21,8 @@ from examples.emoji.codebook import MovingCodebook, kmeans, nearest
 from examples.emoji.combinations import split_combinations
 from examples.emoji.compose import jittered, pictures
 from examples.emoji.glyphs import GlyphSet
-from models.vqgan import VQGAN, AttnBlock, Level, ResnetBlock, Upsample
-from models.vqgan_config import VQGANConfig
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN, AttnBlock, Level, ResnetBlock, Upsample
 
 
 @dataclass(frozen=True)

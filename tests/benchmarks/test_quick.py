@@ -80,7 +80,7 @@ def test_variations_have_a_row_for_each_method_and_input() -> None:
 
 
 def test_products_are_measured_in_each_layout() -> None:
-    tiles = pytest.importorskip("models.compiled.tiles")
+    tiles = pytest.importorskip("models.bart.compiled.tiles")
     rows = [line.split("|")[1:3] for line in _quick("benchmarks.products").splitlines() if line.count("|") == 8]
     layouts = [" plain ", " blocked ", " blocked, whole tiles ", " compiled "]
     layouts += [" compiled, matrix unit "] * tiles.usable()

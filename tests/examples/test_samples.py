@@ -15,7 +15,7 @@ from examples.emoji.combinations import BACKGROUNDS, held_out_backgrounds
 from examples.emoji.compose import canonical, pictures
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.samples import SCHEMA
-from models.checkpoints import load_vqgan
+from models.vqgan.checkpoint import load_vqgan
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
 ROOT = Path(__file__).parents[2]

@@ -22,8 +22,8 @@ from examples.emoji.trainer import (
     repeat_pixels,
 )
 from examples.emoji.training_run import save_checkpoint
-from models.checkpoints import load_vqgan, save_vqgan
-from models.vqgan import VQGAN, Upsample
+from models.vqgan.checkpoint import load_vqgan, save_vqgan
+from models.vqgan.network import VQGAN, Upsample
 from tests.examples.same_state import assert_same
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 

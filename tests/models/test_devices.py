@@ -7,8 +7,8 @@ import torch
 
 from models.devices import default_batch_size, resolve_device, resolve_dtype
 from models.errors import ConfigError
-from models.vqgan_config import VQGANConfig
-from tests.fixtures_checkpoints import TINY
+from models.vqgan.config import VQGANConfig
+from tests.support.fixtures_checkpoints import TINY
 
 
 def test_auto_is_a_gpu_where_there_is_one() -> None:

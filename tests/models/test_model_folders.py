@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.bart_checkpoints import open_bart, save_bart
-from models.checkpoints import open_checkpoint, save_vqgan
+from models.bart.checkpoint import open_bart, save_bart
 from models.errors import CheckpointError
 from models.model_folders import find_bart, find_clip, find_vqgan
-from tests.fixtures_bart import TINY_BART, random_bart, write_dalle_mini, write_min_dalle
-from tests.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan, write_taming, write_vqgan_jax
+from models.vqgan.checkpoint import open_checkpoint, save_vqgan
+from tests.support.fixtures_bart import TINY_BART, random_bart, write_dalle_mini, write_min_dalle
+from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan, write_taming, write_vqgan_jax
 
 
 def bart_weights() -> dict[str, torch.Tensor]:

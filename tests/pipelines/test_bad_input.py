@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import CASES, Case
-from tests.run_command import encode
+from tests.support.bad_inputs import CASES, Case
+from tests.support.run_command import encode
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from models.checkpoints import save_vqgan
-from tests.bad_tokens import CASES, GOOD_CODES, TokenCase, tokens
-from tests.fixtures_checkpoints import random_vqgan
-from tests.fixtures_images import encoded, scene
-from tests.run_command import decode, encode, run
+from models.vqgan.checkpoint import save_vqgan
+from tests.support.bad_tokens import CASES, GOOD_CODES, TokenCase, tokens
+from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.fixtures_images import encoded, scene
+from tests.support.run_command import decode, encode, run
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 def write(path: Path, data: bytes) -> Path:

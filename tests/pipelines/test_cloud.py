@@ -14,11 +14,11 @@ import fsspec
 import pytest
 from PIL import Image
 
-from tests.gcs_faults import Answer, FaultyStore, Request
-from tests.make_inputs import GOOD, image_table
-from tests.run_command import Outcome, decode, encode, run
+from tests.support.gcs_faults import Answer, FaultyStore, Request
+from tests.support.make_inputs import GOOD, image_table
+from tests.support.run_command import Outcome, decode, encode, run
 
-pytest_plugins = ("tests.fixtures_tiny_model", "tests.fixtures_gcs")
+pytest_plugins = ("tests.support.fixtures_tiny_model", "tests.support.fixtures_gcs")
 
 TABLES = {f"{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"}
 KEYS = ["a0", "a1", "b0", "b1", "c0", "c1"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoints import load_vqgan
+from models.vqgan.checkpoint import load_vqgan
 from pipelines.__main__ import main
-from tests.fixtures_checkpoints import (
+from tests.support.fixtures_checkpoints import (
     GOLDEN_VQGAN,
     TINY,
     golden_weights,

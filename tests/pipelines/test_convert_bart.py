@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.bart_checkpoints import open_bart, save_bart
-from models.checkpoints import open_checkpoint, save_vqgan
-from models.dalle_bart import DalleBartConfig
+from models.bart.checkpoint import open_bart, save_bart
+from models.bart.network import DalleBartConfig
 from models.model_folders import find_bart, find_clip, find_vqgan
+from models.vqgan.checkpoint import open_checkpoint, save_vqgan
 from pipelines.__main__ import main
-from tests.fixtures_bart import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
-from tests.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
+from tests.support.fixtures_bart import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
+from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
 
 PAIRED = replace(TINY_BART, image_length=TINY.codes_per_image, image_vocab_size=32, decoder_start_token_id=32)
 MINI_WIDTH = replace(

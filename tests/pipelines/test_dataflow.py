@@ -9,15 +9,15 @@ import fsspec
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from transforms.engine.beam import ProcessShards, shard_ranges
+from transforms.engine.job import Job
 from transforms.images import ImageOptions
-from transforms.job import Job
-from transforms.process import ProcessShards, shard_ranges
-from transforms.sources import InputSchema
-from transforms.steps import ModelSettings
+from transforms.inputs import InputSchema
 from transforms.work.encode import Encode
+from transforms.work.step import ModelSettings
 
 pytest.importorskip("apitools", reason="needs apache-beam[gcp]")
-pytest_plugins = ("tests.fixtures_gcs",)
+pytest_plugins = ("tests.support.fixtures_gcs",)
 
 
 @pytest.fixture

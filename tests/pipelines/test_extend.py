@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipelines import planning
-from tests.run_command import encode, run
-from tests.shard_runs import snapshot
-from tests.small_jobs import ROWS, dataset, encode_small, picture, write_table, write_tar
+from tests.support.run_command import encode, run
+from tests.support.shard_runs import snapshot
+from tests.support.small_jobs import ROWS, dataset, encode_small, picture, write_table, write_tar
 from transforms import storage
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 def keys(outcome) -> list[str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.make_inputs import GOOD, files, image_table
-from tests.run_command import Outcome, encode, run
-from tests.web_server import QuietHandler, WebServer
-from transforms.sources import FetchOptions
+from tests.support.make_inputs import GOOD, files, image_table
+from tests.support.run_command import Outcome, encode, run
+from tests.support.web_server import QuietHandler, WebServer
+from transforms.inputs import FetchOptions
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 def three_files(folder: Path) -> Path:

@@ -19,13 +19,13 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from models.checkpoints import open_checkpoint
-from models.clip import open_clip
-from tests.fixtures_tiny_generator import CODES, SIDE, generate, write_prompts
-from tests.run_command import Outcome, run
-from transforms.pictures import encode_picture
+from models.clip.scorer import open_clip
+from models.vqgan.checkpoint import open_checkpoint
+from tests.support.fixtures_tiny_generator import CODES, SIDE, generate, write_prompts
+from tests.support.run_command import Outcome, run
+from transforms.outputs.pictures import encode_picture
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 PROMPTS: list[dict[str, Any]] = [
     {"key": "Fruit/1", "prompt": "a red apple", "kind": "fruit", "n": 1},

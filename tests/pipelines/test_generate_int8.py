@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.run_command import run
+from tests.support.run_command import run
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 PROMPTS = ("--prompt", "a red apple", "a rocket", "a boat")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from models.bart_checkpoints import save_bart
-from models.checkpoints import save_vqgan
-from models.tokenizer_files import tokenizer_files
-from tests.fixtures_bart import random_bart
-from tests.fixtures_checkpoints import random_vqgan
-from tests.fixtures_tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
+from models.bart.checkpoint import save_bart
+from models.vqgan.checkpoint import save_vqgan
+from models.weights.tokenizer_files import tokenizer_files
+from tests.support.fixtures_bart import random_bart
+from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.fixtures_tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 FLAGS = [
     ("--images_per_prompt 2", ("nothing to draw", "--prompt")),

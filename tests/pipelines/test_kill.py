@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.__main__ import main
-from tests.real_runs import PATIENCE, kill_at_work, objects, session, start, visible, wait_for_objects
-from tests.small_jobs import ROWS, dataset
+from tests.support.real_runs import PATIENCE, kill_at_work, objects, session, start, visible, wait_for_objects
+from tests.support.small_jobs import ROWS, dataset
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHARDS = 30

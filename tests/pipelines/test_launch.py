@@ -13,8 +13,8 @@ import pytest
 from pipelines.launch import is_local, local_workers, run_pipeline
 from pipelines.local_worker import worker_pids
 from pipelines.scratch import scratch_folder
+from transforms.engine.monitor import Monitor, read_totals
 from transforms.errors import UsageError
-from transforms.monitor import Monitor, read_totals
 
 MODES = [([], 1), (["--direct_running_mode=multi_threading"], 2), ([], 2)]
 MODE_NAMES = ["in_memory", "multi_threading", "multi_processing"]

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from models.clip_pixels import read_clip_pixels
-from tests.fixtures_images import encoded, scene
-from tests.make_inputs import samples, tar
-from tests.models.tiny_clip import LENGTH, SIDE, tiny_tokenizer
-from tests.run_command import Outcome, encode, run
-from tests.shard_runs import snapshot
+from models.clip.pixels import read_clip_pixels
+from tests.support.fixtures_images import encoded, scene
+from tests.support.make_inputs import samples, tar
+from tests.support.run_command import Outcome, encode, run
+from tests.support.shard_runs import snapshot
+from tests.support.tiny_clip import LENGTH, SIDE, tiny_tokenizer
 
-pytest_plugins = ("tests.fixtures_tiny_clip", "tests.fixtures_tiny_model")
+pytest_plugins = ("tests.support.fixtures_tiny_clip", "tests.support.fixtures_tiny_model")
 ROWS = 10
 WORDS = ("a red apple", "a blue rocket on a red background", "rocket", "a blue apple")
 

@@ -18,13 +18,13 @@ import pytest
 import webdataset
 from PIL import Image
 
-from models.codec import open_codec
-from tests.fixtures_images import encoded, scene
-from tests.make_inputs import GOOD, image_table
-from tests.run_command import Outcome, decode, encode
+from models.vqgan.codec import open_codec
+from tests.support.fixtures_images import encoded, scene
+from tests.support.make_inputs import GOOD, image_table
+from tests.support.run_command import Outcome, decode, encode
 from transforms.images import ImageOptions, decode_image
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 WHEN = datetime.datetime(2024, 2, 29, 12, 30, 1, 250_000, tzinfo=datetime.timezone.utc)
 PASSED = {

@@ -15,12 +15,12 @@ import pytest
 import webdataset
 from PIL import Image
 
-from tests.bad_tokens import GOOD_CODES
-from tests.fixtures_images import encoded, scene
-from tests.img2dataset_layouts import LAYOUTS, Download
-from tests.run_command import Outcome, decode, encode
+from tests.support.bad_tokens import GOOD_CODES
+from tests.support.fixtures_images import encoded, scene
+from tests.support.img2dataset_layouts import LAYOUTS, Download
+from tests.support.run_command import Outcome, decode, encode
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 JPEG = encoded(scene(48, 32), "JPEG")
 

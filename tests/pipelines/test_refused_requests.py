@@ -12,11 +12,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tests.fixtures_checkpoints import TINY, golden_config, golden_weights, random_vqgan, write_taming, write_vqgan_jax
-from tests.make_inputs import GOOD, files, image_table, samples, table, tar
-from tests.run_command import encode, run
+from tests.support.fixtures_checkpoints import (
+    TINY,
+    golden_config,
+    golden_weights,
+    random_vqgan,
+    write_taming,
+    write_vqgan_jax,
+)
+from tests.support.make_inputs import GOOD, files, image_table, samples, table, tar
+from tests.support.run_command import encode, run
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints import save_vqgan
-from pipelines import jobs
-from tests.fixtures_checkpoints import random_vqgan
-from tests.run_command import encode, run
-from tests.shard_runs import snapshot
-from tests.small_jobs import ROWS, SHARDS, dataset, encode_small, write_table
+from models.vqgan.checkpoint import save_vqgan
+from pipelines import run as jobs
+from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.run_command import encode, run
+from tests.support.shard_runs import snapshot
+from tests.support.small_jobs import ROWS, SHARDS, dataset, encode_small, write_table
 from transforms import storage
-from transforms.steps import EncodeStep
+from transforms.work.step import EncodeStep
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 
 
 @pytest.fixture(scope="module")

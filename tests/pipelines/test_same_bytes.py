@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.checkpoints import load_vqgan
-from pipelines import jobs
-from tests.run_command import Outcome, run
-from tests.shard_runs import snapshot
-from tests.small_jobs import SHARDS, dataset, encode_small
+from models.vqgan.checkpoint import load_vqgan
+from pipelines import run as jobs
+from tests.support.run_command import Outcome, run
+from tests.support.shard_runs import snapshot
+from tests.support.small_jobs import SHARDS, dataset, encode_small
 from transforms.images import ImageOptions, decode_image
 
-pytest_plugins = ("tests.fixtures_tiny_model",)
+pytest_plugins = ("tests.support.fixtures_tiny_model",)
 NEAR_TIE = 1e-4  # of the distance to the nearest code
 
 

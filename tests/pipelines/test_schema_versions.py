@@ -6,25 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from models.clip_pixels import read_clip_pixels
+from models.clip.pixels import read_clip_pixels
 from pipelines.planning import SCHEMA_VERSIONS
-from tests.models.tiny_clip import SIDE
-from tests.shard_runs import MODEL
-from transforms.generate_step import GeneratorSettings
+from tests.support.shard_runs import MODEL
+from tests.support.tiny_clip import SIDE
 from transforms.images import ImageLimits, ImageOptions
-from transforms.preparing_prompts import Drawing
-from transforms.score_step import ClipSettings
-from transforms.sinks import PictureOptions
-from transforms.sources import InputSchema
-from transforms.vary_step import CodeNoise
+from transforms.inputs import InputSchema
+from transforms.outputs.sinks import PictureOptions
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
 from transforms.work.generate import Generate
-from transforms.work.protocol import Work
+from transforms.work.generate_step import GeneratorSettings
+from transforms.work.prompts import Drawing
 from transforms.work.rank import Rank
+from transforms.work.score_step import ClipSettings
 from transforms.work.vary import Vary
+from transforms.work.vary_step import CodeNoise
+from transforms.work.work import Work
 
-pytest_plugins = ("tests.fixtures_tiny_clip",)
+pytest_plugins = ("tests.support.fixtures_tiny_clip",)
 
 COLUMNS = {
     ("encode", 1): "key caption encoding original_width original_height",

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_runs import ROOT, session
+from tests.support.real_runs import ROOT, session
 
-PROGRAM = Path(__file__).with_name("polling_run.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "polling_run.py"
 MODES = {
     "in_memory": ["--workers", "1"],
     "multi_threading": ["--workers", "2", "--direct_running_mode=multi_threading"],

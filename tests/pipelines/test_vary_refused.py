@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.checkpoints import save_vqgan
-from models.vqgan import VQGAN
-from tests.fixtures_checkpoints import TINY_GUMBEL, random_vqgan
-from tests.fixtures_tiny_generator import TINY_VQGAN
-from tests.run_command import run
-from tests.vary_runs import vary, write_pictures, write_tokens
+from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.network import VQGAN
+from tests.support.fixtures_checkpoints import TINY_GUMBEL, random_vqgan
+from tests.support.fixtures_tiny_generator import TINY_VQGAN
+from tests.support.run_command import run
+from tests.support.vary_runs import vary, write_pictures, write_tokens
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 FLAGS = [
     ("IMAGES --strength 1.1", ("--strength", "between 0 and 1")),

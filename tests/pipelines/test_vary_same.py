@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.real_runs import kill_at_work, objects, visible
-from tests.run_command import Outcome, run
-from tests.vary_runs import SMALL, pixels, vary, write_pictures
+from tests.support.real_runs import kill_at_work, objects, visible
+from tests.support.run_command import Outcome, run
+from tests.support.vary_runs import SMALL, pixels, vary, write_pictures
 
-pytest_plugins = ("tests.fixtures_tiny_generator",)
+pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 METHODS = ("latent", "codes", "model")
 FLAGS = ("--strength", "0.5", "--images_per_input", "3", "--keep_tokens")

@@ -1,5 +1,1 @@
-"""What is particular to each command inside a shard: one module a command, one picklable value each."""
-
-from transforms.work.protocol import Work
-
-__all__ = ["Work"]
+"""The work of each command inside a shard: one module a command."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.types as pt
 
-from transforms.preparing import SAMPLE, Fetch, PrepareCodes, Prepared, full_batches
-from transforms.resources import Resources
-from transforms.shards import Source
-from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.sources import InputSchema
-from transforms.sources.canonical import PASS_PREFIX
-from transforms.steps import CODES, DecodeStep, ModelSettings
-from transforms.token_files import check_codebook
-from transforms.work.protocol import Work
+from transforms.engine.resources import Resources
+from transforms.inputs import InputSchema
+from transforms.inputs.rows import PASS_PREFIX
+from transforms.inputs.token_files import check_codebook
+from transforms.ledger.types import Source
+from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.work.prepare import SAMPLE, Fetch, PrepareCodes, Prepared, full_batches
+from transforms.work.step import CODES, DecodeStep, ModelSettings
+from transforms.work.work import Work
 
 
 @dataclass(frozen=True)

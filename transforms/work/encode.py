@@ -8,13 +8,13 @@ from functools import partial
 
 import pyarrow as pa
 
+from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
-from transforms.preparing import Fetch, Prepared, PrepareImages, full_batches
-from transforms.resources import Resources
-from transforms.sinks import Columns, SinkPlace, TokenSink
-from transforms.sources import InputSchema
-from transforms.steps import ENCODING, PIXELS, EncodeStep, ModelSettings, code_dtype
-from transforms.work.protocol import Work
+from transforms.inputs import InputSchema
+from transforms.outputs.sinks import Columns, SinkPlace, TokenSink
+from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches
+from transforms.work.step import ENCODING, PIXELS, EncodeStep, ModelSettings, code_dtype
+from transforms.work.work import Work
 
 
 @dataclass(frozen=True)

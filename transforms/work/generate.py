@@ -8,17 +8,17 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.generate_step import HEIGHT, OPTION_COLUMNS, WIDTH, GenerateStep, GeneratorSettings, picture_texts
-from transforms.preparing import SAMPLE, Fetch, Prepared, Refusal
-from transforms.preparing_prompts import PROMPT, Drawing, PreparePrompts, picture_batches
-from transforms.ranking import RANK, ranked
-from transforms.resources import Resources
-from transforms.score_step import CLIP_SCORE
-from transforms.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.sources import InputSchema
-from transforms.sources.options import OPTIONS
-from transforms.steps import ENCODING, code_dtype
-from transforms.work.protocol import Work
+from transforms.engine.resources import Resources
+from transforms.inputs import InputSchema
+from transforms.inputs.options import OPTIONS
+from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.work.generate_step import HEIGHT, OPTION_COLUMNS, WIDTH, GenerateStep, GeneratorSettings, picture_texts
+from transforms.work.prepare import SAMPLE, Fetch, Prepared, Refusal
+from transforms.work.prompts import PROMPT, Drawing, PreparePrompts, picture_batches
+from transforms.work.ranking import RANK, ranked
+from transforms.work.score_step import CLIP_SCORE
+from transforms.work.step import ENCODING, code_dtype
+from transforms.work.work import Work
 
 
 @dataclass(frozen=True)

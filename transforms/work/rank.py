@@ -9,15 +9,15 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from models.clip_pixels import ClipPixels
+from models.clip.pixels import ClipPixels
+from transforms.engine.resources import Resources
 from transforms.errors import RowFiltered
 from transforms.images import ImageLimits
-from transforms.preparing import IMAGE, Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
-from transforms.resources import Resources
-from transforms.score_step import CLIP_PIXELS, CLIP_SCORE, ClipSettings, ScoreStep, decode_for_clip
-from transforms.sinks import IMAGE_STRUCT, Columns, SinkPlace, TableSink
-from transforms.sources import InputSchema
-from transforms.work.protocol import Work
+from transforms.inputs import InputSchema
+from transforms.outputs.sinks import IMAGE_STRUCT, Columns, SinkPlace, TableSink
+from transforms.work.prepare import IMAGE, Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
+from transforms.work.score_step import CLIP_PIXELS, CLIP_SCORE, ClipSettings, ScoreStep, decode_for_clip
+from transforms.work.work import Work
 
 TOO_LOW = "min_clip_score"  # the filter's name in the counts
 

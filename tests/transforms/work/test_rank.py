@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.clip_pixels import read_clip_pixels
-from tests.fixtures_images import encoded, scene
-from tests.injected_faults import Killed, counted_writes, kill_at
-from tests.models.tiny_clip import SIDE
-from tests.shard_runs import ShardCase, attempt, faults_of, pictures, shard_case, snapshot
+from models.clip.pixels import read_clip_pixels
+from tests.support.fixtures_images import encoded, scene
+from tests.support.injected_faults import Killed, counted_writes, kill_at
+from tests.support.shard_runs import ShardCase, attempt, faults_of, pictures, shard_case, snapshot
+from tests.support.tiny_clip import SIDE
+from transforms.engine.worker import READ_AHEAD
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageLimits
-from transforms.preparing import Refusal
-from transforms.score_step import ClipSettings, ScoreStep, decode_for_clip, scored_text
-from transforms.sources import FetchOptions, fetch_image
+from transforms.inputs import FetchOptions, fetch_image
+from transforms.work.prepare import Refusal
 from transforms.work.rank import Rank
-from transforms.worker import READ_AHEAD
+from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip, scored_text
 
-pytest_plugins = ("tests.fixtures_tiny_clip",)
+pytest_plugins = ("tests.support.fixtures_tiny_clip",)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_files_that_rows_only_name_are_fetched_a_few_batches_ahead(
         (tmp_path / name).write_bytes(encoded(scene(SIDE + row, SIDE), "PNG"))
     pq.write_table(pa.table({"image_path": names, "caption": names}), tmp_path / "pictures.parquet")
     watched = WatchedStep(step)
-    monkeypatch.setattr("transforms.worker.fetch_image", watched.fetch)
+    monkeypatch.setattr("transforms.engine.worker.fetch_image", watched.fetch)
     case = rank_case(tmp_path, step).working(keep_images=True)
     assert attempt(case, watched).status == "done"
     table = pq.read_table(f"{case.output}/data/00000.parquet")

@@ -1,0 +1,258 @@
+"""Open a DALL·E BART checkpoint of any known format, load it, and save it as our own.
+
+Formats: dalle-mini folders (`config.json` + `flax_model.msgpack`, layers stacked or not), min-dalle (`encoder.pt` +
+`decoder.pt`), and ours (`config.json` + `model.safetensors`); the tokenizer's files lie beside the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.bart import names as bart_names
+from models.bart.generation_defaults import KEY as GENERATION
+from models.bart.generation_defaults import stored_defaults
+from models.bart.min_dalle_geometry import infer_bart_geometry
+from models.bart.network import DalleBart, DalleBartConfig
+from models.errors import CheckpointError
+from models.weights import flax as flax_msgpack
+from models.weights import native as own_format
+from models.weights import pickled as torch_pickle
+from models.weights.checks import check_fit, fitting, preview, without_weights
+from models.weights.fingerprints import remembered, weights_id
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
+from models.weights.tokenizer_files import tokenizer_files
+
+MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
+FLAX_NAMES = (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME)
+MIN_DALLE_SIZES = ("", "_mini")  # in the folder of the hub; mega, which min-dalle takes by default, has no suffix
+DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # where its own defaults differ from ours
+
+
+@dataclass(frozen=True)
+class BartCheckpoint:
+    """A checkpoint whose configuration has been read and whose weights have not.
+
+    `format` is "vqbeam", "dalle-mini" or "min-dalle"; `name` is what provenance calls it; `files` hold the weights.
+    `tokenizer` maps the usual names of the tokenizer's files to those that are there. `leaves` gives the weights one at
+    a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`. `generation` is
+    how its pictures are best drawn, where `config.json` says so: see `models/bart/generation_defaults.py`.
+    """
+
+    path: Path
+    format: str
+    name: str
+    config: DalleBartConfig
+    files: tuple[Path, ...]
+    tokenizer: Mapping[str, Path]
+    leaves: Callable[[], Iterator[tuple[str, Tensor]]]
+    stored: Mapping[str, Any]
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+    def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
+        """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
+        yield from fitting(self.leaves(), lambda: DalleBart(self.config), self.path)
+
+    def weights_id(self, cache: Path | None = None) -> str:
+        """The fingerprint of the weights, the same in every format.
+
+        As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. With a folder for
+        `cache` that is done once for files that do not change. Raises as `checked_leaves` does, also where only the
+        header of the weights is read.
+        """
+        stored = self.stored.get("weights_id")
+        if stored:
+            check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), lambda: DalleBart(self.config), self.path)
+            return str(stored)
+        if cache is None:
+            return weights_id(self.checked_leaves())
+        return remembered(
+            cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
+        )
+
+    def load(self) -> DalleBart:
+        """The network in float32 on the CPU, for inference; each weight is read once, into its final place.
+
+        Peak memory is the weights and the largest leaf: with stacked layers, that of one kind in all of them.
+        """
+        model = without_weights(lambda: DalleBart(self.config))
+        mapped = self.format != "dalle-mini"  # then leaves may be views of a mapped file: copy them
+        weights = {name: leaf.to(torch.float32, copy=mapped) for name, leaf in self.checked_leaves()}
+        model.load_state_dict(weights, assign=True)
+        return model.eval().requires_grad_(False)
+
+
+def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
+    """Tell the format of a folder, or of one of its weight files, and read its configuration.
+
+    Of a folder with both of min-dalle's models mega is taken, as min-dalle does, and mini by naming its file. `heads`
+    is for min-dalle weights of other widths than these. Raises `CheckpointError`, or `ConfigError` for an option of
+    the configuration that is not built, or a default of drawing that means nothing.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    opened = None
+    if path.is_dir() or path.name in FLAX_NAMES:
+        opened = _open_ours(folder) or _open_dalle_mini(folder)
+    opened = opened or _open_min_dalle(path, heads)
+    if opened is None:
+        there = sorted(entry.name for entry in folder.iterdir())
+        raise CheckpointError(
+            f"{path}: no DALL·E BART checkpoint here. Expected config.json with model.safetensors (vqbeam) or "
+            f"flax_model.msgpack (dalle-mini), or encoder.pt with decoder.pt (min-dalle); "
+            f"found {preview(there) or 'nothing'}"
+        )
+    return opened
+
+
+def save_bart(
+    model: DalleBart,
+    folder: Path | str,
+    *,
+    name: str,
+    dtype: torch.dtype | None = None,
+    tokenizer: Mapping[str, Path] | None = None,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `config.json`, `model.safetensors` (in `dtype`, by default that of each weight) and the tokenizer's files.
+
+    `tokenizer` and `generation` are as in `BartCheckpoint`; `tokenizer_files` finds the former in a folder.
+    """
+    weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    _write(weights, Path(folder), model.config, name, "vqbeam", tokenizer or {}, generation or {})
+
+
+def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = None) -> BartCheckpoint:
+    """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
+
+    Raises `CheckpointError` where `folder` holds a model already.
+    """
+    folder = Path(folder)
+    own_format.refuse_taken(folder)
+    checkpoint = open_bart(source)
+    weights = dict(checkpoint.checked_leaves())
+    _write(
+        weights,
+        folder,
+        checkpoint.config,
+        name or checkpoint.name,
+        checkpoint.format,
+        checkpoint.tokenizer,
+        checkpoint.generation,
+    )
+    return open_bart(folder)
+
+
+def _write(
+    weights: dict[str, Tensor],
+    folder: Path,
+    config: DalleBartConfig,
+    name: str,
+    source_format: str,
+    tokenizer: Mapping[str, Path],
+    generation: Mapping[str, Any],
+) -> None:
+    values: dict[str, Any] = {"model_type": MODEL_TYPE, "name": name, "converted_from": source_format}
+    values |= config.to_dict()
+    if generation:
+        values[GENERATION] = dict(generation)
+    own_format.write_model(folder, weights, values, tokenizer)
+
+
+def _open_ours(folder: Path) -> BartCheckpoint | None:
+    stored = own_format.read_config(folder, MODEL_TYPE)
+    if stored is None:
+        return None
+    return BartCheckpoint(
+        path=folder,
+        format="vqbeam",
+        name=str(stored.get("name") or folder_name(folder)),
+        config=configured(DalleBartConfig.from_dict, stored, folder / CONFIG_NAME),
+        files=(folder / WEIGHTS_NAME,),
+        tokenizer=tokenizer_files(folder),
+        leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
+        stored=stored,
+        generation=stored_defaults(stored, folder / CONFIG_NAME),
+    )
+
+
+def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
+    files, values = flax_msgpack.read_folder(folder, "DALL·E BART", "image_vocab_size")
+    if not files:
+        return None
+    start = {"decoder_start_token_id": values["image_vocab_size"]}  # where the configuration does not say otherwise
+    config = configured(DalleBartConfig.from_dict, {**DALLE_MINI_DEFAULTS, **start, **values}, folder / CONFIG_NAME)
+
+    def leaves() -> Iterator[tuple[str, Tensor]]:
+        for file in files:
+            for name, leaf in flax_msgpack.read_leaves(file):
+                yield from bart_names.from_flax(name, leaf, config.ln_positions)
+                del leaf  # a stack of all layers: not beside the next one
+
+    return BartCheckpoint(
+        path=folder,
+        format="dalle-mini",
+        name=folder_name(folder),
+        config=config,
+        files=tuple(files),
+        tokenizer=tokenizer_files(folder),
+        leaves=leaves,
+        stored={},
+        generation=stored_defaults(values, folder / CONFIG_NAME),
+    )
+
+
+def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
+    """`encoder.pt` and `decoder.pt`, or with the suffix `_mini` in the flat folder of the hub."""
+    found = _min_dalle_files(path)
+    if found is None:
+        return None
+    files, suffix = found
+    folder = files["encoder"].parent
+    absent = [file.name for file in files.values() if not file.is_file()]
+    if absent:
+        raise CheckpointError(f"{folder}: {absent[0]} is missing beside its other half; copy that as well")
+
+    def stored_leaves() -> Iterator[tuple[str, Tensor]]:
+        for half, file in files.items():
+            for name, leaf in torch_pickle.read_state(file).items():
+                yield f"{half}.{name}", leaf
+
+    shapes, scaled = {}, False
+    for name, leaf in stored_leaves():
+        shapes[name] = tuple(leaf.shape)
+        scaled = scaled or (bart_names.needless_scale(name) and bool((leaf != 1).any()))
+
+    def leaves() -> Iterator[tuple[str, Tensor]]:
+        """min-dalle's classes have a scale in every norm. Where dalle-mini has none it is ones, and is left out."""
+        for name, leaf in stored_leaves():
+            if scaled or not bart_names.needless_scale(name):
+                yield name, leaf
+
+    return BartCheckpoint(
+        path=folder,
+        format="min-dalle",
+        name=f"min-dalle{suffix}",
+        config=infer_bart_geometry(shapes, folder, heads=heads, force_ln_scale=scaled),
+        files=tuple(files.values()),
+        tokenizer=tokenizer_files(folder, suffix),
+        leaves=leaves,
+        stored={},
+    )
+
+
+def _min_dalle_files(path: Path) -> tuple[dict[str, Path], str] | None:
+    """The two halves, and the suffix of their names, of the first size of which one is there or is named."""
+    folder = path if path.is_dir() else path.parent
+    for suffix in MIN_DALLE_SIZES:
+        files = {half: folder / f"{half}{suffix}.pt" for half in bart_names.HALVES}
+        if path in files.values() or (path.is_dir() and any(file.is_file() for file in files.values())):
+            return files, suffix
+    return None

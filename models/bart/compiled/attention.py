@@ -1,0 +1,125 @@
+"""Attention of single queries to caches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from models.bart.compiled import LANES
+from models.bart.compiled.arithmetic import exp, rounded, sums
+from models.bart.compiled.compiling import Array, compiled_for_threads
+from models.bart.compiled.vectors import (
+    SINGLE,
+    SIZE,
+    VECTOR,
+    Loop,
+    address_of,
+    call,
+    load,
+    multiply_add,
+    prefetch,
+    spread,
+    total,
+)
+
+
+@intrinsic
+def _scores(
+    context: Any, parts: Any, query: Any, q: Any, keys: Any, k: Any, count: Any, values: Any, v: Any, out: Any
+) -> Any:
+    """`query` times the first `count` of `keys` -> `out`; the largest. What is read next, `values`, is asked for."""
+    width, vectors = keys.dtype.bitwidth // 8, len(parts)
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        asked, source = (address_of(context, builder, signature, arguments, n) for n in (1, 3))
+        following = address_of(context, builder, signature, arguments, 6)
+        target = address_of(context, builder, signature, arguments, 8, SIZE(0))
+        parts = [load(builder, asked, 4, SIZE(n)) for n in range(vectors)]
+        with Loop(builder, arguments[5], [SINGLE(-math.inf)]) as loop:
+            step = SIZE(vectors * LANES * width)
+            prefetch(builder, builder.gep(following, [builder.mul(loop.number, step)]), 0, vectors * LANES * width)
+            here = builder.gep(source, [builder.mul(loop.number, step)])
+            products = ir.Constant(VECTOR, [0.0] * LANES)
+            for n, part in enumerate(parts):
+                products = multiply_add(builder, load(builder, here, width, SIZE(n)), part, products)
+            score = total(builder, products)
+            place = builder.gep(target, [builder.mul(loop.number, SIZE(4))])
+            builder.store(score, builder.bitcast(place, SINGLE.as_pointer()))
+            loop.keep([call(builder, "llvm.maxnum.f32", SINGLE, loop.values[0], score)])
+        return loop.last[0]
+
+    size = types.intp
+    return types.float32(parts, query, size, keys, size, size, values, size, out), build
+
+
+@intrinsic
+def _weighted(
+    context: Any, parts: Any, weights: Any, values: Any, v: Any, count: Any, keys: Any, k: Any, out: Any
+) -> Any:
+    """The sum of the first `count` of `values` times `weights` -> float32 `out`. The next `keys` are asked for."""
+    width, vectors = values.dtype.bitwidth // 8, len(parts)
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        factors = address_of(context, builder, signature, arguments, 1, SIZE(0))
+        source, following = (address_of(context, builder, signature, arguments, n) for n in (2, 5))
+        target = address_of(context, builder, signature, arguments, 7, SIZE(0))
+        with Loop(builder, arguments[4], [ir.Constant(VECTOR, [0.0] * LANES)] * vectors) as loop:
+            step = SIZE(vectors * LANES * width)
+            prefetch(builder, builder.gep(following, [builder.mul(loop.number, step)]), 0, vectors * LANES * width)
+            here = builder.gep(source, [builder.mul(loop.number, step)])
+            place = builder.gep(factors, [builder.mul(loop.number, SIZE(4))])
+            factor = spread(builder, builder.load(builder.bitcast(place, SINGLE.as_pointer())))
+            found = [load(builder, here, width, SIZE(n)) for n in range(vectors)]
+            loop.keep([multiply_add(builder, f, factor, s) for f, s in zip(found, loop.values, strict=True)])
+        for n, vector in enumerate(loop.last):
+            place = builder.gep(target, [SIZE(4 * LANES * n)])
+            builder.store(vector, builder.bitcast(place, VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(parts, weights, values, size, size, keys, size, out), build
+
+
+@compiled_for_threads
+def attend(
+    parts: tuple[int, ...],
+    query: Array,
+    keys: Array,
+    values: Array,
+    group: Array,
+    counts: Array,
+    scores: Array,
+    out: Array,
+    threads: int,
+) -> None:
+    """Attention of rows of `query` [at least R, at least D] to the first `counts` [R] places of their `group` [R].
+
+    `keys` and `values`: [groups, heads, places, head size]; `parts`: as many numbers as vectors make a head; `scores`:
+    [threads, places], to write to. What is found: `out` [at least R, D].
+    """
+    heads, places, size = keys.shape[1:]
+    scale = np.float32(1 / math.sqrt(size))
+    asked, all_keys, all_values = query.reshape(-1), keys.reshape(-1), values.reshape(-1)
+    jobs = len(group) * heads
+    for thread in prange(threads):
+        score, found = scores[thread], np.empty(size, np.float32)
+        last = jobs * (thread + 1) // threads - 1
+        for job in range(jobs * thread // threads, last + 1):
+            row, head = job // heads, job % heads
+            first = (group[row] * heads + head) * places * size
+            following = min(job + 1, last)
+            after = (group[following // heads] * heads + following % heads) * places * size
+            count = counts[row]
+            q = row * query.shape[1] + head * size
+            largest = _scores(parts, asked, q, all_keys, first, count, all_values, first, score)
+            for place in range(count):
+                score[place] = exp((score[place] - largest) * scale)
+            whole = sums(score, np.float32(0), count)[0]
+            _weighted(parts, score, all_values, first, count, all_keys, after, found)
+            for i in range(size):
+                out[row, head * size + i] = rounded(found[i] / whole, out)

@@ -1,0 +1,47 @@
+"""How functions become machine code that later processes find again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+Array = Any  # numpy arrays, whose types numba finds by itself. bfloat16 is the upper half of a float32, as uint16
+FOLDER = Path(__file__).parent
+READ = [*sorted(FOLDER.glob("*.py")), FOLDER.parent / "network.py"]  # NORM_EPS is compiled too
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in READ))
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """`function` as machine code, which is kept for later processes where there is a folder for it.
+
+    No option lets the compiler choose how sums and products are rounded: it chooses by what surrounds them, so that a
+    process that compiles and one that loads would differ. What may be fused, or added in another order, is written so.
+
+    numba looks for changes in the file of the function alone, not in those of the functions that it calls: the name
+    that it keeps it by tells the state of all.
+    """
+    options |= {"nogil": True, "error_model": "numpy"}  # a division by nothing gives no number, and no exception
+    function.__qualname__ = f"{function.__name__}_{SOURCES.hexdigest()[:12]}"
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written
+        return numba.njit(**options)(function)
+
+
+def compiled_for_threads(function: Callable[..., Any]) -> Any:
+    return compiled(function, parallel=True)
+
+
+def most_threads() -> int:
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def use_threads(wanted: int) -> int:
+    """The number of threads, at most `wanted`, that numba is told for this thread; results are the same for any."""
+    threads = min(wanted, most_threads())
+    numba.set_num_threads(threads)
+    return threads

@@ -1,0 +1,256 @@
+"""Prompts to pictures' codes with DALL·E BART, at one fixed batch shape, on one device.
+
+The step of `vqbeam generate` calls it. Text is encoded once a prompt, and its keys and values serve all pictures of
+the prompt; both halves of guidance run in one batch, and all unconditional rows share one caption. Every picture has
+the model's full number of codes: there is no end sign, and no batch goes ragged.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.bart.compiled import decoder as compiled
+from models.bart.compiled.decoder import CompiledDecoder
+from models.bart.decoder import CachedDecoder
+from models.bart.network import DalleBart, DalleBartConfig, broadcast_mask
+from models.bart.request import RequestShape, TokenRequest, blank_caption
+from models.bart.sampling import Search, guide, sample
+from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
+from models.errors import ConfigError, no_numbers
+from models.huge_pages import collapse_into_huge_pages
+
+ONE_RECORDING = threading.Lock()  # torch records one program at a time in a process
+BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
+
+
+class TokenGenerator:
+    """Draws `pictures_per_prompt` pictures for up to `prompts_per_batch` prompts a call.
+
+    Calls are padded to the full shape, so that a picture depends on its own arguments only, wherever it stands and
+    whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
+    `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
+    logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two pictures of a
+    large network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now. The model is left as
+    it is. Memory beside them: two caches of every layer, 2 x P x S x codes x d_model values each.
+    """
+
+    def __init__(
+        self,
+        model: DalleBart,
+        *,
+        codebook_size: int,
+        prompts_per_batch: int,
+        pictures_per_prompt: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int | None = None,
+        guided: bool = True,
+    ) -> None:
+        config = model.config
+        if codebook_size > config.output_size:
+            raise ConfigError(
+                f"the codebook has {codebook_size} codes, but the DALL·E BART predicts {config.output_size} ids: "
+                "they do not belong together"
+            )
+        self.config = config
+        self.codebook_size = codebook_size
+        self.prompts_per_batch = prompts_per_batch
+        self.pictures_per_prompt = pictures_per_prompt
+        self.guided = guided
+        self.device = torch.device(resolve_device(device))
+        self.dtype = resolve_drawing_dtype(dtype, str(self.device))
+        self.threads = threads or torch.get_num_threads()
+        self.length = config.image_length
+        self._shape = RequestShape(
+            prompts=prompts_per_batch,
+            pieces=config.max_text_length,
+            pictures=pictures_per_prompt,
+            codes=config.image_length,
+            codebook_size=codebook_size,
+            guided=guided,
+        )
+        self._lock = threading.Lock()
+        self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
+        self._recorder: tuple[torch.cuda.Stream, Any] | None = None  # of all programs, which so share their memory
+        self._records = self.device.type == "cuda"
+        pictures = prompts_per_batch * pictures_per_prompt
+        rows = 2 * pictures if guided else pictures
+        if self.dtype == INT8:
+            check_int8(config, rows, self.device)
+        held = torch.bfloat16 if self.dtype == INT8 else DTYPES[self.dtype]
+        with torch.inference_mode():
+            self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
+            self.decoder: CachedDecoder | CompiledDecoder
+            if self.dtype == INT8 or compiled.worth_it(config, rows, self.device, held):
+                kept = torch.int8 if self.dtype == INT8 else held
+                self.decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
+            else:
+                self.decoder = CachedDecoder(
+                    model.decoder,
+                    rows=rows,
+                    predicted_rows=pictures,
+                    codebook_size=codebook_size,
+                    device=self.device,
+                    dtype=held,
+                )
+            self._buffers = _Buffers.empty(pictures, self.length, self.device)
+        if self.device.type == "cpu":
+            collapse_into_huge_pages()
+
+    def generate(
+        self,
+        input_ids: np.ndarray,
+        attention_mask: np.ndarray,
+        uniforms: np.ndarray,
+        guidance: np.ndarray,
+        temperature: np.ndarray,
+        top_k: np.ndarray,
+        top_p: np.ndarray,
+        prefix: np.ndarray | None = None,
+        keep: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """int32 [p, S, T] for p prompts, at most P: T codes in raster order of each of S pictures.
+
+        `input_ids`, `attention_mask`: int [p, L] of `models/bart/text.py`. `uniforms`: float64 [p, S, T] in [0, 1), of
+        `models/uniforms.py`. `guidance`, `temperature`, `top_k`, `top_p`: [p], see `models/bart/sampling.py`. The first
+        `keep` [p] codes of `prefix`, int [p, S, T], are taken as they are, and the rest of the picture is completed.
+        Raises `ValueError` for arguments of other shapes, or out of range, and `CheckpointError` where the weights
+        give no numbers, as some do in float16.
+        """
+        request = self._shape.request(
+            input_ids, attention_mask, uniforms, guidance, temperature, top_k, top_p, prefix, keep
+        )
+        with self._lock, torch.inference_mode():
+            self._set_process_state()
+            self._read_captions(request)
+            self._buffers.fill(request, self.config.decoder_start_token_id)
+            for position in range(self.length):
+                self._advance(position, request.search)
+            if not bool(self._buffers.health.isfinite().all()):
+                raise no_numbers("the DALL·E BART gives logits", self.dtype)
+            codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
+        return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
+
+    def _read_captions(self, request: TokenRequest) -> None:
+        """What the codes need of the text. The blank caption needs no padding: masked pieces have no influence."""
+        captions = [(request.input_ids, request.attention_mask)]
+        if self.guided and self.prompts_per_batch == 1:  # two captions of equal numbers of pictures
+            ids, mask = blank_caption(self.config.max_text_length)
+            captions = [(np.concatenate((request.input_ids, ids)), np.concatenate((request.attention_mask, mask)))]
+        elif self.guided:
+            captions.append(blank_caption())
+        self.decoder.begin([self._encoded(ids, mask) for ids, mask in captions])
+
+    def _encoded(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        """States [G, L, D] and mask [G, L] of captions int64 [G, L]."""
+        mask = torch.from_numpy(attention_mask).to(self.device)
+        return self.encoder(torch.from_numpy(input_ids).to(self.device), broadcast_mask(mask)), mask
+
+    def _advance(self, position: int, search: Search) -> None:
+        """Draw the code after `position` for every picture."""
+        if not self._records:
+            self._step(position + 1, search, exact=True)
+            return
+        filled = min(self.length, (position // BLOCK + 1) * BLOCK)
+        program = self._programs.get((filled, search))
+        if program is None:
+            program = self._programs[filled, search] = self._record(filled, search)
+        program.replay()
+
+    def _record(self, filled: int, search: Search) -> torch.cuda.CUDAGraph:
+        """The step as one CUDA graph: its some hundred kernels are then launched at once.
+
+        A first run outside lets the libraries set themselves up; what it writes, the first replay writes again. Other
+        threads may use this GPU or another meanwhile; torch's own stream for recording is that of one GPU only.
+        """
+        position = self._buffers.position.clone()
+        program = torch.cuda.CUDAGraph()
+        with ONE_RECORDING, torch.cuda.device(self.device):
+            side, pool = self._recorder = self._recorder or (torch.cuda.Stream(), torch.cuda.graph_pool_handle())
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step(filled, search)
+            torch.cuda.current_stream().wait_stream(side)
+            self._buffers.position.copy_(position)
+            with torch.cuda.graph(program, pool=pool, stream=side, capture_error_mode="thread_local"):
+                self._step(filled, search)
+        return program
+
+    def _step(self, filled: int, search: Search, *, exact: bool = False) -> None:
+        b = self._buffers
+        ids = b.codes.index_select(1, b.position)[:, 0]
+        states = self.decoder.step(ids.repeat(2) if self.guided else ids, b.position, filled, exact=exact)
+        if self.guided:
+            # lm_head is linear: guiding in front of it halves its work, and no logit is rounded before it is amplified.
+            cond, uncond = states.chunk(2)
+            states = guide(cond, uncond, b.guidance)
+        uniform = b.uniforms.index_select(1, b.position)[:, 0]
+        logits = self.decoder.logits(states)
+        b.health.add_(logits.sum(1))
+        drawn = sample(logits, b.temperature, b.top_k, b.top_p, uniform, search)
+        kept = b.prefix.index_select(1, b.position)[:, 0]
+        code = torch.where(b.position < b.keep, kept, drawn)
+        b.position.add_(1)
+        b.codes.index_copy_(1, b.position, code[:, None])
+
+    def _set_process_state(self) -> None:
+        """What torch keeps per process or thread and not per model."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = self.dtype == "tf32"
+
+
+def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:
+    """Raise `ConfigError` where weights of 8 bits cannot draw so many pictures and guidance halves at once."""
+    obstacle = compiled.obstacle(config, rows, device, torch.int8)
+    if obstacle is not None:
+        raise ConfigError(f"dtype int8 is for one or two pictures at a time on a CPU, but {obstacle}")
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """What a step reads and writes, at fixed addresses on the device; N pictures of T codes."""
+
+    codes: Tensor  # int64 [N, T + 1]: the start id, then what was drawn
+    position: Tensor  # int64 [1]: of the code that is fed next
+    uniforms: Tensor  # float64 [N, T]
+    guidance: Tensor  # float32 [N], as temperature and top_p
+    temperature: Tensor
+    top_k: Tensor  # int64 [N], as keep
+    top_p: Tensor
+    prefix: Tensor  # int64 [N, T]
+    keep: Tensor
+    health: Tensor  # float32 [N]: the sum of all logits, which is no number if one of them is none
+
+    @classmethod
+    def empty(cls, pictures: int, length: int, device: torch.device) -> _Buffers:
+        new = partial(torch.zeros, device=device)
+        return cls(
+            codes=new(pictures, length + 1, dtype=torch.int64),
+            position=new(1, dtype=torch.int64),
+            uniforms=new(pictures, length, dtype=torch.float64),
+            guidance=new(pictures),
+            temperature=new(pictures),
+            top_k=new(pictures, dtype=torch.int64),
+            top_p=new(pictures),
+            prefix=new(pictures, length, dtype=torch.int64),
+            keep=new(pictures, dtype=torch.int64),
+            health=new(pictures),
+        )
+
+    def fill(self, request: TokenRequest, start_id: int) -> None:
+        self.codes[:, 0] = start_id
+        self.position.zero_()
+        self.health.zero_()
+        for name in ("uniforms", "guidance", "temperature", "top_k", "top_p", "prefix", "keep"):
+            getattr(self, name).copy_(torch.from_numpy(getattr(request, name)))

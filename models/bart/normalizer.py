@@ -1,0 +1,152 @@
+"""Bring a prompt to the plain English text that DALL·E mini was trained on, before it is cut to pieces.
+
+The rules, and their order, are those of dalle-mini's normaliser, worded so that time grows with the length of the text
+and no faster. What is left to chance there, who `<person>` is, is drawn from the key of the row here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import logging
+import re
+from collections.abc import Mapping
+
+import emoji
+import ftfy
+from unidecode import unidecode
+
+from models.bart.hashtags import WORD_LIST_NAME, split_hashtag
+
+logger = logging.getLogger("vqbeam")
+
+EXACT_LENGTH = 2048  # characters: up to here every rule reads the text as the reference does
+PIECE_LENGTH = 512  # longer texts are decoded in pieces, as ftfy and emoji can take time quadratic in the length
+HASHTAG_BUDGET = 4096  # characters of hashtags that are split in one text; later ones are kept whole
+
+PIECE = re.compile(rf".{{1,{PIECE_LENGTH}}}(?=\s|\Z)|.{{1,{PIECE_LENGTH}}}", re.DOTALL)
+
+# Who `<person>` is, and how often Wikipedia says so.
+PERSONS = (("a person", 282265), ("someone", 121194), ("somebody", 12219))
+PERSON = re.compile("<person>")
+PEOPLE = re.compile(r"<person>(?:[,\s]*(?:(?:and)+[,\s]*)?<person>)+")
+
+# Dots, quotes and slashes that stay while their likes become commas; letters, so that they hold words together.
+DOT, QUOTE, SLASH = (f"xtokx{name}xtokx" for name in ("dot", "quote", "slash"))
+
+BEFORE_HASHTAGS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\A\s*\[\d+\]", ""),  # a reference of Wikipedia, at either end
+        (r"\[\d+\]\s*\Z", ""),
+        (r"<[^<][^<>]*>", " "),  # markup
+        (r"http\S+", ""),
+        (r"(\d),(\d{3})", r"\1\2"),  # thousands; again, as neighbours share digits
+        (r"(\d),(\d{3})", r"\1\2"),
+        (r"(\w)\.(\w)", rf"\1{DOT}\2"),
+        (r"'(?=(?:[stdm]|ll|re|ve)\b)", QUOTE),
+        (r"(\d)/(\d)", rf"\1{SLASH}\2"),
+        (r"(\w)-(\w)", r"\1 \2"),
+        (r"([%&/$*])", r" \1 "),
+    )
+)
+HASHTAG = re.compile(r"#(\w+)")
+COMMAS = str.maketrans("()[].,|:;?!=+~-/{}", "," * 18)
+SPACES = str.maketrans("_#\\", "   ")
+QUOTES = str.maketrans(dict.fromkeys("'\"`", ' " '))
+REPEATS = re.compile(r"(\D)\1{3,}")  # four or more: the reference spares the Roman VIII
+# White space is single when these two are reached: with runs of it before a mark they would be quadratic.
+QUOTE_RUN = re.compile(' ?"[ "]*')
+COMMA_RUN = re.compile(" ?,[ ,]*")
+
+
+class TextNormalizer:
+    """dalle-mini's `TextNormalizer`; holds the word list that hashtags are split with.
+
+    `words` gives each word's cost (`models.bart.hashtags.read_word_costs`). Without it hashtags lose their `#` and stay
+    whole; the first one that is met is warned about. Results equal the reference's for texts of up to `EXACT_LENGTH`
+    characters; in longer ones, what ftfy, HTML entities and emoji span is read within pieces of `PIECE_LENGTH`.
+    """
+
+    def __init__(self, words: Mapping[str, float] | None = None) -> None:
+        self.words = dict(words or {})
+        self.lengths = sorted({len(word) for word in self.words})
+        self.warned = False
+
+    def __call__(self, text: str, key: str) -> str:
+        """The normal form of `text`, which starts with a space; nothing but that space where nothing is left.
+
+        `key` is the row's: it alone decides whom each `<person>` of the row becomes.
+        """
+        text = _decode(text).lower()
+        text = _name_persons(text, key)
+        for pattern, replacement in BEFORE_HASHTAGS:
+            text = pattern.sub(replacement, text)
+        text = self._expand_hashtags(text)
+        text = text.translate(SPACES).translate(QUOTES).translate(COMMAS)
+        text = text.replace(DOT, ".").replace(QUOTE, "'").replace(SLASH, "/")
+        text = REPEATS.sub(r"\1", text)
+        text = " ".join(text.split())
+        text = COMMA_RUN.sub(", ", QUOTE_RUN.sub(' " ', text))
+        text = " ".join(text.split())
+        return f" {text.removesuffix(',').removeprefix(',').strip()}"
+
+    def _expand_hashtags(self, text: str) -> str:
+        """Hashtags as their words, without the `#`."""
+        if not self.words:
+            if "#" in text and not self.warned:
+                self.warned = True
+                logger.warning("no %s beside the model: hashtags lose their # and stay whole", WORD_LIST_NAME)
+            return HASHTAG.sub(r"\1", text)
+        budget = HASHTAG_BUDGET
+
+        def words_of(found: re.Match[str]) -> str:
+            nonlocal budget
+            budget -= len(found[1])
+            if budget < 0:
+                return found[1]
+            parts = found[1].split("_")
+            return " ".join(word for part in parts for word in split_hashtag(part, self.words, self.lengths))
+
+        return HASHTAG.sub(words_of, text)
+
+
+def _decode(text: str) -> str:
+    """ASCII: mojibake undone, HTML entities resolved, emoji named, other scripts spelt in Latin letters."""
+    if len(text) <= EXACT_LENGTH:
+        return _to_ascii(ftfy.fix_text(text))
+    # Entities inside entities cost ftfy a pass each; two levels of them are resolved below in any case.
+    return "".join(_to_ascii(ftfy.fix_text_segment(piece, unescape_html=False)) for piece in PIECE.findall(text))
+
+
+def _to_ascii(text: str) -> str:
+    text = html.unescape(html.unescape(text))
+    return text if text.isascii() else unidecode(emoji.demojize(text))
+
+
+def _name_persons(text: str, key: str) -> str:
+    """Neighbouring `<person>`s become "people"; each other one is drawn, as often as the words are in use."""
+    text = PEOPLE.sub(" people ", text)
+    drawn = 0
+
+    def draw(_: re.Match[str]) -> str:
+        nonlocal drawn
+        uniform = _uniform(key, drawn)
+        drawn += 1
+        mark = uniform * sum(count for _, count in PERSONS)
+        for words, count in PERSONS:
+            if mark < count:
+                return f" {words} "
+            mark -= count
+        return f" {PERSONS[-1][0]} "
+
+    return PERSON.sub(draw, text)
+
+
+def _uniform(key: str, index: int) -> float:
+    """A number in [0, 1) that the key of a row and an index decide."""
+    parts = (b"person", key.encode("utf-8", "surrogatepass"), str(index).encode())
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return (int.from_bytes(digest.digest(), "little") >> 11) / 2.0**53

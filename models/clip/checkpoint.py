@@ -1,0 +1,118 @@
+"""Open the folder of a transformers CLIP model: its configuration, its weights and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from models.errors import CheckpointError, ConfigError
+from models.weights.checks import fitting, preview, without_weights
+from models.weights.fingerprints import weights_id
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
+from models.weights.pickled import read_state
+from models.weights.size_limits import MOST, MOST_LAYERS
+
+if TYPE_CHECKING:
+    from transformers import CLIPConfig, CLIPModel
+
+PICKLE_NAME = "pytorch_model.bin"
+SIZES = (  # of either half, or of both
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+    "max_position_embeddings", "image_size", "patch_size",
+)  # fmt: skip
+POSITIONS = "position_ids"  # 0, 1, 2, ...: stored as weights by transformers before 4.31
+
+
+@dataclass(frozen=True)
+class ClipCheckpoint:
+    """A checkpoint whose configuration has been read and whose weights, in `file`, have not."""
+
+    path: Path
+    name: str
+    config: CLIPConfig
+    file: Path
+
+    def leaves(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights one at a time in their stored dtype.
+
+        Raises `CheckpointError` that names every weight which is missing, extra or misshapen.
+        """
+        found = read_weights(self.file) if self.file.name == WEIGHTS_NAME else iter(read_state(self.file).items())
+        kept = ((name, leaf) for name, leaf in found if name.rpartition(".")[2] != POSITIONS)
+        yield from fitting(kept, self._network, self.path)
+
+    def weights_id(self) -> str:
+        """The fingerprint of the weights, the same in either file format; it reads them all, one at a time."""
+        return weights_id(self.leaves())
+
+    def load(self) -> CLIPModel:
+        """The network in float32 on the CPU, for inference."""
+        model = without_weights(self._network)
+        model.load_state_dict({name: leaf.to(torch.float32, copy=True) for name, leaf in self.leaves()}, assign=True)
+        for part in (model.text_model, model.vision_model):  # the only buffers, not among the weights
+            embeddings = part.embeddings
+            embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
+        return model.eval().requires_grad_(False)
+
+    def _network(self) -> CLIPModel:
+        from transformers import CLIPModel
+
+        return CLIPModel(self.config)
+
+
+def open_clip_checkpoint(folder: Path | str) -> ClipCheckpoint:
+    """Read the configuration of a local folder with `config.json` and `model.safetensors` or `pytorch_model.bin`.
+
+    Raises `CheckpointError` where there is no CLIP, `ConfigError` where transformers is not installed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; name one that holds a transformers CLIP model")
+    config_path = folder / CONFIG_NAME
+    values = read_json(config_path) if config_path.is_file() else {}
+    if values.get("model_type") != "clip":
+        there = sorted(entry.name for entry in folder.iterdir())
+        what = (
+            f"{CONFIG_NAME} is of model_type {values.get('model_type')!r}" if values else f"there is no {CONFIG_NAME}"
+        )
+        raise CheckpointError(
+            f"{folder}: no CLIP here ({what}). Expected the folder of a transformers CLIPModel: {CONFIG_NAME}, "
+            f"{WEIGHTS_NAME} or {PICKLE_NAME}, tokenizer files; found {preview(there) or 'nothing'}"
+        )
+    file = next((folder / name for name in (WEIGHTS_NAME, PICKLE_NAME) if (folder / name).is_file()), None)
+    if file is None:
+        raise CheckpointError(f"{folder}: the CLIP has no weights; copy {WEIGHTS_NAME} or {PICKLE_NAME} (in one file)")
+    return ClipCheckpoint(folder, folder_name(folder), _config(values, config_path), file)
+
+
+def _config(values: dict[str, Any], path: Path) -> CLIPConfig:
+    try:
+        from transformers import CLIPConfig
+    except ImportError as error:
+        raise ConfigError("scoring with CLIP needs transformers: pip install transformers") from error
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        config = CLIPConfig.from_dict(values)
+        _check(config)
+    except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise CheckpointError(f"{path}: not the configuration of a CLIP ({error})") from error
+    return config
+
+
+def _check(config: CLIPConfig) -> None:
+    """Raise `ValueError` for what transformers takes here and fails at, or fills the memory with, later."""
+    from transformers.activations import ACT2FN
+
+    for part in (config.text_config, config.vision_config):
+        for name in SIZES:
+            value, most = getattr(part, name, 1), MOST_LAYERS if name == "num_hidden_layers" else MOST
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must be 1 to {most}, not {value}")
+        if part.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act {part.hidden_act!r} is none that transformers has")

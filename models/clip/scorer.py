@@ -1,0 +1,132 @@
+"""How well pictures fit their captions: the cosine of a CLIP model, at one fixed batch shape, on one device.
+
+`open_clip` is what ranking calls; the network is transformers' CLIPModel (Radford et al. 2021).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.clip.checkpoint import ClipCheckpoint, open_clip_checkpoint
+from models.clip.pixels import ClipPixels, read_clip_pixels
+from models.clip.texts import ClipTexts, open_clip_texts
+from models.devices import resolve_device
+from models.errors import CheckpointError
+
+TEXT_ROWS = 8  # at once: a batch of pictures often has few prompts, and every text is computed at full length
+
+
+class ClipScorer:
+    """A CLIP on a device, in float32. `preprocess` and `scores` may be called from several threads.
+
+    Each call is padded to constant shapes, so a score does not depend on the pair's neighbours. `threads` is the
+    number of threads within an operation on a CPU, by default what torch has now.
+    """
+
+    def __init__(
+        self,
+        checkpoint: ClipCheckpoint,
+        pixels: ClipPixels,
+        texts: ClipTexts,
+        *,
+        device: str,
+        batch_size: int,
+        threads: int | None = None,
+    ) -> None:
+        self.name = checkpoint.name
+        self.device = torch.device(resolve_device(device))
+        self.batch_size = batch_size
+        self.threads = threads or torch.get_num_threads()
+        self.preprocess = pixels
+        self._texts = texts
+        self._model = checkpoint.load().to(self.device)
+        self._side = checkpoint.config.vision_config.image_size
+        self._path = checkpoint.path
+        self._lock = threading.Lock()
+
+    def scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """The cosine of each pair: images float32 [N, 3, h, w] as `preprocess` makes them, N texts -> float32 [N].
+
+        A text is taken as it is and cut at the model's length; equal texts are computed once. Raises `ValueError`
+        where the arguments do not go together, `CheckpointError` where the weights give no number.
+        """
+        expected = (len(texts), 3, self._side, self._side)
+        if images.shape != expected or images.dtype != np.float32:
+            raise ValueError(
+                f"expected images float32 {list(expected)} for {len(texts)} texts, got {images.dtype} "
+                f"{list(images.shape)}"
+            )
+        if not texts:
+            return np.zeros(0, dtype=np.float32)
+        distinct = list(dict.fromkeys(texts))
+        place = {text: n for n, text in enumerate(distinct)}
+        with self._lock, torch.inference_mode():
+            self._set_process_state()
+            words = self._embed_texts(distinct)[[place[text] for text in texts]]
+            parts = [
+                self._cosines(images[start : start + self.batch_size], words[start : start + self.batch_size])
+                for start in range(0, len(images), self.batch_size)
+            ]
+        scores = np.concatenate(parts)
+        if not np.isfinite(scores).all():
+            raise CheckpointError(f"{self._path}: the weights give scores that are no numbers; copy them again")
+        return scores
+
+    def _cosines(self, images: np.ndarray, words: Tensor) -> np.ndarray:
+        pixels = torch.zeros((self.batch_size, *images.shape[1:]))
+        pixels[: len(images)] = torch.from_numpy(np.require(images, requirements=("C", "W")))
+        pooled = self._model.vision_model(pixel_values=pixels.to(self.device)).pooler_output
+        pictures = F.normalize(self._model.visual_projection(pooled), dim=-1)
+        padded = F.pad(words, (0, 0, 0, self.batch_size - len(words)))
+        return (pictures * padded).sum(-1)[: len(images)].float().cpu().numpy()
+
+    def _embed_texts(self, texts: list[str]) -> Tensor:
+        """Unit vectors [N, projection] on the device."""
+        ids = torch.from_numpy(self._texts.encode(texts))
+        blank = -len(ids) % TEXT_ROWS
+        ids = torch.cat([ids, ids[:1].expand(blank, -1)]).to(self.device)
+        parts = [
+            F.normalize(self._model.text_projection(self._model.text_model(input_ids=part).pooler_output), dim=-1)
+            for part in ids.split(TEXT_ROWS)
+        ]
+        return torch.cat(parts)[: len(texts)]
+
+    def _set_process_state(self) -> None:
+        """What torch keeps per process or thread and not per model."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def open_clip(
+    folder: Path | str, *, device: str = "cpu", batch_size: int = 32, threads: int | None = None
+) -> ClipScorer:
+    """Load the CLIP in `folder` with its tokenizer and its preprocessing onto a device.
+
+    Raises `CheckpointError` for a folder that lacks something or does not fit together, `ConfigError` for a device
+    that is not there or where transformers is not installed.
+    """
+    checkpoint = open_clip_checkpoint(folder)
+    pixels, texts = read_clip_parts(checkpoint)
+    return ClipScorer(checkpoint, pixels, texts, device=device, batch_size=batch_size, threads=threads)
+
+
+def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:
+    """The preprocessing and the tokenizer beside the weights. Raises `CheckpointError` where they do not fit."""
+    text, vision = checkpoint.config.text_config, checkpoint.config.vision_config
+    texts = open_clip_texts(
+        checkpoint.path,
+        length=text.max_position_embeddings,
+        vocabulary=text.vocab_size,
+        eos_token_id=text.eos_token_id,
+    )
+    return read_clip_pixels(checkpoint.path, vision.image_size), texts

@@ -1,0 +1,233 @@
+"""Open a VQGAN checkpoint of any known format, load it, and save it as our own (`config.json` + `model.safetensors`).
+
+Formats: vqgan-jax folders, taming `.ckpt` + `.yaml`, min-dalle `detoker.pt` (a decoder only), and ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.bart.min_dalle_geometry import infer_geometry
+from models.errors import CheckpointError
+from models.vqgan import names as vqgan_names
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
+from models.vqgan.taming import find_taming, read_taming_config
+from models.weights import flax as flax_msgpack
+from models.weights import native as own_format
+from models.weights import pickled as torch_pickle
+from models.weights.checks import check_fit, fitting, preview, without_weights
+from models.weights.fingerprints import codebook_id, weights_id
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
+
+__all__ = [
+    "VQGANCheckpoint",
+    "codebook_id",
+    "convert",
+    "load_vqgan",
+    "open_checkpoint",
+    "save_vqgan",
+]
+
+MODEL_TYPE = "vqbeam-vqgan"  # marks a config.json as written by `save_vqgan`
+VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # where vqgan-jax's own defaults differ from ours
+
+
+@dataclass(frozen=True)
+class VQGANCheckpoint:
+    """A checkpoint whose configuration has been read and whose weights have not.
+
+    `format` is "vqbeam", "vqgan-jax", "taming" or "min-dalle"; `name` is what provenance calls it. `leaves` gives the
+    weights one at a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`.
+    """
+
+    path: Path
+    format: str
+    name: str
+    config: VQGANConfig
+    has_encoder: bool
+    leaves: Callable[[], Iterator[tuple[str, Tensor]]]
+    stored: Mapping[str, Any]
+
+    def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
+        """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
+        yield from fitting(self.leaves(), self._network, self.path)
+
+    def weights_id(self) -> str:
+        """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time.
+
+        Raises as `checked_leaves` does, also where only the header of the weights is read.
+        """
+        stored = self.stored.get("weights_id")
+        if not stored:
+            return weights_id(self.checked_leaves())
+        check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), self._network, self.path)
+        return str(stored)
+
+    def codebook_id(self) -> str:
+        """The fingerprint of the codebook: as `convert` stored it, else computed."""
+        stored = self.stored.get("codebook_id")
+        if stored:
+            return str(stored)
+        name = _codebook_name(self.config)
+        for leaf_name, leaf in self.leaves():
+            if leaf_name == name:
+                return codebook_id(leaf)
+        raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
+
+    def _network(self) -> VQGAN:
+        return VQGAN(self.config, encoder=self.has_encoder)
+
+
+def open_checkpoint(path: Path | str, pixel_range: tuple[float, float] | None = None) -> VQGANCheckpoint:
+    """Tell the format of a folder or file and read its configuration.
+
+    `pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and what
+    is stored for ours. Raises `CheckpointError`, or `ConfigError` for an option that is not supported.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if path.is_dir() or path.name in (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME):
+        opened = _open_ours(folder) or _open_vqgan_jax(folder) or _open_min_dalle(path) or _open_taming(path)
+    else:
+        opened = _open_min_dalle(path) or _open_taming(path)
+    if opened is None:
+        there = sorted(entry.name for entry in folder.iterdir())
+        raise CheckpointError(
+            f"{path}: no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or "
+            f"flax_model.msgpack (vqgan-jax), a .ckpt with a .yaml beside it (taming), or detoker.pt (min-dalle); "
+            f"found {preview(there) or 'nothing'}"
+        )
+    if pixel_range is not None:
+        opened = replace(opened, config=replace(opened.config, pixel_range=pixel_range))
+    return opened
+
+
+def load_vqgan(folder: Path | str, pixel_range: tuple[float, float] | None = None) -> VQGAN:
+    """Load a checkpoint of any known format in float32 on the CPU; each weight is read once, into its final place."""
+    return load_checkpoint(open_checkpoint(folder, pixel_range))
+
+
+def load_checkpoint(checkpoint: VQGANCheckpoint) -> VQGAN:
+    """`load_vqgan` for a checkpoint that is already open."""
+    model = without_weights(lambda: VQGAN(checkpoint.config, encoder=checkpoint.has_encoder))
+    own = checkpoint.format in ("vqgan-jax",)  # elsewhere leaves may be views of a mapped file: copy them
+    weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in checkpoint.checked_leaves()}
+    model.load_state_dict(weights, assign=True)
+    stored = checkpoint.stored.get("codebook_id")
+    if stored and stored != codebook_id(model.quantize.codebook):
+        raise CheckpointError(
+            f"{checkpoint.path}: config.json and model.safetensors do not belong together; copy both again"
+        )
+    return model
+
+
+def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
+    """Write `config.json` and `model.safetensors` (in `dtype`, by default that of each weight) into `folder`."""
+    weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    _write(weights, Path(folder), model.config, name, model.has_encoder, "vqbeam")
+
+
+def convert(
+    source: Path | str, folder: Path | str, *, pixel_range: tuple[float, float] | None = None, name: str | None = None
+) -> VQGANCheckpoint:
+    """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
+
+    Raises `CheckpointError` where `folder` holds a model already.
+    """
+    folder = Path(folder)
+    own_format.refuse_taken(folder)
+    checkpoint = open_checkpoint(source, pixel_range)
+    weights = dict(checkpoint.checked_leaves())
+    _write(weights, folder, checkpoint.config, name or checkpoint.name, checkpoint.has_encoder, checkpoint.format)
+    return open_checkpoint(folder)
+
+
+def _write(
+    weights: dict[str, Tensor], folder: Path, config: VQGANConfig, name: str, has_encoder: bool, source_format: str
+) -> None:
+    values = {
+        "model_type": MODEL_TYPE,
+        "name": name,
+        "converted_from": source_format,
+        "has_encoder": has_encoder,
+        "codebook_id": codebook_id(weights[_codebook_name(config)]),
+        **config.to_dict(),
+    }
+    own_format.write_model(folder, weights, values)
+
+
+def _codebook_name(config: VQGANConfig) -> str:
+    return "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"
+
+
+def _open_ours(folder: Path) -> VQGANCheckpoint | None:
+    stored = own_format.read_config(folder, MODEL_TYPE)
+    if stored is None:
+        return None
+    return VQGANCheckpoint(
+        path=folder,
+        format="vqbeam",
+        name=str(stored.get("name") or folder_name(folder)),
+        config=configured(VQGANConfig.from_dict, stored, folder / CONFIG_NAME),
+        has_encoder=bool(stored.get("has_encoder", True)),
+        leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
+        stored=stored,
+    )
+
+
+def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
+    files, values = flax_msgpack.read_folder(folder, "VQGAN", "ch_mult")
+    if not files:
+        return None
+
+    def leaves() -> Iterator[tuple[str, Tensor]]:
+        for file in files:
+            for name, leaf in flax_msgpack.read_leaves(file):
+                yield vqgan_names.from_flax(name, leaf)
+
+    config = configured(VQGANConfig.from_dict, {**VQGAN_JAX_DEFAULTS, **values}, folder / CONFIG_NAME)
+    return VQGANCheckpoint(folder, "vqgan-jax", folder_name(folder), config, True, leaves, {})
+
+
+def _open_taming(path: Path) -> VQGANCheckpoint | None:
+    found = find_taming(path)
+    if found is None:
+        return None
+    weights, config_path = found
+    config = configured(VQGANConfig.from_dict, read_taming_config(config_path), config_path)
+
+    def leaves() -> Iterator[tuple[str, Tensor]]:
+        for name, leaf in torch_pickle.read_state(weights).items():
+            ours = vqgan_names.from_taming(name)
+            if ours is not None:
+                yield ours, leaf
+
+    return VQGANCheckpoint(weights, "taming", folder_name(config_path.parent), config, True, leaves, {})
+
+
+def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:
+    """`detoker.pt`, as `detoker_mini.pt` in the flat folder of the hub, or under `vqgan/` as in min-dalle's cache."""
+    if path.is_dir():
+        found = sorted(path.glob("detoker*.pt")) or sorted(path.glob("vqgan/detoker*.pt"))
+    else:
+        found = [path] if path.name.startswith("detoker") and path.suffix == ".pt" else []
+    if not found:
+        return None
+    weights = found[0]
+
+    def leaves() -> Iterator[tuple[str, Tensor]]:
+        for name, leaf in torch_pickle.read_state(weights).items():
+            yield vqgan_names.from_min_dalle(name), leaf
+
+    shapes = {name: tuple(leaf.shape) for name, leaf in leaves()}
+    config = infer_geometry(shapes, weights)
+    return VQGANCheckpoint(weights, "min-dalle", "min-dalle", config, False, leaves, {})

@@ -1,0 +1,216 @@
+"""The running model: pictures to codes and back in numpy, at one fixed batch shape, on one device.
+
+`open_codec` is what the worker step calls; `TorchCodec` is the default backend, `models/vqgan/jax_codec.py` the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.devices import DTYPES, default_batch_size, resolve_device, resolve_dtype
+from models.errors import ConfigError
+from models.vqgan.checkpoint import load_checkpoint, open_checkpoint
+from models.vqgan.codec_inputs import check_codes, check_images
+from models.vqgan.config import VQGANConfig
+from models.vqgan.network import VQGAN
+
+BACKENDS = ("torch", "vqgan-jax")
+logger = logging.getLogger(__name__)
+
+
+class ImageCodec(Protocol):
+    """What a backend offers. `encode` and `decode` may be called from several threads."""
+
+    config: VQGANConfig
+    name: str  # of the checkpoint, for provenance
+    codebook_id: str
+    batch_size: int
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """float32 [n_embed, embed_dim]."""
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image], raster order."""
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Integer codes [n, codes_per_image], n <= batch_size -> uint8 [n, H, W, 3]."""
+
+
+class TorchCodec:
+    """Our own network. Each call is padded to `batch_size`, so a row's result does not depend on its neighbours.
+
+    `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16"; the quantiser is float32 in each.
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now. `compiled` is by
+    default true on a GPU; where no compiler is installed the network runs as it is, with a warning. A GPU that runs
+    out of memory gets half the batch at a time from then on.
+    """
+
+    def __init__(
+        self,
+        model: VQGAN,
+        *,
+        name: str,
+        codebook_id: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        self.config = model.config
+        self.name = name
+        self.codebook_id = codebook_id
+        self.device = torch.device(resolve_device(device))
+        self.dtype = resolve_dtype(dtype, str(self.device))
+        self.batch_size = batch_size or default_batch_size(str(self.device), model.config)
+        self.threads = threads or torch.get_num_threads()
+        self.model = model.for_inference(self.device, DTYPES[self.dtype])
+        self._lock = threading.Lock()
+        self._rows = self.batch_size  # computed at once
+        self._staging: Tensor | None = None
+        self._compiled = self.device.type == "cuda" if compiled is None else compiled
+        if self._compiled:
+            self._compile()
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """See `ImageCodec`; H and W are multiples of the model's factor."""
+        self._check_images(images)
+        return self._run(self.model.encode, images, torch.int32)
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """See `ImageCodec`."""
+        return self.model.quantize.codebook.detach().to("cpu", torch.float32).numpy()
+
+    def latents(self, images: np.ndarray) -> np.ndarray:
+        """Images as for `encode` -> float32 [n, h, w, embed_dim]; `quantise` makes of them what `encode` gives."""
+        self._check_images(images)
+        return self._run(self.model.image_latents, images, torch.float32)
+
+    def quantise(self, latents: np.ndarray) -> np.ndarray:
+        """float32 [n, h, w, embed_dim], n <= batch_size -> int32 [n, h*w]."""
+        return self._run(self.model.quantise, latents, torch.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `ImageCodec`."""
+        check_codes(codes, self.config, self.batch_size)
+        return self._run(self.model.decode, codes.astype(np.int64, copy=False), torch.uint8)
+
+    def _check_images(self, images: np.ndarray) -> None:
+        if not self.model.has_encoder:
+            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode pictures")
+        check_images(images, self.config, self.batch_size)
+
+    def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+        with self._lock:
+            self._set_process_state()
+            results = []
+            start = 0
+            while start < max(1, len(rows)):  # no rows: the padding alone tells the shape
+                part = rows[start : start + self._rows]
+                result = self._compute(function, part, dtype)
+                if result is not None:
+                    results.append(result[: len(part)])
+                    start += self._rows
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _compute(self, function: Callable[[Tensor], Tensor], part: np.ndarray, dtype: torch.dtype) -> np.ndarray | None:
+        """One batch; None where it is to be cut anew because the device had too little memory."""
+        try:
+            return function(self._padded(part)).to("cpu", dtype).numpy()
+        except torch.OutOfMemoryError:
+            if self._rows == 1:
+                raise
+        except _compile_errors() as error:
+            if not self._compiled:
+                raise
+            logger.warning("torch.compile failed, the network runs uncompiled and slower: %s", str(error)[:500])
+            self._uncompile()
+            return None
+        # Out here the failed call's tensors are gone, so that the cache can give their memory back.
+        self._staging = None
+        self._rows = -(-self._rows // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning("%s is out of memory: going on with %d rows at a time", self.device, self._rows)
+        return None
+
+    def _compile(self) -> None:
+        if self.model.has_encoder:
+            self.model.encoder.compile(dynamic=False)
+        self.model.decoder.compile(dynamic=False)
+
+    def _uncompile(self) -> None:
+        self._compiled = False
+        for module in self.model.children():
+            module._compiled_call_impl = None
+
+    def _set_process_state(self) -> None:
+        """What torch keeps per process or thread and not per model."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            # The quantiser is matrix products only, the rest mostly convolutions: it stays float32 under "tf32".
+            torch.backends.cudnn.allow_tf32 = self.dtype == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    def _padded(self, part: np.ndarray) -> Tensor:
+        """The rows on the device, padded with zeros to the batch shape; by way of pinned memory to a GPU."""
+        source = torch.from_numpy(np.require(part, requirements=("C", "W")))  # torch warns of read-only memory
+        shape = (self._rows, *part.shape[1:])
+        staging = self._staging
+        if staging is None or staging.shape != shape or staging.dtype != source.dtype:
+            staging = torch.empty(shape, dtype=source.dtype, pin_memory=self.device.type == "cuda")
+            self._staging = staging
+        staging[: len(part)] = source
+        staging[len(part) :] = 0
+        return staging.to(self.device, non_blocking=True)
+
+
+def _compile_errors() -> tuple[type[Exception], ...]:
+    """What a compiled network raises where it cannot be compiled. Whatever compiles has imported the class: we need not
+    spend the second that it takes."""
+    module = sys.modules.get("torch._dynamo.exc")
+    return (module.TorchDynamoException,) if module else ()
+
+
+def open_codec(
+    folder: Path | str,
+    *,
+    backend: str = "torch",
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    pixel_range: tuple[float, float] | None = None,
+) -> ImageCodec:
+    """Load the checkpoint in `folder` (any format of `models/vqgan/checkpoint.py`) onto a device.
+
+    Raises `ConfigError` for settings that do not go together, `CheckpointError` for a checkpoint that cannot be read.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
+    checkpoint = open_checkpoint(folder, pixel_range)
+    if backend == "vqgan-jax":
+        from models.vqgan.jax_codec import JaxCodec
+
+        return JaxCodec(checkpoint, device=device, dtype=dtype, batch_size=batch_size)
+    return TorchCodec(
+        load_checkpoint(checkpoint),
+        name=checkpoint.name,
+        codebook_id=checkpoint.codebook_id(),
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        threads=threads,
+    )

@@ -1,0 +1,149 @@
+"""Our own model folders, which every checkpoint converts to: `config.json` with its kind, and `model.safetensors`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.errors import CheckpointError, ConfigError
+from models.weights.fingerprints import weights_id
+
+Config = TypeVar("Config")
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for
+SAMPLE_PARTS, SAMPLE_BYTES = 256, 1 << 16  # so up to 16 MiB are read, and smaller files whole
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises `CheckpointError` for anything else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of brackets in brackets in brackets
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return values
+
+
+def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str, Any], path: Path) -> Config:
+    """The configuration that `build` makes of the values in the file `path`, which a `ConfigError` then names."""
+    try:
+        return build(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def folder_name(folder: Path) -> str:
+    """What provenance calls a model whose files do not say: its folder, or its name on the Hugging Face Hub."""
+    folder = folder.resolve()
+    cached = folder.parent.parent.name  # models--OWNER--NAME/snapshots/COMMIT in the cache of the Hub
+    return cached.removeprefix("models--").replace("--", "/") if folder.parent.name == "snapshots" else folder.name
+
+
+def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
+    """The `config.json` beside a `model.safetensors`; None where there are no such weights.
+
+    Raises `CheckpointError` where the weights are cut short, or the configuration is not ours or not of these weights.
+    """
+    weights, path = folder / WEIGHTS_NAME, folder / CONFIG_NAME
+    if not weights.is_file():
+        return None
+    stored = read_json(path) if path.is_file() else {}
+    found = str(stored.get("model_type"))
+    if found != model_type and found.startswith("vqbeam-"):
+        raise CheckpointError(f"{path}: describes a {found}, where a {model_type} was expected; name another folder")
+    if found != model_type:
+        raise CheckpointError(
+            f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
+        )
+    claimed, written = stored.get("weights_id"), _metadata(weights).get("weights_id")
+    if (claimed and written and written != claimed) or (SAMPLE in stored and stored[SAMPLE] != _sample(weights)):
+        raise CheckpointError(
+            f"{folder}: {CONFIG_NAME} and {WEIGHTS_NAME} do not belong together; copy both again. If the weights were "
+            f"changed on purpose, take {SAMPLE}, weights_id and codebook_id out of {CONFIG_NAME} and `vqbeam convert` "
+            "the folder"
+        )
+    return stored
+
+
+def _sample(path: Path) -> str:
+    """SHA-256 (hex) of a file's size and of parts that are spread evenly over it.
+
+    Other weights of the same shapes are noticed in milliseconds where reading gigabytes at each start is out of the
+    question. A few bytes changed in a file larger than the parts together can lie between them.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in range(0, size, max(SAMPLE_BYTES, -(-size // SAMPLE_PARTS))):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a safetensors file, one at a time. Raises `CheckpointError` where it is cut short or no such."""
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, file.get_tensor(name)
+
+
+def read_shapes(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The same without values, on the device "meta": only the header of the file is read."""
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file says; it also says how long the file must be, so a cut one is found now."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error}); copy it again") from error
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise `CheckpointError` where a folder holds a model already."""
+    taken = [entry for entry in (CONFIG_NAME, WEIGHTS_NAME) if (folder / entry).exists()]
+    if taken:
+        raise CheckpointError(f"{folder}: holds {' and '.join(taken)} already; choose another folder or remove them")
+
+
+def write_model(
+    folder: Path, weights: dict[str, Tensor], values: Mapping[str, Any], beside: Mapping[str, Path] | None = None
+) -> None:
+    """Write the files `beside` a model (name to source), its weights, then the configuration that makes it one.
+
+    `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {**values, "weights_id": weights_id(weights.items())}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        for name, source in (beside or {}).items():
+            shutil.copyfile(source, Path(scratch) / name)
+        save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": stored["weights_id"]})
+        stored[SAMPLE] = _sample(Path(scratch) / WEIGHTS_NAME)
+        (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
+            os.replace(Path(scratch) / name, folder / name)

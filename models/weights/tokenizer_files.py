@@ -1,0 +1,46 @@
+"""The tokenizer that lies beside the weights of a DALL·E BART or of a CLIP: which files, and opening them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from models.bart.hashtags import WORD_LIST_NAME
+from models.errors import CheckpointError
+
+WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+NAMES = (WHOLE, "tokenizer_config.json", "special_tokens_map.json", VOCABULARY, MERGES, WORD_LIST_NAME)
+
+
+def tokenizer_files(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """The files of a tokenizer by their usual names; with `suffix`, those that carry it: `vocab_mini.json`."""
+    places = {name: folder / f"{Path(name).stem}{suffix}{Path(name).suffix}" for name in NAMES}
+    return {name: place for name, place in places.items() if place.is_file()}
+
+
+def is_whole(files: Mapping[str, Path]) -> bool:
+    """Whether `read_tokenizer` finds what it needs among the `tokenizer_files`."""
+    return WHOLE in files or {VOCABULARY, MERGES} <= files.keys()
+
+
+def read_tokenizer(folder: Path, files: Mapping[str, Path], from_parts: Callable[[Path, Path], Tokenizer]) -> Tokenizer:
+    """`tokenizer.json` where it is among the `tokenizer_files`, else `from_parts` of `vocab.json` and `merges.txt`.
+
+    Raises `CheckpointError` for a tokenizer that is missing or broken.
+    """
+    whole, vocabulary, merges = (files.get(name) for name in (WHOLE, VOCABULARY, MERGES))
+    try:
+        if whole:
+            return Tokenizer.from_file(str(whole))
+        if vocabulary and merges:
+            return from_parts(vocabulary, merges)
+    except Exception as error:  # tokenizers raises no class of its own
+        broken = whole or f"{vocabulary} or {merges}"
+        raise CheckpointError(f"{broken}: not a tokenizer, or cut short ({error}); copy it again") from error
+    missing = f", but no {MERGES}" if vocabulary else f", but no {VOCABULARY}" if merges else ""
+    raise CheckpointError(
+        f"{folder}: no tokenizer here{missing}. Expected {WHOLE}, or {VOCABULARY} with {MERGES}: "
+        "copy them from where the weights come from"
+    )

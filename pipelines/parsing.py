@@ -1,0 +1,186 @@
+"""Flags of the commands: ours are parsed here, Beam's are recognised and handed on, anything else is an error.
+
+Beam itself ignores flags that it does not know, so a misspelt one would change a run in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+from transforms.errors import UsageError
+
+EPILOG = (
+    "Hyphens may stand for underscores in the name of a flag. Flags of Apache Beam and of its runners (--runner, "
+    "--project, --region, --temp_location, ...) are handed on to Beam; what comes after a lone -- goes to Beam unread."
+)
+LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "strength" is not like "streaming"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argparse parser that raises `UsageError`, takes no abbreviations and keeps its usage line short."""
+
+    def __init__(self, prog: str, description: str, *, epilog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+        self._negative_number_matcher = re.compile(r"-\d[\d.,-]*$")  # so that -1,1 is a value and not a flag
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\nSee {self.prog} --help.")
+
+    def format_help(self) -> str:
+        if self.usage is None:
+            formatter = self._get_formatter()
+            needed = [action for action in self._actions if action.required]
+            formatter.add_usage(None, needed, [], prefix="")
+            self.usage = formatter.format_help().strip().replace("%", "%%") + " [flags]"
+        return super().format_help()
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str],
+    *,
+    launches: bool,
+    takers: Callable[[str], Sequence[str]] = lambda flag: (),
+) -> tuple[argparse.Namespace, list[str]]:
+    """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
+
+    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the
+    commands that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
+    """
+    own = parser._option_string_actions
+    own_argv: list[str] = []
+    foreign: list[str] = []  # from the first flag that is not ours on: Beam's, if it knows them
+    rest: list[str] = []
+    tokens = list(argv)
+    beam: Mapping[str, argparse.Action] | None = None
+    runner = _runner_class_named(argv)
+    unknown: list[str] = []
+    while tokens:
+        token = tokens.pop(0)
+        if token == "--" and launches:
+            rest, tokens = tokens, []
+            continue
+        if not token.startswith("--") or token == "--":
+            own_argv.append(token)
+            continue
+        name, equals, value = _house_form(token)
+        if name in own:
+            own_argv.append(name + equals + value)
+            continue
+        if launches and beam is None and (runner or name in beam_flag_names()):
+            beam = beam_flags(runner)
+        action = beam.get(name) if beam else None
+        if action is None:
+            unknown.append(token.partition("=")[0])
+            while tokens and not tokens[0].startswith("-"):
+                tokens.pop(0)  # its values, which would only confuse the message
+        else:
+            foreign.append(name + equals + value)
+            if not equals and _takes_value(action, tokens, name, parser):
+                foreign.append(tokens.pop(0))
+    if unknown:
+        known = beam_flag_names() if launches else ()
+        lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
+        parser.error("\n".join(lines))
+    args, extra = parser.parse_known_args(own_argv)
+    if extra:
+        parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
+    if foreign:
+        _check_beam_values(foreign, parser)
+    return args, foreign + rest
+
+
+@cache
+def beam_flag_names() -> frozenset[str]:
+    """The flags spelled in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
+    package = importlib.util.find_spec("apache_beam")
+    if package is None or package.origin is None:
+        raise UsageError("Apache Beam is not installed: pip install apache-beam")
+    source = Path(package.origin).parent / "options" / "pipeline_options.py"
+    return frozenset(re.findall(r"""['"](--\w[\w-]*)['"]""", source.read_text(encoding="utf-8")))
+
+
+def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
+    """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
+
+    `runner`, a class with its module, is imported first, since it may declare flags of its own.
+    """
+    return dict(_beam_parser(runner)._option_string_actions)
+
+
+def _beam_parser(runner: str | None) -> argparse.ArgumentParser:
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    if runner:
+        try:
+            importlib.import_module(runner.rpartition(".")[0])
+        except ImportError as error:
+            raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error
+    parser: argparse.ArgumentParser = _BeamArgumentParser(
+        allow_abbrev=False, add_help=False, conflict_handler="resolve"
+    )
+    pending = list(PipelineOptions.__subclasses__())
+    while pending:
+        options = pending.pop(0)
+        pending.extend(options.__subclasses__())
+        if "_add_argparse_args" in options.__dict__:
+            options._add_argparse_args(parser)
+    return parser
+
+
+def _house_form(token: str) -> tuple[str, str, str]:
+    """("--name_with_underscores", "=" or "", value) of "--name-with-hyphens=value"."""
+    name, equals, value = token.partition("=")
+    return "--" + name[2:].replace("-", "_"), equals, value
+
+
+def _runner_class_named(argv: Sequence[str]) -> str | None:
+    """What --runner says, where that is a class with its module rather than one of Beam's short names."""
+    for index, token in enumerate(argv):
+        name, _, value = token.partition("=")
+        if name == "--runner":
+            value = value or "".join(argv[index + 1 : index + 2])
+            return value if "." in value else None
+    return None
+
+
+def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: argparse.ArgumentParser) -> bool:
+    """Whether the next token is the value of the Beam flag `name`; raises `UsageError` where it needs one."""
+    if action.nargs == 0:
+        return False
+    follows = bool(tokens) and not tokens[0].startswith("--")
+    if not follows and action.nargs is None:
+        parser.error(f"{name} needs a value")
+    return follows
+
+
+def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
+    """Has Beam's own parser look at the values now, before a plan is made; raises `UsageError`."""
+    checker = _beam_parser(_runner_class_named(beam_argv))
+    checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
+    checker.parse_known_args(beam_argv)
+
+
+def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers: Sequence[str]) -> str:
+    guess = nearest(name, own) or (None if takers else nearest(name, beam))
+    elsewhere = f"; {', '.join(takers)} {'has' if len(takers) == 1 else 'have'} it" if takers else ""
+    return f"unknown flag {name}{elsewhere}" + (f"; did you mean {guess}?" if guess else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like this one, by letters alone: case, hyphens and underscores do not count."""
+    plain = {_letters(candidate): candidate for candidate in known}
+    close = difflib.get_close_matches(_letters(word), plain, n=1, cutoff=LIKENESS)
+    return plain[close[0]] if close else None
+
+
+def _letters(word: str) -> str:
+    return word.lower().replace("-", "").replace("_", "")

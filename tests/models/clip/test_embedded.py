@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from models.clip.scorer import open_clip
+from models.find import EMBEDDED
+from models.model_folders import find_clip
+
+SAMPLE = Path(__file__).parents[3] / "examples" / "emoji" / "sample" / "emoji.parquet"
+COUNT = 20
+
+
+def test_the_embedded_clip_finds_the_captions_of_pictures_it_never_saw() -> None:
+    folder = find_clip(EMBEDDED["emoji"])
+    assert folder is not None
+    clip = open_clip(folder, batch_size=COUNT)
+    rows = pq.read_table(SAMPLE, columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
+    assert {row["split"] for row in rows} == {"held_out"}
+    pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
+    images = np.stack([clip.preprocess(picture) for picture in pixels])
+    captions = [row["caption"] for row in rows]
+    scores = np.stack([clip.scores(images, [caption] * COUNT) for caption in captions])
+    assert (scores.argmax(0) == np.arange(COUNT)).mean() >= 0.95
+    assert (scores.argmax(1) == np.arange(COUNT)).mean() >= 0.95
+
+
+def test_the_embedded_clip_is_small() -> None:
+    folder = find_clip(EMBEDDED["emoji"])
+    assert folder is not None
+    assert 1e6 < sum(path.stat().st_size for path in folder.iterdir()) < 6e6

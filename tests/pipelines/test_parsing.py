@@ -1,0 +1,156 @@
+"""Flags: ours, Beam's, and those that neither knows."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from pipelines import flags as job_flags
+from pipelines import parsing as flags
+from transforms.errors import UsageError
+
+
+@pytest.fixture
+def parser() -> flags.CommandParser:
+    parser = flags.CommandParser("vqbeam try", "Tries flags.", epilog=flags.EPILOG)
+    parser.add_argument("--input", nargs="+", required=True, metavar="PATTERN")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--overwrite", action="store_true")
+    return parser
+
+
+def parse(parser: flags.CommandParser, line: str, launches: bool = True):
+    return flags.parse(parser, line.split(), launches=launches)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--input a b --batch_size 3",
+        "--input a b --batch_size=3",
+        "--input a b --batch-size 3",
+        "--batch-size=3 --input a b",
+    ],
+)
+def test_our_flags_take_both_spellings_and_both_ways_to_give_a_value(parser, line):
+    args, beam_args = parse(parser, line)
+    assert (args.input, args.batch_size, beam_args) == (["a", "b"], 3, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        ("--project p --region=r", ["--project", "p", "--region=r"]),
+        ("--temp-location gs://b/t", ["--temp_location", "gs://b/t"]),
+        ("--runner DataflowRunner --no_auth --streaming", ["--runner", "DataflowRunner", "--no_auth", "--streaming"]),
+        ("--direct_running_mode=multi_threading", ["--direct_running_mode=multi_threading"]),
+        ("--resource_hints accelerator=x --experiments=a --experiments b", None),
+        ("--setup_file ./setup.py --sdk_container_image img:1 --num_workers 4", None),
+        ("--flink_master localhost:1 --spark_version 3 --job_endpoint=embed --environment_type LOOPBACK", None),
+        ("--job-server-timeout 5", ["--job_server_timeout", "5"]),
+        (
+            "--runner=FnApiRunner -- --flag_of_a_job_server=1 word",
+            ["--runner=FnApiRunner", "--flag_of_a_job_server=1", "word"],
+        ),
+    ],
+)
+def test_flags_of_beam_are_handed_on_with_their_values(parser, given, handed_on):
+    args, beam_args = parse(parser, f"--input a {given}")
+    assert beam_args == (given.split() if handed_on is None else handed_on)
+    assert args.input == ["a"]
+
+
+def test_flags_of_beam_may_stand_between_ours(parser):
+    args, beam_args = parse(parser, "--project p --input a b --region r --overwrite")
+    assert (args.input, args.overwrite, beam_args) == (["a", "b"], True, ["--project", "p", "--region", "r"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "suggestion"),
+    [
+        ("--batchsize", "--batch_size"),
+        ("--batch_sise=3", "--batch_size"),
+        ("--wrokers", "--workers"),
+        ("--Overwrite", "--overwrite"),
+        ("--regoin", "--region"),
+        ("--temp_locaton", "--temp_location"),
+        ("--batch", "--batch_size"),
+    ],
+)
+def test_an_unknown_flag_is_an_error_that_suggests_the_nearest(parser, flag, suggestion):
+    with pytest.raises(UsageError, match=f"unknown flag {flag.split('=')[0]}; did you mean {suggestion}\\?"):
+        parse(parser, f"--input a {flag} 1")
+
+
+@pytest.mark.parametrize("flag", ["--strength", "--strenght"])
+def test_what_is_not_nearly_a_flag_of_beam_is_not_taken_for_it(parser, flag):
+    with pytest.raises(UsageError, match=f"unknown flag {flag}\nSee"):
+        parse(parser, f"--input a {flag} 1")
+
+
+def test_all_unknown_flags_are_named_at_once(parser):
+    with pytest.raises(UsageError, match=r"--batchsize.*\n.*--wrokers.*\nSee vqbeam try --help"):
+        parse(parser, "--input a --batchsize 3 --wrokers 2")
+
+
+def test_an_unknown_flag_like_no_other_is_named_without_a_suggestion(parser):
+    with pytest.raises(UsageError, match="unknown flag --qqqq\nSee"):
+        parse(parser, "--input a --qqqq")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--batch_size 3", "required: --input"),
+        ("--input a --batch_size many", "--batch_size: invalid int value: 'many'"),
+        ("stray --input a", "unexpected argument 'stray'"),
+        ("--input a --project", "--project needs a value"),
+        ("--input a --project --region r", "--project needs a value"),
+        ("--input a --streaming=yes", "--streaming"),
+        ("--input a --direct_running_mode fast", "--direct_running_mode: invalid choice: 'fast'"),
+        ("--input a --direct_num_workers=two", "--direct_num_workers: invalid int value: 'two'"),
+        ("--input a --runner no.such.Runner", "--runner no.such.Runner: cannot be imported"),
+    ],
+)
+def test_what_cannot_be_parsed_is_a_usage_error_that_names_the_flag(parser, line, message):
+    with pytest.raises(UsageError, match=message):
+        parse(parser, line)
+
+
+def test_commands_that_launch_nothing_refuse_flags_of_beam(parser):
+    with pytest.raises(UsageError, match="unknown flag --project"):
+        parse(parser, "--input a --project p", launches=False)
+
+
+def test_the_names_read_from_beams_source_are_those_that_beam_declares():
+    declared = {name for name in flags.beam_flags() if name.startswith("--")}
+    assert {"--project", "--runner", "--flink_master", "--s3_region_name"} <= declared
+    assert declared <= flags.beam_flag_names()
+
+
+def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
+    from pipelines import decode, encode
+
+    for module in (encode, decode):
+        parser = flags.CommandParser("vqbeam try", module.DESCRIPTION)
+        module.add_arguments(parser)
+        assert set(parser._option_string_actions) & set(flags.beam_flags()) == {"--dry_run"}
+
+
+def test_the_help_names_what_is_needed_in_one_line(parser):
+    assert parser.format_help().splitlines()[0] == "usage: vqbeam try --input PATTERN [PATTERN ...] [flags]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (job_flags.share, "'x': expected a number from 0 to 1"),
+        (job_flags.cosine, "'x': expected a number from -1 to 1"),
+        (job_flags.positive, "'x': expected a whole number, at least 1"),
+    ],
+)
+def test_what_is_no_number_is_told_what_is_expected(kind, message):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
+        kind("x")

@@ -1,0 +1,379 @@
+"""Kinds of bad input to `encode`, each with the rows that must come of it: the table behind `test_bad_input.py`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.support.fixtures_images import encoded, png_by_hand, scene
+from tests.support.make_inputs import GOOD, Build, files, image_table, samples, tar
+
+TWO_LONG_KEYS = ("k" * 5000, "ключ 键 🗝 " * 9)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row of the error table: `uri` is how it ends, `message` a part of it."""
+
+    code: str
+    key: str
+    uri: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """`build` writes into the input folder; `good` are the keys that are written, in order. `source` is what is given
+    to --input, below the folder."""
+
+    name: str
+    build: Build
+    good: tuple[str, ...]
+    bad: tuple[Bad, ...] = ()
+    flags: tuple[str, ...] = ()
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    missing_captions: int = 0
+    source: str = ""
+    notice: str = ""
+
+
+def beside(bad: bytes) -> Build:
+    """Three images with captions; the one in the middle is `bad`."""
+    texts = {f"{name}.txt": f"caption {name}" for name in "abc"}
+    return files({"a.jpg": GOOD, "b.jpg": bad, "c.jpg": GOOD, **texts})
+
+
+def broken_from_third_sample() -> bytes:
+    """A tar of four samples; where the header of the third should be, there is something else."""
+    data = tar(samples("a", "b", "c", "d"))
+    start = len(tar(samples("a", "b")).rstrip(b"\0"))
+    start += -start % 512
+    return data[:start] + b"\xa5" * 512 + data[start + 512 :]
+
+
+def cut_inside_third_sample() -> bytes:
+    data = tar(samples("a", "b", "c", "d"))
+    start = len(tar(samples("a", "b")).rstrip(b"\0"))
+    return data[: start + 512 + -start % 512 + len(GOOD) // 2]
+
+
+def cut_before_second_caption() -> bytes:
+    """A gzipped tar that ends where the image of its second sample does."""
+    whole = tar([*samples("a"), ("b.jpg", GOOD)]).rstrip(b"\0")
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(whole + b"\0" * (-len(whole) % 512)) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def corrupt_second_group() -> bytes:
+    """Three row groups of two; the image column of the second is overwritten."""
+    data = image_table([GOOD] * 6, number=list(range(6)))
+    columns = pq.read_table(io.BytesIO(data))
+    out = io.BytesIO()
+    pq.write_table(columns, out, row_group_size=2, compression="zstd", use_dictionary=False)
+    whole = bytearray(out.getvalue())
+    chunk = pq.ParquetFile(io.BytesIO(bytes(whole))).metadata.row_group(1).column(1)
+    start = chunk.data_page_offset
+    whole[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    return bytes(whole)
+
+
+def listing(*lines: str, header: str = "key,file_name,caption") -> Build:
+    """A csv that names images in a folder beside it, and two images."""
+    return files({"list.csv": "\n".join([header, *lines]) + "\n", "img/a.jpg": GOOD, "img/c.jpg": GOOD})
+
+
+BOMB = png_by_hand(60_000, 60_000, 8, 2, b"\0" * 1000)
+HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
+PNG = encoded(scene(40, 24), "PNG")
+FIRST, LAST = "a,img/a.jpg,good", "c,img/c.jpg,good"
+
+IMAGE_CASES = (
+    Case("a truncated jpeg", beside(GOOD[: len(GOOD) // 2]), ("a", "c"), (Bad("broken_image", "b", "/b.jpg", "JPEG"),)),
+    Case("zero bytes", beside(b""), ("a", "c"), (Bad("empty_image", "b", "/b.jpg", "0 bytes"),)),
+    Case("html named jpg", beside(HTML), ("a", "c"), (Bad("not_an_image", "b", "/b.jpg", "<!DOCTYPE html>"),)),
+    Case("a decompression bomb", beside(BOMB), ("a", "c"), (Bad("too_many_pixels", "b", "/b.jpg", "60000 x 60000"),)),
+    Case("a png named jpg", beside(PNG), ("a", "b", "c")),
+    Case(
+        "more bytes than allowed",
+        beside(GOOD + b"\0" * 5000),
+        ("a", "c"),
+        (Bad("image_too_large", "b", "/b.jpg", "--max_image_bytes"),),
+        flags=("--max_image_bytes", "5000"),
+    ),
+    Case(
+        "another size where none may be resized",
+        files({"a.png": encoded(scene(16, 16), "PNG"), "b.png": PNG}),
+        ("a",),
+        (Bad("wrong_size", "b", "/b.png", "40 x 24"),),
+        flags=("--resize", "none"),
+        missing_captions=1,
+    ),
+    Case(
+        "an image smaller than asked for",
+        beside(encoded(scene(8, 8), "PNG")),
+        ("a", "c"),
+        flags=("--min_image_size", "20"),
+        filtered={"min_image_size": 1},
+    ),
+    Case("no caption", files({"a.jpg": GOOD, "a.txt": "one", "b.jpg": GOOD}), ("a", "b"), missing_captions=1),
+    Case(
+        "no caption where one is required",
+        files({"a.jpg": GOOD, "a.txt": "one", "b.jpg": GOOD, "c.jpg": GOOD, "c.txt": " \n"}),
+        ("a",),
+        (
+            Bad("missing_caption", "b", "/b.jpg", "--require_caption"),
+            Bad("missing_caption", "c", "/c.jpg", "--require_caption"),
+        ),
+        flags=("--require_caption",),
+    ),
+    Case(
+        "a caption in an unknown encoding",
+        files({"a.jpg": GOOD, "a.txt": b"caf\xe9", "b.jpg": GOOD, "b.txt": "café"}),
+        ("b",),
+        (Bad("broken_record", "a", "/a.jpg", "UTF-8"),),
+    ),
+)
+
+TAR_CASES = (
+    Case(
+        "a tar broken in the middle",
+        files({"x.tar": broken_from_third_sample(), "y.tar": tar(samples("e"))}),
+        ("a", "b", "e"),
+        (Bad("broken_archive", "x-000000002", "x.tar", "sample 2"),),
+    ),
+    Case(
+        "a tar cut short",
+        files({"x.tar": cut_inside_third_sample(), "y.tar": tar(samples("e"))}),
+        ("a", "b", "e"),
+        (Bad("broken_archive", "x-000000002", "x.tar", "ends inside c.jpg"),),
+    ),
+    Case(
+        "a gzipped tar cut short",
+        files({"x.tar.gz": cut_before_second_caption(), "y.tar.gz": gzip.compress(tar(samples("e")))}),
+        ("a", "e"),
+        (Bad("broken_archive", "x-000000001", "x.tar.gz", "Compressed file ended"),),
+    ),
+    Case(
+        "something else named tar",
+        files({"x.tar": HTML * 40, "y.tar": tar(samples("e"))}),
+        ("e",),
+        (Bad("broken_archive", "x-000000000", "x.tar", "sample 0"),),
+    ),
+    Case("duplicate keys in one tar", files({"x.tar": tar(samples("a", "a", "b"))}), ("a", "a", "b")),
+    Case(
+        "the same key in two files",
+        files({"x.tar": tar(samples("a")), "y.tar": tar(samples("a"))}),
+        ("a", "a"),
+    ),
+    Case(
+        "a sample without an image",
+        files({"x.tar": tar([*samples("a"), ("b.txt", "only text"), *samples("c")])}),
+        ("a", "c"),
+        (Bad("missing_image", "b", "x.tar#b", "txt"),),
+    ),
+    Case(
+        "a key that climbs out of its folder",
+        files({"x.tar": tar([*samples("a"), *samples("../../etc/passwd")])}),
+        ("a", "../../etc/passwd"),
+    ),
+    Case("long keys and keys in every script", files({"x.tar": tar(samples(*TWO_LONG_KEYS))}), TWO_LONG_KEYS),
+    Case(
+        "json that is none",
+        files({"x.tar": tar([*samples("a"), ("a.json", '{"n": 1}'), *samples("b"), ("b.json", "{n: 1")])}),
+        ("a",),
+        (Bad("broken_record", "b", "x.tar#b.jpg", "no valid json"),),
+    ),
+    Case(
+        "json whose field has another type",
+        files(
+            {
+                "x.tar": tar([*samples("a"), ("a.json", '{"n": 1}')]),
+                "y.tar": tar([*samples("b"), ("b.json", '{"n": "x"}')]),
+            }
+        ),
+        ("a",),
+        (Bad("schema_mismatch", "b", "y.tar#b.jpg", "int64"),),
+    ),
+)
+
+PARQUET_CASES = (
+    Case(
+        "null and empty cells",
+        files({"x.parquet": image_table([GOOD, None, b"", GOOD])}),
+        ("r0", "r3"),
+        (
+            Bad("missing_image", "r1", "x.parquet#1", "null"),
+            Bad("empty_image", "r2", "x.parquet#2", "0 bytes"),
+        ),
+    ),
+    Case(
+        "null keys and captions",
+        files({"x.parquet": image_table([GOOD, GOOD], key=[None, "k"], caption=pa.array([None, ""]))}),
+        ("x-000000000", "k"),
+        missing_captions=2,
+    ),
+    Case("a file without rows", files({"x.parquet": image_table([]), "y.parquet": image_table([GOOD])}), ("r0",)),
+    Case(
+        "a file cut short",
+        files({"x.parquet": image_table([GOOD, GOOD]), "y.parquet": image_table([GOOD])[:-20]}),
+        ("r0", "r1"),
+        (Bad("broken_archive", "y", "y.parquet", "no readable Parquet"),),
+    ),
+    Case(
+        "a page that cannot be read",
+        files({"x.parquet": corrupt_second_group(), "y.parquet": image_table([GOOD], number=[7])}),
+        ("r0", "r1", "r0"),
+        tuple(Bad("broken_archive", f"x-00000000{n}", f"x.parquet#{n}", "from row 2 on") for n in range(2, 6)),
+    ),
+    Case(
+        "a column of another type in the second file",
+        files({"x.parquet": image_table([GOOD], n=[1]), "y.parquet": image_table([GOOD], n=["one"])}),
+        ("r0",),
+        (Bad("schema_mismatch", "r0", "y.parquet#0", "column n is string"),),
+    ),
+    Case(
+        "a column that the second file lacks",
+        files({"x.parquet": image_table([GOOD], n=[1]), "y.parquet": image_table([GOOD])}),
+        ("r0",),
+        (Bad("schema_mismatch", "r0", "y.parquet#0", "no column n"),),
+    ),
+    Case(
+        "a column that only the second file has",
+        files({"x.parquet": image_table([GOOD]), "y.parquet": image_table([GOOD], extra=[1])}),
+        ("r0", "r0"),
+        notice="column extra",
+    ),
+    Case(
+        "a number that does not fit",
+        files(
+            {
+                "x.parquet": image_table([GOOD], n=pa.array([1], pa.int8())),
+                "y.parquet": image_table([GOOD, GOOD], n=[2, 300]),
+            }
+        ),
+        ("r0", "r0"),
+        (Bad("schema_mismatch", "r1", "y.parquet#1", "n is 300"),),
+    ),
+    Case(
+        "rows that img2dataset could not download",
+        files(
+            {
+                "x.parquet": image_table(
+                    [GOOD, None],
+                    url=["http://a/1", "http://a/2"],
+                    status=["success", "failed_to_download"],
+                    error_message=[None, "HTTP Error 404: Not Found"],
+                )
+            }
+        ),
+        ("r0",),
+        filtered={"status": 1},
+    ),
+)
+
+TABLE_CASES = (
+    Case(
+        "a scheme that is not allowed",
+        listing(FIRST, "b,gs://elsewhere/b.jpg,x", LAST),
+        ("a", "c"),
+        (Bad("uri_not_allowed", "b", "list.csv#1", "--uri_schemes"),),
+        source="list.csv",
+    ),
+    Case(
+        "a path that leaves the dataset",
+        listing(FIRST, "b,../../etc/passwd,x", LAST),
+        ("a", "c"),
+        (Bad("uri_not_allowed", "b", "list.csv#1", "../../etc/passwd"),),
+        source="list.csv",
+    ),
+    Case(
+        "an image that is not there",
+        listing(FIRST, "b,img/b.jpg,x", "d,img,x", "e,img/a.jpg/x.jpg,x", LAST),
+        ("a", "c"),
+        (
+            Bad("image_not_found", "b", "list.csv#1", "img/b.jpg"),
+            Bad("image_not_found", "d", "list.csv#2", "img"),
+            Bad("image_not_found", "e", "list.csv#3", "img/a.jpg/x.jpg"),
+        ),
+        source="list.csv",
+    ),
+    Case(
+        "names that no file can have",
+        listing(FIRST, f"b,{'n' * 5000},x", "d,img/\0.jpg,x", LAST),
+        ("a", "c"),
+        (
+            Bad("image_not_found", "b", "list.csv#1", "nnn"),
+            Bad("image_not_found", "d", "list.csv#2", ""),
+        ),
+        source="list.csv",
+    ),
+    Case(
+        "a cell without a path",
+        listing(FIRST, "b,,x", LAST),
+        ("a", "c"),
+        (Bad("missing_image", "b", "list.csv#1", "file_name"),),
+        source="list.csv",
+    ),
+    Case(
+        "broken quoting in csv",
+        listing(FIRST, 'b,"img/b.jpg" oops,x', LAST),
+        ("a", "c"),
+        (Bad("broken_record", "list-000000001", "list.csv#1", "cannot be parsed"),),
+        source="list.csv",
+    ),
+    Case(
+        "too few and too many cells in csv",
+        listing(FIRST, "b", "d,img/d.jpg,x,y", LAST),
+        ("a", "c"),
+        (
+            Bad("broken_record", "list-000000001", "list.csv#1", "1 cells"),
+            Bad("broken_record", "list-000000002", "list.csv#2", "4 cells"),
+        ),
+        source="list.csv",
+    ),
+    Case(
+        "a broken line in jsonl",
+        files(
+            {
+                "list.jsonl": "\n".join(
+                    [
+                        json.dumps({"key": "a", "file_name": "a.jpg", "caption": "good"}),
+                        '{"key": "b", "file_name": ',
+                        "[1, 2]",
+                        json.dumps({"key": "c", "file_name": "c.jpg", "caption": "good"}),
+                    ]
+                ),
+                "a.jpg": GOOD,
+                "c.jpg": GOOD,
+            }
+        ),
+        ("a", "c"),
+        (
+            Bad("broken_record", "list-000000001", "list.jsonl#1", "no valid json"),
+            Bad("broken_record", "list-000000002", "list.jsonl#2", "not an object"),
+        ),
+        source="list.jsonl",
+    ),
+    Case(
+        "a gzipped table cut short",
+        files(
+            {
+                "list.csv.gz": gzip.compress(("key,file_name\na,a.jpg\n" + "b,a.jpg\n" * 3).encode())[:-8],
+                "a.jpg": GOOD,
+            }
+        ),
+        ("a", "b", "b", "b"),
+        (Bad("broken_archive", "list-000000004", "list.csv.gz#4", "breaks off"),),
+        source="list.csv.gz",
+        missing_captions=4,
+    ),
+)
+
+CASES = IMAGE_CASES + TAR_CASES + PARQUET_CASES + TABLE_CASES

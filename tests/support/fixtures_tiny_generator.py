@@ -1,0 +1,70 @@
+"""The fixture `tiny_generator`: a whole model folder of random weights, and a run of `vqbeam generate` with it.
+
+A test module gets it with `pytest_plugins = ("tests.support.fixtures_tiny_generator",)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bart.checkpoint import save_bart
+from models.bart.network import DalleBartConfig
+from models.vqgan.checkpoint import save_vqgan
+from models.weights.tokenizer_files import tokenizer_files
+from tests.support.fixtures_bart import random_bart
+from tests.support.fixtures_checkpoints import GOLDEN, TINY, random_vqgan
+from tests.support.run_command import Outcome, run
+from tests.support.tiny_clip import write_tiny_clip
+
+TOKENIZER = GOLDEN / "text" / "tokenizer_small"
+SIDE = 32  # pixels
+CODES = 16  # a picture
+TINY_VQGAN = replace(TINY, ch_mult=(1, 1, 1, 1), attn_resolutions=(), resolution=SIDE)
+TINY_GENERATOR = DalleBartConfig(
+    encoder_vocab_size=300,
+    image_vocab_size=TINY_VQGAN.n_embed,
+    image_length=CODES,
+    max_text_length=16,
+    d_model=32,
+    encoder_layers=1,
+    encoder_ffn_dim=48,
+    encoder_attention_heads=2,
+    decoder_layers=1,
+    decoder_ffn_dim=48,
+    decoder_attention_heads=2,
+    decoder_start_token_id=TINY_VQGAN.n_embed,
+    normalize_text=True,
+)
+
+
+def write_tiny_generator(folder: Path) -> Path:
+    """`dalle_bart/` with the golden tokenizer, `vqgan/` of 4x4 codes at 32 pixels, `clip/`."""
+    save_bart(random_bart(TINY_GENERATOR), folder / "dalle_bart", name="tiny", tokenizer=tokenizer_files(TOKENIZER))
+    save_vqgan(random_vqgan(TINY_VQGAN), folder / "vqgan", name="tiny-vqgan")
+    write_tiny_clip(folder / "clip")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_generator(tmp_path_factory.mktemp("models") / "generator")
+
+
+def write_prompts(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """A .jsonl file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def generate(model: Path, output: str | Path, *flags: str | Path | int) -> Outcome:
+    """`vqbeam generate`, small batches, no row too bad."""
+    small = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
+    cache = ("--model_cache", f"{output}-cache")
+    return run("generate", "--model", model, *small, *cache, *map(str, flags), output=output)

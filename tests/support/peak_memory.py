@@ -1,0 +1,31 @@
+"""How much memory a call takes at its peak: measured in a process of its own, as the kernel counts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+{imports}
+
+def memory(field):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return int(lines[field].split()[0]) * 1024
+
+arguments = sys.argv[1:]
+{warm_up}  # loads what torch loads on first use
+before = memory("VmRSS")
+kept = {call}
+print(memory("VmHWM") - before)
+"""
+
+
+def peak_of(imports: str, warm_up: str, call: str, *arguments: Path) -> int:
+    """Bytes above what the process held after `warm_up`; both expressions may use `arguments`. Linux only."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    script = SCRIPT.format(imports=imports, warm_up=warm_up, call=call)
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)

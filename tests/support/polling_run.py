@@ -1,0 +1,54 @@
+"""A command for the tests of launching and stopping, run as a program so that it gets real signals.
+
+`python polling_run.py poll --folder DIR ...` is dispatched like a command of vqbeam.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import pipelines.__main__ as command
+from pipelines.scratch import scratch_folder
+from pipelines.screen import Expected, Progress
+
+DESCRIPTION = "Waits in shards."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--grace", type=float, default=100)
+    parser.add_argument("--plan_forever", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    import apache_beam as beam
+    from waiting_shard import WaitInShard
+
+    from pipelines.launch import local_workers, run_pipeline
+
+    with scratch_folder(args.folder) as scratch:
+        Path(args.folder, "planning").touch()
+        while args.plan_forever:
+            time.sleep(0.02)
+
+        def build(pipeline: beam.Pipeline) -> None:
+            shards = pipeline | beam.Create(range(args.shards)) | beam.Reshuffle()
+            _ = shards | beam.ParDo(WaitInShard(args.folder, scratch, args.deaf))
+
+        with Progress(scratch, Expected(args.shards, rows=args.shards * 100)):
+            workers = local_workers(beam_args, args.workers)
+            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, grace=args.grace)
+        return result.exit_code
+
+
+if __name__ == "__main__":
+    command.COMMANDS["poll"] = command.Command(DESCRIPTION, launches=True)
+    sys.modules["pipelines.poll"] = sys.modules["__main__"]
+    command.main()

@@ -1,0 +1,60 @@
+"""Planning and reading in one go, for tests: the rows of a dataset as dicts, whole or cut into shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from transforms.inputs import (
+    FetchOptions,
+    InputPlan,
+    InputRequest,
+    batch_schema,
+    make_shards,
+    plan_sources,
+    read_slices,
+)
+
+WHOLE = 1_000_000
+
+
+def plan(*patterns: Any, rows_per_shard: int = WHOLE, **request: Any) -> InputPlan:
+    return plan_sources(InputRequest(tuple(str(pattern) for pattern in patterns), **request), rows_per_shard)
+
+
+def read_plan(
+    planned: InputPlan,
+    rows_per_shard: int = WHOLE,
+    options: FetchOptions | None = None,
+    notices: Counter[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Every row, in order; each batch is checked to have the one schema of the job."""
+    rows: list[dict[str, Any]] = []
+    for shard in make_shards(planned.pieces, rows_per_shard):
+        for batch in read_slices(shard.slices, planned.schema, options, notices):
+            assert batch.schema.equals(batch_schema(planned.schema))
+            batch.validate(full=True)
+            rows += batch.to_pylist()
+    return rows
+
+
+def read(*patterns: Any, rows_per_shard: int = WHOLE, **request: Any) -> list[dict[str, Any]]:
+    return read_plan(plan(*patterns, rows_per_shard=rows_per_shard, **request), rows_per_shard)
+
+
+def errors(rows: list[dict[str, Any]]) -> list[str | None]:
+    return [row["error_code"] for row in rows]
+
+
+def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def folder(path: Path, files: dict[str, bytes | str]) -> Path:
+    """Write files below `path`."""
+    for name, content in files.items():
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path

@@ -1,0 +1,112 @@
+"""A vqbeam command run in this process, and a look at what it left in its output folder. For end-to-end tests.
+
+The fixture `tiny_model` is in `tests/support/fixtures_tiny_model.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+
+from pipelines.__main__ import main
+
+COUNTS = ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: its exit code and what it printed; `output` is the folder or URL that it wrote to."""
+
+    code: int
+    output: str
+    out: str
+    err: str
+
+    def files(self, pattern: str) -> list[str]:
+        """Paths below the output folder, sorted."""
+        fs, root = fsspec.core.url_to_fs(self.output)
+        return sorted(path[len(root.rstrip("/")) + 1 :] for path in fs.glob(f"{root}/{pattern}"))
+
+    def read(self, path: str) -> bytes:
+        fs, root = fsspec.core.url_to_fs(self.output)
+        fs.invalidate_cache()
+        return fs.cat_file(f"{root}/{path}")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows written, in order."""
+        return self._table_rows("data/*.parquet")
+
+    def rejected(self) -> list[dict[str, str]]:
+        """The rows of the error files, in order."""
+        return self._table_rows("_vqbeam/errors/*.parquet")
+
+    def marks(self) -> list[dict[str, Any]]:
+        return [json.loads(self.read(path)) for path in self.files("_vqbeam/stats/*.json")]
+
+    def total(self, name: str) -> int:
+        return sum(mark[name] for mark in self.marks())
+
+    def by_reason(self, name: str) -> dict[str, int]:
+        """`errors`, `filters` or `notices` of all shards."""
+        return dict(sum((Counter(mark[name]) for mark in self.marks()), Counter()))
+
+    def last_run(self) -> dict[str, Any]:
+        return json.loads(self.read("_vqbeam/last_run.json"))
+
+    def check_refused(self, *message: str) -> None:
+        """It ended before anything was written, with all of `message` on stderr."""
+        assert self.code == 2, self.err
+        for part in message:
+            assert part in self.err
+        assert "Traceback" not in self.err
+        assert self.out == ""
+        assert not Path(self.output).exists()
+
+    def check_nothing_lost(self) -> None:
+        """Every row read is written, rejected or filtered, and the tables hold what the marks count."""
+        counts = {name: self.total(name) for name in COUNTS}
+        ends = counts["rows_written"] + counts["rows_rejected"] + counts["rows_filtered"]
+        assert counts["rows_read"] == ends
+        assert len(self.rows()) == counts["rows_written"] or self.files("tars/*")
+        rejected = self.rejected()
+        assert len(rejected) == counts["rows_rejected"]
+        assert Counter(row["error"] for row in rejected) == self.by_reason("errors")
+        assert sum(self.by_reason("filters").values()) == counts["rows_filtered"]
+
+    def _table_rows(self, pattern: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for path in self.files(pattern):
+            rows += pq.read_table(io.BytesIO(self.read(path))).to_pylist()
+        return rows
+
+
+def run(*argv: str | Path, output: str | Path = "") -> Outcome:
+    """Run a command line; `output` is added as --output where it is given."""
+    words = [str(word) for word in argv] + (["--output", str(output)] if output else [])
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    return Outcome(code, str(output), out.getvalue(), err.getvalue())
+
+
+def encode(source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
+    """`vqbeam encode`, small batches, no row too bad."""
+    return _job("encode", source, output, model, *flags)
+
+
+def decode(source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
+    """`vqbeam decode`, small batches, no row too bad."""
+    return _job("decode", source, output, model, *flags)
+
+
+def _job(command: str, source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
+    small = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
+    return run(command, "--input", source, "--model", model, *small, *flags, output=output)

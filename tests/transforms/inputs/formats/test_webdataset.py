@@ -1,0 +1,202 @@
+"""WebDataset tars: what the `webdataset` package writes, and what goes wrong with tars."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import webdataset as wds
+
+from tests.support.read_inputs import column, errors, plan, read, read_plan
+from transforms.errors import UsageError
+from transforms.inputs import FetchOptions
+
+Members = list[tuple[str, bytes]]
+
+
+def tar_of(members: Members, **options: int) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", **options) as tar:  # type: ignore[call-overload]
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def pairs(count: int, size: int = 700) -> Members:
+    """An image (any bytes will do for a reader) and a text for each key."""
+    return [
+        member
+        for number in range(count)
+        for member in ((f"{number:05d}.jpg", b"%05d" % number * (size // 5)), (f"{number:05d}.txt", b"cap %d" % number))
+    ]
+
+
+def test_reads_what_the_webdataset_package_writes(tmp_path: Path) -> None:
+    with wds.ShardWriter(str(tmp_path / "%05d.tar"), maxcount=4, verbose=0) as writer:
+        for number in range(10):
+            writer.write({"__key__": f"a/{number:03d}", "jpg": b"jpg%d" % number, "txt": f"caption {number}"})
+    rows = read(tmp_path)
+    assert column(rows, "key") == [f"a/{number:03d}" for number in range(10)]
+    assert column(rows, "image") == [b"jpg%d" % number for number in range(10)]
+    assert column(rows, "caption") == [f"caption {number}" for number in range(10)]
+    assert rows[5]["uri"] == f"{tmp_path}/00001.tar#a/001.jpg".replace("001.jpg", "005.jpg")
+
+
+def test_json_fields_pass_through_with_types_fixed_by_the_first_samples(tmp_path: Path) -> None:
+    records = [
+        {"n": 1, "score": 0.5, "ok": True, "tags": ["a"], "note": "x", "nested": {"a": 1}, "caption": "one"},
+        {"n": None, "score": 2, "ok": None, "tags": None, "note": None, "nested": None, "caption": None},
+    ]
+    with wds.TarWriter(str(tmp_path / "a.tar")) as writer:
+        for number, record in enumerate(records):
+            writer.write({"__key__": str(number), "png": b"x", "json": json.dumps(record).encode()})
+    rows = read(tmp_path / "a.tar")
+    assert column(rows, "caption") == ["one", None]
+    assert {name: rows[0][f"pass:{name}"] for name in ("n", "score", "ok", "tags", "note", "nested")} == {
+        "n": 1, "score": 0.5, "ok": True, "tags": ["a"], "note": "x", "nested": '{"a": 1}',
+    }  # fmt: skip
+    assert rows[1]["pass:score"] == 2.0
+    assert errors(rows) == [None, None]
+
+
+def test_a_text_member_goes_before_the_caption_in_json(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(
+        tar_of([("1.jpg", b"x"), ("1.json", b'{"caption": "json"}'), ("1.txt", b"text\n")])
+    )
+    assert column(read(tmp_path / "a.tar"), "caption") == ["text"]
+
+
+def test_several_captions_of_an_image_are_kept_as_a_list(tmp_path: Path) -> None:
+    members = [("1.jpg", b"x"), ("1.json", b'{"captions": ["a", "b"]}'), ("2.jpg", b"x"), ("2.txt", b"c")]
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    assert column(read(tmp_path / "a.tar"), "caption") == [["a", "b"], ["c"]]
+
+
+def test_samples_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("a.txt", b"one"), ("a.jpg", b"2"), ("a.txt", b"two")]
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    rows = read(tmp_path / "a.tar")
+    assert [(row["key"], row["image"], row["caption"]) for row in rows] == [("a", b"1", "one"), ("a", b"2", "two")]
+
+
+def test_members_that_are_no_samples_are_passed_over(tmp_path: Path) -> None:
+    members = [("README", b"x"), ("__meta__", b"x"), ("./d/a.jpg", b"1"), ("./d/a.cls", b"7"), (".hidden", b"x")]
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    assert column(read(tmp_path / "a.tar"), "key") == ["d/a"]
+
+
+def test_another_member_can_be_named_as_the_image_and_as_the_caption(tmp_path: Path) -> None:
+    members = [("1.input.jpg", b"in"), ("1.jpg", b"out"), ("1.prompt.txt", b"words")]
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    rows = read(tmp_path / "a.tar", image_column="input.jpg", caption_column="prompt.txt")
+    assert (rows[0]["image"], rows[0]["caption"]) == (b"in", "words")
+    with pytest.raises(UsageError, match=r"--image_column depth\.png.*input\.jpg, jpg, prompt\.txt"):
+        plan(tmp_path / "a.tar", image_column="depth.png")
+
+
+def test_a_second_image_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([("1.jpg", b"first"), ("1.png", b"second")]))
+    notices: Counter[str] = Counter()
+    rows = read_plan(plan(tmp_path / "a.tar"), notices=notices)
+    assert column(rows, "image") == [b"first"]
+    assert list(notices.values()) == [1]
+
+
+def test_fields_that_the_first_samples_lack_are_counted(tmp_path: Path) -> None:
+    early = [member for n in range(2000) for member in ((f"{n}.jpg", b"x"), (f"{n}.json", b'{"a": 1}'))]
+    late = [("z.jpg", b"x"), ("z.json", b'{"a": 1, "new": 2}')]
+    (tmp_path / "a.tar").write_bytes(tar_of(early + late))
+    notices: Counter[str] = Counter()
+    read_plan(plan(tmp_path / "a.tar"), notices=notices)
+    assert dict(notices) == {"json field 'new', which the first samples have not, was left out": 1}
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ([("1.txt", b"no picture"), ("1.json", b"{}")], "missing_image"),
+        ([("1.jpg", b"x"), ("1.json", b"{not json")], "broken_record"),
+        ([("1.jpg", b"x"), ("1.json", b"[1]")], "broken_record"),
+        ([("1.jpg", b"x"), ("1.json", b'{"a": "\\ud800"}')], "broken_record"),
+        ([("1.jpg", b"x"), ("1.txt", b"\xff\xfe")], "broken_record"),
+        ([("1.jpg", b"x" * 2000)], "image_too_large"),
+    ],
+)
+def test_bad_samples_are_rejected_rows(tmp_path: Path, members: Members, code: str) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([("0.jpg", b"x"), *members, ("2.jpg", b"x")]))
+    rows = read_plan(plan(tmp_path / "a.tar"), options=FetchOptions(max_bytes=1000))
+    assert column(rows, "key") == ["0", "1", "2"]
+    assert errors(rows) == [None, code, None]
+
+
+def test_a_value_of_another_type_than_planned_is_rejected(tmp_path: Path) -> None:
+    early = [member for n in range(2000) for member in ((f"{n}.jpg", b"x"), (f"{n}.json", b'{"a": 1}'))]
+    (tmp_path / "a.tar").write_bytes(tar_of([*early, ("z.jpg", b"x"), ("z.json", b'{"a": "one"}')]))
+    rows = read(tmp_path / "a.tar")
+    assert (rows[-1]["key"], rows[-1]["error_code"]) == ("z", "schema_mismatch")
+    assert "a is 'one'" in rows[-1]["error_message"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["tar", "tar.gz"])
+@pytest.mark.parametrize("rows_per_shard", [3, 1000])
+def test_a_tar_cut_inside_a_member_keeps_what_came_before(tmp_path: Path, packed: bool, rows_per_shard: int) -> None:
+    whole = tar_of(pairs(20))
+    name = tmp_path / ("a.tar.gz" if packed else "a.tar")
+    data = gzip.compress(whole)[:-300] if packed else whole[: 10 * 2560 + 600]
+    name.write_bytes(data)
+    rows = read(name, rows_per_shard=rows_per_shard)
+    assert errors(rows)[-1] == "broken_archive"
+    assert column(rows, "key")[:-1] == [f"{number:05d}" for number in range(len(rows) - 1)]
+    assert set(errors(rows)[:-1]) == {None}
+    if not packed:
+        assert rows[-1]["key"] == "a-000000010"
+        assert "00010.jpg" in rows[-1]["error_message"]
+
+
+@pytest.mark.parametrize("rows_per_shard", [3, 1000])
+def test_a_corrupt_header_ends_the_tar_with_one_rejected_row(tmp_path: Path, rows_per_shard: int) -> None:
+    data = bytearray(tar_of(pairs(20)))
+    data[10 * 2560 : 10 * 2560 + 512] = b"\x55" * 512
+    (tmp_path / "a.tar").write_bytes(data)
+    rows = read(tmp_path / "a.tar", rows_per_shard=rows_per_shard)
+    assert errors(rows) == [None] * 10 + ["broken_archive"]
+    assert f"byte {10 * 2560}" in rows[-1]["error_message"]
+
+
+def test_a_tar_without_its_end_is_whole_where_its_last_sample_is(tmp_path: Path) -> None:
+    whole = tar_of(pairs(5))
+    (tmp_path / "a.tar").write_bytes(whole[: 5 * 2560])
+    assert errors(read(tmp_path / "a.tar", rows_per_shard=2)) == [None] * 5
+    (tmp_path / "a.tar").write_bytes(whole[: 5 * 2560 - 1024])
+    for rows_per_shard in (2, 100):
+        rows = read(tmp_path / "a.tar", rows_per_shard=rows_per_shard)
+        assert errors(rows) == [None] * 4 + ["broken_archive"]
+    assert "no end" in rows[-1]["error_message"]
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>not a tar</html>" * 100, gzip.compress(b"")])
+def test_a_file_that_is_no_tar_is_one_rejected_row(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of(pairs(2)))
+    (tmp_path / "b.tar").write_bytes(data)
+    assert errors(read(tmp_path)) == [None, None, "broken_archive"]
+
+
+def test_an_empty_tar_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([]))
+    assert read(tmp_path / "a.tar") == []
+
+
+def test_long_and_non_ascii_names_make_keys(tmp_path: Path) -> None:
+    names = ["ключ/" + "x" * 300, "../up", "日本"]
+    (tmp_path / "a.tar").write_bytes(tar_of([(f"{name}.jpg", b"x") for name in names]))
+    assert column(read(tmp_path / "a.tar"), "key") == ["ключ/" + "x" * 300, "../up", "日本"]
+    latin = tar_of([("\udce9.jpg", b"x")])
+    (tmp_path / "a.tar").write_bytes(latin)
+    assert column(read(tmp_path / "a.tar"), "key") == ["�"]

@@ -1,0 +1,129 @@
+"""Fetching what rows name, against a real web server and real files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.web_server import QuietHandler, WebServer
+from transforms.errors import EnvironmentFault, RowRejected
+from transforms.inputs import FetchOptions, fetch_image
+
+QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
+
+
+class Web(QuietHandler):
+    """Answers by the path: /status/N, /busy-once, /big, /short, /hang, /to-ftp, /to-image, /image."""
+
+    asked: list[str]
+    release: threading.Event
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path.startswith("/status/"):
+            self.answer(int(self.path.rpartition("/")[2]), b"")
+        elif self.path == "/busy-once" and self.asked.count(self.path) == 1:
+            self.answer(503, b"")
+        elif self.path == "/big":
+            self.answer(200, b"x" * 1001)
+        elif self.path == "/short":
+            self.answer(200, b"x" * 10, length=20)
+        elif self.path == "/hang":
+            self.release.wait()
+        elif self.path in ("/to-ftp", "/to-image"):
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/x" if self.path == "/to-ftp" else "/image")
+            self.end_headers()
+        else:
+            self.answer(200, b"bytes of " + self.path.encode())
+
+    def answer(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server and the paths that it was asked for."""
+    handler = type("Handler", (Web,), {"asked": [], "release": threading.Event()})
+    with WebServer(handler) as server:
+        yield server.url, handler.asked
+        handler.release.set()
+
+
+def test_the_bytes_of_a_web_address(web: tuple[str, list[str]]) -> None:
+    assert fetch_image(f"{web[0]}/image", QUICK) == b"bytes of /image"
+    assert fetch_image(f"{web[0]}/to-image", QUICK) == b"bytes of /image"
+    assert fetch_image(f"{web[0]}/a b/ä.jpg?x=1%20", QUICK) == b"bytes of /a%20b/%C3%A4.jpg?x=1%20"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_refusal_rejects_the_row_at_once(web: tuple[str, list[str]], status: int) -> None:
+    with pytest.raises(RowRejected, match=f"fetch_refused: .*{status}"):
+        fetch_image(f"{web[0]}/status/{status}", QUICK)
+    assert len(web[1]) == 1
+
+
+def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> None:
+    with pytest.raises(RowRejected, match=r"fetch_refused: .*redirected to ftp://127"):
+        fetch_image(f"{web[0]}/to-ftp", QUICK)
+
+
+def test_too_many_bytes_reject_the_row(web: tuple[str, list[str]]) -> None:
+    with pytest.raises(RowRejected, match=r"image_too_large: .*1,001 bytes"):
+        fetch_image(f"{web[0]}/big", QUICK)
+
+
+def test_a_server_that_is_busy_once_is_asked_again(web: tuple[str, list[str]]) -> None:
+    assert fetch_image(f"{web[0]}/busy-once", QUICK) == b"bytes of /busy-once"
+    assert len(web[1]) == 2
+
+
+@pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang"])
+def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
+    with pytest.raises(EnvironmentFault, match=f"cannot fetch {web[0]}{path} after 3 tries"):
+        fetch_image(web[0] + path, QUICK)
+    assert web[1] == [path] * 3
+
+
+def test_nobody_listening_is_a_fault_of_the_environment(web: tuple[str, list[str]]) -> None:
+    with pytest.raises(EnvironmentFault, match="after 3 tries"):
+        fetch_image("http://127.0.0.1:1/x.jpg", QUICK)
+
+
+def test_an_address_that_is_none_rejects_the_row() -> None:
+    with pytest.raises(RowRejected, match="image_not_found"):
+        fetch_image("http://host:port/x.jpg", QUICK)
+
+
+def test_a_stop_ends_the_waiting_between_tries(web: tuple[str, list[str]]) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(EnvironmentFault):
+        fetch_image(f"{web[0]}/status/500", FetchOptions(backoff_s=3600), stop)
+    assert len(web[1]) == 1
+
+
+def test_local_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+    (tmp_path / "big.jpg").write_bytes(b"x" * 1001)
+    assert fetch_image(str(tmp_path / "a.jpg"), QUICK) == b"abc"
+    for name in ("gone.jpg", "a.jpg/x.jpg", "", "x" * 300, "a\0b", "\ud800"):
+        with pytest.raises(RowRejected, match="image_not_found"):
+            fetch_image(str(tmp_path / name), QUICK)
+    with pytest.raises(RowRejected, match="image_too_large"):
+        fetch_image(str(tmp_path / "big.jpg"), QUICK)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_a_fault_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+    (tmp_path / "a.jpg").chmod(0)
+    with pytest.raises(EnvironmentFault, match=r"a\.jpg"):
+        fetch_image(str(tmp_path / "a.jpg"), QUICK)

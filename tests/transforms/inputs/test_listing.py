@@ -1,0 +1,114 @@
+"""Which files an input names, and the format told from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.read_inputs import folder
+from transforms.errors import UsageError
+from transforms.inputs.listing import Inputs, find_inputs
+
+
+def find(*patterns: object, input_format: str | None = None) -> Inputs:
+    return find_inputs([str(pattern) for pattern in patterns], input_format)
+
+
+def names(found: Inputs, root: Path) -> list[str]:
+    return [file.uri.removeprefix(f"{root}/") for file in found.files]
+
+
+def test_brace_patterns_name_each_file_in_order(tmp_path: Path) -> None:
+    folder(tmp_path, {f"{number:05d}.tar": b"x" for number in range(12)})
+    found = find(tmp_path / "{00009..00011}.tar", tmp_path / "{00000,00005}.tar")
+    assert names(found, tmp_path) == [f"{number:05d}.tar" for number in (9, 10, 11, 0, 5)]
+
+
+def test_a_missing_file_of_a_brace_pattern_is_named(tmp_path: Path) -> None:
+    folder(tmp_path, {"0.tar": b"x"})
+    with pytest.raises(UsageError, match=r"no matching files: .*/1\.tar \(of .*\{0\.\.1\}\.tar\)"):
+        find(tmp_path / "{0..1}.tar")
+
+
+@pytest.mark.parametrize("pattern", ["nothing/*.tar", "nothing", "nothing.parquet", "**/*.jpg"])
+def test_no_matching_files_names_the_pattern(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(UsageError, match=r"no matching files"):
+        find(tmp_path / pattern)
+
+
+def test_globs_and_folders_overlap_without_reading_twice(tmp_path: Path) -> None:
+    folder(tmp_path, {"a/1.tar": b"x", "a/2.tar": b"x", "b/1.tar": b"x"})
+    assert names(find(tmp_path / "*/1.tar", tmp_path), tmp_path) == ["a/1.tar", "b/1.tar", "a/2.tar"]
+
+
+def test_keys_are_relative_to_what_comes_before_the_first_wildcard(tmp_path: Path) -> None:
+    folder(tmp_path, {"a/b/1.csv": "path\n"})
+    roots = [find(tmp_path / pattern).files[0].root for pattern in ("a/b/1.csv", "a", "a/*/1.csv", "**/*.csv")]
+    assert roots == [f"{tmp_path}/a/b", f"{tmp_path}/a", f"{tmp_path}/a", f"{tmp_path}"]
+
+
+def test_names_with_braces_and_brackets_can_be_named_by_their_folder(tmp_path: Path) -> None:
+    folder(tmp_path, {"a{b.tar": b"x"})
+    assert names(find(tmp_path / "a{b.tar"), tmp_path) == ["a{b.tar"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.tar", "b.tar.gz", "c.tgz"], "webdataset"),
+        (["00000.tar", "00000.parquet", "00000_stats.json"], "webdataset"),
+        (["00000/1.jpg", "00000/1.txt", "00000/1.json", "00000.parquet", "00000_stats.json"], "files"),
+        (["a.jpg", "metadata.jsonl"], "files"),
+        (["a.parquet", "b.PARQUET", "_SUCCESS"], "parquet"),
+        (["a.csv", "b.csv.gz"], "csv"),
+        (["a.tsv"], "tsv"),
+        (["a.jsonl.gz", "b.ndjson"], "jsonl"),
+        (["data/0.parquet", "_vqbeam/errors/0.parquet", ".cache/x.tar"], "parquet"),
+    ],
+)
+def test_the_format_of_a_folder(tmp_path: Path, files: list[str], expected: str) -> None:
+    found = find(folder(tmp_path, dict.fromkeys(files, b"x")))
+    assert found.format == expected
+    assert not any("/_" in file.uri or "/." in file.uri for file in found.files)
+
+
+def test_metadata_beside_tars_is_no_input_even_when_parquet_is_asked_for(tmp_path: Path) -> None:
+    folder(tmp_path, dict.fromkeys(["0.tar", "0.parquet", "own.parquet"], b"x"))
+    assert names(find(tmp_path, input_format="parquet"), tmp_path) == ["own.parquet"]
+    assert names(find(tmp_path / "0.parquet"), tmp_path) == ["0.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a.csv", "b.jpg"], r"files of several formats \(1 of files, 1 of csv\)"),
+        (["a.tar", "b.parquet"], r"1 of parquet, 1 of webdataset"),
+        (["a.bin"], r"no format can be told from the names \(a\.bin\)"),
+    ],
+)
+def test_a_folder_whose_format_is_not_plain_is_wrong_usage(tmp_path: Path, files: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find(folder(tmp_path, dict.fromkeys(files, b"x")))
+
+
+def test_several_formats_in_one_job_are_wrong_usage(tmp_path: Path) -> None:
+    folder(tmp_path, {"a.csv": "x", "b.tar": "x"})
+    with pytest.raises(UsageError, match=r"several formats \(.*a\.csv is csv; .*b\.tar is webdataset\)"):
+        find(tmp_path / "a.csv", tmp_path / "b.tar")
+
+
+def test_the_format_can_be_given(tmp_path: Path) -> None:
+    folder(tmp_path, {"a.bin": b"x", "b.csv": b"x", "c.jpg": b"x"})
+    assert find(tmp_path / "a.bin", input_format="webdataset").format == "webdataset"
+    assert names(find(tmp_path, input_format="csv"), tmp_path) == ["b.csv"]
+    with pytest.raises(UsageError, match=r"has none of format tsv"):
+        find(tmp_path, input_format="tsv")
+    with pytest.raises(UsageError, match=r"--input_format tfrecord: expected one of parquet"):
+        find(tmp_path, input_format="tfrecord")
+
+
+def test_a_name_that_is_not_utf8_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "a\udcff.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"not UTF-8"):
+        find(tmp_path)

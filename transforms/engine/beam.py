@@ -1,0 +1,153 @@
+"""The Beam side of a command: shard numbers in, one report each out, and the end of the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
+
+from transforms import storage
+from transforms.engine.job import Job
+from transforms.engine.monitor import Monitor
+from transforms.engine.resources import Resources
+from transforms.engine.worker import attempt_shard, guarded, make_steps
+from transforms.errors import EnvironmentFault
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import load_plan, load_shard
+from transforms.ledger.reports import ShardReport
+from transforms.ledger.totals import settle
+
+RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
+REASONS_KEPT = 100  # of failed shards, in the summary of a run
+NAMESPACE = "vqbeam"
+log = logging.getLogger("vqbeam")
+
+
+@dataclass
+class ProcessShards(beam.PTransform):
+    """Shard numbers -> one summary of the run.
+
+    Only numbers and reports cross a shuffle. The chain is linear and all work and the commit happen inside one
+    `process()`, which every runner honours.
+    """
+
+    job: Job
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        return (
+            shards
+            | "Spread" >> beam.Reshuffle()
+            | "Process" >> beam.ParDo(_ProcessShard(self.job))
+            | "Summarise" >> beam.CombineGlobally(_Summarise())
+            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.scratch)
+        )
+
+
+def shard_ranges(pending: Iterable[int]) -> list[tuple[int, int]]:
+    """Ordered shard numbers as half-open ranges of at most `RANGE`."""
+    ranges: list[tuple[int, int]] = []
+    for index in pending:
+        if ranges and ranges[-1][1] == index and index - ranges[-1][0] < RANGE:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges
+
+
+class _ProcessShard(beam.DoFn):
+    """Owns nothing itself: the process has one `Resources`, shared by its threads."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._resources: Resources = self._shared.acquire(self._make_resources)
+
+    def process(self, index: int) -> Iterator[dict[str, Any]]:
+        yield self._run(index).to_dict()
+
+    def _make_resources(self) -> Resources:
+        job = self._job
+        return Resources(
+            make_steps(job),
+            decode_threads=job.decode_threads,
+            max_error_rate=job.max_error_rate,
+            monitor=Monitor(job.scratch),
+        )
+
+    def _run(self, index: int) -> ShardReport:
+        job, resources = self._job, self._resources
+        report = guarded(index, resources, lambda: attempt_shard(load_shard(job.output, index), job, resources))
+        count_report(report)
+        return report
+
+
+def count_report(report: ShardReport) -> None:
+    """Beam's counters and distributions, for runners that show them."""
+    Metrics.counter(NAMESPACE, f"shards_{report.status}").inc()
+    if report.status in ("done", "adopted"):
+        for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
+            Metrics.counter(NAMESPACE, name).inc(getattr(report.counts, name))
+        for code, count in report.counts.errors.items():
+            Metrics.counter(NAMESPACE, f"error_{code}").inc(count)
+    if report.status == "done":
+        Metrics.distribution(NAMESPACE, "shard_ms").update(int(report.seconds * 1000))
+        for stage, seconds in report.timings.items():
+            Metrics.distribution(NAMESPACE, f"{stage}_ms").update(int(seconds * 1000))
+
+
+class _Summarise(beam.CombineFn):
+    """Adds up reports; keeps the first reasons of failure by shard number."""
+
+    def create_accumulator(self) -> dict[str, Any]:
+        return {"shards": {}, "rows": {}, "seconds": {}, "failed": []}
+
+    def add_input(self, total: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+        _add(total["shards"], {report["status"]: 1})
+        if report["status"] in ("done", "adopted"):
+            _add(total["rows"], {k: v for k, v in report["counts"].items() if k.startswith("rows_")})
+        _add(total["seconds"], report["timings"])
+        if report["status"] == "failed":
+            total["failed"].append([report["shard"], report["reason"]])
+        total["failed"] = sorted(total["failed"])[:REASONS_KEPT]
+        return total
+
+    def merge_accumulators(self, totals: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        merged = self.create_accumulator()
+        for total in totals:
+            for name in ("shards", "rows", "seconds"):
+                _add(merged[name], total[name])
+            merged["failed"] = sorted(merged["failed"] + total["failed"])[:REASONS_KEPT]
+        return merged
+
+    def extract_output(self, total: dict[str, Any]) -> dict[str, Any]:
+        return total
+
+
+def _add(total: dict[str, float], more: dict[str, float]) -> None:
+    for name, value in more.items():
+        total[name] = total.get(name, 0) + value
+
+
+def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch: str | None = None) -> dict[str, Any]:
+    """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`.
+
+    Where a local disk does not take that, a run with a `scratch` folder only says so: its launcher misses the summary.
+    """
+    try:
+        plan = load_plan(output)
+        if plan is not None:
+            summary["failing"] = settle(output, plan.shards, max_error_rate).failing
+        storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
+    except EnvironmentFault as error:  # raised here on this machine, it would end in pages of Beam's traceback
+        if not (scratch and storage.is_local(output)):
+            raise
+        log.error("%s", error)
+    return summary

@@ -1,0 +1,41 @@
+"""What the workers of a run have to know: one picklable value, made by the launcher from the stored plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.inputs import InputSchema
+from transforms.inputs.fetch import FetchOptions
+from transforms.ledger.tables import PROVENANCE_KEY
+from transforms.outputs.sinks import output_schema
+from transforms.work.work import Work
+
+
+@dataclass(frozen=True)
+class Job:
+    """`work` is the command; the rest is what every command needs. `provenance` goes into every table. `scratch` is the
+    folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie in
+    `temp_dir`, None for the system's. `processes` is the number of worker processes on one machine, which share its
+    GPUs."""
+
+    work: Work
+    output: str
+    schema: InputSchema
+    provenance: Mapping[str, Any]
+    version: str
+    max_error_rate: float = 0.1
+    fetch: FetchOptions = field(default_factory=FetchOptions)
+    decode_threads: int = 2
+    processes: int = 1
+    temp_dir: str | None = None
+    scratch: str | None = None
+
+    def table_schema(self) -> pa.Schema:
+        """The columns of `data/*.parquet`, or of the JSON in a tar."""
+        metadata = {PROVENANCE_KEY: json.dumps(self.provenance, sort_keys=True)}
+        return output_schema(self.work.columns(self.schema), self.schema.passthrough, metadata)

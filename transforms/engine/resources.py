@@ -1,0 +1,135 @@
+"""What belongs to a worker process and is shared by its shards: the model, the thread pools, the byte budget."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from transforms import storage
+from transforms.engine.freed_memory import FreedMemory
+from transforms.engine.monitor import Monitor
+from transforms.errors import EnvironmentFault
+from transforms.work.step import Step
+
+FETCH_THREADS = 16  # they wait for stores, not for the processor
+UPLOAD_THREADS = 16
+BYTES_IN_FLIGHT = 256 << 20  # of rows read and not yet through the model, over all shards of a process
+ROOM_PER_SHARD = 256 << 20  # bytes of temporary files; a shard that needs more and finds none fails by itself
+ROWS_BEFORE_RATE = 1000  # the share of rejected rows says nothing before
+
+
+class ByteBudget:
+    """Bounds the bytes in flight over all shards of a process. One batch is always let through, however big."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._changed = threading.Condition()
+
+    def share(self) -> BudgetShare:
+        return BudgetShare(self)
+
+
+class BudgetShare:
+    """What one shard holds of the budget; `close` gives all of it back and ends a wait for more."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._held = 0
+        self._closed = False
+
+    def acquire(self, size: int) -> bool:
+        """Wait until there is room; False where the share was closed meanwhile."""
+        budget = self._budget
+        with budget._changed:
+            budget._changed.wait_for(lambda: self._closed or not budget._used or budget._used + size <= budget._limit)
+            if not self._closed:
+                self._change(size)
+            return not self._closed
+
+    def release(self, size: int) -> None:
+        with self._budget._changed:
+            if not self._closed:
+                self._change(-size)
+
+    def close(self) -> None:
+        with self._budget._changed:
+            self._change(-self._held)
+            self._closed = True
+
+    def _change(self, size: int) -> None:
+        self._held += size
+        self._budget._used += size
+        self._budget._changed.notify_all()
+
+
+class RejectionRate:
+    """Rows read and rejected by a process; `add` raises once too many of them are bad."""
+
+    def __init__(self, max_error_rate: float) -> None:
+        self._max = max_error_rate
+        self._read = 0
+        self._rejected: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, read: int, rejected: Mapping[str, int]) -> None:
+        """`rejected` counts rows by error code."""
+        with self._lock:
+            self._read += read
+            self._rejected.update(rejected)
+            bad = self._rejected.total()
+            if self._read >= ROWS_BEFORE_RATE and bad > self._max * self._read:
+                codes = ", ".join(f"{count} {code}" for code, count in self._rejected.most_common())
+                raise EnvironmentFault(
+                    f"{bad} of {self._read} rows rejected so far ({codes}), more than --max_error_rate {self._max:g}"
+                )
+
+
+def require_room(folder: str | None, shards: int = 1) -> None:
+    """Raise `EnvironmentFault` where the disk of temporary files (None: the system's) lacks room for so many shards."""
+    folder = folder or tempfile.gettempdir()
+    needed = shards * ROOM_PER_SHARD
+    free = storage.free_bytes(folder)
+    if free < needed:
+        raise EnvironmentFault(
+            f"{folder} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
+            "free some space or choose another --temp_dir"
+        )
+
+
+class Resources:
+    """Owned by the process that runs shards; threads of it share one instance."""
+
+    def __init__(self, steps: list[Step], *, decode_threads: int, max_error_rate: float, monitor: Monitor) -> None:
+        self.decode_pool = ThreadPoolExecutor(decode_threads, "vqbeam-decode")
+        self.fetch_pool = ThreadPoolExecutor(FETCH_THREADS, "vqbeam-fetch")
+        self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
+        self.budget = ByteBudget(BYTES_IN_FLIGHT)
+        self.rate = RejectionRate(max_error_rate)
+        self.memory = FreedMemory()
+        self.monitor = monitor
+        self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
+        self._shards_on = [0] * len(steps)
+        self._ready = [threading.Lock() for _ in steps]
+        self._loaded = [False] * len(steps)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def step(self) -> Iterator[Step]:
+        """The model step of one device for the duration of a shard, its weights loaded once."""
+        with self._lock:
+            number = self._shards_on.index(min(self._shards_on))
+            self._shards_on[number] += 1
+        try:
+            with self._ready[number]:
+                if not self._loaded[number]:
+                    self._steps[number].setup()
+                    self._loaded[number] = True
+            yield self._steps[number]
+        finally:
+            with self._lock:
+                self._shards_on[number] -= 1

@@ -1,0 +1,244 @@
+"""One shard on one worker: read, prepare, model, write, commit. Streams in batches; nothing raised escapes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import torch
+
+from models.errors import CheckpointError, ConfigError
+from transforms.engine.job import Job
+from transforms.engine.local_gpus import claim_gpus
+from transforms.engine.prefetch import Behind, ahead
+from transforms.engine.resources import Resources, require_room
+from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped, UsageError
+from transforms.inputs import fetch_image, read_slices
+from transforms.ledger.commit import ShardTransaction
+from transforms.ledger.folder import Layout
+from transforms.ledger.reports import STAGES, ShardCounts, ShardReport
+from transforms.ledger.tables import ErrorLog
+from transforms.ledger.types import Shard
+from transforms.outputs.sinks import Sink, SinkPlace
+from transforms.work.prepare import Prepared, Preparer, Refusal
+from transforms.work.step import Step
+
+READ_AHEAD = 2  # batches read and being prepared while the model works
+WRITE_BEHIND = 2  # batches through the model and not yet written
+T = TypeVar("T")
+log = logging.getLogger("vqbeam")
+
+
+def make_steps(job: Job) -> list[Step]:
+    """The model step of a job for each device of this process; weights are not loaded yet."""
+    return [job.work.step(device) for device in _devices(job.work.device, job.processes)]
+
+
+def _devices(device: str, processes: int) -> list[str]:
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if gpus < 2:
+        return [device]
+    return [f"cuda:{number}" for number in claim_gpus(gpus, processes)]
+
+
+def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
+    """Do one shard, unless it is done; never raises but for a request of the process itself to end."""
+    return guarded(shard.index, resources, lambda: attempt_shard(shard, job, resources))
+
+
+def attempt_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
+    """Do one shard, unless it is done. Raises whatever goes wrong."""
+    return _ShardRun(shard, job, resources).run()
+
+
+def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
+    """What `attempt` at shard `index` reports; where it raises, that the shard failed, and why."""
+    start = time.perf_counter()
+    try:
+        report = attempt()
+    except Stopped:
+        return ShardReport(index, "stopped")
+    except Exception as error:  # raised further, it would end the whole pipeline
+        told = isinstance(error, EnvironmentFault | UsageError | CheckpointError | ConfigError)
+        reason = str(error) if told else f"{type(error).__name__}: {error}"
+        if not told and not isinstance(error, OSError):
+            log.exception("shard %05d", index)
+        report = ShardReport(index, "failed", seconds=time.perf_counter() - start, reason=reason)
+    finished = "shards_failed" if report.status == "failed" else "shards_done"
+    resources.monitor.add(**{finished: 1})
+    return report
+
+
+class _ShardRun:
+    """The state of one attempt at one shard."""
+
+    def __init__(self, shard: Shard, job: Job, resources: Resources) -> None:
+        self.shard = shard
+        self.job = job
+        self.resources = resources
+        self.layout = Layout(job.output)
+        image_layout = job.work.image_layout
+        suffix = "tar" if image_layout == "webdataset" else "parquet"
+        main = self.layout.tar(shard.name) if suffix == "tar" else self.layout.data(shard.name)
+        pictures = self.layout.images(shard.name) if image_layout == "files" else None
+        self.transaction = ShardTransaction(self.layout, shard.name, main, job.version, pictures)
+        self.local_name = f"{shard.name}.{suffix}"
+        self.counts = ShardCounts()
+        self.notices: Counter[str] = Counter()  # of the stage that prepares
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.share = resources.budget.share()
+        self.over = threading.Event()
+
+    def run(self) -> ShardReport:
+        if self.resources.monitor.stop_requested():
+            raise Stopped
+        done = self.transaction.mark()
+        if done is not None:
+            return ShardReport(self.shard.index, "skipped", done)
+        adopted = self.transaction.adopt()
+        if adopted is not None:
+            return adopted
+        require_room(self.job.temp_dir)
+        start = time.perf_counter()
+        folder = Path(tempfile.mkdtemp(prefix="shard-", dir=self.job.temp_dir))
+        try:
+            with self.resources.step() as step:
+                errors, sink = self._stream(folder, step)
+            report = ShardReport(self.shard.index, "done", self.counts, time.perf_counter() - start, dict(self.seconds))
+            return self.transaction.commit(report, sink.path, errors, sink.pictures)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
+        """All rows through the stages into local files."""
+        work = self.job.work
+        fetch = partial(fetch_image, options=self.job.fetch, stop=self.over)
+        preparer = work.preparer(self.job.schema, fetch, self.resources)
+        errors = ErrorLog(folder / "errors.parquet")
+        sink = work.sink(self._place(folder / self.local_name))
+        writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
+        waiting = ahead(self._submitted(preparer), READ_AHEAD)
+        try:
+            batches = work.batches(self._prepared(waiting, errors), step.batch_size)
+            for item in work.after(self._modelled(batches, step)):
+                if isinstance(item, Refusal):
+                    self._refuse([item], errors)
+                else:
+                    writer.put(item)
+                    self.resources.monitor.add(rows_written=item.num_rows)
+            writer.close()
+            self.counts.notices = dict(sorted((Counter(self.counts.notices) + self.notices).items()))
+            self._check_balance()
+            self.seconds["decode"] = preparer.seconds
+            errors_path = errors.close()
+            self.counts.errors_file = self.transaction.errors_name(errors_path)
+            sink.finish(self.counts)
+            return errors_path, sink
+        except BaseException:
+            writer.close(drop=True)
+            sink.abort()
+            errors.abort()
+            raise
+        finally:
+            self.share.close()
+            self.over.set()
+            waiting.close()
+            preparer.cancel()
+
+    def _modelled(self, batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
+        run_model = self._timed("model", step)
+        for batch in batches:
+            if self.resources.monitor.stop_requested():
+                raise Stopped
+            result = run_model(batch)
+            self.resources.memory.after_batch()
+            yield result
+
+    def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
+        sink.write(batch)
+        self.counts.rows_written += batch.num_rows
+
+    def _check_balance(self) -> None:
+        counts = self.counts
+        if counts.rows_read != counts.rows_written + counts.rows_rejected + counts.rows_filtered:
+            raise RuntimeError(f"rows were lost or made up, please report this: {counts.to_json()}")
+
+    def _submitted(self, preparer: Preparer) -> Iterator[tuple[int, Callable[[], Prepared]]]:
+        """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
+        row = 0
+        notices: Counter[str] = Counter()
+        for source in dict.fromkeys(part.source for part in self.shard.slices):
+            self.job.work.check_source(source)
+        batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
+        while (batch := self._read(batches)) is not None:
+            rows = self.job.work.rows_prepared or max(1, batch.num_rows)
+            for start in range(0, batch.num_rows, rows):
+                part = batch.slice(start, rows)
+                size = part.nbytes
+                if not self.share.acquire(size):
+                    return
+                yield size, preparer.submit(part, row + start)
+            row += batch.num_rows
+        self.counts.notices = dict(sorted(notices.items()))
+
+    def _read(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        start = time.perf_counter()
+        try:
+            return next(batches, None)
+        except FileNotFoundError as error:
+            raise SourceChanged(f"{error}: it was there when the job was planned and is gone now") from error
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds["read"] += seconds
+            self.resources.monitor.add(read_seconds=seconds)
+
+    def _prepared(self, waiting: Iterator[tuple[int, Callable[[], Prepared]]], errors: ErrorLog) -> Iterator[Prepared]:
+        """Wait for the pools, in order; count what was read, count and log what was refused."""
+        for size, result in waiting:
+            prepared = result()
+            self.share.release(size)
+            self.counts.rows_read += prepared.rows_read
+            self.counts.missing_captions += prepared.missing_captions
+            self.notices.update(prepared.notices)
+            self._refuse(prepared.refusals, errors, prepared.rows_read)
+            yield prepared
+
+    def _refuse(self, refusals: list[Refusal], errors: ErrorLog, rows_read: int = 0) -> None:
+        """Count and log the refused, among `rows_read` rows that were not counted before."""
+        rejected: Counter[str] = Counter()
+        for item in refusals:
+            if isinstance(item.cause, RowRejected):
+                errors.add(item.key, item.uri, item.stage, item.cause.code, item.cause.message)
+                self.counts.reject(item.cause.code)
+                rejected[item.cause.code] += 1
+            else:
+                self.counts.filter(item.cause.reason)
+        self.resources.monitor.add(
+            rows_read=rows_read, rows_rejected=rejected.total(), rows_filtered=len(refusals) - rejected.total()
+        )
+        self.resources.rate.add(rows_read, rejected)
+
+    def _timed(self, stage: str, call: Callable[[pa.RecordBatch], T]) -> Callable[[pa.RecordBatch], T]:
+        def timed(batch: pa.RecordBatch) -> T:
+            start = time.perf_counter()
+            result = call(batch)
+            seconds = time.perf_counter() - start
+            self.seconds[stage] += seconds
+            self.resources.monitor.add(**{f"{stage}_seconds": seconds})
+            return result
+
+        return timed
+
+    def _place(self, path: Path) -> SinkPlace:
+        pools = self.resources
+        schema = self.job.table_schema()
+        return SinkPlace(path, schema, pools.decode_pool, pools.upload_pool, self.layout, self.shard.name)

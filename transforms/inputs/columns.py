@@ -1,0 +1,319 @@
+"""Which column of the input is the image, the codes, the caption or prompt, or the key, and which ones pass through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from transforms.errors import UsageError
+from transforms.inputs.options import OPTIONS
+from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
+
+# The usual names, in lower case. A later group is looked at only where no name of an earlier one is there.
+IMAGE_BYTES = (("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes"),)
+IMAGE_PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
+IMAGE_URIS = ((*IMAGE_PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url"),)
+CAPTIONS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
+PROMPTS = (("prompt",), ("caption",), ("text",))
+KEYS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
+CODES = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
+STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
+
+RESERVED: dict[Kind, tuple[str, ...]] = {
+    "images": ("key", "caption", "encoding", "original_width", "original_height"),
+    "codes": ("key", "caption", "image", "image_path"),
+    "prompts": (
+        *("key", "prompt", "sample", "seed", "encoding", "image", "image_path"),
+        *("clip_score", "rank", "width", "height"),
+    ),
+}
+ORIGINAL_SIZE = ("original_width", "original_height")
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
+
+
+def is_string(kind: pa.DataType) -> bool:
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """The `{bytes, path}` of Hugging Face datasets."""
+    return pt.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type)
+
+
+def holds_image(kind: pa.DataType) -> bool:
+    return is_binary(kind) or is_image_struct(kind)
+
+
+def holds_caption(kind: pa.DataType) -> bool:
+    return is_string(kind) or (is_list(kind) and is_string(kind.value_type))
+
+
+def holds_number(kind: pa.DataType) -> bool:
+    """Also text: csv has nothing else."""
+    return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or is_string(kind) or pt.is_null(kind)
+
+
+def holds_key(kind: pa.DataType) -> bool:
+    return is_string(kind) or pt.is_integer(kind)
+
+
+def holds_codes(kind: pa.DataType) -> bool:
+    return (is_list(kind) and pt.is_integer(kind.value_type)) or is_binary(kind)
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """A dictionary type as the type of its values, a view as what it shows; others as they are."""
+    if pt.is_dictionary(kind):
+        return plain(kind.value_type)
+    if pt.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pt.is_binary_view(kind) else kind
+
+
+def listing(columns: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in columns) or "none"
+
+
+class ColumnPicker:
+    """Picks columns of one input by flag or by the usual names; `where` says in messages which input that is."""
+
+    def __init__(self, columns: pa.Schema, where: str) -> None:
+        self.columns = columns
+        self.where = where
+
+    def named(self, name: str, flag: str, fits: Callable[[pa.DataType], bool], wanted: str) -> str:
+        """The column that the user named. Raises `UsageError` where it is not there or of another type."""
+        if name not in self.columns.names:
+            raise UsageError(f"{flag} {name}: {self.where} has no such column; it has {listing(self.columns)}")
+        kind = self.columns.field(name).type
+        if not fits(kind):
+            raise UsageError(f"{flag} {name}: that column is {kind}, not {wanted} ({self.where})")
+        return name
+
+    def guess(
+        self, groups: Iterable[tuple[str, ...]], flag: str, fits: Callable[[pa.DataType], bool], wanted: str
+    ) -> str | None:
+        """The column with one of the usual names; None where none has. Raises `UsageError` where several have."""
+        for names in groups:
+            found = [f.name for f in self.columns if f.name.lower() in names and fits(f.type)]
+            if len(found) > 1:
+                raise UsageError(
+                    f"{self.where}: {' and '.join(found)} could each be {wanted}; say which with {flag}. "
+                    f"The columns are {listing(self.columns)}"
+                )
+            if found:
+                return found[0]
+        return None
+
+
+def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: str) -> InputSchema:
+    """The schema of a job from the columns of its (first) table. Raises `UsageError`."""
+    twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
+    columns = pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
+    picker = ColumnPicker(columns, where)
+    image = _image_column(request, picker) if request.kind == "images" else None
+    codes = _code_column(request, picker) if request.kind == "codes" else None
+    caption = prompt_column(request, picker) if request.kind == "prompts" else caption_column(request, picker)
+    return with_passthrough(
+        request,
+        columns,
+        where,
+        InputSchema(
+            kind=request.kind,
+            image=image,
+            caption=caption,
+            caption_is_list=caption is not None and is_list(columns.field(caption).type),
+            key=key_column(request, picker),
+            codes=codes,
+            status=status_column(columns) if request.kind == "images" else None,
+            uri_schemes=request.uri_schemes or (scheme,),
+            options=option_columns(request, picker) if request.kind == "prompts" else (),
+            key_from=request.key_from,
+        ),
+    )
+
+
+def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
+    def fits(kind: pa.DataType) -> bool:
+        return holds_image(kind) or is_string(kind)
+
+    if request.image_column:
+        return picker.named(request.image_column, "--image_column", fits, "bytes, {bytes, path} or a path")
+    found = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
+    if found is None:
+        unnamed = [field.name for field in picker.columns if holds_image(field.type)]
+        found = unnamed[0] if len(unnamed) == 1 else None
+    found = found or picker.guess(IMAGE_URIS, "--image_column", is_string, "the image")
+    if found is None:
+        raise UsageError(
+            f"{picker.where}: no column looks like the image; name it with --image_column. "
+            f"The columns are {listing(picker.columns)}"
+        )
+    return found
+
+
+def _code_column(request: InputRequest, picker: ColumnPicker) -> str:
+    if request.code_column:
+        return picker.named(request.code_column, "--code_column", holds_codes, "a list of integers or binary")
+    found = picker.guess(CODES, "--code_column", holds_codes, "the codes")
+    if found is None:
+        raise UsageError(
+            f"{picker.where}: no column looks like image codes; name it with --code_column. "
+            f"The columns are {listing(picker.columns)}"
+        )
+    return found
+
+
+def caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
+    if request.caption_column:
+        return picker.named(request.caption_column, "--caption_column", holds_caption, "a string or a list of strings")
+    found = picker.guess(CAPTIONS, "--caption_column", holds_caption, "the caption")
+    if found is None and request.caption_required:
+        raise UsageError(
+            f"{picker.where}: no column looks like the caption; name it with --caption_column. "
+            f"The columns are {listing(picker.columns)}"
+        )
+    return found
+
+
+def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
+    flag = request.caption_flag
+    if request.caption_column:
+        found: str | None = picker.named(request.caption_column, flag, holds_caption, "a string")
+    else:
+        found = picker.guess(PROMPTS, flag, holds_caption, "the prompt")
+    if found is None:
+        raise UsageError(
+            f"{picker.where}: no column of strings looks like the prompt (prompt, caption or text); name it "
+            f"with {flag}. The columns are {listing(picker.columns)}"
+        )
+    if is_list(picker.columns.field(found).type):
+        raise UsageError(
+            f"{picker.where}: column {found} holds lists, and which of several texts is meant cannot be told: "
+            f"write a row for each, or name a column of strings with {flag}"
+        )
+    return found
+
+
+def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ...]:
+    """The columns that say how a prompt is drawn; one that is renamed only passes through. Raises `UsageError`."""
+    renamed = {name for name, _ in request.rename}
+    found = [name for name in picker.columns.names if name.lower() in OPTIONS and name not in renamed]
+    for name in found:
+        kind = picker.columns.field(name).type
+        if not holds_number(kind):
+            raise UsageError(
+                f"{picker.where}: column {name} is {kind}, which holds no numbers; if it is not what {name.lower()} "
+                f"means to vqbeam, give it another name with --rename {name}=NAME"
+            )
+    lower = [name.lower() for name in found]
+    twice = [name for name in found if lower.count(name.lower()) > 1]
+    if twice:
+        raise UsageError(f"{picker.where}: {' and '.join(twice)} mean the same; give one another name with --rename")
+    return tuple(found)
+
+
+def key_column(request: InputRequest, picker: ColumnPicker) -> str | None:
+    if request.key_from == "prompt":
+        if request.key_column:
+            raise UsageError(f"--key_column {request.key_column} and --key_from prompt contradict each other")
+        return None
+    if request.key_column:
+        return picker.named(request.key_column, "--key_column", holds_key, "a string or an integer")
+    return picker.guess(KEYS, "--key_column", holds_key, "the key")
+
+
+def status_column(columns: pa.Schema) -> str | None:
+    """img2dataset's `status`, told from a column that only shares its name by the ones beside it."""
+    return "status" if set(columns.names) >= STATUS and is_string(columns.field("status").type) else None
+
+
+def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, schema: InputSchema) -> InputSchema:
+    """`schema` with the columns that pass through, under their names in the output.
+
+    Raises `UsageError` for a column that is not there or has no use for its new name, and where a name is one that
+    vqbeam writes itself.
+    """
+    renames = {name: moved_name(name, columns.names) for name in request.moved} | dict(request.rename)
+    for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(dict(request.rename)))):
+        missing = [name for name in names if name not in columns.names]
+        if missing:
+            raise UsageError(f"{flag}: {where} has no column {', '.join(missing)}; it has {listing(columns)}")
+    parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
+    chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
+    unused = [name for name in dict(request.rename) if name not in chosen]
+    if unused:
+        passing = ", ".join(chosen) or "none"
+        raise UsageError(
+            f"--rename {unused[0]}: this column of {where} does not pass through; those that do: {passing}"
+        )
+    fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
+    written = (*(request.written or RESERVED[request.kind]), *(n.lower() for n in schema.options if n not in chosen))
+    _check_names(fields, tuple(chosen), written, where)
+    return replace(schema, passthrough=pa.schema(fields), origins=tuple(chosen), chosen=request.columns is not None)
+
+
+def _check_names(fields: list[pa.Field], origins: tuple[str, ...], written: tuple[str, ...], where: str) -> None:
+    names = [field.name for field in fields]
+    sizes = [field for field in fields if field.name in ORIGINAL_SIZE and pt.is_integer(field.type)]
+    taken = set(written)
+    if len(sizes) == len(ORIGINAL_SIZE):
+        taken -= set(ORIGINAL_SIZE)  # the sizes before img2dataset's resizing: kept in the place of our own
+    for name, origin in zip(names, origins, strict=True):
+        if name in taken or names.count(name) > 1:
+            raise UsageError(
+                f"{where}: column {origin} would be written as {name}, a name that is taken; "
+                f"give it another with --rename {origin}=NAME, or leave it out with --columns"
+            )
+
+
+def sample_schema(
+    request: InputRequest, fields: pa.Schema, extensions: Iterable[str], where: str, scheme: str
+) -> InputSchema:
+    """The schema of a job whose rows are groups of files (WebDataset samples, images with siblings).
+
+    `fields` are those of the json members, `extensions` of the members seen. Raises `UsageError`.
+    """
+    if request.kind == "codes":
+        raise UsageError(f"{where}: token tables are Parquet files")
+    picker = ColumnPicker(fields, where)
+    seen = sorted(set(extensions))
+    members = f"the files of a sample end in {', '.join(seen) or 'nothing'}, and the json has {listing(fields)}"
+    if request.image_column and request.image_column not in seen:
+        raise UsageError(f"--image_column {request.image_column}: {where} has no such files; {members}")
+    caption: str | None = "txt"
+    caption_field: str | None = None
+    if request.caption_column in fields.names:
+        caption, caption_field = None, request.caption_column
+        caption_column(request, picker)
+    elif request.caption_column:
+        caption = request.caption_column
+        if caption not in seen:
+            raise UsageError(f"--caption_column {caption}: {where} has nothing of that name; {members}")
+    else:
+        groups = CAPTIONS[:1] if "txt" in seen else CAPTIONS
+        caption_field = picker.guess(groups, "--caption_column", holds_caption, "the caption")
+    key = request.key_column and key_column(request, picker)
+    schema = InputSchema(
+        kind=request.kind,
+        image=request.image_column,
+        caption=caption,
+        caption_field=caption_field,
+        caption_is_list=caption_field is not None and is_list(fields.field(caption_field).type),
+        key=key or picker.guess(KEYS[:1], "--key_column", holds_key, "the key"),
+        status=status_column(fields),
+        uri_schemes=request.uri_schemes or (scheme,),
+    )
+    return with_passthrough(request, fields, where, schema)

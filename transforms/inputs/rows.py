@@ -1,0 +1,110 @@
+"""The batch that every reader yields: fixed columns first, then the columns that pass through.
+
+`key` string, never null; `caption` string or list<string>; `uri` where the row is, for messages; for images `image`
+large_binary (null where absent) and `image_uri` string (where the bytes must be fetched from); for codes `codes`
+list<int64>; for prompts, whose text is `caption`, the columns of `options.OPTIONS`; `error_code`, `error_message`,
+`filtered` string, null for good rows; then one column per pass-through column, named with `PASS_PREFIX` because data
+may have an `error_message` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.errors import ROW_ERRORS
+from transforms.inputs.options import OPTIONS, option_fields
+from transforms.inputs.request import InputSchema, Kind
+
+MAX_BATCH_ROWS = 256
+MAX_BATCH_BYTES = 32 << 20
+PASS_PREFIX = "pass:"
+
+
+@dataclass(slots=True)
+class Row:
+    """One row on its way into a batch; `values` are the pass-through columns by their names in the output."""
+
+    key: str
+    uri: str
+    caption: str | list[str] | None = None
+    image: bytes | None = None
+    image_uri: str | None = None
+    error: tuple[str, str] | None = None
+    filtered: str | None = None
+    options: dict[str, int | float | None] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.error and self.error[0] not in ROW_ERRORS:
+            raise ValueError(f"unknown row error code {self.error[0]!r}")
+
+
+def payload_fields(kind: Kind) -> list[pa.Field]:
+    if kind == "images":
+        return [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())]
+    if kind == "prompts":
+        return option_fields()
+    return [pa.field("codes", pa.list_(pa.int64()))]
+
+
+def batch_schema(schema: InputSchema) -> pa.Schema:
+    """The Arrow schema of the batches of a job."""
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("caption", schema.caption_type),
+            pa.field("uri", pa.string()),
+            *payload_fields(schema.kind),
+            pa.field("error_code", pa.string()),
+            pa.field("error_message", pa.string()),
+            pa.field("filtered", pa.string()),
+            *(column.with_name(PASS_PREFIX + column.name) for column in schema.passthrough),
+        ]
+    )
+
+
+def passthrough(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns that pass through, under their names in the output; as many rows as `batch`."""
+    names = [name for name in batch.schema.names if name.startswith(PASS_PREFIX)]
+    return batch.select(names).rename_columns([name.removeprefix(PASS_PREFIX) for name in names])
+
+
+def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch]:
+    """Gather rows into batches of at most `MAX_BATCH_ROWS` rows and about `MAX_BATCH_BYTES` of images and text."""
+    arrow = batch_schema(schema)
+    gathered: list[Row] = []
+    size = 0
+    for row in rows:
+        gathered.append(row)
+        size += _size(row)
+        if len(gathered) >= MAX_BATCH_ROWS or size >= MAX_BATCH_BYTES:
+            yield _record_batch(gathered, schema, arrow)
+            gathered, size = [], 0
+    if gathered:
+        yield _record_batch(gathered, schema, arrow)
+
+
+def _size(row: Row) -> int:
+    texts = (row.caption, *row.values.values())
+    return len(row.image or b"") + sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.RecordBatch:
+    columns: list[list[Any]] = [[row.key for row in rows], [row.caption for row in rows], [row.uri for row in rows]]
+    if schema.kind == "images":
+        columns += [[row.image for row in rows], [row.image_uri for row in rows]]
+    elif schema.kind == "prompts":
+        columns += [[row.options.get(name) for row in rows] for name in OPTIONS]
+    else:
+        columns.append([None] * len(rows))
+    errors = [None if row.filtered else row.error for row in rows]  # a row is left out for one reason
+    columns.append([error[0] if error else None for error in errors])
+    columns.append([error[1] if error else None for error in errors])
+    columns.append([row.filtered for row in rows])
+    columns += [[row.values.get(name) for row in rows] for name in schema.passthrough.names]
+    arrays = [pa.array(values, column.type) for values, column in zip(columns, arrow, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow)

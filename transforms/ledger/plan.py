@@ -1,0 +1,235 @@
+"""The stored plan: which shards there are and what decides their output. Made once; a rerun runs the stored one.
+
+The segment files are the atomic points (created, never replaced): the shards as rows, the header in the schema
+metadata. `plan.json` is the same header for people, written from them.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.errors import EnvironmentFault, UsageError
+from transforms.ledger.folder import Layout
+from transforms.ledger.types import Shard, Slice, Source
+
+PLAN_VERSION = 1
+HEADER_KEY = b"vqbeam.plan"
+SHARD_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("uri", pa.string()),
+        ("format", pa.string()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+        ("root", pa.string()),
+        ("rows", pa.int64()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("offset", pa.int64()),
+        ("texts", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of shards planned together: the first of a plan, or what one `--extend` added."""
+
+    first_shard: int
+    shards: int
+    sources: int
+    bytes: int
+    rows: int | None  # None: some source does not tell before it is read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`fingerprint` decides the output bytes; `settings` is how the work is run, resolved once; `schema` is the
+    JSON of the input schema."""
+
+    command: str
+    fingerprint: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    segments: tuple[Segment, ...] = field(default=())
+
+    @property
+    def shards(self) -> int:
+        return sum(segment.shards for segment in self.segments)
+
+    @property
+    def rows(self) -> int | None:
+        known = [segment.rows for segment in self.segments]
+        return None if any(rows is None for rows in known) else sum(rows for rows in known if rows is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"plan_version": PLAN_VERSION, **asdict(self)}
+
+
+def segment_of(shards: Sequence[Shard]) -> Segment:
+    """Totals of newly planned shards."""
+    slices = [part for shard in shards for part in shard.slices]
+    rows = [None if part.stop is None else part.stop - part.start for part in slices]
+    sources = {part.source.uri: part.source.size for part in slices}
+    return Segment(
+        first_shard=shards[0].index,
+        shards=len(shards),
+        sources=len(sources),
+        bytes=sum(sources.values()),
+        rows=None if any(count is None for count in rows) else sum(count for count in rows if count is not None),
+    )
+
+
+def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
+    """Add `shards` to `plan` and store them; where another run was first, its plan is returned instead."""
+    grown = Plan(plan.command, plan.fingerprint, plan.settings, plan.schema, (*plan.segments, segment_of(shards)))
+    layout = Layout(output)
+    with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
+        path = Path(folder) / "shards.parquet"
+        write_shards(path, shards, grown)
+        won = storage.put_new(path, layout.shards(len(plan.segments)))
+    stored = grown if won else load_plan(output)
+    if stored is None:
+        raise EnvironmentFault(f"{output}: the plan that another run stored cannot be read")
+    storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), layout.plan)
+    return stored
+
+
+def write_shards(path: Path, shards: Iterable[Shard], plan: Plan) -> None:
+    schema = SHARD_SCHEMA.with_metadata({HEADER_KEY: json.dumps(plan.to_dict(), sort_keys=True)})
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        rows: list[dict[str, Any]] = []
+        for shard in shards:
+            for part in shard.slices:
+                rows.append(
+                    {"shard": shard.index, **asdict(part.source)}
+                    | {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
+                )
+            if len(rows) >= 16384:
+                writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
+
+
+def load_plan(output: str) -> Plan | None:
+    """The plan stored in an output folder with all its segments; None where there is none."""
+    plan: Plan | None = None
+    segment = 0
+    while True:
+        uri = Layout(output).shards(segment)
+        try:
+            with storage.open_read(uri) as file:
+                metadata = pq.read_schema(file).metadata or {}
+        except FileNotFoundError:
+            return plan
+        except pa.ArrowInvalid as error:
+            raise EnvironmentFault(f"{uri} is damaged: {error}; --overwrite starts over") from error
+        if HEADER_KEY not in metadata:
+            raise UsageError(f"{uri} is no plan of vqbeam: choose another --output")
+        values = json.loads(metadata[HEADER_KEY])
+        if values["plan_version"] != PLAN_VERSION:
+            raise UsageError(
+                f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "
+                f"reads {PLAN_VERSION}): finish it with that version, or choose another --output"
+            )
+        segments = tuple(Segment(**item) for item in values["segments"])
+        plan = Plan(values["command"], values["fingerprint"], values["settings"], values["schema"], segments)
+        segment += 1
+
+
+def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
+    """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
+    stop = plan.shards if stop is None else stop
+    shards: list[Shard] = []
+    for number, segment in enumerate(plan.segments):
+        if segment.first_shard < stop and first < segment.first_shard + segment.shards:
+            with storage.open_read(Layout(output).shards(number)) as file:
+                table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
+            shards.extend(_shards_from(table))
+    return shards
+
+
+def load_shard(output: str, index: int) -> Shard:
+    """One shard of the stored plan. Raises `EnvironmentFault` where the plan is gone or lacks it."""
+    plan = load_plan(output)
+    shards = [] if plan is None else load_shards(output, plan, index, index + 1)
+    if not shards:
+        raise EnvironmentFault(f"{output}: the stored plan is gone, or has no shard {index:05d} any more")
+    return shards[0]
+
+
+def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
+    """Rows of some shards of a plan; None where they are not known before they are read."""
+    wanted = pa.array(shards, pa.int32())
+    total = 0
+    for number in range(len(plan.segments)):
+        with storage.open_read(Layout(output).shards(number)) as file:
+            table = pq.read_table(file, columns=["shard", "start", "stop"])
+        table = table.filter(pc.is_in(table["shard"], value_set=wanted))
+        if table["stop"].null_count:
+            return None
+        total += pc.sum(pc.subtract(table["stop"], table["start"]), min_count=0).as_py()
+    return total
+
+
+def _shards_from(table: pa.Table) -> list[Shard]:
+    slices: dict[int, list[Slice]] = {}
+    for row in table.to_pylist():
+        source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
+        texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
+        slices.setdefault(row["shard"], []).append(Slice(source, row["start"], row["stop"], row["offset"], texts))
+    return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
+
+
+def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None:
+    """Raise `UsageError` with what differs where `asked` would give other output than the stored plan.
+
+    A value of None in `asked` means "whatever the plan has".
+    """
+    command = asked.get("command")
+    if command not in (None, plan.command):
+        raise UsageError(
+            f"{output} belongs to `vqbeam {plan.command}`, this is `vqbeam {command}`: choose another --output, or "
+            "--overwrite to start over"
+        )
+    if asked.get("schema_version") not in (None, plan.fingerprint.get("schema_version")):
+        raise UsageError(
+            f"{output} was begun by another version of vqbeam, whose rows have other columns: finish it with that "
+            "version, choose another --output, or --overwrite to start over"
+        )
+    differences = sorted(_differences(plan.fingerprint, asked))
+    if differences:
+        lines = "\n".join(_told(*difference) for difference in differences)
+        raise UsageError(
+            f"{output} holds the output of another job:\n{lines}\n"
+            "Use the same options to resume it, another --output for a new job, or --overwrite to start over."
+        )
+
+
+def _told(name: str, old: Any, new: Any) -> str:
+    if name == "input.prompts":  # a hash of the texts, or "files"
+        said = ["files" if value == "files" else "texts given with --prompt" for value in (old, new)]
+        if said[0] == said[1]:
+            return "  --prompt: other texts"
+        return f"  prompts: the folder has {said[0]}, not {said[1]}"
+    return f"  {name}: the folder has {old!r}, this command asks for {new!r}"
+
+
+def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    for name, value in asked.items():
+        old = stored.get(name)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            yield from _differences(old, value, f"{path}{name}.")
+        elif value is not None and json.loads(json.dumps(value)) != old:
+            yield f"{path}{name}", old, value

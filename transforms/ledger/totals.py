@@ -1,0 +1,133 @@
+"""The whole of an output folder, added up from the marks of its shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from transforms import storage
+from transforms.amounts import amount
+from transforms.ledger.folder import Layout
+from transforms.ledger.reports import RowCounts, unpack_codes
+
+READERS = 32  # marks read at once; a store answers one in tens of milliseconds
+
+
+@dataclass
+class Totals(RowCounts):
+    """Sums over the marks. `code_bits` has one bool per code id."""
+
+    shards: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    bytes: int = 0
+    code_bits: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    shards_with_rejected: list[int] = field(default_factory=list)
+
+    @property
+    def error_rate(self) -> float:
+        return self.rows_rejected / self.rows_read if self.rows_read else 0.0
+
+    @property
+    def codes_used(self) -> int:
+        return int(self.code_bits.sum())
+
+    def add(self, mark: dict[str, Any]) -> None:
+        """Add one mark, as `_read` gives it."""
+        self.shards += 1
+        for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
+            setattr(self, name, getattr(self, name) + mark[name])
+        for name in ("errors", "filters", "notices", "timings"):
+            mine = getattr(self, name)
+            for key, value in mark[name].items():
+                mine[key] = mine.get(key, 0) + value
+        self.seconds += mark["seconds"]
+        self.bytes += mark["bytes"]
+        if mark["rows_rejected"]:
+            self.shards_with_rejected.append(mark["shard"])
+        bits = unpack_codes(mark["codes_used"])
+        if len(bits) > len(self.code_bits):
+            bits[: len(self.code_bits)] |= self.code_bits
+            self.code_bits = bits
+        else:
+            self.code_bits[: len(bits)] |= bits
+
+
+def mark_uris(output: str) -> list[str]:
+    """The marks of an output folder, by shard; one listing."""
+    return [info.uri for info in storage.list_files(Layout(output).stats_folder) if info.uri.endswith(".json")]
+
+
+def pending_shards(output: str, shards: int) -> list[int]:
+    """Numbers of the shards that have no mark yet, in order."""
+    done = {uri.rsplit("/", 1)[-1] for uri in mark_uris(output)}
+    return [index for index in range(shards) if f"{index:05d}.json" not in done]
+
+
+def total_of(output: str) -> Totals:
+    """Add up every mark of an output folder, also while others are written or taken back."""
+    totals = Totals()
+    with ThreadPoolExecutor(READERS) as pool:
+        for mark in pool.map(_read, mark_uris(output)):
+            if mark is not None:
+                totals.add(mark)
+    return totals
+
+
+def _read(uri: str) -> dict[str, Any] | None:
+    """A mark with the bytes of its objects in place of their list, which may be long; None where it is gone."""
+    try:
+        mark: dict[str, Any] = json.loads(storage.read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    return mark | {"bytes": sum(item["size"] for item in mark.pop("objects"))}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a job stands: what its marks add up to, the shards without one, and why it has failed though all are
+    done (None where it has not)."""
+
+    totals: Totals
+    undone: list[int]
+    failing: str | None
+
+    @property
+    def well(self) -> bool:
+        return not self.undone and self.failing is None
+
+
+def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
+    """Add up a job of so many shards, and make `_SUCCESS` say whether all of it is done and well."""
+    undone = pending_shards(output, shards)
+    totals = total_of(output)
+    outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
+    if outcome.well:
+        storage.put_bytes(b"", Layout(output).success)
+    else:
+        storage.delete(Layout(output).success)
+    return outcome
+
+
+def failing(totals: Totals, max_error_rate: float) -> str | None:
+    """Why a run whose shards are all done has failed all the same; None where it has not."""
+    if totals.rows_read == 0:
+        return "nothing was written: there was nothing to read"
+    if totals.rows_written == 0:
+        return "nothing was written"
+    if totals.error_rate > max_error_rate:
+        return (
+            f"rejected {totals.rows_rejected:,} of {amount(totals.rows_read, 'rows')} "
+            f"({totals.error_rate:.1%}), more than --max_error_rate {max_error_rate:g}"
+        )
+    return None
+
+
+def most_common(counts: dict[str, int]) -> Iterable[tuple[str, int]]:
+    """Largest first, then by name."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,0 +1,91 @@
+"""Does an output folder hold what its marks say, and no more: counts, sizes, checksums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.amounts import amount
+from transforms.ledger.folder import Layout
+from transforms.ledger.plan import Plan
+from transforms.ledger.totals import pending_shards
+
+READERS = 8
+
+
+def problems(output: str, plan: Plan, progress: Callable[[int], None]) -> Iterator[str]:
+    """One line for each thing that is wrong; `progress` is called with the number of shards checked so far.
+
+    Every object is read in full. Shards that are not done are problems too.
+    """
+    pending = set(pending_shards(output, plan.shards))
+    for index in sorted(pending):
+        yield f"shard {index:05d} is not done"
+    done = [index for index in range(plan.shards) if index not in pending]
+    known: set[str] = set()
+    with ThreadPoolExecutor(READERS) as pool:
+        for number, (paths, found) in enumerate(pool.map(partial(_check_shard, output), done), 1):
+            known |= paths
+            yield from found
+            progress(number)
+    for folder in ("data", "tars", "_vqbeam/errors"):
+        yield from _strangers(output, folder, known)
+
+
+def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
+    """The paths that a mark lists, but for pictures, and what is wrong with the shard."""
+    layout = Layout(output)
+    try:
+        mark = json.loads(storage.read_bytes(layout.stats(f"{index:05d}")))
+    except FileNotFoundError:
+        return set(), [f"shard {index:05d} was taken back meanwhile"]
+    found: list[str] = []
+    ended = mark["rows_written"] + mark["rows_rejected"] + mark["rows_filtered"]
+    if mark["rows_read"] != ended:
+        found.append(f"shard {index:05d}: {amount(mark['rows_read'], 'rows')} read, {ended:,} accounted for")
+    for item in mark["objects"]:
+        found += _check_object(output, item, mark)
+    paths = {item["path"] for item in mark["objects"]}
+    pictures = layout.relative(layout.images(f"{index:05d}"))
+    if any(path.startswith(f"{pictures}/") for path in paths):
+        found += _strangers(output, pictures, paths)
+    return {path for path in paths if not path.startswith("images/")}, found
+
+
+def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> list[str]:
+    path = item["path"]
+    uri = storage.join(output, path)
+    try:
+        size = storage.stat(uri).size
+    except FileNotFoundError:
+        return [f"{path} is missing"]
+    if size != item["size"]:
+        return [f"{path} has {amount(size, 'bytes')}, its mark says {item['size']:,}"]
+    if storage.sha256(uri) != item["sha256"]:
+        return [f"{path} has another checksum than its mark says"]
+    if path.endswith(".parquet"):
+        return _check_rows(uri, path, mark["rows_written"] if path.startswith("data/") else mark["rows_rejected"])
+    return []
+
+
+def _check_rows(uri: str, path: str, expected: int) -> list[str]:
+    try:
+        with storage.open_read(uri) as file:
+            rows = pq.ParquetFile(file).metadata.num_rows
+    except pa.ArrowInvalid as error:
+        return [f"{path} is no readable Parquet file: {error}"]
+    return [] if rows == expected else [f"{path} has {amount(rows, 'rows')}, its mark says {expected:,}"]
+
+
+def _strangers(output: str, folder: str, known: set[str]) -> list[str]:
+    """Files among ours that no mark lists: readers of the folder would take them for rows."""
+    layout = Layout(output)
+    paths = [layout.relative(info.uri) for info in storage.list_files(storage.join(output, folder))]
+    return [f"{path} is in no mark" for path in paths if path not in known and "/." not in path]

@@ -1,0 +1,278 @@
+"""From rows as they were read to rows that the model takes: the stage that rejects and filters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.errors import RowFiltered, RowRejected
+from transforms.images import DecodedImage
+from transforms.inputs import InputSchema
+from transforms.work.codes import fitting_codes
+from transforms.work.step import fixed_lists
+
+ROW = "row"  # number of the row in its shard, counted over all rows read
+SAMPLE = "sample"  # number of the picture among those of its row, where a row has several
+NO_CAPTION = "the row has no caption, which --require_caption, rank and vary --method model ask for"
+READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
+Fetch = Callable[[str], bytes]
+Decode = Callable[[bytes], DecodedImage]
+IMAGE = "image"  # the picture's file as it came, where the command keeps it
+IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row that ends here: rejected with a code, or filtered with a reason."""
+
+    row: int
+    key: str
+    uri: str
+    stage: str
+    cause: RowRejected | RowFiltered
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The good rows of one batch read: their columns (with `row`), one array each, and the refusals.
+
+    `rows_read` is what the counts must balance to: where a row of the input stands for several pictures, it counts
+    each of them, and a refused one has as many refusals. `notices` counts what befell rows that are kept, in words."""
+
+    columns: pa.RecordBatch
+    arrays: list[np.ndarray]
+    refusals: list[Refusal]
+    rows_read: int
+    missing_captions: int
+    notices: Mapping[str, int] = field(default_factory=dict)
+
+
+class Preparer(Protocol):
+    """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
+    up what has not been started, so that the pools are free for other shards."""
+
+    @property
+    def seconds(self) -> float:
+        """Of threads, at work on pictures, codes or texts."""
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
+
+    def cancel(self) -> None: ...
+
+
+class PrepareImages:
+    """Fetches and decodes pictures in thread pools; the pixels that `decode` makes come out.
+
+    `keep_files` adds the column `IMAGE`: the file as it came, and its name where the row only named it. The files of
+    the batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
+    """
+
+    def __init__(
+        self,
+        decode: Decode,
+        schema: InputSchema,
+        fetch: Fetch,
+        decode_pool: Executor,
+        fetch_pool: Executor,
+        require_caption: bool,
+        keep_files: bool = False,
+    ) -> None:
+        self.seconds = 0.0  # of threads, decoding
+        self._decoder = decode
+        self._keeps_sizes = keeps_original_sizes(schema.passthrough)
+        self._fetch = fetch
+        self._decode_pool = decode_pool
+        self._fetch_pool = fetch_pool
+        self._require_caption = require_caption
+        self._keep_files = keep_files
+        self._lock = threading.Lock()
+        self._submitted: deque[dict[int, Future[_Read]]] = deque()  # batches whose results nobody has taken
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        known = known_refusals(batch, first_row, self._require_caption)
+        images = batch.column("image")
+        uris = batch.column("image_uri")
+        waiting: dict[int, Future[_Read]] = {}
+        for i in range(batch.num_rows):
+            if i in known:
+                continue
+            if images[i].is_valid:
+                waiting[i] = self._decode_pool.submit(self._decode, images[i])
+            else:
+                waiting[i] = self._fetch_pool.submit(self._fetch_and_decode, uris[i].as_py())
+        self._submitted.append(waiting)
+
+        def result() -> Prepared:
+            read: dict[int, _Read] = {}
+            for i, future in waiting.items():
+                try:
+                    read[i] = future.result()
+                except (RowRejected, RowFiltered) as cause:
+                    known[i] = refusal(batch, i, first_row, "decode", cause)
+            self._submitted.popleft()
+            good = [read[i] for i in sorted(read)]
+            prepared = gather(batch, first_row, known, [one.image.pixels for one in good])
+            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, good, sorted(read)))
+
+        return result
+
+    def cancel(self) -> None:
+        for waiting in self._submitted:
+            for future in waiting.values():
+                future.cancel()
+
+    def _with_own_columns(
+        self, columns: pa.RecordBatch, batch: pa.RecordBatch, good: list[_Read], rows: list[int]
+    ) -> pa.RecordBatch:
+        """`columns` and what is known of the good pictures, which are the `rows` of `batch`."""
+        if not self._keeps_sizes:
+            widths = pa.array([one.image.original_width for one in good], pa.int32())
+            heights = pa.array([one.image.original_height for one in good], pa.int32())
+            columns = columns.append_column("original_width", widths).append_column("original_height", heights)
+        if self._keep_files:
+            uris = batch.column("image_uri").take(pa.array(rows, pa.int64()))
+            files = [
+                {"bytes": one.data, "path": uri and uri.rpartition("/")[2]}
+                for one, uri in zip(good, uris.to_pylist(), strict=True)
+            ]
+            columns = columns.append_column(IMAGE, pa.array(files, IMAGE_FILE))
+        return columns
+
+    def _fetch_and_decode(self, uri: str) -> _Read:
+        data = self._fetch(uri)
+        return self._decode_pool.submit(self._decode, data).result()
+
+    def _decode(self, data: bytes | pa.Scalar) -> _Read:
+        start = time.perf_counter()
+        try:
+            data = data if isinstance(data, bytes) else data.as_py()
+            return _Read(self._decoder(data), data if self._keep_files else None)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - start
+
+
+class _Read(NamedTuple):
+    image: DecodedImage
+    data: bytes | None
+
+
+class PrepareCodes:
+    """Checks codes against the model's grid and codebook; `codes` int32 [T] come out."""
+
+    def __init__(self, codes_per_image: int, codebook_size: int, require_caption: bool = False) -> None:
+        self.seconds = 0.0
+        self._require_caption = require_caption
+        self._length = codes_per_image
+        self._size = codebook_size
+
+    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        def result() -> Prepared:
+            start = time.perf_counter()
+            known = known_refusals(batch, first_row, self._require_caption)
+            arrays: list[np.ndarray] = []
+            column = batch.column("codes")
+            for i in range(batch.num_rows):
+                if i in known:
+                    continue
+                try:
+                    arrays.append(self._check(column[i]))
+                except RowRejected as cause:
+                    known[i] = refusal(batch, i, first_row, "decode", cause)
+            prepared = gather(batch, first_row, known, arrays)
+            self.seconds += time.perf_counter() - start
+            return prepared
+
+        return result
+
+    def cancel(self) -> None:
+        return
+
+    def _check(self, cell: pa.ListScalar) -> np.ndarray:
+        if not cell.is_valid or cell.values.null_count:
+            raise RowRejected("missing_codes", "the codes are null")
+        return fitting_codes(cell.values.to_numpy(zero_copy_only=False), self._length, self._size)
+
+
+def keeps_original_sizes(passthrough: pa.Schema) -> bool:
+    """Whether the input brings the true original sizes itself, as img2dataset does."""
+    names = ("original_width", "original_height")
+    return all(name in passthrough.names and pa.types.is_integer(passthrough.field(name).type) for name in names)
+
+
+def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool) -> dict[int, Refusal]:
+    """Rows that the reader knows to be bad or filtered, and rows without a caption where one is required."""
+    known: dict[int, Refusal] = {}
+    codes = batch.column("error_code")
+    filtered = batch.column("filtered")
+    if codes.null_count < batch.num_rows or filtered.null_count < batch.num_rows:
+        messages = batch.column("error_message")
+        for i in range(batch.num_rows):
+            if codes[i].is_valid:
+                cause = RowRejected(codes[i].as_py(), messages[i].as_py() or "")
+                known[i] = refusal(batch, i, first_row, "read", cause)
+            elif filtered[i].is_valid:
+                known[i] = refusal(batch, i, first_row, "read", RowFiltered(filtered[i].as_py()))
+    if require_caption:
+        for i in np.flatnonzero(missing_captions(batch)).tolist():
+            if i not in known:
+                cause = RowRejected("missing_caption", NO_CAPTION)
+                known[i] = refusal(batch, i, first_row, "read", cause)
+    return known
+
+
+def missing_captions(batch: pa.RecordBatch) -> np.ndarray:
+    """bool [N]: null, blank, or a list with nothing in it."""
+    captions = batch.column("caption").to_pylist()
+    blank = [
+        not any(c and c.strip() for c in (caption if isinstance(caption, list) else [caption])) if caption else True
+        for caption in captions
+    ]
+    return np.array(blank, bool)
+
+
+def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
+    return Refusal(first_row + i, batch.column("key")[i].as_py(), batch.column("uri")[i].as_py(), stage, cause)
+
+
+def refusal_of(batch: pa.RecordBatch, i: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
+    """Row `i` of a batch that has been prepared ends at a later stage."""
+    key, uri = batch.column("key")[i].as_py(), batch.column("uri")[i].as_py()
+    return Refusal(batch.column(ROW)[i].as_py(), key, uri, stage, cause)
+
+
+def gather(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], arrays: list[np.ndarray]) -> Prepared:
+    """The rows that are in `known` taken out, the reader's own columns dropped, row numbers added."""
+    good = np.array([i for i in range(batch.num_rows) if i not in known], np.int64)
+    columns = batch.drop_columns([name for name in READER_COLUMNS if name in batch.schema.names])
+    columns = columns.take(pa.array(good)).append_column(ROW, pa.array(good + first_row))
+    missing = int(missing_captions(columns).sum())
+    return Prepared(columns, arrays, [known[i] for i in sorted(known)], batch.num_rows, missing)
+
+
+def full_batches(parts: Iterable[Prepared], size: int, payload: str) -> Iterator[pa.RecordBatch]:
+    """Cut the stream of good rows into batches of exactly `size` (the last may be smaller), payload as a column."""
+    columns: list[pa.RecordBatch] = []
+    arrays: list[np.ndarray] = []
+    for part in parts:
+        columns.append(part.columns)
+        arrays.extend(part.arrays)
+        while len(arrays) >= size:
+            table = pa.Table.from_batches(columns)
+            yield _batch(table.slice(0, size), arrays[:size], payload)
+            columns, arrays = table.slice(size).to_batches(), arrays[size:]
+    if arrays:
+        yield _batch(pa.Table.from_batches(columns), arrays, payload)
+
+
+def _batch(table: pa.Table, arrays: list[np.ndarray], payload: str) -> pa.RecordBatch:
+    batch = table.combine_chunks().to_batches()[0]
+    return batch.append_column(payload, fixed_lists(np.stack(arrays)))

@@ -1,0 +1,95 @@
+"""Pictures and their captions to CLIP scores: from bytes to what a CLIP sees, and the model step of `vqbeam rank`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from models.clip.pixels import ClipPixels
+from models.clip.scorer import ClipScorer, open_clip
+from models.errors import CheckpointError
+from models.find import locate_model
+from models.model_folders import find_clip
+from transforms.errors import RowRejected
+from transforms.images import DecodedImage, ImageLimits, decode_whole
+from transforms.work.step import to_rows
+
+CLIP_SCORE = "clip_score"
+CLIP_PIXELS = "clip_pixels"  # float32 [3*H*W] a row, square
+MAX_CAPTION_LETTERS = 1 << 16  # what comes after is not tokenised: a CLIP reads some dozens of words
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """Which CLIP, and how it is run; every value is resolved. `threads` are torch's intra-op threads."""
+
+    name: str
+    cache_dir: str
+    device: str
+    batch_size: int
+    threads: int
+
+    def open(self) -> ClipScorer:
+        """Find the weights, wherever `name` says they are, and load them."""
+        folder = clip_folder(self.name, self.cache_dir)
+        return open_clip(folder, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
+
+
+@dataclass
+class ScoreStep:
+    """`clip_pixels` and `caption` -> `clip_score` float32: the cosine of picture and caption."""
+
+    clip: ClipSettings
+    scorer: ClipScorer | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        return self.clip.batch_size
+
+    def setup(self) -> None:
+        self.scorer = self.scorer or self.clip.open()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self.scorer is None:
+            raise RuntimeError("a step is called before its setup()")
+        rows = to_rows(batch.column(CLIP_PIXELS))
+        side = round((rows.shape[1] // 3) ** 0.5)
+        captions = [scored_text(caption) for caption in batch.column("caption").to_pylist()]
+        scores = self.scorer.scores(rows.reshape(-1, 3, side, side), captions)
+        return batch.drop_columns([CLIP_PIXELS]).append_column(CLIP_SCORE, pa.array(scores, pa.float32()))
+
+
+def scored_text(caption: str | list[str | None]) -> str:
+    """Of a list of captions the first that is not blank; a caption itself as it is."""
+    texts = [caption] if isinstance(caption, str) else caption
+    return next(text for text in texts if text and text.strip())[:MAX_CAPTION_LETTERS]
+
+
+def decode_for_clip(data: bytes, limits: ImageLimits, preprocess: ClipPixels) -> DecodedImage:
+    """Bytes of a picture -> what the CLIP sees of it, float32 [3, H, W], with the original sizes.
+
+    JPEGs are decoded in full. Raises as `decode_image` does, and `RowRejected` ("too_many_pixels") for a strip so
+    narrow that it would not fit into memory once its short side has the model's size.
+    """
+    picture = decode_whole(data, limits)
+    width, height = preprocess.resized(picture.original_width, picture.original_height)
+    if width * height > limits.max_image_pixels:
+        raise RowRejected(
+            "too_many_pixels",
+            f"{picture.original_width} x {picture.original_height} pixels, which for the CLIP become "
+            f"{width} x {height}; --max_image_pixels allows {limits.max_image_pixels:,}",
+        )
+    return replace(picture, pixels=preprocess(picture.pixels))
+
+
+def clip_folder(name: str, cache_dir: str) -> Path:
+    """Find a CLIP by the name of a model. Raises `CheckpointError`."""
+    located = locate_model(name, cache_dir)
+    found = find_clip(located)
+    if found is None:
+        raise CheckpointError(
+            f"{located}: no CLIP here, nor in {located / 'clip'}; name the folder of a transformers CLIPModel"
+        )
+    return found

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks import machine
 from benchmarks.emoji_sample import MODEL, read_sample
-from transforms.work.prepare import ROW, SAMPLE
-from transforms.work.step import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
+from transforms.batch import CODES, ENCODING, PIXELS, ROW, SAMPLE, fixed_lists, to_images, to_rows
+from transforms.work.step import ModelSettings
 from transforms.work.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
 
 STRENGTHS = (0.1, 0.25, 0.5, 1.0)
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         table = pa.record_batch(columns)
         done = [step(table.slice(start, BATCH)) for start in range(0, len(keys), BATCH)]
         codes = np.concatenate([to_rows(part.column(ENCODING)) for part in done])
-        return codes.astype(np.int32), np.concatenate([to_pictures(part.column(PIXELS)) for part in done])
+        return codes.astype(np.int32), np.concatenate([to_images(part.column(PIXELS)) for part in done])
 
     codes, pixels = varied(CodeNoise(0.0), PIXELS, pictures)
     print(f"{machine.describe(torch.device('cpu'))}\n")

@@ -14,16 +14,15 @@ from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import vqgan_model
 from pipelines.run import default_workers, run_job
 from transforms import storage
+from transforms.batch import IMAGE, IMAGE_PATH
 from transforms.engine.job import Job
 from transforms.errors import UsageError
 from transforms.inputs import InputSchema
 from transforms.inputs.token_files import mismatch, token_provenance
-from transforms.ledger.commit import IMAGE_PATH
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import Plan
 from transforms.outputs.sinks import PictureOptions
 from transforms.work.decode import Decode
-from transforms.work.prepare import IMAGE
 
 
 def decode(args: argparse.Namespace, beam_args: list[str]) -> int:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from transforms import storage
-from transforms.ledger.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
+from transforms.batch import IMAGE_PATH
+from transforms.ledger.commit import TAR_COUNTS_MEMBER
 from transforms.ledger.folder import Layout
 from transforms.outputs.contact_sheet import STRIP, balanced_columns, contact_sheet, montage
 

@@ -13,13 +13,13 @@ from pipelines import request as requests
 from pipelines.planned_models import PlannedModel, anywhere, clip_model, clip_preprocessing
 from pipelines.run import default_workers, run_job
 from transforms import storage
+from transforms.batch import CLIP_SCORE, IMAGE
 from transforms.engine.job import Job
 from transforms.images import ImageLimits
 from transforms.inputs import FetchOptions, InputSchema
 from transforms.ledger.plan import Plan
-from transforms.work.prepare import IMAGE
 from transforms.work.rank import Rank
-from transforms.work.score_step import CLIP_SCORE, ClipSettings, clip_folder
+from transforms.work.score_step import ClipSettings, clip_folder
 
 WRITTEN = ("key", "caption", CLIP_SCORE, "original_width", "original_height")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipelines.flags import inputs_of
 from transforms.errors import UsageError
 from transforms.images import ImageOptions
-from transforms.inputs.columns import CODES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
+from transforms.inputs.columns import CODE_NAMES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
 from transforms.inputs.formats.parquet import read_footer
 from transforms.inputs.request import Kind
 
@@ -45,7 +45,7 @@ def _kind(args: argparse.Namespace) -> Kind:
     except pa.ArrowInvalid:  # reading it makes that a rejected row
         return "images"
     picker = ColumnPicker(pa.schema([pa.field(field.name, plain(field.type)) for field in columns]), first)
-    codes = picker.guess(CODES, "--code_column", holds_codes, "the codes")
+    codes = picker.guess(CODE_NAMES, "--code_column", holds_codes, "the codes")
     image = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
     if codes and image and codes != image:
         raise UsageError(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.fixtures_images import encoded, scene
+from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_images, to_rows
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
@@ -28,7 +29,7 @@ from transforms.ledger.verify import problems
 from transforms.outputs.sinks import PictureOptions
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
-from transforms.work.step import CODES, ENCODING, PIXELS, ModelSettings, fixed_lists, to_pictures, to_rows
+from transforms.work.step import ModelSettings
 
 SIDE = 16
 CODES_PER_IMAGE = 4
@@ -50,7 +51,7 @@ class PlainStep:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if PIXELS in batch.schema.names:
-            quarters = to_pictures(batch.column(PIXELS)).reshape(-1, 2, SIDE // 2, 2, SIDE // 2, 3).mean((2, 4, 5))
+            quarters = to_images(batch.column(PIXELS)).reshape(-1, 2, SIDE // 2, 2, SIDE // 2, 3).mean((2, 4, 5))
             codes = (quarters.reshape(-1, CODES_PER_IMAGE).astype(np.uint16) + self.shift) % CODEBOOK
             return batch.drop_columns([PIXELS]).append_column(ENCODING, fixed_lists(codes))
         greys = ((to_rows(batch.column(CODES)) + self.shift) % 256).astype(np.uint8).reshape(-1, 2, 2, 1)

@@ -19,21 +19,12 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from models.find import locate_model
 from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import VQGANConfig
+from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_rows
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image
 from transforms.outputs.pictures import EXTENSIONS, encode_picture
 from transforms.work.codes import fitting_codes
-from transforms.work.step import (
-    CODES,
-    ENCODING,
-    PIXELS,
-    DecodeStep,
-    EncodeStep,
-    ModelSettings,
-    Step,
-    fixed_lists,
-    to_rows,
-)
+from transforms.work.step import DecodeStep, EncodeStep, ModelSettings, Step
 
 Row = dict[str, Any]
 RowArray = tuple[Row, np.ndarray]

@@ -17,6 +17,7 @@ from models.devices import default_batch_size, resolve_device, resolve_dtype
 from models.find import locate_model
 from models.model_folders import vqgan_place
 from models.vqgan.checkpoint import open_checkpoint
+from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PIXELS, PROMPT, SAMPLE, WIDTH, to_images, to_rows
 from transforms.errors import RowRejected, UsageError
 from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
 from transforms.inputs import InputSchema
@@ -25,19 +26,9 @@ from transforms.inputs.options import OPTIONS, option_value
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import batches
 from transforms.outputs.pictures import EXTENSIONS, encode_picture
-from transforms.work.generate_step import (
-    HEIGHT,
-    WIDTH,
-    GenerateStep,
-    GeneratorSettings,
-    bart_checkpoint,
-    bart_text,
-    picture_texts,
-)
-from transforms.work.prepare import SAMPLE
-from transforms.work.prompts import CUT, PROMPT, Drawing, Place, place_batch, prepare_prompts
-from transforms.work.score_step import CLIP_SCORE
-from transforms.work.step import ENCODING, PIXELS, ModelSettings, to_pictures, to_rows
+from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
+from transforms.work.prompts import CUT, Drawing, Place, place_batch, prepare_prompts
+from transforms.work.step import ModelSettings
 
 SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
 MADE = ("key", PROMPT, SAMPLE, "seed", WIDTH, HEIGHT)  # of a picture, beside its codes, file and score
@@ -266,7 +257,7 @@ class AddPictures(beam.DoFn):
         batch = drawn.pictures
         names = [*MADE, *([CLIP_SCORE] if CLIP_SCORE in batch.schema.names else [])]
         made = batch.select(names).to_pylist()
-        codes, pixels = to_rows(batch.column(ENCODING)), to_pictures(batch.column(PIXELS))
+        codes, pixels = to_rows(batch.column(ENCODING)), to_images(batch.column(PIXELS))
         texts = picture_texts(batch, self._model)
         for values, encoding, picture, text in zip(made, codes, pixels, texts, strict=True):
             image = encode_picture(picture, self._format, text)

@@ -13,6 +13,7 @@ from apache_beam.ml.inference.base import RunInference
 
 from models.clip.checkpoint import open_clip_checkpoint
 from models.clip.scorer import read_clip_parts
+from transforms.batch import CLIP_PIXELS, CLIP_SCORE, first_caption
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageLimits
 from transforms.inference.images import (
@@ -26,15 +27,7 @@ from transforms.inference.images import (
     dead_letter,
     image_bytes,
 )
-from transforms.work.score_step import (
-    CLIP_PIXELS,
-    CLIP_SCORE,
-    ClipSettings,
-    ScoreStep,
-    clip_folder,
-    decode_for_clip,
-    scored_text,
-)
+from transforms.work.score_step import ClipSettings, ScoreStep, clip_folder, decode_for_clip
 
 
 class ScoreImages(beam.PTransform):
@@ -117,9 +110,10 @@ def caption_of(row: Row, column: str) -> str:
     if not all(text is None or isinstance(text, str) for text in texts):
         found = type(cell).__name__
         raise UsageError(f"column {column!r} holds {found}, no text or texts; name another with caption_column=")
-    if not any(text and text.strip() for text in texts):
+    caption = first_caption(texts)
+    if not caption:
         raise RowRejected("missing_caption", f"no text in column {column!r}; the row has {', '.join(map(str, row))}")
-    return scored_text(texts)
+    return caption
 
 
 def caption_for_step(row: Row, column: str) -> Mapping[str, str]:

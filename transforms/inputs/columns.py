@@ -19,7 +19,7 @@ IMAGE_URIS = ((*IMAGE_PATHS, "file_path", "image_url", "image_uri", "url", "uri"
 CAPTIONS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
 PROMPTS = (("prompt",), ("caption",), ("text",))
 KEYS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
-CODES = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
+CODE_NAMES = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 
 RESERVED: dict[Kind, tuple[str, ...]] = {
@@ -167,7 +167,7 @@ def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
 def _code_column(request: InputRequest, picker: ColumnPicker) -> str:
     if request.code_column:
         return picker.named(request.code_column, "--code_column", holds_codes, "a list of integers or binary")
-    found = picker.guess(CODES, "--code_column", holds_codes, "the codes")
+    found = picker.guess(CODE_NAMES, "--code_column", holds_codes, "the codes")
     if found is None:
         raise UsageError(
             f"{picker.where}: no column looks like image codes; name it with --code_column. "

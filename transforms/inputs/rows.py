@@ -15,13 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from transforms.batch import PASS_PREFIX
 from transforms.errors import ROW_ERRORS
 from transforms.inputs.options import OPTIONS, option_fields
 from transforms.inputs.request import InputSchema, Kind
 
 MAX_BATCH_ROWS = 256
 MAX_BATCH_BYTES = 32 << 20
-PASS_PREFIX = "pass:"
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.batch import IMAGE_PATH
 from transforms.errors import EnvironmentFault
 from transforms.ledger.folder import Layout
 from transforms.ledger.reports import ShardCounts, ShardReport, StoredObject, stats_json
@@ -25,7 +26,6 @@ from transforms.ledger.tables import COUNTS_KEY
 
 TAR_COUNTS_MEMBER = "__vqbeam__"  # last member of a tar; names like this are skipped by WebDataset readers
 READERS = 16  # objects of an adopted shard read at once
-IMAGE_PATH = "image_path"  # column of a table whose pictures are files of their own
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,16 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import storage
-from transforms.inputs.rows import PASS_PREFIX
-from transforms.ledger.commit import IMAGE_PATH, TAR_COUNTS_MEMBER
+from transforms.batch import ENCODING, IMAGE_PATH, IMAGE_STRUCT, PASS_PREFIX, PIXELS, ROW, SAMPLE, to_images, to_rows
+from transforms.ledger.commit import TAR_COUNTS_MEMBER
 from transforms.ledger.folder import Layout
 from transforms.ledger.reports import ShardCounts, StoredObject, pack_codes
 from transforms.ledger.tables import COUNTS_KEY, TableWriter
 from transforms.outputs.pictures import encode_picture, picture_name
-from transforms.work.prepare import ROW, SAMPLE
-from transforms.work.step import ENCODING, PIXELS, to_pictures, to_rows
 
 Columns = list[tuple[str, pa.DataType]]
 Chunks = Callable[[pa.RecordBatch], list[Mapping[str, str]]]  # text chunks for the picture of each row
 IMAGE_LAYOUTS = ("files", "webdataset", "parquet")
-IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores pictures
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class _Pictures:
         self._chunks = chunks
 
     def of(self, batch: pa.RecordBatch) -> list[tuple[str, bytes]]:
-        pixels = to_pictures(batch.column(PIXELS))
+        pixels = to_images(batch.column(PIXELS))
         suffix = self._options.image_format
         rows, keys = batch.column(ROW).to_pylist(), batch.column("key").to_pylist()
         samples = batch.column(SAMPLE).to_pylist() if SAMPLE in batch.schema.names else [0] * len(rows)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.types as pt
 
+from transforms.batch import CODES, PASS_PREFIX, SAMPLE
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
-from transforms.inputs.rows import PASS_PREFIX
 from transforms.inputs.token_files import check_codebook
 from transforms.ledger.types import Source
 from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.work.prepare import SAMPLE, Fetch, PrepareCodes, Prepared, full_batches
-from transforms.work.step import CODES, DecodeStep, ModelSettings
+from transforms.work.prepare import Fetch, PrepareCodes, Prepared, full_batches
+from transforms.work.step import DecodeStep, ModelSettings
 from transforms.work.work import Work
 
 

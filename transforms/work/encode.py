@@ -8,12 +8,13 @@ from functools import partial
 
 import pyarrow as pa
 
+from transforms.batch import ENCODING, PIXELS, code_dtype
 from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
 from transforms.outputs.sinks import Columns, SinkPlace, TokenSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches
-from transforms.work.step import ENCODING, PIXELS, EncodeStep, ModelSettings, code_dtype
+from transforms.work.step import EncodeStep, ModelSettings
 from transforms.work.work import Work
 
 

@@ -8,16 +8,15 @@ from functools import partial
 
 import pyarrow as pa
 
+from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PROMPT, RANK, SAMPLE, WIDTH, code_dtype
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
 from transforms.inputs.options import OPTIONS
 from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.work.generate_step import HEIGHT, OPTION_COLUMNS, WIDTH, GenerateStep, GeneratorSettings, picture_texts
-from transforms.work.prepare import SAMPLE, Fetch, Prepared, Refusal
-from transforms.work.prompts import PROMPT, Drawing, PreparePrompts, picture_batches
-from transforms.work.ranking import RANK, ranked
-from transforms.work.score_step import CLIP_SCORE
-from transforms.work.step import ENCODING, code_dtype
+from transforms.work.generate_step import OPTION_COLUMNS, GenerateStep, GeneratorSettings, picture_texts
+from transforms.work.prepare import Fetch, Prepared, Refusal
+from transforms.work.prompts import Drawing, PreparePrompts, picture_batches
+from transforms.work.ranking import ranked
 from transforms.work.work import Work
 
 

@@ -17,12 +17,24 @@ from models.find import locate_model
 from models.model_folders import find_bart
 from models.uniforms import uniforms
 from models.vqgan.codec import ImageCodec
-from transforms.work.prepare import SAMPLE
-from transforms.work.prompts import ATTENTION_MASK, INPUT_IDS, PROMPT, SLOT
-from transforms.work.score_step import CLIP_SCORE, clip_folder
-from transforms.work.step import ENCODING, PIXELS, ModelSettings, code_dtype, fixed_lists, to_rows
+from transforms.batch import (
+    ATTENTION_MASK,
+    CLIP_SCORE,
+    ENCODING,
+    HEIGHT,
+    INPUT_IDS,
+    PIXELS,
+    PROMPT,
+    SAMPLE,
+    SLOT,
+    WIDTH,
+    code_dtype,
+    fixed_lists,
+    to_rows,
+)
+from transforms.work.score_step import clip_folder
+from transforms.work.step import ModelSettings
 
-WIDTH, HEIGHT = "width", "height"
 OPTION_COLUMNS = ("guidance_scale", "temperature", "top_k", "top_p")
 USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, "images")  # of no use behind the step
 

@@ -13,20 +13,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from transforms.batch import IMAGE, IMAGE_FILE, READER_COLUMNS, ROW, fixed_lists, missing_captions
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import DecodedImage
 from transforms.inputs import InputSchema
 from transforms.work.codes import fitting_codes
-from transforms.work.step import fixed_lists
 
-ROW = "row"  # number of the row in its shard, counted over all rows read
-SAMPLE = "sample"  # number of the picture among those of its row, where a row has several
 NO_CAPTION = "the row has no caption, which --require_caption, rank and vary --method model ask for"
-READER_COLUMNS = ("image", "image_uri", "codes", "error_code", "error_message", "filtered")
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
-IMAGE = "image"  # the picture's file as it came, where the command keeps it
-IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
 
 
 @dataclass(frozen=True)
@@ -227,16 +222,6 @@ def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool)
                 cause = RowRejected("missing_caption", NO_CAPTION)
                 known[i] = refusal(batch, i, first_row, "read", cause)
     return known
-
-
-def missing_captions(batch: pa.RecordBatch) -> np.ndarray:
-    """bool [N]: null, blank, or a list with nothing in it."""
-    captions = batch.column("caption").to_pylist()
-    blank = [
-        not any(c and c.strip() for c in (caption if isinstance(caption, list) else [caption])) if caption else True
-        for caption in captions
-    ]
-    return np.array(blank, bool)
 
 
 def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:

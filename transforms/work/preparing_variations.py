@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from models.bart.text import EncodedText, TextEncoder
+from transforms.batch import ATTENTION_MASK, INPUT_IDS, ROW, first_caption, fixed_lists
 from transforms.errors import RowRejected
 from transforms.inputs.formats.prompts import too_long
 from transforms.inputs.options import OPTIONS
-from transforms.work.prepare import ROW, Prepared, Preparer, Refusal, refusal
-from transforms.work.prompts import ATTENTION_MASK, CUT, INPUT_IDS, empty_text
-from transforms.work.step import fixed_lists
+from transforms.work.prepare import Prepared, Preparer, Refusal, refusal
+from transforms.work.prompts import CUT, empty_text
 
 
 class PrepareVariations:
@@ -110,9 +110,3 @@ def _with_texts(prepared: Prepared, encoded: EncodedText, first_row: int, unread
     cut = int(encoded.truncated[good].sum())
     notices = {**prepared.notices, **({CUT: cut} if cut else {})}
     return replace(prepared, columns=columns, arrays=arrays, refusals=refusals, notices=notices)
-
-
-def first_caption(cell: str | list[str | None] | None) -> str:
-    """The caption of a row, of several the first that is not blank; "" where there is none."""
-    captions = cell if isinstance(cell, list) else [cell]
-    return next((caption for caption in captions if caption and caption.strip()), "")

@@ -15,15 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.bart.text import EncodedText, TextEncoder
+from transforms.batch import ATTENTION_MASK, INPUT_IDS, PROMPT, SAMPLE, SLOT, fixed_lists, joined
 from transforms.errors import RowRejected
 from transforms.inputs.options import OPTIONS
-from transforms.work.prepare import SAMPLE, Prepared, Refusal, gather, known_refusals, refusal
-from transforms.work.step import fixed_lists
+from transforms.work.prepare import Prepared, Refusal, gather, known_refusals, refusal
 
-PROMPT = "prompt"
-INPUT_IDS = "input_ids"  # int32 [L] a row
-ATTENTION_MASK = "attention_mask"
-SLOT = "slot"  # which of the generator's places for prompts a picture is drawn in
 CUT = "a prompt is longer than the model reads and was cut"
 
 
@@ -149,7 +145,7 @@ class Place(NamedTuple):
 
 def place_batch(places: Sequence[Place]) -> pa.RecordBatch:
     """A row a picture."""
-    rows = pa.Table.from_batches([place.prompt for place in places]).combine_chunks().to_batches()[0]
+    rows = joined([place.prompt for place in places])
     slots = np.repeat(np.arange(len(places), dtype=np.int32), [len(place.samples) for place in places])
     batch = rows.take(pa.array(slots))
     samples = [sample for place in places for sample in place.samples]

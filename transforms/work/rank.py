@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from models.clip.pixels import ClipPixels
+from transforms.batch import CLIP_PIXELS, CLIP_SCORE, IMAGE, IMAGE_STRUCT
 from transforms.engine.resources import Resources
 from transforms.errors import RowFiltered
 from transforms.images import ImageLimits
 from transforms.inputs import InputSchema
-from transforms.outputs.sinks import IMAGE_STRUCT, Columns, SinkPlace, TableSink
-from transforms.work.prepare import IMAGE, Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
-from transforms.work.score_step import CLIP_PIXELS, CLIP_SCORE, ClipSettings, ScoreStep, decode_for_clip
+from transforms.outputs.sinks import Columns, SinkPlace, TableSink
+from transforms.work.prepare import Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
+from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
 from transforms.work.work import Work
 
 TOO_LOW = "min_clip_score"  # the filter's name in the counts

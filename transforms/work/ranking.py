@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from transforms.batch import RANK, ROW, SAMPLE, joined
 from transforms.errors import RowFiltered
-from transforms.work.prepare import ROW, SAMPLE, Refusal, refusal_of
+from transforms.work.prepare import Refusal, refusal_of
 
-RANK = "rank"
 NOT_BEST = "not_best"  # the filter's name in the counts
 
 
@@ -30,13 +30,13 @@ def ranked(
             if held is not None and held.column(ROW)[0] != part.column(ROW)[0]:
                 done.append(_with_ranks(held))
                 held = None
-            joined = part if held is None else _joined([held, part])
-            order = _order(joined, score)
-            held = _rows(joined, order[:keep_best])
+            pool = part if held is None else joined([held, part])
+            order = _order(pool, score)
+            held = _rows(pool, order[:keep_best])
             for i in order[keep_best:] if keep_best is not None else ():
-                yield refusal_of(joined, i, "rank", RowFiltered(NOT_BEST))
+                yield refusal_of(pool, i, "rank", RowFiltered(NOT_BEST))
         if done:
-            yield _joined(done)
+            yield joined(done)
     if held is not None:
         yield _with_ranks(held)
 
@@ -61,9 +61,4 @@ def _with_ranks(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _rows(batch: pa.RecordBatch, order: list[int]) -> pa.RecordBatch:
     """Rows in this order; by slices, since taking from lists builds an index eight times the size of the pixels."""
-    return _joined([batch.slice(i, 1) for i in order])
-
-
-def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    joined: pa.RecordBatch = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
-    return joined
+    return joined([batch.slice(i, 1) for i in order])

@@ -12,13 +12,9 @@ from models.clip.scorer import ClipScorer, open_clip
 from models.errors import CheckpointError
 from models.find import locate_model
 from models.model_folders import find_clip
+from transforms.batch import CLIP_PIXELS, CLIP_SCORE, LONGEST_CAPTION, first_caption, to_rows
 from transforms.errors import RowRejected
 from transforms.images import DecodedImage, ImageLimits, decode_whole
-from transforms.work.step import to_rows
-
-CLIP_SCORE = "clip_score"
-CLIP_PIXELS = "clip_pixels"  # float32 [3*H*W] a row, square
-MAX_CAPTION_LETTERS = 1 << 16  # what comes after is not tokenised: a CLIP reads some dozens of words
 
 
 @dataclass(frozen=True)
@@ -56,15 +52,9 @@ class ScoreStep:
             raise RuntimeError("a step is called before its setup()")
         rows = to_rows(batch.column(CLIP_PIXELS))
         side = round((rows.shape[1] // 3) ** 0.5)
-        captions = [scored_text(caption) for caption in batch.column("caption").to_pylist()]
+        captions = [first_caption(caption)[:LONGEST_CAPTION] for caption in batch.column("caption").to_pylist()]
         scores = self.scorer.scores(rows.reshape(-1, 3, side, side), captions)
         return batch.drop_columns([CLIP_PIXELS]).append_column(CLIP_SCORE, pa.array(scores, pa.float32()))
-
-
-def scored_text(caption: str | list[str | None]) -> str:
-    """Of a list of captions the first that is not blank; a caption itself as it is."""
-    texts = [caption] if isinstance(caption, str) else caption
-    return next(text for text in texts if text and text.strip())[:MAX_CAPTION_LETTERS]
 
 
 def decode_for_clip(data: bytes, limits: ImageLimits, preprocess: ClipPixels) -> DecodedImage:

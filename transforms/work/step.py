@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from models.find import locate_model
 from models.model_folders import vqgan_place
 from models.vqgan.codec import ImageCodec, open_codec
-
-PIXELS = "pixels"  # uint8 [H*W*3] a row, square RGB pictures
-CODES = "codes"  # int32 [T] a row
-ENCODING = "encoding"  # what a token table calls its codes, as DALL·E mini's training code reads them
+from transforms.batch import CODES, ENCODING, PIXELS, code_dtype, fixed_lists, to_images, to_rows
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ class EncodeStep(ModelStep):
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         codec = self.loaded()
-        codes = codec.encode(to_pictures(batch.column(PIXELS)))
+        codes = codec.encode(to_images(batch.column(PIXELS)))
         column = fixed_lists(codes.astype(code_dtype(codec.config.n_embed)))
         return batch.drop_columns([PIXELS]).append_column(ENCODING, column)
 
@@ -94,27 +89,3 @@ class DecodeStep(ModelStep):
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         pixels = self.loaded().decode(to_rows(batch.column(CODES)))
         return batch.drop_columns([CODES]).append_column(PIXELS, fixed_lists(pixels))
-
-
-def code_dtype(codebook_size: int) -> np.dtype:
-    """The narrowest type that DALL·E mini's tools read and that holds every id."""
-    return np.dtype(np.uint16 if codebook_size <= 1 << 16 else np.int32)
-
-
-def fixed_lists(rows: np.ndarray) -> pa.FixedSizeListArray:
-    """[N, ...] -> N fixed-size lists, without a copy."""
-    flat = np.ascontiguousarray(rows).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), math.prod(rows.shape[1:]))
-
-
-def to_rows(column: pa.FixedSizeListArray) -> np.ndarray:
-    """N fixed-size lists -> [N, size], without a copy."""
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(column), -1)
-
-
-def to_pictures(column: pa.FixedSizeListArray) -> np.ndarray:
-    """A `pixels` column -> uint8 [N, H, W, 3]."""
-    rows = to_rows(column)
-    side = round((rows.shape[1] // 3) ** 0.5)
-    return rows.reshape(len(rows), side, side, 3)

@@ -8,17 +8,17 @@ from functools import partial
 
 import pyarrow as pa
 
+from transforms.batch import CODES, ENCODING, HEIGHT, PIXELS, SAMPLE, WIDTH, code_dtype, first_caption
 from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
 from transforms.inputs.token_files import check_codebook
 from transforms.ledger.types import Source
 from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.work.generate_step import HEIGHT, WIDTH
-from transforms.work.prepare import SAMPLE, Fetch, PrepareCodes, Prepared, PrepareImages, Preparer
-from transforms.work.preparing_variations import PrepareCaptioned, PrepareVariations, first_caption
+from transforms.work.prepare import Fetch, PrepareCodes, Prepared, PrepareImages, Preparer
+from transforms.work.preparing_variations import PrepareCaptioned, PrepareVariations
 from transforms.work.prompts import picture_batches
-from transforms.work.step import CODES, ENCODING, PIXELS, ModelSettings, code_dtype
+from transforms.work.step import ModelSettings
 from transforms.work.vary_step import Completion, Variation, VaryStep
 from transforms.work.work import Work
 

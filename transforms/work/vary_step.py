@@ -13,18 +13,21 @@ from models.errors import ConfigError
 from models.vqgan.codec import ImageCodec, TorchCodec
 from models.vqgan.neighbours import nearest_codes, spread, trained_codes
 from models.vqgan.variations import gaussians, neighbour_count, redrawn
-from transforms.work.generate_step import HEIGHT, USED_UP, WIDTH, GeneratorSettings, draw, paint
-from transforms.work.prepare import ROW, SAMPLE
-from transforms.work.step import (
+from transforms.batch import (
     CODES,
     ENCODING,
+    HEIGHT,
     PIXELS,
-    ModelStep,
+    ROW,
+    SAMPLE,
+    WIDTH,
     code_dtype,
     fixed_lists,
-    to_pictures,
+    to_images,
     to_rows,
 )
+from transforms.work.generate_step import USED_UP, GeneratorSettings, draw, paint
+from transforms.work.step import ModelStep
 
 
 class Variation(Protocol):
@@ -71,7 +74,7 @@ class _LatentNoise:
             latents = self.codec.codebook[codes].reshape(len(codes), grid, grid, -1)
         else:
             firsts, of = distinct_rows(batch)
-            pictures = to_pictures(batch.column(PIXELS))[firsts]
+            pictures = to_images(batch.column(PIXELS))[firsts]
             size = self.codec.batch_size
             parts = [self.codec.latents(pictures[start : start + size]) for start in range(0, len(pictures), size)]
             latents = np.concatenate(parts)[of]
@@ -167,7 +170,7 @@ def source_codes(codec: ImageCodec, batch: pa.RecordBatch) -> np.ndarray:
     if CODES in batch.schema.names:
         return to_rows(batch.column(CODES))
     firsts, of = distinct_rows(batch)
-    pictures = to_pictures(batch.column(PIXELS))[firsts]
+    pictures = to_images(batch.column(PIXELS))[firsts]
     size = codec.batch_size
     return np.concatenate([codec.encode(pictures[start : start + size]) for start in range(0, len(pictures), size)])[of]
 

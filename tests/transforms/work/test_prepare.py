@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from tests.support.fixtures_images import encoded, scene
+from transforms.batch import CODES, to_rows
 from transforms.errors import EnvironmentFault, RowRejected
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema, batch_schema
 from transforms.work.prepare import PrepareCodes, Prepared, PrepareImages, full_batches, known_refusals
-from transforms.work.step import CODES, to_rows
 
 IMAGES = InputSchema("images", image="image", caption="caption")
 DECODE = partial(decode_image, options=ImageOptions(size=16))

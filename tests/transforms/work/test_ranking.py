@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from transforms.batch import PIXELS, fixed_lists
 from transforms.work.prepare import Refusal
 from transforms.work.ranking import ranked
-from transforms.work.step import PIXELS, fixed_lists
 
 SCORES = {0: [0.5, 0.9, 0.5, 0.1], 1: [0.3], 2: [0.2, 0.2, 0.8, 0.2, 0.4]}  # of each row's pictures
 

@@ -7,8 +7,7 @@ import pytest
 from models.vqgan.codec import TorchCodec
 from models.vqgan.neighbours import spread
 from tests.support.fixtures_checkpoints import random_vqgan
-from transforms.work.prepare import ROW, SAMPLE
-from transforms.work.step import CODES, PIXELS, fixed_lists
+from transforms.batch import CODES, PIXELS, ROW, SAMPLE, fixed_lists
 from transforms.work.vary_step import CodeNoise, LatentNoise
 
 SIDE, LENGTH = 16, 64

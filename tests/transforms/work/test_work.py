@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.support.shard_runs import PlainStep, ShardCase, attempt, faults_of, resources, shard_case
+from transforms.batch import CODES, SAMPLE
 from transforms.engine.job import Job
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
@@ -25,8 +26,8 @@ from transforms.errors import RowFiltered, RowRejected
 from transforms.inputs import InputSchema
 from transforms.outputs.sinks import Columns, Sink, SinkPlace, picture_columns, picture_sink
 from transforms.work.decode import Decode
-from transforms.work.prepare import SAMPLE, Fetch, PrepareCodes, Prepared, Preparer, Refusal, full_batches, refusal_of
-from transforms.work.step import CODES, Step
+from transforms.work.prepare import Fetch, PrepareCodes, Prepared, Preparer, Refusal, full_batches, refusal_of
+from transforms.work.step import Step
 from transforms.work.work import Work
 
 SAMPLES = 3

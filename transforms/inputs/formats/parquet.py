@@ -16,6 +16,7 @@ import pyarrow.types as pt
 
 from transforms import storage
 from transforms.amounts import amount
+from transforms.batch import IMAGE_PATH, PASS_PREFIX
 from transforms.errors import RowRejected
 from transforms.inputs.casting import cast, castable, without_bad_text
 from transforms.inputs.columns import (
@@ -31,10 +32,9 @@ from transforms.inputs.columns import (
 from transforms.inputs.formats.prompts import prompt_key, too_long
 from transforms.inputs.options import OPTIONS, option_value
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, PASS_PREFIX, Row, batch_schema, batches
+from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import folder_of, relative_to, resolve, stem
 from transforms.inputs.values import shown
-from transforms.ledger.commit import IMAGE_PATH
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Slice, Source
 

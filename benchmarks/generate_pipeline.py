@@ -31,7 +31,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed
 from transforms.inputs import InputRequest, plan_sources
 from transforms.ledger.types import Shard, Slice
 from transforms.outputs.sinks import PictureOptions
@@ -130,7 +130,7 @@ class Worker:
             report = run_shard(shard, job, self._resources)
             rate = clock.rate(pictures)
         if report.status != "done" or report.counts.rows_written != pictures:
-            raise EnvironmentFault(f"the shard of {pictures} pictures was not drawn: {report}")
+            raise ShardFailed(f"the shard of {pictures} pictures was not drawn: {report}")
         return rate
 
     def bare(self, batches: int) -> Rate:

@@ -11,7 +11,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed
 from transforms.images import ImageOptions
 from transforms.inputs import InputRequest, plan_sources
 from transforms.ledger.types import Shard, Slice
@@ -61,5 +61,5 @@ class ShardRunner:
             report = run_shard(shard, job, self._resources)
             seconds = time.perf_counter() - start
         if report.status != "done" or report.counts.rows_written != rows:
-            raise EnvironmentFault(f"the shard of {rows} rows was not encoded: {report}")
+            raise ShardFailed(f"the shard of {rows} rows was not encoded: {report}")
         return rows / seconds

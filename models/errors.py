@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 
-class CheckpointError(ValueError):
+class ModelError(ValueError):
+    """A model cannot be used as asked."""
+
+
+class CheckpointError(ModelError):
     """A checkpoint that cannot be read or does not fit its network; the message names the file and what to do."""
 
 
-class ConfigError(ValueError):
+class ConfigError(ModelError):
     """A model configuration that cannot be built, with the option that is at fault."""
 
 

@@ -80,9 +80,9 @@ def _as_process(argv: list[str]) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    from models.errors import CheckpointError, ConfigError
+    from models.errors import ModelError
     from pipelines import parsing as flags
-    from transforms.errors import EnvironmentFault, UsageError
+    from transforms.errors import RunFailed, ShardFailed, UsageError
 
     if not argv:
         print(_overview(), file=sys.stderr)
@@ -105,9 +105,9 @@ def _dispatch(argv: list[str]) -> int:
         args, beam_args = flags.parse(parser, rest, launches=COMMANDS[name].launches, takers=_takers)
         code: int = module.run(args, beam_args)
         return code
-    except (UsageError, CheckpointError, ConfigError) as error:
+    except (UsageError, ModelError) as error:
         return _refuse(parser.prog, str(error))
-    except EnvironmentFault as error:
+    except (ShardFailed, RunFailed) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
 

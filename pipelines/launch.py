@@ -36,7 +36,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.local_worker import worker_command, worker_pids
 from pipelines.stopping import StopSignals, exit_code
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import RunFailed, UsageError
 
 LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
 GRACE_SECONDS = 10.0  # between a request to stop and the end of the workers that did not
@@ -105,7 +105,7 @@ def run_pipeline(
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
     become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended.
-    Raises `UsageError` for a runner that cannot be used, `EnvironmentFault` where a worker process crashed, and
+    Raises `UsageError` for a runner that cannot be used, `RunFailed` where a worker process crashed, and
     what the pipeline raised.
     """
     if is_local(beam_args):
@@ -140,7 +140,7 @@ def _run_here(
     if stop.number is not None:
         return LaunchResult("STOPPED", stop.number)
     if not run.done():
-        raise EnvironmentFault(
+        raise RunFailed(
             f"worker process {crashed[0]} ended abruptly; where memory is short the system ends the largest process: "
             "try fewer --workers or a smaller --batch_size"
         )

@@ -16,8 +16,7 @@ from pipelines.flags import RunSettings, cores
 from pipelines.planned_models import PlannedModel
 from pipelines.summary import PICTURE_COUNTERS
 from transforms import storage
-from transforms.amounts import amount, size_text
-from transforms.errors import UsageError
+from transforms.errors import UsageError, amount, size_text
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.inputs.counting import count_rows
 from transforms.inputs.listing import Inputs

@@ -17,11 +17,10 @@ from pipelines.scratch import scratch_folder
 from pipelines.screen import Expected, Progress
 from pipelines.summary import print_summary
 from transforms import storage
-from transforms.amounts import amount
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.engine.resources import require_room
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import RunFailed, UsageError, amount
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import Plan, load_shards, rows_of, segment_of
 from transforms.ledger.totals import pending_shards, settle
@@ -45,7 +44,7 @@ MakeJob = Callable[[Plan], Job]
 
 
 def run_job(request: PlanRequest, options: RunOptions, make_job: MakeJob, beam_args: list[str]) -> int:
-    """Do what is pending of a job; returns the exit code. Raises `UsageError` and `EnvironmentFault`."""
+    """Do what is pending of a job; returns the exit code. Raises `UsageError`, `ShardFailed` and `RunFailed`."""
     _check_reachable(request, beam_args)
     if options.overwrite and (options.extend or options.retry_rejected):
         raise UsageError("--overwrite starts over: it cannot be combined with --extend or --retry_rejected")
@@ -124,7 +123,7 @@ def _work(
             if result.stop_signal is not None or result.state == "SUBMITTED":
                 return result.exit_code
             if seen and _last_run(request.output) == before:
-                raise EnvironmentFault(
+                raise RunFailed(
                     f"the end of the run could not be written to {request.output}: what is finished is kept; once the "
                     "folder takes files again, the same command goes on"
                 )

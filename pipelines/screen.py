@@ -14,8 +14,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from transforms.amounts import amount
 from transforms.engine.monitor import read_totals
+from transforms.errors import amount
 
 BAR_SECONDS = 0.5  # between two looks on a terminal
 LINE_SECONDS = 15.0  # between two lines elsewhere

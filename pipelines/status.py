@@ -6,8 +6,7 @@ import argparse
 
 from pipelines.summary import counts_lines, failures, time_line
 from transforms import storage
-from transforms.amounts import size_text
-from transforms.errors import UsageError
+from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import load_plan
 from transforms.ledger.totals import pending_shards, total_of

@@ -6,7 +6,7 @@ import json
 import sys
 
 from transforms import storage
-from transforms.amounts import amount, size_text
+from transforms.errors import amount, size_text
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import Plan
 from transforms.ledger.reports import STAGES

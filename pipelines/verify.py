@@ -8,8 +8,7 @@ import sys
 from tqdm import tqdm
 
 from transforms import storage
-from transforms.amounts import amount
-from transforms.errors import UsageError
+from transforms.errors import UsageError, amount
 from transforms.ledger.plan import load_plan
 from transforms.ledger.totals import pending_shards
 from transforms.ledger.verify import problems

@@ -1,4 +1,7 @@
-"""What can go wrong with a row, a shard or a run; the short codes are those of `errors/` and `docs/errors.md`."""
+"""What can go wrong with a row, a shard or a run, and how messages write amounts.
+
+The short codes are those of `_vqbeam/errors/` and `docs/errors.md`.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,32 @@ class RowFiltered(Exception):
         self.reason = reason
 
 
-class EnvironmentFault(Exception):
-    """Storage, network, disk or device failed: the shard fails, no row is rejected, the next run does it again."""
+class ShardFailed(Exception):
+    """A shard cannot be finished: no row of it is rejected, nothing is kept, and the next run does it again."""
 
 
-class SourceChanged(EnvironmentFault):
-    """A source is no longer what the plan recorded."""
+class StorageFailed(ShardFailed):
+    """A store, a disk or the network failed: access denied, a server error after all retries, a full disk."""
+
+
+class SourceChanged(ShardFailed):
+    """A source is no longer the one that was planned."""
+
+
+class OutputDamaged(ShardFailed):
+    """A stored plan, table or tar is damaged, or lacks what it names."""
+
+
+class TooManyRejected(ShardFailed):
+    """More rows were rejected than the user tolerates."""
+
+
+class WrongCodebook(ShardFailed):
+    """Tokens were encoded with another codebook than the model's."""
+
+
+class RunFailed(Exception):
+    """The run as a whole cannot go on: a worker process crashed, or its end could not be written."""
 
 
 class UsageError(Exception):
@@ -59,3 +82,13 @@ class UsageError(Exception):
 
 class Stopped(Exception):
     """The run was asked to stop: the shard in flight is dropped without a trace."""
+
+
+def amount(number: int, things: str) -> str:
+    """ "1 image" and "2,000 images" for `things` "images"."""
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
+
+
+def size_text(size: float) -> str:
+    """Bytes in kB below a tenth of a MB, else in MB."""
+    return f"{size / 1e3:,.1f} kB" if size < 1e5 else f"{size / 1e6:,.1f} MB"

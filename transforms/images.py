@@ -28,8 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms.amounts import amount
-from transforms.errors import RowFiltered, RowRejected, UsageError
+from transforms.errors import RowFiltered, RowRejected, UsageError, amount
 
 Resize = Literal["center_crop", "pad", "squash", "none"]
 Box = tuple[float, float, float, float]

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import StorageFailed, UsageError
 
 PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip names with a leading dot
 HASH_CHUNK = 1 << 20
@@ -62,15 +62,14 @@ def join(folder: str, *parts: str) -> str:
 
 @contextmanager
 def faults(action: str, uri: str, answers: tuple[type[OSError], ...] = ANSWERS) -> Iterator[None]:
-    """Turn what a store raises into `EnvironmentFault`; `answers`, "not there" and "is there already" where nothing
-    else is said, stay as they are."""
+    """Re-raises any storage error as `StorageFailed`, except `answers`: by default "not found" and "exists already"."""
     try:
         yield
     except Exception as error:  # stores raise their own types: HttpError, ClientError, RefreshError, ...
-        if isinstance(error, (*answers, EnvironmentFault)):
+        if isinstance(error, (*answers, StorageFailed)):
             raise
         detail = f"{type(error).__name__}: {error}".strip(": ")
-        raise EnvironmentFault(f"cannot {action} {uri}: {detail}") from error
+        raise StorageFailed(f"cannot {action} {uri}: {detail}") from error
 
 
 def has_wildcard(pattern: str) -> bool:
@@ -129,7 +128,7 @@ def exists(uri: str) -> bool:
 
 
 class SourceFile(io.RawIOBase):
-    """A readable, seekable file whose failures are `EnvironmentFault`, so that a parser's own are the data's."""
+    """A readable, seekable file whose failures are `StorageFailed`, so that a parser's own are the data's."""
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
         self._file = file
@@ -161,7 +160,7 @@ class SourceFile(io.RawIOBase):
 
 
 def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
-    """Open for streaming and seeking. Raises `FileNotFoundError` and `EnvironmentFault`, also from later reads."""
+    """Open for streaming and seeking. Raises `FileNotFoundError` and `StorageFailed`, also from later reads."""
     fs, path = filesystem(uri)
     with faults("open", uri):
         if isinstance(fs, LocalFileSystem):
@@ -172,7 +171,7 @@ def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
-    """The whole content, or its first `limit` bytes. Raises `FileNotFoundError` and `EnvironmentFault`."""
+    """The whole content, or its first `limit` bytes. Raises `FileNotFoundError` and `StorageFailed`."""
     fs, path = filesystem(uri)
     with faults("read", uri):
         return cast(bytes, fs.cat_file(path, end=limit))
@@ -304,7 +303,7 @@ def _create(source: bytes | Path, target: Path) -> bool:
             continue
         finally:
             partial.unlink(missing_ok=True)
-    raise EnvironmentFault(f"cannot write {target}: another process removes its temporary files")
+    raise StorageFailed(f"cannot write {target}: another process removes its temporary files")
 
 
 def _link_partial(partial: Path, target: Path) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import CheckpointError, ConfigError
 from pipelines import __main__ as command
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import ShardFailed, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def test_a_command_gets_its_flags_and_gives_its_exit_code(trial):
         (UsageError("wrong"), 2),
         (ConfigError("wrong"), 2),
         (CheckpointError("wrong"), 2),
-        (EnvironmentFault("wrong"), 1),
+        (ShardFailed("wrong"), 1),
     ],
 )
 def test_errors_that_the_user_can_mend_are_one_line_and_an_exit_code(trial, capsys, error, code):

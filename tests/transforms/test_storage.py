@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from transforms import storage
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import ShardFailed, UsageError
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkey
     """Taken for empty, every shard would be done again, and an input be "no rows"."""
     monkeypatch.setattr(LocalFileSystem, "ls", raising(PermissionError(errno.EACCES, "Permission denied")))
     for pattern in (str(tmp_path), f"{tmp_path}/*.json"):
-        with pytest.raises(EnvironmentFault, match=r"cannot list .*Permission denied"):
+        with pytest.raises(ShardFailed, match=r"cannot list .*Permission denied"):
             storage.list_files(pattern)
 
 
@@ -99,7 +99,7 @@ def test_a_store_that_fails_is_an_environment_fault_and_a_missing_file_is_not(mo
         lambda: storage.list_files(uri),
         lambda: storage.open_read(uri),
     ):
-        with pytest.raises(EnvironmentFault, match=r"cannot \w+ memory://faults/x: ConnectionError: 503"):
+        with pytest.raises(ShardFailed, match=r"cannot \w+ memory://faults/x: ConnectionError: 503"):
             action()
 
 
@@ -108,7 +108,7 @@ def test_a_failure_in_the_middle_of_reading_is_an_environment_fault(monkeypatch:
     with storage.open_read("memory://faults/long") as file:
         assert file.read(10) == b"x" * 10
         monkeypatch.setattr(file.raw._file, "read", raising(TimeoutError("too slow")))
-        with pytest.raises(EnvironmentFault, match="cannot read memory://faults/long: TimeoutError"):
+        with pytest.raises(ShardFailed, match="cannot read memory://faults/long: TimeoutError"):
             file.read()
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_neither_the_file_nor_a_part_of_it(
     monkeypatch.setattr(os, "fsync", raising(OSError(errno.ENOSPC, "No space left on device")))
     uri = str(tmp_path / "out" / "x")
     content = tmp_path / "source" if put == "put_new" else b"data"
-    with pytest.raises(EnvironmentFault, match=r"cannot write .*No space left on device"):
+    with pytest.raises(ShardFailed, match=r"cannot write .*No space left on device"):
         getattr(storage, put)(content, uri)
     assert os.listdir(tmp_path / "out") == []
 
@@ -159,7 +159,7 @@ def test_a_replacement_that_fails_leaves_the_old_content_alone(tmp_path: Path, m
     uri = str(tmp_path / "x")
     storage.put_bytes(b"old", uri)
     monkeypatch.setattr(os, "replace", raising(OSError(errno.EIO, "I/O error")))
-    with pytest.raises(EnvironmentFault, match="I/O error"):
+    with pytest.raises(ShardFailed, match="I/O error"):
         storage.put_bytes(b"new", uri)
     assert Path(uri).read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
@@ -200,5 +200,5 @@ def test_a_place_where_no_folder_can_be_made_is_a_fault_and_not_an_absent_file(t
         lambda uri: storage.put_bytes_new(b"data", uri),
         lambda uri: storage.put_bytes(b"data", uri),
     ):
-        with pytest.raises(EnvironmentFault, match=r"cannot write /proc/nope/x: FileNotFoundError"):
+        with pytest.raises(ShardFailed, match=r"cannot write /proc/nope/x: FileNotFoundError"):
             write("/proc/nope/x")

@@ -17,7 +17,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import attempt_shard, guarded, make_steps
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import load_plan, load_shard
 from transforms.ledger.reports import ShardReport
@@ -146,7 +146,7 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch
         if plan is not None:
             summary["failing"] = settle(output, plan.shards, max_error_rate).failing
         storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
-    except EnvironmentFault as error:  # raised here on this machine, it would end in pages of Beam's traceback
+    except ShardFailed as error:  # raised here on this machine, it would end in pages of Beam's traceback
         if not (scratch and storage.is_local(output)):
             raise
         log.error("%s", error)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from transforms import storage
 from transforms.engine.freed_memory import FreedMemory
 from transforms.engine.monitor import Monitor
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed, TooManyRejected
 from transforms.work.step import Step
 
 FETCH_THREADS = 16  # they wait for stores, not for the processor
@@ -84,18 +84,18 @@ class RejectionRate:
             bad = self._rejected.total()
             if self._read >= ROWS_BEFORE_RATE and bad > self._max * self._read:
                 codes = ", ".join(f"{count} {code}" for code, count in self._rejected.most_common())
-                raise EnvironmentFault(
+                raise TooManyRejected(
                     f"{bad} of {self._read} rows rejected so far ({codes}), more than --max_error_rate {self._max:g}"
                 )
 
 
 def require_room(folder: str | None, shards: int = 1) -> None:
-    """Raise `EnvironmentFault` where the disk of temporary files (None: the system's) lacks room for so many shards."""
+    """Raise `ShardFailed` where the disk of temporary files (None: the system's) lacks room for so many shards."""
     folder = folder or tempfile.gettempdir()
     needed = shards * ROOM_PER_SHARD
     free = storage.free_bytes(folder)
     if free < needed:
-        raise EnvironmentFault(
+        raise ShardFailed(
             f"{folder} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
             "free some space or choose another --temp_dir"
         )

@@ -16,12 +16,12 @@ from typing import TypeVar
 import pyarrow as pa
 import torch
 
-from models.errors import CheckpointError, ConfigError
+from models.errors import ModelError
 from transforms.engine.job import Job
 from transforms.engine.local_gpus import claim_gpus
 from transforms.engine.prefetch import Behind, ahead
 from transforms.engine.resources import Resources, require_room
-from transforms.errors import EnvironmentFault, RowRejected, SourceChanged, Stopped, UsageError
+from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs import fetch_image, read_slices
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import Layout
@@ -68,7 +68,7 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
     except Stopped:
         return ShardReport(index, "stopped")
     except Exception as error:  # raised further, it would end the whole pipeline
-        told = isinstance(error, EnvironmentFault | UsageError | CheckpointError | ConfigError)
+        told = isinstance(error, ShardFailed | UsageError | ModelError)
         reason = str(error) if told else f"{type(error).__name__}: {error}"
         if not told and not isinstance(error, OSError):
             log.exception("shard %05d", index)

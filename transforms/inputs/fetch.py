@@ -1,6 +1,6 @@
 """Bytes of an image that a row only names. Called from the decode threads of a worker.
 
-What the row is to blame for is a `RowRejected`; what the network or the store is to blame for an `EnvironmentFault`.
+What the row is to blame for is a `RowRejected`; what the network or the store is to blame for a `StorageFailed`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from transforms import storage
-from transforms.amounts import amount
-from transforms.errors import EnvironmentFault, RowRejected
+from transforms.errors import RowRejected, StorageFailed, amount
 from transforms.inputs.uris import scheme_of
 
 USER_AGENT = "vqbeam"
@@ -40,7 +39,7 @@ class FetchOptions:
 def fetch_image(uri: str, options: FetchOptions, stop: threading.Event | None = None) -> bytes:
     """The bytes at an absolute path or URI whose scheme was found to be allowed.
 
-    Raises `RowRejected` (image_not_found, fetch_refused, image_too_large) and `EnvironmentFault`. Setting `stop` cuts
+    Raises `RowRejected` (image_not_found, fetch_refused, image_too_large) and `StorageFailed`. Setting `stop` cuts
     the waits between tries short.
     """
     if scheme_of(uri) in WEB_SCHEMES:
@@ -52,7 +51,7 @@ def fetch_image(uri: str, options: FetchOptions, stop: threading.Event | None = 
         return storage.read_bytes(uri)
     except FileNotFoundError as error:
         raise RowRejected("image_not_found", f"{uri} is not there") from error
-    except EnvironmentFault as error:
+    except StorageFailed as error:
         if _is_no_name(error.__cause__):
             raise RowRejected("image_not_found", f"{uri!r} names no file: {error.__cause__}") from error
         raise
@@ -103,7 +102,7 @@ def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
             raise RowRejected("image_not_found", f"{uri!r}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             failure = f"{type(error).__name__}: {error}"
-    raise EnvironmentFault(f"cannot fetch {uri} after {options.retries + 1} tries: {failure}")
+    raise StorageFailed(f"cannot fetch {uri} after {options.retries + 1} tries: {failure}")
 
 
 def _read_within(response: Any, uri: str, options: FetchOptions) -> bytes:

@@ -94,7 +94,7 @@ def plan_sources(
     """List the inputs, where `inputs` are not given already, fix the schema and cut what is larger than a shard.
 
     To extend a plan, give its `schema` (kept as it is) and the URIs of its sources as `known` (left out).
-    Raises `UsageError` and `EnvironmentFault`.
+    Raises `UsageError` and `ShardFailed`.
     """
     if request.prompts:
         return _plan_inline(request, rows_per_shard, schema, known)

@@ -25,7 +25,7 @@ def read_slices(
 
     `notices` counts what was left out though nobody asked for that (a field that the plan does not know, a second image
     of a sample), in words for the summary. Raises `SourceChanged` when a source is not the planned one any more, and
-    `EnvironmentFault`; faults of the data are rows.
+    `ShardFailed`; faults of the data are rows.
     """
     options = options or FetchOptions()
     notices = Counter() if notices is None else notices

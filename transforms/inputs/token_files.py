@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.errors import EnvironmentFault
+from transforms.errors import WrongCodebook
 from transforms.inputs.formats.files import check_unchanged
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Source
@@ -40,10 +40,10 @@ def mismatch(uri: str, provenance: Mapping[str, Any] | None, codebook_id: str) -
 
 
 def check_codebook(source: Source, expected: str | None) -> None:
-    """Raise `EnvironmentFault` where tokens of `source` come from another codebook than `expected`; None is any."""
+    """Raise `WrongCodebook` where tokens of `source` come from another codebook than `expected`; None is any."""
     if expected is None:
         return
     check_unchanged(source)
     problem = mismatch(source.uri, token_provenance(source.uri), expected)
     if problem:
-        raise EnvironmentFault(problem)
+        raise WrongCodebook(problem)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.batch import IMAGE_PATH
-from transforms.errors import EnvironmentFault
+from transforms.errors import OutputDamaged
 from transforms.ledger.folder import Layout
 from transforms.ledger.reports import ShardCounts, ShardReport, StoredObject, stats_json
 from transforms.ledger.tables import COUNTS_KEY
@@ -113,7 +113,7 @@ class ShardTransaction:
         try:
             return StoredObject(path, storage.stat(uri).size, storage.sha256(uri))
         except FileNotFoundError as error:
-            raise EnvironmentFault(f"{self.main} names {path}, which is gone; --overwrite starts over") from error
+            raise OutputDamaged(f"{self.main} names {path}, which is gone; --overwrite starts over") from error
 
 
 def read_main(uri: str) -> tuple[ShardCounts, list[str]]:
@@ -122,7 +122,7 @@ def read_main(uri: str) -> tuple[ShardCounts, list[str]]:
         try:
             return _read_tar(file) if uri.endswith(".tar") else _read_table(file)
         except (pa.ArrowInvalid, tarfile.TarError, KeyError) as error:
-            raise EnvironmentFault(f"{uri} was not written by vqbeam, or is damaged: {error}") from error
+            raise OutputDamaged(f"{uri} was not written by vqbeam, or is damaged: {error}") from error
 
 
 def _read_tar(file: IO[bytes]) -> tuple[ShardCounts, list[str]]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import OutputDamaged, UsageError
 from transforms.ledger.folder import Layout
 from transforms.ledger.types import Shard, Slice, Source
 
@@ -100,7 +100,7 @@ def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
         won = storage.put_new(path, layout.shards(len(plan.segments)))
     stored = grown if won else load_plan(output)
     if stored is None:
-        raise EnvironmentFault(f"{output}: the plan that another run stored cannot be read")
+        raise OutputDamaged(f"{output}: the plan that another run stored cannot be read")
     storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), layout.plan)
     return stored
 
@@ -134,7 +134,7 @@ def load_plan(output: str) -> Plan | None:
         except FileNotFoundError:
             return plan
         except pa.ArrowInvalid as error:
-            raise EnvironmentFault(f"{uri} is damaged: {error}; --overwrite starts over") from error
+            raise OutputDamaged(f"{uri} is damaged: {error}; --overwrite starts over") from error
         if HEADER_KEY not in metadata:
             raise UsageError(f"{uri} is no plan of vqbeam: choose another --output")
         values = json.loads(metadata[HEADER_KEY])
@@ -161,11 +161,11 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
 
 
 def load_shard(output: str, index: int) -> Shard:
-    """One shard of the stored plan. Raises `EnvironmentFault` where the plan is gone or lacks it."""
+    """One shard of the stored plan. Raises `OutputDamaged` where the plan is gone or lacks it."""
     plan = load_plan(output)
     shards = [] if plan is None else load_shards(output, plan, index, index + 1)
     if not shards:
-        raise EnvironmentFault(f"{output}: the stored plan is gone, or has no shard {index:05d} any more")
+        raise OutputDamaged(f"{output}: the stored plan is gone, or has no shard {index:05d} any more")
     return shards[0]
 
 

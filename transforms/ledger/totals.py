@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transforms import storage
-from transforms.amounts import amount
+from transforms.errors import amount
 from transforms.ledger.folder import Layout
 from transforms.ledger.reports import RowCounts, unpack_codes
 

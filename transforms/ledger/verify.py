@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.amounts import amount
+from transforms.errors import amount
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import Plan
 from transforms.ledger.totals import pending_shards

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.amounts import amount
-from transforms.errors import RowRejected
+from transforms.errors import RowRejected, amount
 
 
 def fitting_codes(codes: np.ndarray, codes_per_image: int, codebook_size: int) -> np.ndarray:

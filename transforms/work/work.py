@@ -38,7 +38,7 @@ class Work(Protocol):
         """Names and types of the output table, but for the columns that pass through."""
 
     def check_source(self, source: Source) -> None:
-        """Called for every source of a shard before it is read. Raises `EnvironmentFault` where it must not be."""
+        """Called for every source of a shard before it is read. Raises `ShardFailed` where it must not be."""
         return
 
     @abstractmethod

@@ -12,7 +12,7 @@ import pytest
 from transforms import storage
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import ROOM_PER_SHARD, ByteBudget, RejectionRate, Resources, require_room
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed
 
 
 def start(call: object, *args: object) -> threading.Thread:
@@ -103,14 +103,14 @@ def test_many_threads_leave_the_budget_whole() -> None:
 def test_the_share_of_rejected_rows_is_judged_after_a_thousand_rows() -> None:
     rate = RejectionRate(0.1)
     rate.add(999, {"broken_image": 999})
-    with pytest.raises(EnvironmentFault, match=r"999 of 1000 rows rejected so far \(999 broken_image\).*0\.1"):
+    with pytest.raises(ShardFailed, match=r"999 of 1000 rows rejected so far \(999 broken_image\).*0\.1"):
         rate.add(1, {})
 
 
 def test_a_share_at_the_limit_is_not_above_it() -> None:
     rate = RejectionRate(0.1)
     rate.add(1000, {"broken_image": 60, "missing_image": 40})
-    with pytest.raises(EnvironmentFault, match=r"60 broken_image, 41 missing_image"):
+    with pytest.raises(ShardFailed, match=r"60 broken_image, 41 missing_image"):
         rate.add(1, {"missing_image": 1})
 
 
@@ -144,11 +144,11 @@ def test_a_model_that_did_not_load_is_tried_again_by_the_next_shard() -> None:
         def setup(self) -> None:
             super().setup()
             if self.setups == 1:
-                raise EnvironmentFault("no weights yet")
+                raise ShardFailed("no weights yet")
 
     step = Unlucky()
     owned = Resources([step], decode_threads=1, max_error_rate=1, monitor=Monitor(None))  # type: ignore[list-item]
-    with pytest.raises(EnvironmentFault, match="no weights yet"), owned.step():
+    with pytest.raises(ShardFailed, match="no weights yet"), owned.step():
         pass
     with owned.step():
         assert step.setups == 2
@@ -160,8 +160,8 @@ def test_too_little_room_for_temporary_files_is_said_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(storage, "free_bytes", lambda folder: 2 * ROOM_PER_SHARD)
     require_room(str(tmp_path), 2)
-    with pytest.raises(EnvironmentFault, match=rf"{tmp_path} has 0\.5 GB free.*0\.8 GB.*--temp_dir"):
+    with pytest.raises(ShardFailed, match=rf"{tmp_path} has 0\.5 GB free.*0\.8 GB.*--temp_dir"):
         require_room(str(tmp_path), 3)
     monkeypatch.setattr(storage, "free_bytes", lambda folder: 0)
-    with pytest.raises(EnvironmentFault, match=tempfile.gettempdir()):
+    with pytest.raises(ShardFailed, match=tempfile.gettempdir()):
         require_room(None)

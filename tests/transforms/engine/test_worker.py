@@ -21,7 +21,7 @@ from transforms.engine import worker
 from transforms.engine.monitor import request_stop
 from transforms.engine.resources import ByteBudget
 from transforms.engine.worker import guarded, run_shard
-from transforms.errors import EnvironmentFault
+from transforms.errors import ShardFailed
 from transforms.ledger.reports import ShardReport
 
 
@@ -174,7 +174,7 @@ def test_a_source_that_is_gone_fails_its_shard_with_that_reason(tmp_path: Path, 
 
 def test_a_store_that_fails_while_reading_rejects_no_row(case: ShardCase, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **options: object) -> Iterator[pa.RecordBatch]:
-        raise EnvironmentFault("cannot read gs://b/x: HttpError: 503")
+        raise ShardFailed("cannot read gs://b/x: HttpError: 503")
         yield
 
     with monkeypatch.context() as patch:
@@ -235,7 +235,7 @@ def test_a_finished_shard_has_given_back_all_bytes(tmp_path: Path, layout: str) 
 
 def test_whatever_is_raised_becomes_a_report(case: ShardCase) -> None:
     with resources() as owned:
-        for error in (EnvironmentFault("the store"), ValueError("a bug"), MemoryError(), OSError("the disk")):
+        for error in (ShardFailed("the store"), ValueError("a bug"), MemoryError(), OSError("the disk")):
 
             def fail(error: Exception = error) -> None:
                 raise error
@@ -245,7 +245,7 @@ def test_whatever_is_raised_becomes_a_report(case: ShardCase) -> None:
             assert str(error) in report.reason
 
 
-@pytest.mark.parametrize("error", [CheckpointError("copy it"), ConfigError("too wide"), EnvironmentFault("the store")])
+@pytest.mark.parametrize("error", [CheckpointError("copy it"), ConfigError("too wide"), ShardFailed("the store")])
 def test_an_error_that_says_all_is_a_reason_as_it_is_without_a_traceback(
     error: Exception, case: ShardCase, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.web_server import QuietHandler, WebServer
-from transforms.errors import EnvironmentFault, RowRejected
+from transforms.errors import RowRejected, ShardFailed
 from transforms.inputs import FetchOptions, fetch_image
 
 QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
@@ -87,13 +87,13 @@ def test_a_server_that_is_busy_once_is_asked_again(web: tuple[str, list[str]]) -
 
 @pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang"])
 def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
-    with pytest.raises(EnvironmentFault, match=f"cannot fetch {web[0]}{path} after 3 tries"):
+    with pytest.raises(ShardFailed, match=f"cannot fetch {web[0]}{path} after 3 tries"):
         fetch_image(web[0] + path, QUICK)
     assert web[1] == [path] * 3
 
 
 def test_nobody_listening_is_a_fault_of_the_environment(web: tuple[str, list[str]]) -> None:
-    with pytest.raises(EnvironmentFault, match="after 3 tries"):
+    with pytest.raises(ShardFailed, match="after 3 tries"):
         fetch_image("http://127.0.0.1:1/x.jpg", QUICK)
 
 
@@ -105,7 +105,7 @@ def test_an_address_that_is_none_rejects_the_row() -> None:
 def test_a_stop_ends_the_waiting_between_tries(web: tuple[str, list[str]]) -> None:
     stop = threading.Event()
     stop.set()
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(ShardFailed):
         fetch_image(f"{web[0]}/status/500", FetchOptions(backoff_s=3600), stop)
     assert len(web[1]) == 1
 
@@ -125,5 +125,5 @@ def test_local_files(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_a_fault_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"abc")
     (tmp_path / "a.jpg").chmod(0)
-    with pytest.raises(EnvironmentFault, match=r"a\.jpg"):
+    with pytest.raises(ShardFailed, match=r"a\.jpg"):
         fetch_image(str(tmp_path / "a.jpg"), QUICK)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transforms import storage
-from transforms.errors import EnvironmentFault, UsageError
+from transforms.errors import ShardFailed, UsageError
 from transforms.ledger.plan import (
     Plan,
     check_fingerprint,
@@ -122,7 +122,7 @@ def test_a_damaged_or_strange_plan_is_named(tmp_path: Path) -> None:
 
     uri = f"{tmp_path}/_vqbeam/shards.parquet"
     storage.put_bytes(b"PAR1 and nothing else", uri)
-    with pytest.raises(EnvironmentFault, match=r"shards\.parquet is damaged"):
+    with pytest.raises(ShardFailed, match=r"shards\.parquet is damaged"):
         load_plan(str(tmp_path))
     pq.write_table(pa.table({"a": [1]}), uri)
     with pytest.raises(UsageError, match=r"shards\.parquet is no plan of vqbeam"):
@@ -130,8 +130,8 @@ def test_a_damaged_or_strange_plan_is_named(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_is_gone_is_a_fault_of_the_environment(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="gone, or has no shard 00003"):
+    with pytest.raises(ShardFailed, match="gone, or has no shard 00003"):
         load_shard(str(tmp_path), 3)
     store_segment(str(tmp_path), PLAN, shards(0, 2))
-    with pytest.raises(EnvironmentFault, match="gone, or has no shard 00003"):
+    with pytest.raises(ShardFailed, match="gone, or has no shard 00003"):
         load_shard(str(tmp_path), 3)

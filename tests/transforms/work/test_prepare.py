@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.fixtures_images import encoded, scene
 from transforms.batch import CODES, to_rows
-from transforms.errors import EnvironmentFault, RowRejected
+from transforms.errors import RowRejected, ShardFailed
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema, batch_schema
 from transforms.work.prepare import PrepareCodes, Prepared, PrepareImages, full_batches, known_refusals
@@ -94,9 +94,9 @@ def test_images_that_are_only_named_are_fetched() -> None:
 
 def test_a_fault_of_the_store_while_fetching_is_raised_and_rejects_nothing() -> None:
     def fetch(uri: str) -> bytes:
-        raise EnvironmentFault("503")
+        raise ShardFailed("503")
 
-    with pytest.raises(EnvironmentFault, match="503"):
+    with pytest.raises(ShardFailed, match="503"):
         prepare_images(batch(IMAGES, image_uri=["here"]), fetch)
 
 
@@ -108,7 +108,7 @@ def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
     def fetch(uri: str) -> bytes:
         asked.append(uri)
         assert release.wait(30)
-        raise EnvironmentFault("timed out")
+        raise ShardFailed("timed out")
 
     with ThreadPoolExecutor(1) as pool:
         preparer = PrepareImages(DECODE, IMAGES, fetch, pool, pool, False)
@@ -118,7 +118,7 @@ def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
             pass
         preparer.cancel()
         release.set()
-        with pytest.raises(EnvironmentFault, match="timed out"):
+        with pytest.raises(ShardFailed, match="timed out"):
             first()
     assert asked == ["a"]
 

@@ -9,8 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from transforms import storage
-from transforms.amounts import amount
-from transforms.errors import SourceChanged
+from transforms.errors import SourceChanged, amount
 from transforms.inputs.fetch import FetchOptions, too_large
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches
@@ -45,7 +44,7 @@ def _rows(
 
 
 def _load(source: Source, schema: InputSchema, options: FetchOptions) -> tuple[Row, dict[str, bytes]]:
-    """One image and the texts beside it. Raises `SourceChanged` and `EnvironmentFault`."""
+    """One image and the texts beside it. Raises `SourceChanged` and `ShardFailed`."""
     row = Row(stem(relative_to(source.uri, source.root)), source.uri)
     check_unchanged(source)
     if source.size > options.max_bytes:

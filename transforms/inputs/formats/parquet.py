@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from transforms import storage
-from transforms.amounts import amount
 from transforms.batch import IMAGE_PATH, PASS_PREFIX
-from transforms.errors import RowRejected
+from transforms.errors import RowRejected, amount
 from transforms.inputs.casting import cast, castable, without_bad_text
 from transforms.inputs.columns import (
     holds_codes,
@@ -55,7 +54,7 @@ class Footer:
 
 
 def read_footer(uri: str) -> Footer:
-    """Raises `pa.ArrowInvalid` where the file is no (whole) Parquet, `EnvironmentFault`, `FileNotFoundError`."""
+    """Raises `pa.ArrowInvalid` where the file is no (whole) Parquet, `ShardFailed`, `FileNotFoundError`."""
     with storage.open_read(uri, buffer_size=PAGE_BUFFER) as file:
         parquet = pq.ParquetFile(file)
         groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
@@ -102,7 +101,7 @@ def read(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa
                 batch = next(raw)
             except MemoryError:
                 raise
-            except (pa.ArrowException, OSError) as error:  # failures of the store are `EnvironmentFault`, no OSError
+            except (pa.ArrowException, OSError) as error:  # failures of the store are `StorageFailed`, no OSError
                 message = f"the file cannot be read from row {row} on: {error}"
                 yield from batches(reader.lost(row, stop, message), schema)
                 return

@@ -14,8 +14,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from transforms import storage
-from transforms.amounts import amount
-from transforms.errors import RowRejected
+from transforms.errors import RowRejected, amount
 from transforms.inputs.fetch import FetchOptions, too_large
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches

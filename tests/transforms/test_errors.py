@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transforms.amounts import amount, size_text
+from transforms.errors import amount, size_text
 
 
 def test_one_thing_is_not_several() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tests.support import bad_inputs, bad_tokens
+from tests.support.paths import ROOT
 from transforms.errors import ROW_ERRORS
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "errors.md"
+DOCUMENT = ROOT / "docs" / "errors.md"
 
 
 def test_the_documentation_lists_exactly_the_codes_that_exist() -> None:

@@ -17,10 +17,9 @@ import fsspec
 import pytest
 
 from pipelines.__main__ import main
+from tests.support.paths import GOLDEN, ROOT, SAMPLE
 
-pytest_plugins = ("tests.support.fixtures_gcs",)
-ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji-00000.tar"
+TAR = SAMPLE / "emoji-00000.tar"
 
 
 def blocks(language: str) -> list[str]:
@@ -33,7 +32,7 @@ def commands() -> list[list[str]]:
 
 
 def first_picture() -> bytes:
-    with tarfile.open(SAMPLE) as tar:
+    with tarfile.open(TAR) as tar:
         for member in tar:
             content = tar.extractfile(member)
             if content is not None and member.name.endswith(".png"):
@@ -44,7 +43,7 @@ def first_picture() -> bytes:
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    shutil.copytree(ROOT / "tests" / "golden" / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
+    shutil.copytree(GOLDEN / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_picture())
     monkeypatch.chdir(tmp_path)
@@ -53,7 +52,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command_of_the_readme_does_what_it_says(newcomer: Path, gcs_bucket: str) -> None:
     fs = fsspec.filesystem("gs", token="anon")
-    fs.pipe_file(f"{gcs_bucket}/pairs/00000.tar", SAMPLE.read_bytes())
+    fs.pipe_file(f"{gcs_bucket}/pairs/00000.tar", TAR.read_bytes())
     found = commands()
     assert len(found) >= 8
     for command in found:

@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
+
 pytestmark = pytest.mark.slow
 needs_min_dalle = pytest.mark.skipif(  # importing it here would turn gradients off for others
     find_spec("min_dalle") is None, reason="min-dalle is not installed"

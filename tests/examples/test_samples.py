@@ -17,10 +17,8 @@ from examples.emoji.measures import block_average, psnr
 from examples.emoji.samples import SCHEMA
 from models.vqgan.checkpoint import load_vqgan
 from tests.examples.synthetic_glyphs import synthetic_glyphs
+from tests.support.paths import EMOJI, SAMPLE
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "examples" / "emoji" / "sample"
-EMBEDDED = ROOT / "models" / "emoji"
 GLYPHS = synthetic_glyphs()
 
 
@@ -80,7 +78,7 @@ def test_the_shipped_sample_is_of_pairs_that_training_never_saw() -> None:
 def test_the_embedded_model_brings_the_sample_back() -> None:
     rows = pq.read_table(SAMPLE / "emoji.parquet").to_pylist()[:50]
     originals = sample_pictures(rows)
-    model = load_vqgan(EMBEDDED).for_inference(torch.device("cpu"), torch.float32)
+    model = load_vqgan(EMOJI).for_inference(torch.device("cpu"), torch.float32)
     codes = model.encode(torch.from_numpy(originals))
     outputs = model.decode(codes).numpy()
     assert psnr(originals, outputs).mean() > psnr(originals, block_average(originals, 8)).mean() + 2.5
@@ -89,4 +87,4 @@ def test_the_embedded_model_brings_the_sample_back() -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md"])
 def test_the_embedded_model_is_complete(name: str) -> None:
-    assert (EMBEDDED / name).stat().st_size > 0
+    assert (EMOJI / name).stat().st_size > 0

@@ -14,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from models.errors import CheckpointError
 from models.find import EMBEDDED, locate_model
+from tests.support.paths import ROOT
 from tests.support.web_server import QuietHandler, WebServer
 
 
@@ -152,7 +153,7 @@ def test_no_network_module_is_loaded_for_local_names(tmp_path: Path) -> None:
         "import sys; from models.find import locate_model; locate_model(sys.argv[1], sys.argv[1]);"
         "assert not {'huggingface_hub', 'gcsfs', 's3fs'} & set(sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment)
 
 
@@ -217,7 +218,7 @@ try:
 except CheckpointError as error:
     print("refused:", error)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HF_ENDPOINT": endpoint}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": endpoint}
     command = [sys.executable, "-c", script, name, str(cache)]
     return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout.strip()
 

@@ -9,8 +9,6 @@ import pytest
 from tests.support.bad_inputs import CASES, Case
 from tests.support.run_command import encode
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_encode_rejects_bad_rows_as_documented_and_writes_the_others(

@@ -15,8 +15,6 @@ from tests.support.fixtures_checkpoints import random_vqgan
 from tests.support.fixtures_images import encoded, scene
 from tests.support.run_command import decode, encode, run
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)

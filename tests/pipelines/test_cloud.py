@@ -18,8 +18,6 @@ from tests.support.gcs_faults import Answer, FaultyStore, Request
 from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode, run
 
-pytest_plugins = ("tests.support.fixtures_tiny_model", "tests.support.fixtures_gcs")
-
 TABLES = {f"{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"}
 KEYS = ["a0", "a1", "b0", "b1", "c0", "c1"]
 TWO_ROWS = ("--rows_per_shard", "2")

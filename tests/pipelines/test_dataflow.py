@@ -17,7 +17,6 @@ from transforms.work.encode import Encode
 from transforms.work.step import ModelSettings
 
 pytest.importorskip("apitools", reason="needs apache-beam[gcp]")
-pytest_plugins = ("tests.support.fixtures_gcs",)
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import ROWS, dataset, encode_small, picture, write_table, write_tar
 from transforms import storage
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 def keys(outcome) -> list[str]:
     return [row["key"] for row in outcome.rows()]

@@ -14,8 +14,6 @@ from tests.support.run_command import Outcome, encode, run
 from tests.support.web_server import QuietHandler, WebServer
 from transforms.inputs import FetchOptions
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 def three_files(folder: Path) -> Path:
     files({f"in/{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"})(folder)

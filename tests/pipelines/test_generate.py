@@ -21,11 +21,9 @@ from PIL import Image
 
 from models.clip.scorer import open_clip
 from models.vqgan.checkpoint import open_checkpoint
-from tests.support.fixtures_tiny_generator import CODES, SIDE, generate, write_prompts
 from tests.support.run_command import Outcome, run
+from tests.support.tiny_generator import CODES, SIDE, generate, write_prompts
 from transforms.outputs.pictures import encode_picture
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 PROMPTS: list[dict[str, Any]] = [
     {"key": "Fruit/1", "prompt": "a red apple", "kind": "fruit", "n": 1},

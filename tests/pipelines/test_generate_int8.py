@@ -9,8 +9,6 @@ import pytest
 
 from tests.support.run_command import run
 
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
-
 PROMPTS = ("--prompt", "a red apple", "a rocket", "a boat")
 
 

@@ -15,9 +15,7 @@ from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
 from tests.support.fixtures_bart import random_bart
 from tests.support.fixtures_checkpoints import random_vqgan
-from tests.support.fixtures_tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
+from tests.support.tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
 
 FLAGS = [
     ("--images_per_prompt 2", ("nothing to draw", "--prompt")),

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.fixtures_tiny_generator import generate, write_prompts
 from tests.support.real_runs import kill_at_work, objects, start, visible
 from tests.support.run_command import Outcome, run
 from tests.support.shard_runs import snapshot
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
+from tests.support.tiny_generator import generate, write_prompts
 
 ROWS: list[dict[str, Any]] = [
     {"key": "a", "prompt": "a red apple"},

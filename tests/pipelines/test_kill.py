@@ -13,7 +13,6 @@ from pipelines.__main__ import main
 from tests.support.real_runs import PATIENCE, kill_at_work, objects, session, start, visible, wait_for_objects
 from tests.support.small_jobs import ROWS, dataset
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHARDS = 30

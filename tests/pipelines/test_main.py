@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
 from models.errors import CheckpointError, ConfigError
 from pipelines import __main__ as command
+from tests.support.paths import ROOT
 from transforms.errors import ShardFailed, UsageError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.support.paths import ROOT
 
 FAULTS = """
 import resource, sys, threading
@@ -31,7 +32,7 @@ print(counts[0])
 
 
 def page_faults(mode: str) -> int:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", FAULTS, mode]
     return int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
 

@@ -22,7 +22,6 @@ from tests.support.run_command import Outcome, encode, run
 from tests.support.shard_runs import snapshot
 from tests.support.tiny_clip import LENGTH, SIDE, tiny_tokenizer
 
-pytest_plugins = ("tests.support.fixtures_tiny_clip", "tests.support.fixtures_tiny_model")
 ROWS = 10
 WORDS = ("a red apple", "a blue rocket on a red background", "rocket", "a blue apple")
 

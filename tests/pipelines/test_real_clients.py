@@ -24,8 +24,6 @@ from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode
 from transforms.images import ImageOptions, decode_image
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 WHEN = datetime.datetime(2024, 2, 29, 12, 30, 1, 250_000, tzinfo=datetime.timezone.utc)
 PASSED = {
     "whole": pa.array([1, None, 3, 4, 5], pa.int8()),

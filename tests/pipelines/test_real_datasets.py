@@ -20,8 +20,6 @@ from tests.support.fixtures_images import encoded, scene
 from tests.support.img2dataset_layouts import LAYOUTS, Download
 from tests.support.run_command import Outcome, decode, encode
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 JPEG = encoded(scene(48, 32), "JPEG")
 
 

@@ -23,8 +23,6 @@ from tests.support.fixtures_checkpoints import (
 from tests.support.make_inputs import GOOD, files, image_table, samples, table, tar
 from tests.support.run_command import encode, run
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 @dataclass(frozen=True)
 class Refused:

@@ -12,13 +12,11 @@ from models.weights.checks import Leaves
 from models.weights.fingerprints import weights_id
 from pipelines import planning
 from tests.support.fixtures_checkpoints import TINY, random_vqgan, write_vqgan_jax
-from tests.support.fixtures_tiny_generator import write_prompts
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small
+from tests.support.tiny_generator import write_prompts
 from transforms import storage
 from transforms.inputs.token_files import token_provenance
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator", "tests.support.fixtures_tiny_model")
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--direct_num_workers"])

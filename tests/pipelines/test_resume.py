@@ -18,8 +18,6 @@ from tests.support.small_jobs import ROWS, SHARDS, dataset, encode_small, write_
 from transforms import storage
 from transforms.work.step import EncodeStep
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
-
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:

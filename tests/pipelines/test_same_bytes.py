@@ -16,7 +16,6 @@ from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import SHARDS, dataset, encode_small
 from transforms.images import ImageOptions, decode_image
 
-pytest_plugins = ("tests.support.fixtures_tiny_model",)
 NEAR_TIE = 1e-4  # of the distance to the nearest code
 
 

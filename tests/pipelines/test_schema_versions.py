@@ -24,8 +24,6 @@ from transforms.work.vary import Vary
 from transforms.work.vary_step import CodeNoise
 from transforms.work.work import Work
 
-pytest_plugins = ("tests.support.fixtures_tiny_clip",)
-
 COLUMNS = {
     ("encode", 1): "key caption encoding original_width original_height",
     ("decode", 2): "key caption image_path",

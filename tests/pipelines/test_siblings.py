@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 CONSOLE_SCRIPT = "import sys; sys.path.pop(0); from pipelines.__main__ import main; sys.exit(main())"
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_runs import ROOT, session
+from tests.support.paths import ROOT
+from tests.support.real_runs import session
 
-PROGRAM = Path(__file__).parents[1] / "support" / "polling_run.py"
+PROGRAM = ROOT / "tests" / "support" / "polling_run.py"
 MODES = {
     "in_memory": ["--workers", "1"],
     "multi_threading": ["--workers", "2", "--direct_running_mode=multi_threading"],

@@ -14,11 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.fixtures_tiny_generator import CODES, SIDE, generate, write_prompts
 from tests.support.run_command import Outcome, run
+from tests.support.tiny_generator import CODES, SIDE, generate, write_prompts
 from tests.support.vary_runs import BROKEN, SMALL, pixels, vary, write_pictures, write_tokens
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 METHODS = ("latent", "codes", "model")
 GOOD = [f"k{row}" for row in range(6) if row != BROKEN]

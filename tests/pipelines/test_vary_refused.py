@@ -11,11 +11,9 @@ import pytest
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.network import VQGAN
 from tests.support.fixtures_checkpoints import TINY_GUMBEL, random_vqgan
-from tests.support.fixtures_tiny_generator import TINY_VQGAN
 from tests.support.run_command import run
+from tests.support.tiny_generator import TINY_VQGAN
 from tests.support.vary_runs import vary, write_pictures, write_tokens
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 FLAGS = [
     ("IMAGES --strength 1.1", ("--strength", "between 0 and 1")),

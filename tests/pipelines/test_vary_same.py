@@ -13,8 +13,6 @@ from tests.support.real_runs import kill_at_work, objects, visible
 from tests.support.run_command import Outcome, run
 from tests.support.vary_runs import SMALL, pixels, vary, write_pictures
 
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
-
 METHODS = ("latent", "codes", "model")
 FLAGS = ("--strength", "0.5", "--images_per_input", "3", "--keep_tokens")
 VARIED = ("--guidance_scale", "1", "--top_k", "0")  # else the tiny model, sure of itself, draws some pictures twice

@@ -16,8 +16,8 @@ from models.vqgan import names as vqgan_names
 from models.vqgan.checkpoint import load_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
+from tests.support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 GOLDEN_VQGAN = GOLDEN / "vqgan_small"
 TINY = VQGANConfig(
     ch=32,

@@ -1,4 +1,4 @@
-"""A proxy before the emulated store of `fixtures_gcs` that answers some requests with errors."""
+"""A proxy before the emulated store of `gcs_bucket` that answers some requests with errors."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.paths import ROOT
+
 SCRIPT = """
 import sys
 {imports}
@@ -25,7 +27,7 @@ print(memory("VmHWM") - before)
 
 def peak_of(imports: str, warm_up: str, call: str, *arguments: Path) -> int:
     """Bytes above what the process held after `warm_up`; both expressions may use `arguments`. Linux only."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     script = SCRIPT.format(imports=imports, warm_up=warm_up, call=call)
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)

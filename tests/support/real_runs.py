@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.paths import ROOT
 from tests.support.shard_runs import snapshot
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILES = ("_vqbeam/plan.json", "_vqbeam/shards.parquet")
 PATIENCE = 400  # seconds
 

@@ -1,7 +1,4 @@
-"""A vqbeam command run in this process, and a look at what it left in its output folder. For end-to-end tests.
-
-The fixture `tiny_model` is in `tests/support/fixtures_tiny_model.py`.
-"""
+"""A vqbeam command run in this process, and a look at what it left in its output folder. For end-to-end tests."""
 
 from __future__ import annotations
 

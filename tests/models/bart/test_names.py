@@ -12,7 +12,7 @@ import torch
 from models.bart import names as bart_names
 from models.bart.min_dalle_geometry import infer_bart_geometry
 from models.bart.network import DalleBart, DalleBartConfig
-from tests.support.fixtures_checkpoints import GOLDEN
+from tests.support.paths import GOLDEN
 
 MINI = DalleBartConfig()
 MEGA = DalleBartConfig(

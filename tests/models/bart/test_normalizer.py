@@ -13,8 +13,9 @@ import pytest
 from models.bart.hashtags import read_word_costs, split_hashtag
 from models.bart.normalizer import EXACT_LENGTH, TextNormalizer
 from models.errors import CheckpointError
+from tests.support.paths import GOLDEN
 
-TEXT = Path(__file__).parents[2] / "golden" / "text"
+TEXT = GOLDEN / "text"
 MEGABYTE = 1_000_000
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.bart.sampling import BLOCK, MOST_CANDIDATES, Search, guide, probabilities, sample
 from models.uniforms import uniforms
-from tests.support.fixtures_checkpoints import GOLDEN
+from tests.support.paths import GOLDEN
 
 FOLDER = GOLDEN / "sampling"
 CASES = json.loads((FOLDER / "cases.json").read_text())

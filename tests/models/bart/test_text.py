@@ -14,8 +14,9 @@ import pytest
 from models.bart.network import DalleBartConfig
 from models.bart.text import open_text_encoder, unconditional
 from models.errors import CheckpointError
+from tests.support.paths import GOLDEN
 
-TEXT = Path(__file__).parents[2] / "golden" / "text"
+TEXT = GOLDEN / "text"
 SMALL = DalleBartConfig(encoder_vocab_size=300, max_text_length=16)
 NORMALISING = DalleBartConfig(encoder_vocab_size=300, max_text_length=16, normalize_text=True)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,8 +9,8 @@ from PIL import Image
 from models.clip.scorer import open_clip
 from models.find import EMBEDDED
 from models.model_folders import find_clip
+from tests.support.paths import SAMPLE
 
-SAMPLE = Path(__file__).parents[3] / "examples" / "emoji" / "sample" / "emoji.parquet"
 COUNT = 20
 
 
@@ -19,7 +18,7 @@ def test_the_embedded_clip_finds_the_captions_of_pictures_it_never_saw() -> None
     folder = find_clip(EMBEDDED["emoji"])
     assert folder is not None
     clip = open_clip(folder, batch_size=COUNT)
-    rows = pq.read_table(SAMPLE, columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
+    rows = pq.read_table(SAMPLE / "emoji.parquet", columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
     assert {row["split"] for row in rows} == {"held_out"}
     pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
     images = np.stack([clip.preprocess(picture) for picture in pixels])

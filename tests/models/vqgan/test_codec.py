@@ -16,6 +16,7 @@ from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec, open_codec
 from models.vqgan.network import VQGAN
 from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
+from tests.support.paths import ROOT
 
 
 def pictures(count: int, side: int = 16) -> np.ndarray:
@@ -176,7 +177,7 @@ def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
         "open_codec('models/emoji', device='cpu')\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[3]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize(

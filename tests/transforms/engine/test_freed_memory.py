@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.shard_runs import PlainStep, resources, shard_case
 from transforms.engine.worker import run_shard
 
@@ -46,7 +47,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the a
 
 def megabytes_given_back(first: int, more: int) -> int:
     """By a process whose first batch used and freed `first` MiB in pieces, and the second `more` than that."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", GAPS, str(first), str(more)]
     return int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
 

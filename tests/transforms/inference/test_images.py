@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -22,13 +21,13 @@ from PIL import Image
 from models.vqgan.checkpoint import load_vqgan
 from models.vqgan.config import VQGANConfig
 from tests.support.fixtures_images import encoded, psnr, scene
+from tests.support.paths import GOLDEN, ROOT
 from tests.support.run_transform import LOCAL, outcome
 from transforms import DecodeTokens, EncodeImages
 from transforms.errors import UsageError
 from transforms.inference.images import StepHandler, checked_codes
 
-REPOSITORY = Path(__file__).parents[3]
-MODEL = str(REPOSITORY / "tests" / "golden" / "vqgan_small")
+MODEL = str(GOLDEN / "vqgan_small")
 SIDE, CODES, CODEBOOK = 64, 256, 64
 
 
@@ -222,4 +221,4 @@ def test_paths_where_bytes_are_expected_stop_the_pipeline_with_advice():
 
 def test_importing_transforms_does_not_import_torch():
     check = "import sys, transforms, transforms.images, transforms.outputs.pictures; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.fixtures_tiny_generator import SIDE, generate, write_prompts
 from tests.support.run_transform import outcome
+from tests.support.tiny_generator import SIDE, generate, write_prompts
 from transforms import GeneratePictures
 from transforms.errors import RowRejected, UsageError
 from transforms.inference.prompts import canonical
-
-pytest_plugins = ("tests.support.fixtures_tiny_generator",)
 
 PROMPTS: list[dict[str, Any]] = [
     {"key": "a", "prompt": "a red apple", "kind": "fruit"},

@@ -15,7 +15,6 @@ from transforms import ScoreImages
 from transforms.errors import UsageError
 from transforms.inference.score_images import caption_for_step, caption_of
 
-pytest_plugins = ("tests.support.fixtures_tiny_clip",)
 CAPTIONS = ("a red apple", "a blue rocket", "rocket on a red background")
 
 

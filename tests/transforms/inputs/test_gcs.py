@@ -16,8 +16,6 @@ from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs import FetchOptions, fetch_image
 
-pytest_plugins = ("tests.support.fixtures_gcs",)
-
 
 def parquet_bytes() -> bytes:
     out = io.BytesIO()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.bart.text import open_text_encoder
-from tests.support.fixtures_tiny_generator import TINY_GENERATOR, TOKENIZER
+from tests.support.tiny_generator import TINY_GENERATOR, TOKENIZER
 from transforms.inputs import InputSchema, read_slices
 from transforms.ledger.types import INLINE, Slice, Source
 from transforms.work.prepare import Prepared

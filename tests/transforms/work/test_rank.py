@@ -18,15 +18,14 @@ from tests.support.fixtures_images import encoded, scene
 from tests.support.injected_faults import Killed, counted_writes, kill_at
 from tests.support.shard_runs import ShardCase, attempt, faults_of, pictures, shard_case, snapshot
 from tests.support.tiny_clip import SIDE
+from transforms.batch import first_caption
 from transforms.engine.worker import READ_AHEAD
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageLimits
 from transforms.inputs import FetchOptions, fetch_image
 from transforms.work.prepare import Refusal
 from transforms.work.rank import Rank
-from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip, scored_text
-
-pytest_plugins = ("tests.support.fixtures_tiny_clip",)
+from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +149,8 @@ def test_rows_that_go_on_after_a_filter_keep_their_order_and_an_empty_batch_is_n
 
 
 def test_of_several_captions_the_first_with_words_is_scored() -> None:
-    assert scored_text([None, "", " ", "a red apple", "b"]) == "a red apple"
-    assert scored_text(" a\n") == " a\n"
+    assert first_caption([None, "", " ", "a red apple", "b"]) == "a red apple"
+    assert first_caption(" a\n") == " a\n"
 
 
 def test_a_strip_that_would_grow_beyond_the_bound_of_pixels_is_rejected(step: ScoreStep) -> None:

@@ -1,11 +1,7 @@
-"""The fixture `gcs_bucket`: an emulated Google Cloud Storage in a process of its own.
-
-A test module asks for it with `pytest_plugins = ("tests.support.fixtures_gcs",)`.
-"""
+"""An emulated Google Cloud Storage in a process of its own."""
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,9 +9,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # read when gcsfs is imported; else it asks the real service
 
 import fsspec
 import gcsfs
@@ -40,18 +35,12 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], seconds: float = 3
         except (urllib.error.URLError, ConnectionError):
             assert process.poll() is None, "the emulator ended"
             assert time.monotonic() < deadline, "the emulator does not answer"
-            process_gone_or_wait(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
 
 
-def process_gone_or_wait(process: subprocess.Popen[bytes], seconds: float = 0.05) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
-
-
-@pytest.fixture(scope="module")
-def gcs_bucket() -> Iterator[str]:
+@contextmanager
+def emulated_bucket() -> Iterator[str]:
     """`gs://bucket`, empty, for this process and those that it starts."""
     port = free_port()
     process = subprocess.Popen(

@@ -1,7 +1,4 @@
-"""The fixture `tiny_generator`: a whole model folder of random weights, and a run of `vqbeam generate` with it.
-
-A test module gets it with `pytest_plugins = ("tests.support.fixtures_tiny_generator",)`.
-"""
+"""A model folder of random weights with everything that `vqbeam generate` reads, and a run of that command with it."""
 
 from __future__ import annotations
 
@@ -11,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from models.bart.checkpoint import save_bart
 from models.bart.network import DalleBartConfig
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
 from tests.support.fixtures_bart import random_bart
-from tests.support.fixtures_checkpoints import GOLDEN, TINY, random_vqgan
+from tests.support.fixtures_checkpoints import TINY, random_vqgan
+from tests.support.paths import GOLDEN
 from tests.support.run_command import Outcome, run
 from tests.support.tiny_clip import write_tiny_clip
 
@@ -49,11 +45,6 @@ def write_tiny_generator(folder: Path) -> Path:
     save_vqgan(random_vqgan(TINY_VQGAN), folder / "vqgan", name="tiny-vqgan")
     write_tiny_clip(folder / "clip")
     return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_generator(tmp_path_factory.mktemp("models") / "generator")
 
 
 def write_prompts(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

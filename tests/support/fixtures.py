@@ -1,0 +1,51 @@
+"""The fixtures of all tests; `tests/conftest.py` registers them. What they need is imported when a test asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read when gcsfs is imported, by whichever test is first: else gcsfs asks the real service.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a VQGAN of random weights: 16x16 pixels, 8x8 codes of 32."""
+    from models.vqgan.checkpoint import save_vqgan
+    from tests.support.fixtures_checkpoints import random_vqgan
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_vqgan(random_vqgan(), folder, name="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CLIP of random weights: 16x16 pixels, captions of 8 pieces."""
+    from tests.support.tiny_clip import write_tiny_clip
+
+    folder = tmp_path_factory.mktemp("models") / "clip"
+    folder.mkdir()
+    write_tiny_clip(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of random weights: `dalle_bart/`, `vqgan/` of 4x4 codes at 32 pixels, `clip/`."""
+    from tests.support.tiny_generator import write_tiny_generator
+
+    return write_tiny_generator(tmp_path_factory.mktemp("models") / "generator")
+
+
+@pytest.fixture(scope="module")
+def gcs_bucket() -> Iterator[str]:
+    """`gs://bucket`, an empty bucket of an emulated store, for this process and those that it starts."""
+    from tests.support.gcs_bucket import emulated_bucket
+
+    with emulated_bucket() as url:
+        yield url

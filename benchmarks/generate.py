@@ -23,6 +23,7 @@ from benchmarks import machine
 from benchmarks.min_dalle_peer import Clock, MinDallePeer
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.request import TokenRequest
 from models.devices import DTYPES, INT8, gpu_bytes
 from models.uniforms import uniforms
 
@@ -185,8 +186,9 @@ def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
     ids[:, :PIECES] = np.random.default_rng(0).integers(3, config.encoder_vocab_size, (prompts, PIECES))
     mask = np.broadcast_to(np.arange(config.max_text_length) < PIECES, ids.shape).astype(np.int64)
     drawn = [[uniforms(0, str(p), s, config.image_length) for s in range(pictures)] for p in range(prompts)]
-    ones = np.ones(prompts)
-    return generator.generate(ids, mask, np.array(drawn), ones * GUIDANCE, ones, np.full(prompts, TOP_K), ones)
+    values = {"guidance_scale": GUIDANCE, "temperature": 1.0, "top_k": TOP_K, "top_p": 1.0}
+    options = {name: np.full(prompts, value) for name, value in values.items()}
+    return generator.generate(TokenRequest(ids, mask, np.array(drawn), options))
 
 
 def _limits(

@@ -20,8 +20,9 @@ import torch
 
 from benchmarks import machine
 from benchmarks.random_generator import TINY, Sizes, prompts, write_generator, write_prompts
-from models.bart.generation_defaults import read_generation_defaults
 from models.bart.generator import TokenGenerator
+from models.bart.options import SAMPLING, Drawing, read_generation_defaults
+from models.bart.request import TokenRequest
 from models.model_folders import find_bart
 from models.uniforms import uniforms
 from models.vqgan.codec import ImageCodec
@@ -37,7 +38,6 @@ from transforms.ledger.types import Shard, Slice
 from transforms.outputs.sinks import PictureOptions
 from transforms.work.generate import Generate
 from transforms.work.generate_step import GenerateStep, GeneratorSettings
-from transforms.work.prompts import Drawing
 from transforms.work.step import ModelSettings
 
 EMOJI = Path(__file__).parent.parent / "models" / "emoji"
@@ -103,8 +103,7 @@ class Worker:
         assert step.generator is not None
         self.codec: ImageCodec = step.codec
         self.generator: TokenGenerator = step.generator
-        defaults = read_generation_defaults(find_bart(setup.folder))
-        self.drawing = Drawing(images=1, seed=0, **vars(defaults))
+        self.drawing: Drawing = {"images": 1, "seed": 0, **read_generation_defaults(find_bart(setup.folder))}
         self._text = settings.open_text()
         self._batch = setup.batch
         self._folder = folder
@@ -135,20 +134,17 @@ class Worker:
 
     def bare(self, batches: int) -> Rate:
         """That of the networks: from ids and random numbers that are there already to pixels on the host."""
-        size, length, drawing = self._batch, self.generator.length, self.drawing
+        size, length = self._batch, self.generator.length
+        options = {name: np.full(size, self.drawing[name]) for name in SAMPLING}
         ready = []
         for number in range(batches):
             keys = [f"{number}-{i}" for i in range(size)]
             text = self._text.encode(prompts(size), keys)
-            numbers = np.stack([uniforms(drawing.seed, key, 0, length) for key in keys])
-            ready.append((text.input_ids, text.attention_mask, numbers[:, None]))
-        options = [
-            np.full(size, value)
-            for value in (drawing.guidance_scale, drawing.temperature, drawing.top_k, drawing.top_p)
-        ]
+            numbers = np.stack([uniforms(0, key, 0, length) for key in keys])
+            ready.append(TokenRequest(text.input_ids, text.attention_mask, numbers[:, None], options))
         clock = _Clock()
         for request in ready:
-            self.codec.decode(self.generator.generate(*request, *options)[:, 0])
+            self.codec.decode(self.generator.generate(request)[:, 0])
         return clock.rate(batches * size)
 
 

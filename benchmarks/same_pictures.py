@@ -17,8 +17,9 @@ import torch
 
 from benchmarks import machine
 from benchmarks.random_generator import TINY, prompts, write_generator
-from models.bart.generation_defaults import GenerationDefaults, read_generation_defaults
 from models.bart.generator import TokenGenerator
+from models.bart.options import read_generation_defaults
+from models.bart.request import TokenRequest
 from models.model_folders import find_vqgan
 from models.uniforms import uniforms
 from models.vqgan.codec import open_codec
@@ -67,7 +68,7 @@ class Models:
         assert vqgan is not None
         self._vqgan = vqgan
         self._bart = checkpoint.load()
-        self.drawing: GenerationDefaults = read_generation_defaults(checkpoint.path)
+        self.drawing = read_generation_defaults(checkpoint.path)
         self._text = bart_text(checkpoint).encode(texts, [str(i) for i in range(len(texts))])
         length = checkpoint.config.image_length
         self._uniforms = np.stack([uniforms(0, str(i), 0, length) for i in range(len(texts))])[:, None]
@@ -87,10 +88,9 @@ class Models:
         for start in range(0, len(self._uniforms), way.batch):
             part = slice(start, start + way.batch)
             numbers = self._uniforms[part]
-            d = self.drawing
-            options = [np.full(len(numbers), value) for value in (d.guidance_scale, d.temperature, d.top_k, d.top_p)]
-            text = (self._text.input_ids[part], self._text.attention_mask[part])
-            parts.append(generator.generate(*text, numbers, *options)[:, 0])
+            options = {name: np.full(len(numbers), value) for name, value in self.drawing.items()}
+            request = TokenRequest(self._text.input_ids[part], self._text.attention_mask[part], numbers, options)
+            parts.append(generator.generate(request)[:, 0])
         codes = np.concatenate(parts)
         pixels = paint(codec, codes)
         return Drawn(codes, pixels, pixels if first is None else paint(codec, first.codes))
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         models = Models(folder, prompts(40) if args.quick else _texts(args.pictures))
         print(f"{machine.describe(torch.device('cpu'))}\n")
         first = models.draw(USUAL, None)
-        how = ", ".join(f"{name} {value:g}" for name, value in vars(models.drawing).items())
+        how = ", ".join(f"{name} {value:g}" for name, value in models.drawing.items())
         print(f"{len(first.codes)} pictures with {how}, beside those of {USUAL}:\n")
         print("| drawn with | codes changed | pictures with a changed code | equal codes: pixels changed, at most by |")
         print("|---|---|---|---|")

@@ -147,7 +147,7 @@ def _distributions(
         ids = torch.full((contender.rows,), code)
         cond, uncond = contender.decoder.step(ids, torch.tensor([place]), place + 1, exact=True).chunk(2)
         logits = contender.decoder.logits(guide(cond[:1], uncond[:1], scale * one))
-        yield probabilities(logits, one, torch.tensor([TOP_K]), one)[0]
+        yield probabilities(logits, {"temperature": one, "top_k": torch.tensor([TOP_K]), "top_p": one})[0]
 
 
 if __name__ == "__main__":

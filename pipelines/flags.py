@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from models.bart.options import OPTIONS, SAMPLING
 from models.find import locate_model
 from pipelines.model_cache import default_model_cache
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs import FORMATS, PROMPT_FORMATS, InputRequest
 from transforms.inputs.listing import Inputs, find_inputs
-from transforms.inputs.options import OPTIONS, option_value
+from transforms.inputs.options import option_value
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import load_plan
 
@@ -144,12 +145,10 @@ def add_cache_flag(group: argparse._ArgumentGroup) -> None:
 
 def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
     """How codes are drawn; None where the model says."""
-    group.add_argument(
-        "--guidance_scale", type=option("guidance_scale"), metavar="S", help="default: the model's, else 10"
-    )
-    group.add_argument("--temperature", type=option("temperature"), metavar="T", help="default: the model's, else 1")
-    group.add_argument("--top_k", type=option("top_k"), metavar="K", help="0: all codes; default: the model's, else 50")
-    group.add_argument("--top_p", type=option("top_p"), metavar="P", help="1: off; default: the model's, else off")
+    for name, record in SAMPLING.items():
+        meaning = f"{record.help}; " if record.help else ""
+        default = f"default: the model's, else {record.default:g}"
+        group.add_argument(f"--{name}", type=option(name), metavar=record.metavar, help=meaning + default)
 
 
 def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
@@ -242,7 +241,7 @@ def positive(text: str) -> int:
 
 
 def option(name: str) -> Callable[[str], int | float]:
-    """The type of a flag that means what the column `name` of a row means (`transforms/inputs/options.py`)."""
+    """The type of a flag that means what the column `name` of a row means (`models/bart/options.py`)."""
 
     def value(text: str) -> int | float:
         try:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from models.bart.checkpoint import BartCheckpoint, open_bart
-from models.bart.generation_defaults import read_generation_defaults
 from models.bart.generator import check_int8
 from models.bart.model_pair import check_pair
+from models.bart.options import Drawing, read_generation_defaults
 from models.clip.checkpoint import open_clip_checkpoint
 from models.clip.pixels import ClipPixels
 from models.clip.scorer import read_clip_parts
@@ -36,7 +36,6 @@ from transforms.ledger.plan import Plan
 from transforms.outputs.sinks import PictureOptions
 from transforms.work.generate import Generate
 from transforms.work.generate_step import GeneratorSettings, bart_text, clip_folder
-from transforms.work.prompts import Drawing
 from transforms.work.step import ModelSettings
 
 PICTURE_FOLDER = {"files": "images", "webdataset": "tars", "parquet": "data"}
@@ -54,7 +53,7 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
         models.planned,
         fingerprint_options(args, models, drawing, picture),
         beam_args,
-        pictures_per_row=drawing.images,
+        pictures_per_row=int(drawing["images"]),
         least_rows=1,
         fit_batch=True,
     )
@@ -136,9 +135,9 @@ def vqgan_name(args: argparse.Namespace) -> str:
 
 def drawing_of(args: argparse.Namespace, bart: BartCheckpoint) -> Drawing:
     """What the flags say, else the model, else dalle-mini's notebook."""
-    chosen = asdict(read_generation_defaults(bart.path))
+    chosen = read_generation_defaults(bart.path)
     chosen |= {name: getattr(args, name) for name in chosen if getattr(args, name) is not None}
-    return Drawing(images=args.images_per_prompt, seed=args.seed, **chosen)
+    return {"images": args.images_per_prompt, "seed": args.seed, **chosen}
 
 
 def fingerprint_options(
@@ -147,7 +146,7 @@ def fingerprint_options(
     """What decides the output beside the models and the input."""
     clip_pixels = models.clip_pixels
     return {
-        "drawing": asdict(drawing),
+        "drawing": dict(drawing),
         "uniforms_version": UNIFORMS_VERSION,
         "image_format": picture.image_format,
         "image_layout": picture.image_layout,
@@ -162,7 +161,7 @@ def generator_settings(
 ) -> GeneratorSettings:
     """How workers run the models: what this command says, else what the stored plan resolved."""
     batch_size = args.batch_size or int(plan.settings["batch_size"])
-    pictures = min(drawing.images, batch_size)
+    pictures = min(int(drawing["images"]), batch_size)
     dtype = str(plan.fingerprint["dtype"])
     own_guidance = "guidance_scale" in [name.lower() for name in schema.options]
     return GeneratorSettings(
@@ -180,7 +179,7 @@ def generator_settings(
         ),
         prompts=batch_size // pictures,
         pictures=pictures,
-        guided=own_guidance or drawing.guidance_scale != 1,
+        guided=own_guidance or drawing["guidance_scale"] != 1,
         clip=None if args.clip is None else anywhere(args.clip),
     )
 

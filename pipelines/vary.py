@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from models.bart.options import SAMPLING
 from pipelines import flags as job_flags
 from transforms.errors import UsageError
 
@@ -13,7 +14,6 @@ DESCRIPTION = (
 )
 METHODS = ("latent", "codes", "model")
 STRENGTH = 0.3
-DRAWING_FLAGS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def check_flags(args: argparse.Namespace) -> None:
     """Raise `UsageError` for flags that do not go with the method, or with each other."""
     drawn = args.method == "model"
     if not drawn:
-        given = [name for name in (*DRAWING_FLAGS, "keep_rows") if getattr(args, name) is not None]
+        given = [name for name in (*SAMPLING, "keep_rows") if getattr(args, name) is not None]
         if given:
             raise UsageError(
                 f"--{given[0]} has a meaning with --method model only; leave it out, or choose that method"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from models.bart.options import Drawing
 from models.errors import ConfigError
 from models.find import locate_model
 from models.model_folders import vqgan_place
@@ -32,7 +33,6 @@ from transforms.inputs.token_files import mismatch, token_provenance
 from transforms.ledger.folder import Layout
 from transforms.ledger.plan import Plan
 from transforms.outputs.sinks import PictureOptions
-from transforms.work.prompts import Drawing
 from transforms.work.step import ModelSettings
 from transforms.work.vary import Vary
 from transforms.work.vary_step import CodeNoise, Completion, LatentNoise, Variation
@@ -76,9 +76,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
             work=Vary(
                 model=model,
                 variation=variation,
-                options=asdict(models.drawing)
-                if models.drawing
-                else {"images": args.images_per_input, "seed": args.seed},
+                options=models.drawing or {"images": args.images_per_input, "seed": args.seed},
                 image=image,
                 picture=picture,
                 codes_per_image=models.vqgan.config.codes_per_image,
@@ -208,7 +206,7 @@ def fingerprint_options(
     if models.drawing is not None:
         options |= {
             "keep_rows": keep_rows_of(args, models.vqgan.config.grid),
-            "drawing": asdict(models.drawing),
+            "drawing": dict(models.drawing),
         }
     return options
 

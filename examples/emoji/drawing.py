@@ -10,6 +10,7 @@ import numpy as np
 
 from models.bart.checkpoint import open_bart
 from models.bart.generator import TokenGenerator
+from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder, open_text_encoder
 from models.model_folders import find_bart, find_vqgan
 from models.uniforms import uniforms
@@ -57,18 +58,8 @@ class Artist:
             part = list(prompts[start : start + self.prompts_per_batch])
             text = self.text.encode(part, part)
             random = np.stack([[uniforms(seed, key, s, length) for s in range(self.samples)] for key in part])
-            each = np.ones(len(part))
-            drawn.append(
-                self.generator.generate(
-                    text.input_ids,
-                    text.attention_mask,
-                    random,
-                    guidance=each * sampling.guidance_scale,
-                    temperature=each * sampling.temperature,
-                    top_k=(each * sampling.top_k).astype(np.int64),
-                    top_p=each * sampling.top_p,
-                )
-            )
+            options = {name: np.full(len(part), value) for name, value in vars(sampling).items()}
+            drawn.append(self.generator.generate(TokenRequest(text.input_ids, text.attention_mask, random, options)))
         return np.concatenate(drawn)
 
     def pixels(self, codes: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from models.bart import names as bart_names
-from models.bart.generation_defaults import KEY as GENERATION
-from models.bart.generation_defaults import stored_defaults
 from models.bart.min_dalle_geometry import infer_bart_geometry
 from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.options import KEY as GENERATION
+from models.bart.options import stored_defaults
 from models.errors import CheckpointError
 from models.weights import flax as flax_msgpack
 from models.weights import native as own_format
@@ -41,7 +41,7 @@ class BartCheckpoint:
     `format` is "vqbeam", "dalle-mini" or "min-dalle"; `name` is what provenance calls it; `files` hold the weights.
     `tokenizer` maps the usual names of the tokenizer's files to those that are there. `leaves` gives the weights one at
     a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`. `generation` is
-    how its pictures are best drawn, where `config.json` says so: see `models/bart/generation_defaults.py`.
+    how its pictures are best drawn, where `config.json` says so: see `models/bart/options.py`.
     """
 
     path: Path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from models.bart.compiled import decoder as compiled
 from models.bart.compiled.decoder import CompiledDecoder
 from models.bart.decoder import CachedDecoder
 from models.bart.network import DalleBart, DalleBartConfig, broadcast_mask
+from models.bart.options import SAMPLING
 from models.bart.request import RequestShape, TokenRequest, blank_caption
 from models.bart.sampling import Search, guide, sample
 from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
@@ -73,7 +75,7 @@ class TokenGenerator:
         self._shape = RequestShape(
             prompts=prompts_per_batch,
             pieces=config.max_text_length,
-            pictures=pictures_per_prompt,
+            images=pictures_per_prompt,
             codes=config.image_length,
             codebook_size=codebook_size,
             guided=guided,
@@ -106,39 +108,23 @@ class TokenGenerator:
         if self.device.type == "cpu":
             collapse_into_huge_pages()
 
-    def generate(
-        self,
-        input_ids: np.ndarray,
-        attention_mask: np.ndarray,
-        uniforms: np.ndarray,
-        guidance: np.ndarray,
-        temperature: np.ndarray,
-        top_k: np.ndarray,
-        top_p: np.ndarray,
-        prefix: np.ndarray | None = None,
-        keep: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """int32 [p, S, T] for p prompts, at most P: T codes in raster order of each of S pictures.
+    def generate(self, request: TokenRequest) -> np.ndarray:
+        """int32 [p, S, T] for p prompts, at most P: T codes in raster order of each of S images.
 
-        `input_ids`, `attention_mask`: int [p, L] of `models/bart/text.py`. `uniforms`: float64 [p, S, T] in [0, 1), of
-        `models/uniforms.py`. `guidance`, `temperature`, `top_k`, `top_p`: [p], see `models/bart/sampling.py`. The first
-        `keep` [p] codes of `prefix`, int [p, S, T], are taken as they are, and the rest of the picture is completed.
-        Raises `ValueError` for arguments of other shapes, or out of range, and `CheckpointError` where the weights
-        give no numbers, as some do in float16.
+        Raises `ValueError` for arrays of other shapes or out of range, and `CheckpointError` where the weights give NaN
+        or infinite logits, as some do in float16.
         """
-        request = self._shape.request(
-            input_ids, attention_mask, uniforms, guidance, temperature, top_k, top_p, prefix, keep
-        )
+        padded, search = self._shape.padded(request), Search.covering(request.options)
         with self._lock, torch.inference_mode():
             self._set_process_state()
-            self._read_captions(request)
-            self._buffers.fill(request, self.config.decoder_start_token_id)
+            self._read_captions(padded)
+            self._buffers.fill(padded, self.config.decoder_start_token_id)
             for position in range(self.length):
-                self._advance(position, request.search)
+                self._advance(position, search)
             if not bool(self._buffers.health.isfinite().all()):
                 raise no_numbers("the DALL·E BART gives logits", self.dtype)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
-        return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: request.prompts]
+        return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: len(request.input_ids)]
 
     def _read_captions(self, request: TokenRequest) -> None:
         """What the codes need of the text. The blank caption needs no padding: masked pieces have no influence."""
@@ -192,11 +178,11 @@ class TokenGenerator:
         if self.guided:
             # lm_head is linear: guiding in front of it halves its work, and no logit is rounded before it is amplified.
             cond, uncond = states.chunk(2)
-            states = guide(cond, uncond, b.guidance)
+            states = guide(cond, uncond, b.options["guidance_scale"])
         uniform = b.uniforms.index_select(1, b.position)[:, 0]
         logits = self.decoder.logits(states)
         b.health.add_(logits.sum(1))
-        drawn = sample(logits, b.temperature, b.top_k, b.top_p, uniform, search)
+        drawn = sample(logits, b.options, uniform, search)
         kept = b.prefix.index_select(1, b.position)[:, 0]
         code = torch.where(b.position < b.keep, kept, drawn)
         b.position.add_(1)
@@ -219,38 +205,37 @@ def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None
 
 @dataclass(frozen=True)
 class _Buffers:
-    """What a step reads and writes, at fixed addresses on the device; N pictures of T codes."""
+    """The tensors that a step reads and writes, at fixed addresses on the device; N images of T codes."""
 
     codes: Tensor  # int64 [N, T + 1]: the start id, then what was drawn
     position: Tensor  # int64 [1]: of the code that is fed next
     uniforms: Tensor  # float64 [N, T]
-    guidance: Tensor  # float32 [N], as temperature and top_p
-    temperature: Tensor
-    top_k: Tensor  # int64 [N], as keep
-    top_p: Tensor
+    options: Mapping[str, Tensor]  # int64 or float32 [N] for each of `SAMPLING`
     prefix: Tensor  # int64 [N, T]
-    keep: Tensor
-    health: Tensor  # float32 [N]: the sum of all logits, which is no number if one of them is none
+    keep: Tensor  # int64 [N]
+    health: Tensor  # float32 [N]: the sum of all logits, which is NaN or infinite if one of them is
 
     @classmethod
-    def empty(cls, pictures: int, length: int, device: torch.device) -> _Buffers:
+    def empty(cls, images: int, length: int, device: torch.device) -> _Buffers:
         new = partial(torch.zeros, device=device)
         return cls(
-            codes=new(pictures, length + 1, dtype=torch.int64),
+            codes=new(images, length + 1, dtype=torch.int64),
             position=new(1, dtype=torch.int64),
-            uniforms=new(pictures, length, dtype=torch.float64),
-            guidance=new(pictures),
-            temperature=new(pictures),
-            top_k=new(pictures, dtype=torch.int64),
-            top_p=new(pictures),
-            prefix=new(pictures, length, dtype=torch.int64),
-            keep=new(pictures, dtype=torch.int64),
-            health=new(pictures),
+            uniforms=new(images, length, dtype=torch.float64),
+            options={
+                name: new(images, dtype=torch.int64 if option.is_whole else torch.float32)
+                for name, option in SAMPLING.items()
+            },
+            prefix=new(images, length, dtype=torch.int64),
+            keep=new(images, dtype=torch.int64),
+            health=new(images),
         )
 
     def fill(self, request: TokenRequest, start_id: int) -> None:
+        """Take the arrays of a padded request."""
         self.codes[:, 0] = start_id
         self.position.zero_()
         self.health.zero_()
-        for name in ("uniforms", "guidance", "temperature", "top_k", "top_p", "prefix", "keep"):
-            getattr(self, name).copy_(torch.from_numpy(getattr(request, name)))
+        for buffers, arrays in ((vars(self), vars(request)), (self.options, request.options)):
+            for name in buffers.keys() & arrays.keys() - {"options"}:
+                buffers[name].copy_(torch.from_numpy(arrays[name]))

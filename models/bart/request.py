@@ -1,12 +1,14 @@
-"""What one call of `TokenGenerator` is asked for: checked, padded to the full batch, a row a picture."""
+"""The arrays of one call of `TokenGenerator`: checked, then padded to the full batch with a row an image."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.bart.sampling import Search
+from models.bart.options import SAMPLING
 
 UNCONDITIONAL = (0, 2)  # begin and end: what the model was trained with in place of a caption
 PAD = 1
@@ -14,106 +16,78 @@ PAD = 1
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """P prompts, of which the first `prompts` are asked for, and N = P x S pictures of T codes, prompt by prompt."""
+    """The arrays of one call, for p prompts of L pieces and S images of T codes each.
 
-    prompts: int
-    input_ids: np.ndarray  # int64 [P, L]
-    attention_mask: np.ndarray  # int64 [P, L]
-    uniforms: np.ndarray  # float64 [N, T]
-    guidance: np.ndarray  # float32 [N]
-    temperature: np.ndarray  # float32 [N]
-    top_k: np.ndarray  # int64 [N]
-    top_p: np.ndarray  # float32 [N]
-    prefix: np.ndarray  # int64 [N, T]
-    keep: np.ndarray  # int64 [N]
-    search: Search
+    The first `keep` codes of `prefix` are taken unchanged, and the rest of the image is completed.
+    """
+
+    input_ids: np.ndarray  # int [p, L], of `models/bart/text.py`
+    attention_mask: np.ndarray  # int [p, L]
+    uniforms: np.ndarray  # float64 [p, S, T] in [0, 1), of `models/uniforms.py`
+    options: Mapping[str, np.ndarray]  # [p] for each of `SAMPLING`
+    prefix: np.ndarray | None = None  # int [p, S, T]
+    keep: np.ndarray | None = None  # int [p]
 
 
 @dataclass(frozen=True)
 class RequestShape:
-    """The full batch: P prompts of L pieces, S pictures of T codes below `codebook_size` each."""
+    """The full batch: P prompts of L pieces, S images of T codes below `codebook_size` each."""
 
     prompts: int
     pieces: int
-    pictures: int
+    images: int
     codes: int
     codebook_size: int
     guided: bool
 
-    def request(
-        self,
-        input_ids: np.ndarray,
-        attention_mask: np.ndarray,
-        uniforms: np.ndarray,
-        guidance: np.ndarray,
-        temperature: np.ndarray,
-        top_k: np.ndarray,
-        top_p: np.ndarray,
-        prefix: np.ndarray | None,
-        keep: np.ndarray | None,
-    ) -> TokenRequest:
-        """Arguments of `TokenGenerator.generate` for p <= P prompts. Raises `ValueError` for what cannot be done."""
-        prompts = len(input_ids)
+    def padded(self, request: TokenRequest) -> TokenRequest:
+        """The request of p <= P prompts for the full batch, as the generator's buffers take it.
+
+        Captions become int64 [P, L]; all else has a row an image: [P x S, T] or [P x S], in the types of the buffers.
+        Raises `ValueError` for arrays of other shapes, and for values out of range.
+        """
+        prompts = len(request.input_ids)
         if not 0 < prompts <= self.prompts:
             raise ValueError(f"{prompts} prompts: this generator takes 1 to {self.prompts} at a time")
-        picture_shape = (prompts, self.pictures, self.codes)
-        if (prefix is None) != (keep is None):
+        if (request.prefix is None) != (request.keep is None):
             raise ValueError("prefix and keep go together: the codes, and how many of them are kept")
-        prefix = np.zeros(picture_shape, np.int64) if prefix is None else np.asarray(prefix)
-        keep = np.zeros(prompts, np.int64) if keep is None else np.asarray(keep)
-        self._check_shapes(
-            prompts,
-            per_piece={"input_ids": input_ids, "attention_mask": attention_mask},
-            per_code={"uniforms": uniforms, "prefix": prefix},
-            per_prompt={
-                "guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p, "keep": keep
-            },
-        )  # fmt: skip
-        _check("attention_mask", np.any(np.asarray(attention_mask) != 0, axis=1), "must show at least one piece")
-        _check("uniforms", (uniforms >= 0) & (uniforms < 1), "must be in [0, 1)")
-        _check("guidance", np.isfinite(guidance), "must be finite")
+        image_shape = (prompts, self.images, self.codes)
+        prefix = np.zeros(image_shape, np.int64) if request.prefix is None else np.asarray(request.prefix)
+        keep = np.zeros(prompts, np.int64) if request.keep is None else np.asarray(request.keep)
+        for shape, arrays in (
+            ((prompts, self.pieces), {"input_ids": request.input_ids, "attention_mask": request.attention_mask}),
+            (image_shape, {"uniforms": request.uniforms, "prefix": prefix}),
+            ((prompts,), {**{name: request.options[name] for name in SAMPLING}, "keep": keep}),
+        ):
+            for name, array in arrays.items():
+                if np.shape(array) != shape:
+                    raise ValueError(f"{name} has shape {np.shape(array)}, expected {shape}")
+        _check("attention_mask", np.any(request.attention_mask != 0, axis=1), "must show at least one piece")
+        _check("uniforms", (request.uniforms >= 0) & (request.uniforms < 1), "must be in [0, 1)")
+        for name, option in SAMPLING.items():
+            fits = [math.isfinite(value) and option.fits(value) for value in request.options[name].tolist()]
+            _check(name, np.array(fits), f"must be {option.wanted}")
         if not self.guided:
-            _check("guidance", np.asarray(guidance) == 1, "must be 1, since the generator was made without guidance")
-        _check("temperature", np.isfinite(temperature) & (np.asarray(temperature) > 0), "must be above 0 and finite")
-        _check("top_k", np.asarray(top_k) >= 0, "must be 0 (off) or above")
-        _check("top_p", (np.asarray(top_p) > 0) & (np.asarray(top_p) <= 1), "must be above 0 and at most 1")
+            good = request.options["guidance_scale"] == 1
+            _check("guidance_scale", good, "must be 1, since the generator was made without guidance")
         _check("keep", (keep >= 0) & (keep <= self.codes), f"must be 0 to {self.codes}")
-        kept = np.arange(self.codes) < keep[:, None, None]
+        free = np.arange(self.codes) >= keep[:, None, None]
         _check(
-            "prefix", ~kept | ((prefix >= 0) & (prefix < self.codebook_size)), f"must be 0 to {self.codebook_size - 1}"
+            "prefix", free | ((prefix >= 0) & (prefix < self.codebook_size)), f"must be 0 to {self.codebook_size - 1}"
         )
 
         blank, seen = blank_caption(self.pieces)
         return TokenRequest(
-            prompts=prompts,
-            input_ids=self._padded(input_ids, np.int64, blank),
-            attention_mask=self._padded(attention_mask, np.int64, seen),
-            uniforms=self._padded(uniforms, np.float64, 0.0).reshape(-1, self.codes),
-            guidance=self._per_picture(guidance, np.float32),
-            temperature=self._per_picture(temperature, np.float32),
-            top_k=self._per_picture(top_k, np.int64),
-            top_p=self._per_picture(top_p, np.float32),
+            input_ids=self._padded(request.input_ids, np.int64, blank),
+            attention_mask=self._padded(request.attention_mask, np.int64, seen),
+            uniforms=self._padded(request.uniforms, np.float64, 0.0).reshape(-1, self.codes),
+            options={
+                name: self._per_image(request.options[name], np.int64 if option.is_whole else np.float32)
+                for name, option in SAMPLING.items()
+            },
             prefix=self._padded(prefix, np.int64, 0).reshape(-1, self.codes),
-            keep=self._per_picture(keep, np.int64),
-            search=Search.covering(np.asarray(top_k), np.asarray(top_p)),
+            keep=self._per_image(keep, np.int64),
         )
-
-    def _check_shapes(
-        self,
-        prompts: int,
-        per_piece: dict[str, np.ndarray],
-        per_code: dict[str, np.ndarray],
-        per_prompt: dict[str, np.ndarray],
-    ) -> None:
-        expected: tuple[tuple[dict[str, np.ndarray], tuple[int, ...]], ...] = (
-            (per_piece, (prompts, self.pieces)),
-            (per_code, (prompts, self.pictures, self.codes)),
-            (per_prompt, (prompts,)),
-        )
-        for arguments, shape in expected:
-            for name, value in arguments.items():
-                if np.shape(value) != shape:
-                    raise ValueError(f"{name} has shape {np.shape(value)}, expected {shape}")
 
     def _padded(self, values: np.ndarray, dtype: type[np.generic], filler: object) -> np.ndarray:
         """[p, ...] -> [P, ...]."""
@@ -123,9 +97,9 @@ class RequestShape:
         padded[len(values) :] = filler
         return padded
 
-    def _per_picture(self, values: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
-        """[p] -> [P x S]; prompts that nobody asked for get 1, which is cheap and harmless."""
-        return np.repeat(self._padded(values, dtype, 1), self.pictures)
+    def _per_image(self, values: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+        """[p] -> [P x S]; unused prompts get 1, which is cheap and harmless."""
+        return np.repeat(self._padded(values, dtype, 1), self.images)
 
 
 def blank_caption(length: int = len(UNCONDITIONAL)) -> tuple[np.ndarray, np.ndarray]:

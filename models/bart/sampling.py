@@ -7,6 +7,7 @@ searches below found what is kept. Nothing here waits for the device, and no sea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,9 @@ class Search:
     nucleus: bool = True
 
     @classmethod
-    def covering(cls, top_k: np.ndarray, top_p: np.ndarray) -> Search:
-        """What serves these rows; few different ones, since a GPU records a program for each."""
+    def covering(cls, options: Mapping[str, np.ndarray]) -> Search:
+        """A search that serves all rows; there are few different ones, since a GPU records a program for each."""
+        top_k, top_p = options["top_k"], options["top_p"]
         most = int(top_k.max()) if top_k.min() > 0 else MOST_CANDIDATES + 1
         candidates = max(LEAST_CANDIDATES, 1 << (most - 1).bit_length())
         nucleus = bool((top_p < 1).any())
@@ -56,50 +58,43 @@ def guide(cond: Tensor, uncond: Tensor, scale: Tensor) -> Tensor:
     return torch.lerp(uncond, cond, scale.view(-1, *[1] * (cond.dim() - 1)))
 
 
-def probabilities(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
-    """What `sample` draws from: float32 [N, V]. Arguments as there."""
-    weights = _kept_weights(logits, temperature, top_k, top_p, EXHAUSTIVE)
+def probabilities(logits: Tensor, options: Mapping[str, Tensor]) -> Tensor:
+    """The distribution that `sample` draws from: float32 [N, V]. Takes the same arguments."""
+    weights = _kept_weights(logits, options, EXHAUSTIVE)
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def sample(
-    logits: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
-    top_p: Tensor,
-    uniform: Tensor,
-    search: Search = EXHAUSTIVE,
-) -> Tensor:
+def sample(logits: Tensor, options: Mapping[str, Tensor], uniform: Tensor, search: Search = EXHAUSTIVE) -> Tensor:
     """Draw a code a row: int64 [N], for float32 logits [N, V] and float64 uniforms [N] in [0, 1).
 
     The kept codes stand in the order of their ids on a line, each as long as its probability; the code at
-    `uniform` of the length is drawn, and never one of probability 0. A row keeps the `top_k` [N] codes of largest
-    logit (0: all), and of these the fewest whose probabilities reach `top_p` [N] (1: all); among equals the lower id
-    comes first. `temperature` [N] divides the logits: it must be above 0, which the caller checks; towards 0 this
-    becomes the argmax.
+    `uniform` of the length is drawn, and never one of probability 0. `options` has an array [N] for each of
+    `models/bart/options.py` that is read here. A row keeps the `top_k` codes of largest logit (0: all), and of these
+    the fewest whose probabilities reach `top_p` (1: all); among equals the lower id comes first. `temperature` divides
+    the logits: the caller checks that it is above 0; towards 0 this becomes the argmax.
     """
     if not search.candidates:
-        return _inverse(_kept_weights(logits, temperature, top_k, top_p, search), uniform)
+        return _inverse(_kept_weights(logits, options, search), uniform)
     ids = _candidates(logits, min(search.candidates, logits.shape[1]))
     values = logits.gather(1, ids)
-    weights = _weights(values, values[:, :1], temperature)
-    weights = weights * (torch.arange(ids.shape[1], device=ids.device) < top_k[:, None])
+    weights = _weights(values, values[:, :1], options["temperature"])
+    weights = weights * (torch.arange(ids.shape[1], device=ids.device) < options["top_k"][:, None])
     if search.nucleus:
         before = weights.cumsum(1) - weights
-        weights = weights * (before < _reach(weights, top_p)[:, None])
+        weights = weights * (before < _reach(weights, options["top_p"])[:, None])
     ids, order = ids.sort(1)
     return ids.gather(1, _inverse(weights.gather(1, order), uniform)[:, None])[:, 0]
 
 
-def _kept_weights(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, search: Search) -> Tensor:
+def _kept_weights(logits: Tensor, options: Mapping[str, Tensor], search: Search) -> Tensor:
     """int64 [N, V]: the weights of the codes that a row keeps, 0 for the others."""
-    weights = _weights(logits, logits.amax(1, keepdim=True), temperature)
+    weights = _weights(logits, logits.amax(1, keepdim=True), options["temperature"])
     keys = _sortable(logits)
     if search.limited:
-        limit = torch.where(top_k > 0, top_k, logits.shape[1]).long()
+        limit = torch.where(options["top_k"] > 0, options["top_k"], logits.shape[1]).long()
         weights = weights * _first_to_reach(keys, torch.ones_like(weights), limit)
     if search.nucleus:
-        weights = weights * _first_to_reach(keys, weights, _reach(weights, top_p))
+        weights = weights * _first_to_reach(keys, weights, _reach(weights, options["top_p"]))
     return weights
 
 

@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def codebook_id(codebook: Tensor) -> str:
@@ -18,6 +19,8 @@ def codebook_id(codebook: Tensor) -> str:
 
     In float16, so that a checkpoint, its half-precision copy and its decoder alone have one id.
     """
+    import torch
+
     half = codebook.detach().to("cpu", torch.float16).contiguous().numpy().astype("<f2", copy=False)
     return hashlib.sha256(half.reshape(-1).data).hexdigest()
 
@@ -27,6 +30,8 @@ def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:
 
     Values are taken as float32, which holds float16 and bfloat16 exactly; one leaf is in memory at a time.
     """
+    import torch
+
     lines = []
     for name, leaf in leaves:
         values = leaf.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False)

@@ -1,4 +1,7 @@
-"""Our own model folders, which every checkpoint converts to: `config.json` with its kind, and `model.safetensors`."""
+"""Our own model folders, which every checkpoint converts to: `config.json` with its kind, and `model.safetensors`.
+
+Nothing here imports torch before weights are read or written.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from models.errors import CheckpointError, ConfigError
 from models.weights.fingerprints import weights_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
@@ -103,21 +106,23 @@ def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 def read_shapes(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The same without values, on the device "meta": only the header of the file is read."""
+    import torch
+
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What the header of a safetensors file says; it also says how long the file must be, so a cut one is found now."""
-    with _opened(path) as file:
+    """The metadata in the header of a safetensors file, which also gives the length that the file must have."""
+    with _opened(path, framework="np") as file:  # needs no torch
         return file.metadata() or {}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, framework: str = "pt") -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error}); copy it again") from error
@@ -137,6 +142,8 @@ def write_model(
 
     `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears whole.
     """
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     stored = {**values, "weights_id": weights_id(weights.items())}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:

@@ -17,7 +17,6 @@ from transforms.work.decode import Decode
 from transforms.work.encode import Encode
 from transforms.work.generate import Generate
 from transforms.work.generate_step import GeneratorSettings
-from transforms.work.prompts import Drawing
 from transforms.work.rank import Rank
 from transforms.work.score_step import ClipSettings
 from transforms.work.vary import Vary
@@ -33,7 +32,7 @@ COLUMNS = {
     "clip_score rank width height",
 }
 IMAGE, FILES = ImageOptions(size=16), PictureOptions("png", "files")
-DRAWING = Drawing(images=1, seed=0, guidance_scale=1.0, temperature=1.0, top_k=0, top_p=1.0)
+DRAWING = {"images": 1, "seed": 0, "guidance_scale": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 OPTIONS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 

@@ -39,6 +39,12 @@ def golden_bart(name: str) -> Tensor:
     return torch.from_numpy(np.load(GOLDEN_BART / f"{name}.npy"))
 
 
+def sampling(prompts: int, guidance_scale: float = 10, top_k: int = 0) -> dict[str, np.ndarray]:
+    """The options of a `TokenRequest`, the same for all prompts."""
+    values = {"guidance_scale": float(guidance_scale), "temperature": 1.0, "top_k": top_k, "top_p": 1.0}
+    return {name: np.full(prompts, value) for name, value in values.items()}
+
+
 def random_bart(config: DalleBartConfig = TINY_BART, seed: int = 0) -> DalleBart:
     """A network whose norms differ from ones and zeros as well."""
     torch.manual_seed(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -11,8 +11,8 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from models.bart.generation_defaults import read_generation_defaults
 from models.bart.model_pair import check_pair
+from models.bart.options import OPTIONS, Drawing, read_generation_defaults
 from models.devices import default_batch_size, resolve_device, resolve_dtype
 from models.find import locate_model
 from models.model_folders import vqgan_place
@@ -22,12 +22,12 @@ from transforms.errors import RowRejected, UsageError
 from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
 from transforms.inputs import InputSchema
 from transforms.inputs.formats.prompts import fill_prompt, prompt_key
-from transforms.inputs.options import OPTIONS, option_value
+from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import batches
 from transforms.outputs.pictures import EXTENSIONS, encode_picture
 from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
-from transforms.work.prompts import CUT, Drawing, Place, place_batch, prepare_prompts
+from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts
 from transforms.work.step import ModelSettings
 
 SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
@@ -133,8 +133,7 @@ class Asked:
 
     def drawing(self) -> Drawing:
         """What holds for a prompt that says nothing: opens the checkpoint of the BART, without its weights."""
-        chosen = asdict(read_generation_defaults(bart_checkpoint(self.model, self.cache_dir).path))
-        return Drawing(**(chosen | dict(self.options)))
+        return read_generation_defaults(bart_checkpoint(self.model, self.cache_dir).path) | dict(self.options)
 
     def settings(self) -> GeneratorSettings:
         """Finds the models and checks that they go together. Raises `CheckpointError` and `ConfigError`."""
@@ -154,7 +153,7 @@ class Asked:
             ),
             prompts=self.places,
             pictures=self.pictures,
-            guided=self.drawing().guidance_scale != 1,
+            guided=self.drawing()["guidance_scale"] != 1,
             clip=self.clip,
         )
 
@@ -203,7 +202,7 @@ class ReadPrompts(beam.DoFn):
 
     def _check_guidance(self, columns: pa.RecordBatch) -> None:
         asked = columns.column("guidance_scale")[0].as_py()
-        if self._drawing.guidance_scale == 1 and asked != 1:
+        if self._drawing["guidance_scale"] == 1 and asked != 1:
             raise RowRejected(
                 "bad_value", f"guidance_scale is {asked}, but the pipeline was built with 1, which computes no guidance"
             )

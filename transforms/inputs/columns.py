@@ -8,8 +8,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.types as pt
 
+from models.bart.options import OPTIONS
 from transforms.errors import UsageError
-from transforms.inputs.options import OPTIONS
 from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
 
 # The usual names, in lower case. A later group is looked at only where no name of an earlier one is there.

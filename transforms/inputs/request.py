@@ -64,7 +64,7 @@ class InputSchema:
     extension, or a field of the json beside the image). `caption_field` is the json field that serves where a sample
     has no text member. `sidecars` are the extensions found beside image files. `origins[i]` is the name in the input
     of `passthrough[i]`, which has the name in the output. `chosen`: the user listed the columns, so others are no
-    surprise. `options` are the columns that say how a prompt is drawn (`options.OPTIONS`).
+    surprise. `options` are the columns that say how a prompt is drawn (`models/bart/options.py`).
     """
 
     kind: Kind

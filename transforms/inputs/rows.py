@@ -2,9 +2,9 @@
 
 `key` string, never null; `caption` string or list<string>; `uri` where the row is, for messages; for images `image`
 large_binary (null where absent) and `image_uri` string (where the bytes must be fetched from); for codes `codes`
-list<int64>; for prompts, whose text is `caption`, the columns of `options.OPTIONS`; `error_code`, `error_message`,
-`filtered` string, null for good rows; then one column per pass-through column, named with `PASS_PREFIX` because data
-may have an `error_message` of its own.
+list<int64>; for prompts, whose text is `caption`, the columns of `models/bart/options.py`; `error_code`,
+`error_message`, `filtered` string, null for good rows; then one column per pass-through column, named with
+`PASS_PREFIX` because data may have an `error_message` of its own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from models.bart.options import OPTIONS
 from transforms.batch import PASS_PREFIX
 from transforms.errors import ROW_ERRORS
-from transforms.inputs.options import OPTIONS, option_fields
+from transforms.inputs.options import option_fields
 from transforms.inputs.request import InputSchema, Kind
 
 MAX_BATCH_ROWS = 256

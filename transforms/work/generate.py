@@ -8,14 +8,15 @@ from functools import partial
 
 import pyarrow as pa
 
+from models.bart.options import SAMPLING, Drawing
 from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PROMPT, RANK, SAMPLE, WIDTH, code_dtype
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
-from transforms.inputs.options import OPTIONS
+from transforms.inputs.options import arrow_type
 from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
-from transforms.work.generate_step import OPTION_COLUMNS, GenerateStep, GeneratorSettings, picture_texts
+from transforms.work.generate_step import GenerateStep, GeneratorSettings, picture_texts
 from transforms.work.prepare import Fetch, Prepared, Refusal
-from transforms.work.prompts import Drawing, PreparePrompts, picture_batches
+from transforms.work.prompts import PreparePrompts, picture_batches
 from transforms.work.ranking import ranked
 from transforms.work.work import Work
 
@@ -45,7 +46,7 @@ class Generate(Work):
         code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
         tokens = [(ENCODING, pa.list_(code, self.codes_per_image))] if self.keep_tokens else []
         asked = {name.lower() for name in schema.options}
-        options = [(name, OPTIONS[name].type) for name in OPTION_COLUMNS if name in asked]
+        options = [(name, arrow_type(name)) for name in SAMPLING if name in asked]
         scores = [(CLIP_SCORE, pa.float32()), (RANK, pa.int32())] if self.models.clip is not None else []
         return [
             ("key", pa.string()),

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from models.bart.checkpoint import BartCheckpoint, open_bart
 from models.bart.generator import TokenGenerator
+from models.bart.options import SAMPLING
+from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder, open_text_encoder
 from models.clip.scorer import ClipScorer, open_clip
 from models.find import locate_model
@@ -35,7 +37,6 @@ from transforms.batch import (
 from transforms.work.score_step import clip_folder
 from transforms.work.step import ModelSettings
 
-OPTION_COLUMNS = ("guidance_scale", "temperature", "top_k", "top_p")
 USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, "images")  # of no use behind the step
 
 
@@ -137,13 +138,12 @@ def draw(
     names = (batch.column(name).to_pylist() for name in ("seed", "key", SAMPLE))
     for slot, place, seed, key, sample in zip(slots, within, *names, strict=True):
         drawn[slot, place] = uniforms(seed, key, sample, generator.length)
-    guidance, temperature, top_k, top_p = (batch.column(name).to_numpy()[starts] for name in OPTION_COLUMNS)
+    options = {name: batch.column(name).to_numpy()[starts] for name in SAMPLING}
     input_ids, mask = (to_rows(batch.column(name))[starts] for name in (INPUT_IDS, ATTENTION_MASK))
     given, kept = np.zeros(drawn.shape, np.int64), np.full(len(starts), keep)
     if prefix is not None:
         given[slots, within] = prefix
-    codes = generator.generate(input_ids, mask, drawn, guidance, temperature, top_k, top_p, given, kept)
-    return codes[slots, within]
+    return generator.generate(TokenRequest(input_ids, mask, drawn, options, given, kept))[slots, within]
 
 
 def paint(codec: ImageCodec, codes: np.ndarray) -> np.ndarray:
@@ -176,5 +176,5 @@ def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
 
 def picture_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:
     """What the PNG of each row says of its making."""
-    names = (PROMPT, "seed", *OPTION_COLUMNS, SAMPLE, "key")
+    names = (PROMPT, "seed", *SAMPLING, SAMPLE, "key")
     return [{name: str(row[name]) for name in names} | {"model": model_name} for row in batch.select(names).to_pylist()]

@@ -13,14 +13,14 @@ from models.bart.text import EncodedText, TextEncoder
 from transforms.batch import ATTENTION_MASK, INPUT_IDS, ROW, first_caption, fixed_lists
 from transforms.errors import RowRejected
 from transforms.inputs.formats.prompts import too_long
-from transforms.inputs.options import OPTIONS
+from transforms.inputs.options import arrow_type
 from transforms.work.prepare import Prepared, Preparer, Refusal, refusal
 from transforms.work.prompts import CUT, empty_text
 
 
 class PrepareVariations:
     """Around `PrepareImages` or `PrepareCodes`: their array becomes the column `payload`, and every row stands for
-    `options["images"]` pictures in the counts. `options` (names of `sources/options.py`) become columns, as
+    `options["images"]` pictures in the counts. `options` (names of `models/bart/options.py`) become columns, as
     `preparing_prompts.picture_batches` and `generate_step.draw` read them."""
 
     def __init__(self, sources: Preparer, payload: str, options: Mapping[str, int | float]) -> None:
@@ -45,7 +45,7 @@ class PrepareVariations:
         if prepared.arrays:
             columns = columns.append_column(self._payload, fixed_lists(np.stack(prepared.arrays)))
         for name, value in self._options.items():
-            columns = columns.append_column(name, pa.array([value] * columns.num_rows, OPTIONS[name].type))
+            columns = columns.append_column(name, pa.array([value] * columns.num_rows, arrow_type(name)))
         images = int(self._options["images"])
         return replace(
             prepared,

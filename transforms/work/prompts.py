@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,25 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.bart.options import OPTIONS, Drawing
 from models.bart.text import EncodedText, TextEncoder
 from transforms.batch import ATTENTION_MASK, INPUT_IDS, PROMPT, SAMPLE, SLOT, fixed_lists, joined
 from transforms.errors import RowRejected
-from transforms.inputs.options import OPTIONS
+from transforms.inputs.options import arrow_type
 from transforms.work.prepare import Prepared, Refusal, gather, known_refusals, refusal
 
 CUT = "a prompt is longer than the model reads and was cut"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn where a row does not say; the names are those of its columns (`sources/options.py`)."""
-
-    images: int
-    seed: int
-    guidance_scale: float
-    temperature: float
-    top_k: int
-    top_p: float
 
 
 class PreparePrompts:
@@ -90,9 +78,8 @@ def empty_text(name: str, text: str) -> tuple[str, str]:
 
 
 def _with_options(batch: pa.RecordBatch, drawing: Drawing) -> pa.RecordBatch:
-    values = asdict(drawing)
-    for name, option in OPTIONS.items():
-        filled = pc.fill_null(batch.column(name), pa.scalar(values[name], option.type))
+    for name in OPTIONS:
+        filled = pc.fill_null(batch.column(name), pa.scalar(drawing[name], arrow_type(name)))
         batch = batch.set_column(batch.schema.get_field_index(name), name, filled)
     return batch
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models.bart.checkpoint import convert_bart, open_bart, save_bart
-from models.bart.generation_defaults import read_generation_defaults
 from models.bart.network import DalleBart
+from models.bart.options import read_generation_defaults
 from models.errors import CheckpointError, ConfigError
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
@@ -379,4 +379,4 @@ def test_conversion_overwrites_no_model_and_leaves_nothing_behind_when_it_fails(
 def test_how_pictures_are_best_drawn_survives_saving_and_converting(tmp_path: Path) -> None:
     save_bart(random_bart(seed=0), tmp_path / "a", name="a", generation={"guidance_scale": 2.0})
     convert_bart(tmp_path / "a", tmp_path / "b")
-    assert read_generation_defaults(tmp_path / "b").guidance_scale == 2.0
+    assert read_generation_defaults(tmp_path / "b")["guidance_scale"] == 2.0

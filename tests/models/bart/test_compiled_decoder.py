@@ -20,9 +20,10 @@ from models.bart.compiled.decoder import CompiledDecoder
 from models.bart.decoder import CachedDecoder
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart
+from models.bart.request import TokenRequest
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
-from tests.support.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart
+from tests.support.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart, sampling
 
 pytest.importorskip("numba")
 from llvmlite import binding
@@ -66,8 +67,7 @@ def _draw(model: DalleBart, row: int, **options: object) -> np.ndarray:
     generator = TokenGenerator(model, codebook_size=CODES, **given)  # type: ignore[arg-type]
     drawn = np.array([[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)]])
     ids, mask = golden_bart("input_ids").numpy()[row : row + 1], golden_bart("attention_mask").numpy()[row : row + 1]
-    one = np.ones(1)
-    return generator.generate(ids, mask, drawn, one * guidance, one, np.full(1, top_k), one)[0]
+    return generator.generate(TokenRequest(ids, mask, drawn, sampling(1, guidance, top_k)))[0]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])

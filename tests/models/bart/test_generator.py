@@ -17,40 +17,44 @@ from models.bart.checkpoint import open_bart
 from models.bart.decoder import CachedDecoder
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart
+from models.bart.options import SAMPLING
+from models.bart.request import TokenRequest
 from models.bart.sampling import Search
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
-from tests.support.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, GOLDEN_OPTIONS, golden_bart, random_bart
+from tests.support.fixtures_bart import (
+    GOLDEN_BART,
+    GOLDEN_MIN_DALLE,
+    GOLDEN_OPTIONS,
+    golden_bart,
+    random_bart,
+    sampling,
+)
 
 OPTIONS = sorted(folder.name for folder in GOLDEN_OPTIONS.iterdir() if folder.is_dir())
 STEPS, CODES = 16, 64
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Arguments of `generate`, a row a prompt."""
-
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-    uniforms: np.ndarray
-    guidance: np.ndarray
-    temperature: np.ndarray
-    top_k: np.ndarray
-    top_p: np.ndarray
+class Prompts(TokenRequest):
+    """A request that is easy to make, to cut and to draw."""
 
     @classmethod
     def golden(cls, pictures: int = 1, guidance: float = 10, top_k: int = 0) -> Prompts:
         ids, mask = golden_bart("input_ids").numpy(), golden_bart("attention_mask").numpy()
         rows = len(ids)
         drawn = [[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)] for row in range(rows)]
-        ones = np.ones(rows)
-        return cls(ids, mask, np.array(drawn), ones * guidance, ones, np.full(rows, top_k), ones)
+        return cls(ids, mask, np.array(drawn), sampling(rows, guidance, top_k))
 
     def take(self, rows: list[int]) -> Prompts:
-        return Prompts(**{name: value[rows] for name, value in vars(self).items()})
+        options = {name: values[rows] for name, values in self.options.items()}
+        return Prompts(self.input_ids[rows], self.attention_mask[rows], self.uniforms[rows], options)
+
+    def having(self, **options: object) -> Prompts:
+        return replace(self, options={**self.options, **{name: np.asarray(value) for name, value in options.items()}})
 
     def draw(self, generator: TokenGenerator, **completion: np.ndarray) -> np.ndarray:
-        return generator.generate(**vars(self), **completion)
+        return generator.generate(replace(self, **completion))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +162,9 @@ class RehearsedGpu:
         assert capture_error_mode == "thread_local"
         self.streams.append(stream)
         self.pools.append(pool)
-        state = [*vars(self.generator._buffers).values(), *(layer.cache for layer in self.generator.decoder.layers)]
+        buffers = vars(self.generator._buffers)
+        tensors = [value for name, value in buffers.items() if name != "options"] + [*buffers["options"].values()]
+        state = [*tensors, *(layer.cache for layer in self.generator.decoder.layers)]
         before = [tensor.clone() for tensor in state]
         yield
         for tensor, value in zip(state, before, strict=True):
@@ -210,9 +216,7 @@ def test_a_prompt_draws_the_same_wherever_it_stands_and_whatever_is_beside_it(
     together = prompts.draw(shared)
     for rows in ([3, 2, 1, 0], [2], [1, 1, 1, 1, 1], [0, 3]):
         assert np.array_equal(prompts.take(rows).draw(shared), together[rows])
-    other = replace(
-        prompts, guidance=np.array([10.0, 1, 2, 3]), top_k=np.array([0, 5, 50, 1]), top_p=np.array([1, 0.5, 1, 1])
-    )
+    other = prompts.having(guidance_scale=[10.0, 1, 2, 3], top_k=[0, 5, 50, 1], top_p=[1, 0.5, 1, 1])
     assert np.array_equal(other.draw(shared)[0], together[0])
 
 
@@ -286,7 +290,7 @@ def test_kept_codes_are_taken_as_they_are_and_the_rest_is_completed(model: Dalle
 
 def test_ids_that_are_no_codes_are_never_drawn(model: DalleBart) -> None:
     few = TokenGenerator(model, codebook_size=5, prompts_per_batch=4, pictures_per_prompt=3, threads=1)
-    found = replace(Prompts.golden(pictures=3), temperature=np.full(4, 100.0)).draw(few)
+    found = Prompts.golden(pictures=3).having(temperature=np.full(4, 100.0)).draw(few)
     assert set(np.unique(found)) == set(range(5))
 
 
@@ -327,9 +331,9 @@ def test_a_codebook_larger_than_the_vocabulary_is_refused(model: DalleBart) -> N
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("temperature", [1, 0, 1, 1], r"temperature at \(1,\): must be above 0"),
+        ("temperature", [1, 0, 1, 1], r"temperature at \(1,\): must be a finite number above 0"),
         ("temperature", [1, 1, np.nan, 1], r"temperature at \(2,\)"),
-        ("guidance", [np.inf, 1, 1, 1], r"guidance at \(0,\): must be finite"),
+        ("guidance_scale", [np.inf, 1, 1, 1], r"guidance_scale at \(0,\): must be a finite number"),
         ("top_k", [0, 0, 0, -1], r"top_k at \(3,\)"),
         ("top_p", [0, 1, 1, 1], r"top_p at \(0,\)"),
         ("top_p", [1, 1, 1, 1.5], r"top_p at \(3,\)"),
@@ -342,7 +346,8 @@ def test_a_codebook_larger_than_the_vocabulary_is_refused(model: DalleBart) -> N
 def test_arguments_that_cannot_be_used_are_refused(
     model: DalleBart, name: str, value: list[float], message: str
 ) -> None:
-    prompts = replace(Prompts.golden(), **{name: np.asarray(value)})
+    good = Prompts.golden()
+    prompts = good.having(**{name: value}) if name in SAMPLING else replace(good, **{name: np.asarray(value)})
     with pytest.raises(ValueError, match=message):
         prompts.draw(generator(model))
 
@@ -359,7 +364,7 @@ def test_completions_that_cannot_be_made_are_refused(
     model: DalleBart, prefix: np.ndarray, keep: np.ndarray | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        generator(model).generate(**vars(Prompts.golden()), prefix=prefix, keep=keep)
+        Prompts.golden().draw(generator(model), prefix=prefix, keep=keep)  # type: ignore[arg-type]
 
 
 def test_a_generator_without_guidance_refuses_prompts_that_ask_for_it(model: DalleBart) -> None:

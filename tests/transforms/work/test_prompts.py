@@ -5,14 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from models.bart.options import Drawing
 from models.bart.text import open_text_encoder
 from tests.support.tiny_generator import TINY_GENERATOR, TOKENIZER
 from transforms.inputs import InputSchema, read_slices
 from transforms.ledger.types import INLINE, Slice, Source
 from transforms.work.prepare import Prepared
-from transforms.work.prompts import CUT, Drawing, PreparePrompts, picture_batches
+from transforms.work.prompts import CUT, PreparePrompts, picture_batches
 
-DRAWING = Drawing(images=2, seed=5, guidance_scale=10.0, temperature=1.0, top_k=50, top_p=1.0)
+DRAWING = {"images": 2, "seed": 5, "guidance_scale": 10.0, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
 
 
 def prepare(*prompts: str, drawing: Drawing = DRAWING) -> Prepared:
@@ -51,7 +52,7 @@ def test_places_are_filled_in_order(prompts: int, pictures: int, sizes: list[int
 
 
 def test_a_prompt_of_many_pictures_takes_several_places() -> None:
-    drawing = Drawing(**{**DRAWING.__dict__, "images": 5})
+    drawing = {**DRAWING, "images": 5}
     [first, second] = picture_batches([prepare("a", drawing=drawing)], 2, 2)
     assert first.column("sample").to_pylist() == [0, 1, 2, 3]
     assert first.column("slot").to_pylist() == [0, 0, 1, 1]

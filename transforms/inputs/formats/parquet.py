@@ -29,7 +29,7 @@ from transforms.inputs.columns import (
     plain,
 )
 from transforms.inputs.formats.prompts import prompt_key, too_long
-from transforms.inputs.options import OPTIONS, option_value
+from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import folder_of, relative_to, resolve, stem
@@ -308,7 +308,7 @@ class _Reader:
                 except RowRejected as rejected:
                     values.append(None)
                     errors[row] = errors[row] or (rejected.code, rejected.message)
-            columns[name.lower()] = pa.array(values, OPTIONS[name.lower()].type)
+            columns[name.lower()] = pa.array(values, arrow_type(name.lower()))
         return columns
 
     def _prompts(self, columns: dict[str, pa.Array], errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:

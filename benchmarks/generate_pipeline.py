@@ -35,7 +35,7 @@ from transforms.engine.worker import run_shard
 from transforms.errors import ShardFailed
 from transforms.inputs import InputRequest, plan_sources
 from transforms.ledger.types import Shard, Slice
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs.layout import ImageOutput
 from transforms.work.generate import Generate
 from transforms.work.generate_step import GenerateStep, GeneratorSettings
 from transforms.work.step import ModelSettings
@@ -113,7 +113,7 @@ class Worker:
         )
         (self._piece,) = plan.pieces
         config = self.codec.config
-        work = Generate(settings, self.drawing, PictureOptions(), "benchmark", config.codes_per_image, config.n_embed)
+        work = Generate(settings, self.drawing, ImageOutput(), "benchmark", config.codes_per_image, config.n_embed)
         self._job = Job(
             work=work, output="", schema=plan.schema, provenance={}, version="benchmark", decode_threads=threads
         )

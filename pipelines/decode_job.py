@@ -10,7 +10,6 @@ from models.model_folders import vqgan_place
 from models.vqgan.checkpoint import open_checkpoint
 from pipelines import request as requests
 from pipelines.flags import inputs_of
-from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import vqgan_model
 from pipelines.run import default_workers, run_job
 from transforms import storage
@@ -19,9 +18,10 @@ from transforms.engine.job import Job
 from transforms.errors import UsageError
 from transforms.inputs import InputSchema
 from transforms.inputs.token_files import mismatch, token_provenance
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs.contact_sheet import write_contact_sheet
+from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode
 
 
@@ -37,8 +37,8 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     problem = mismatch(first, made_by, checkpoint.codebook_id())
     if problem and not args.allow_model_mismatch:
         raise UsageError(problem)
-    picture = PictureOptions(args.image_format, args.image_layout)
-    options = {"image_format": picture.image_format, "image_layout": picture.image_layout}
+    written = ImageOutput(args.image_format, args.image_layout)
+    options = {"image_format": written.image_format, "image_layout": written.image_layout}
     models = (vqgan_model(checkpoint, model),)
     request = requests.plan_request(args, "decode", "codes", models, options, beam_args, backend=args.backend)
     request = replace(request, input=replace(request.input, moved=(IMAGE_PATH, IMAGE)))
@@ -47,7 +47,7 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
         return Job(
             work=Decode(
                 model=requests.model_settings(args, model, plan, cache),
-                picture=picture,
+                written=written,
                 codes_per_image=checkpoint.config.codes_per_image,
                 codebook_size=checkpoint.config.n_embed,
                 expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
@@ -61,10 +61,9 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
             processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
         )
 
-    layout = Layout(request.output)
-    folder = {"files": "images", "webdataset": "tars", "parquet": "data"}[picture.image_layout]
-    look = layout.contact_sheet if args.contact_sheet else storage.join(request.output, folder)
+    sheet, folder = OutputFolder(request.output).contact_sheet, written.layout.images_folder
+    look = sheet if args.contact_sheet else storage.join(request.output, folder)
     code = run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
     if args.contact_sheet and not args.dry_run and code in (0, 1):
-        write_contact_sheet(request.output)
+        write_contact_sheet(request.output, written.layout)
     return code

@@ -17,6 +17,7 @@ from transforms.inputs.listing import Inputs, find_inputs
 from transforms.inputs.options import option_value
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import load_plan
+from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 
 MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
@@ -153,13 +154,9 @@ def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
     """How pictures are written."""
-    group.add_argument("--image_format", choices=("png", "webp", "jpeg"), default="png", help="default png")
-    group.add_argument(
-        "--image_layout",
-        choices=("files", "webdataset", "parquet"),
-        default="files",
-        help="a file each, tars of pictures and JSON, or inside the table (default files)",
-    )
+    group.add_argument("--image_format", choices=tuple(EXTENSIONS), default="png", help="default png")
+    layouts = "; ".join(f"{name}: {text}" for name, (_, text) in LAYOUTS.items())
+    group.add_argument("--image_layout", choices=tuple(LAYOUTS), default="files", help=f"{layouts} (default files)")
     group.add_argument(
         "--contact_sheet", action="store_true", help=f"also one PNG of the first pictures with {caption}"
     )

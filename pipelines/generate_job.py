@@ -24,34 +24,32 @@ from models.model_folders import find_bart, find_vqgan, vqgan_place
 from models.uniforms import UNIFORMS_VERSION
 from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
 from pipelines import request as requests
-from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
 from pipelines.planning import PlanRequest
 from pipelines.run import default_workers, run_job
 from transforms import storage
 from transforms.engine.job import Job
 from transforms.inputs import InputSchema
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs.contact_sheet import write_contact_sheet
+from transforms.outputs.layout import ImageOutput
 from transforms.work.generate import Generate
 from transforms.work.generate_step import GeneratorSettings, bart_text, clip_folder
 from transforms.work.step import ModelSettings
-
-PICTURE_FOLDER = {"files": "images", "webdataset": "tars", "parquet": "data"}
 
 
 def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
     models = open_models(args)
     drawing = drawing_of(args, models.bart)
-    picture = PictureOptions(args.image_format, args.image_layout)
+    written = ImageOutput(args.image_format, args.image_layout)
     request = requests.plan_request(
         args,
         "generate",
         "prompts",
         models.planned,
-        fingerprint_options(args, models, drawing, picture),
+        fingerprint_options(args, models, drawing, written),
         beam_args,
         pictures_per_row=int(drawing["images"]),
         least_rows=1,
@@ -64,7 +62,7 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
             work=Generate(
                 models=generator_settings(args, models, plan, schema, drawing),
                 drawing=drawing,
-                picture=picture,
+                written=written,
                 model_name=str(plan.settings["model"]),
                 codes_per_image=models.vqgan.config.codes_per_image,
                 codebook_size=models.vqgan.config.n_embed,
@@ -80,12 +78,11 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
             processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
         )
 
-    layout = Layout(request.output)
-    folder = storage.join(request.output, PICTURE_FOLDER[picture.image_layout])
-    look = layout.contact_sheet if args.contact_sheet else folder
+    sheet, folder = OutputFolder(request.output).contact_sheet, written.layout.images_folder
+    look = sheet if args.contact_sheet else storage.join(request.output, folder)
     code = run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
     if args.contact_sheet and not args.dry_run and code in (0, 1):
-        write_contact_sheet(request.output)
+        write_contact_sheet(request.output, written.layout)
     return code
 
 
@@ -141,15 +138,15 @@ def drawing_of(args: argparse.Namespace, bart: BartCheckpoint) -> Drawing:
 
 
 def fingerprint_options(
-    args: argparse.Namespace, models: Models, drawing: Drawing, picture: PictureOptions
+    args: argparse.Namespace, models: Models, drawing: Drawing, written: ImageOutput
 ) -> dict[str, Any]:
     """What decides the output beside the models and the input."""
     clip_pixels = models.clip_pixels
     return {
         "drawing": dict(drawing),
         "uniforms_version": UNIFORMS_VERSION,
-        "image_format": picture.image_format,
-        "image_layout": picture.image_layout,
+        "image_format": written.image_format,
+        "image_layout": written.image_layout,
         "keep_tokens": args.keep_tokens,
         "keep_best": args.keep_best or 0,
         **({"clip": "none"} if clip_pixels is None else {"clip_preprocessing": clip_preprocessing(clip_pixels)}),

@@ -20,13 +20,13 @@ from transforms.errors import UsageError, amount, size_text
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.inputs.counting import count_rows
 from transforms.inputs.listing import Inputs
-from transforms.ledger.commit import read_mark
-from transforms.ledger.folder import Layout
+from transforms.ledger.commit import marked_paths
+from transforms.ledger.folder import IMAGES, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
 from transforms.ledger.totals import total_of
 from transforms.ledger.types import Shard, Slice, Source
+from transforms.outputs.layout import main_folders
 
-PICTURE_FOLDERS = ("data", "tars", "images")  # of the commands that write pictures
 DELETERS = 16
 SCHEMA_VERSIONS = {"decode": 2, "generate": 2}  # of the columns that a command writes; else 1
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
@@ -255,25 +255,25 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     vqbeam and files are in the way that may be anybody's, or where `planned` shards read what would be deleted."""
     plan = load_plan(output)
     if plan is None:
-        _check_empty(output, PICTURE_FOLDERS)
+        _check_empty(output, _folders("decode"))
         return
     lost = tuple(storage.join(output, folder, "") for folder in _folders(plan.command))
     for shard in planned:
         for part in shard.slices:
             if part.source.uri.startswith(lost):
                 raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
-    layout = Layout(output)
-    storage.delete(layout.success)
+    names = OutputFolder(output)
+    storage.delete(names.success)
     for folder in ("_vqbeam/stats", *_folders(plan.command), "_vqbeam/errors"):
         storage.delete_folder(storage.join(output, folder))
-    segments = [layout.shards(number) for number in reversed(range(len(plan.segments)))]
-    for uri in (layout.contact_sheet, layout.last_run, layout.plan, *segments):
+    segments = [names.shards(number) for number in reversed(range(len(plan.segments)))]
+    for uri in (names.contact_sheet, names.last_run, names.plan, *segments):
         storage.delete(uri)
 
 
 def _folders(command: str) -> tuple[str, ...]:
     """The folders of an output folder that belong to a command, tables and tars first."""
-    return ("data",) if command in ("encode", "rank") else PICTURE_FOLDERS
+    return ("data",) if command in ("encode", "rank") else (*main_folders(), IMAGES)
 
 
 def _check_empty(output: str, folders: tuple[str, ...]) -> None:
@@ -286,18 +286,18 @@ def undo_rejected(output: str) -> int:
     """Take back the shards that rejected rows, marks first; returns how many."""
     shards = total_of(output).shards_with_rejected
     if shards:
-        storage.delete(Layout(output).success)
+        storage.delete(OutputFolder(output).success)
         with ThreadPoolExecutor(DELETERS) as pool:
             list(pool.map(partial(_undo_shard, output), shards))
     return len(shards)
 
 
 def _undo_shard(output: str, index: int) -> None:
-    mark = Layout(output).stats(f"{index:05d}")
-    _, objects, _ = read_mark(mark)
+    mark = OutputFolder(output).stats(f"{index:05d}")
+    paths = marked_paths(mark)
     storage.delete(mark)
-    for item in objects:  # the table or tar comes first: without it, nothing else counts
-        storage.delete(storage.join(output, item.path))
+    for path in paths:  # the table or tar comes first: without it, nothing else counts
+        storage.delete(storage.join(output, path))
 
 
 def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:

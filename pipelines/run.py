@@ -21,7 +21,7 @@ from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.engine.resources import require_room
 from transforms.errors import RunFailed, UsageError, amount
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, rows_of, segment_of
 from transforms.ledger.totals import pending_shards, settle
 
@@ -56,7 +56,7 @@ def run_job(request: PlanRequest, options: RunOptions, make_job: MakeJob, beam_a
     plan = _ready_plan(request, stored, options)
     pending = pending_shards(request.output, plan.shards)
     if pending:
-        storage.delete(Layout(request.output).success)
+        storage.delete(OutputFolder(request.output).success)
     return _work(request, options, plan, pending, make_job(plan), beam_args)
 
 
@@ -86,7 +86,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None, options: RunOptions) 
     if options.extend:
         shards = planning.extend_plan(request, stored)
         if shards:
-            storage.delete(Layout(request.output).success)
+            storage.delete(OutputFolder(request.output).success)
             stored = planning.store_plan(request, stored, shards)
         added = segment_of(shards).sources if shards else 0
         print(f"{amount(added, 'new files')}, {amount(len(shards), 'new shards')}", file=sys.stderr)
@@ -148,7 +148,7 @@ def _warn_of_waiting(workers: int, threads: int) -> None:
 def _last_run(output: str) -> storage.FileInfo | None:
     """Which account of a run is in the folder now."""
     try:
-        return storage.stat(Layout(output).last_run)
+        return storage.stat(OutputFolder(output).last_run)
     except FileNotFoundError:
         return None
 

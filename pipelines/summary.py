@@ -7,10 +7,10 @@ import sys
 
 from transforms import storage
 from transforms.errors import amount, size_text
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
-from transforms.ledger.reports import STAGES
 from transforms.ledger.totals import Outcome, Totals, most_common
+from transforms.ledger.types import STAGES
 
 REASONS_SHOWN = 5
 PICTURE_COUNTERS = ("generate", "vary")  # commands that make several pictures of a row, and count those
@@ -66,7 +66,7 @@ def time_line(totals: Totals) -> str:
 def failures(output: str) -> list[tuple[int, str]]:
     """The first reasons why shards failed in the last run."""
     try:
-        last = json.loads(storage.read_bytes(Layout(output).last_run))
+        last = json.loads(storage.read_bytes(OutputFolder(output).last_run))
     except FileNotFoundError:
         return []
     return [(shard, reason) for shard, reason in last["failed"][:REASONS_SHOWN]]

@@ -17,7 +17,6 @@ from models.vqgan.variations import VARIATIONS_VERSION, kept_rows
 from pipelines import generate_job
 from pipelines import request as requests
 from pipelines.flags import inputs_of
-from pipelines.overview import write_contact_sheet
 from pipelines.planned_models import PlannedModel, vqgan_model
 from pipelines.planning import LEAST_ROWS, PlanRequest
 from pipelines.run import default_workers, run_job
@@ -30,9 +29,10 @@ from transforms.images import preprocessing_id
 from transforms.inputs import FetchOptions, InputSchema
 from transforms.inputs.request import Kind
 from transforms.inputs.token_files import mismatch, token_provenance
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs.contact_sheet import write_contact_sheet
+from transforms.outputs.layout import ImageOutput
 from transforms.work.step import ModelSettings
 from transforms.work.vary import Vary
 from transforms.work.vary_step import CodeNoise, Completion, LatentNoise, Variation
@@ -49,8 +49,8 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
     check_models(args, kind, models.vqgan)
     size = models.vqgan.config.resolution
     image = image_options(args, size)
-    picture = PictureOptions(args.image_format, args.image_layout)
-    options = fingerprint_options(args, kind, models, picture)
+    written = ImageOutput(args.image_format, args.image_layout)
+    options = fingerprint_options(args, kind, models, written)
     if kind == "images":
         rows = {"max_image_bytes": image.max_image_bytes, "max_image_pixels": image.max_image_pixels}
         options |= {"preprocessing": preprocessing_id(image), "rows": rows}
@@ -66,8 +66,8 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
         least_rows=1 if models.drawn else max(1, LEAST_ROWS // args.images_per_input),
         fit_batch=models.drawn is not None,
     )
-    written = replace(request.input, written=WRITTEN, moved=PICTURE, caption_required=models.drawn is not None)
-    request = replace(request, input=written)
+    asked = replace(request.input, written=WRITTEN, moved=PICTURE, caption_required=models.drawn is not None)
+    request = replace(request, input=asked)
 
     def make_job(plan: Plan) -> Job:
         schema = InputSchema.from_json(plan.schema)
@@ -78,7 +78,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
                 variation=variation,
                 options=models.drawing or {"images": args.images_per_input, "seed": args.seed},
                 image=image,
-                picture=picture,
+                written=written,
                 codes_per_image=models.vqgan.config.codes_per_image,
                 codebook_size=models.vqgan.config.n_embed,
                 about=about(args, str(plan.settings["model"]), options),
@@ -95,12 +95,11 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
             processes=args.workers or int(plan.settings["workers"] or 0) or default_workers(args.device),
         )
 
-    layout = Layout(request.output)
-    folder = storage.join(request.output, generate_job.PICTURE_FOLDER[picture.image_layout])
-    look = layout.contact_sheet if args.contact_sheet else folder
+    sheet, folder = OutputFolder(request.output).contact_sheet, written.layout.images_folder
+    look = sheet if args.contact_sheet else storage.join(request.output, folder)
     code = run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
     if args.contact_sheet and not args.dry_run and code in (0, 1):
-        write_contact_sheet(request.output)
+        write_contact_sheet(request.output, written.layout)
     return code
 
 
@@ -186,9 +185,7 @@ def variation_of(
     return model, method(strength_of(args))
 
 
-def fingerprint_options(
-    args: argparse.Namespace, kind: Kind, models: Models, picture: PictureOptions
-) -> dict[str, Any]:
+def fingerprint_options(args: argparse.Namespace, kind: Kind, models: Models, written: ImageOutput) -> dict[str, Any]:
     """What decides the output beside the models and the rows."""
     options: dict[str, Any] = {
         "input_kind": kind,
@@ -197,8 +194,8 @@ def fingerprint_options(
         "seed": args.seed,
         "uniforms_version": UNIFORMS_VERSION,
         "variations_version": VARIATIONS_VERSION,
-        "image_format": picture.image_format,
-        "image_layout": picture.image_layout,
+        "image_format": written.image_format,
+        "image_layout": written.image_layout,
         "keep_tokens": args.keep_tokens,
     }
     if args.keep_rows is None:

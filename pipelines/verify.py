@@ -12,6 +12,7 @@ from transforms.errors import UsageError, amount
 from transforms.ledger.plan import load_plan
 from transforms.ledger.totals import pending_shards
 from transforms.ledger.verify import problems
+from transforms.outputs.layout import main_folders
 
 DESCRIPTION = "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks."
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     done = plan.shards - len(pending_shards(output, plan.shards))
     count = 0
     with tqdm(total=done, unit=" shards", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for problem in problems(output, plan, lambda number: _show(bar, number)):
+        for problem in problems(output, plan, main_folders(), lambda number: _show(bar, number)):
             count += 1
             print(problem)
     if count:

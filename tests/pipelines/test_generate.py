@@ -23,7 +23,7 @@ from models.clip.scorer import open_clip
 from models.vqgan.checkpoint import open_checkpoint
 from tests.support.run_command import Outcome, run
 from tests.support.tiny_generator import CODES, SIDE, generate, write_prompts
-from transforms.outputs.pictures import encode_picture
+from transforms.outputs.image_files import encode_image
 
 PROMPTS: list[dict[str, Any]] = [
     {"key": "Fruit/1", "prompt": "a red apple", "kind": "fruit", "n": 1},
@@ -161,7 +161,7 @@ def test_pictures_are_the_same_in_every_layout(
         if image_format == "png":
             assert (pixels(data) == expected).all()
         else:
-            assert data == encode_picture(expected, image_format)
+            assert data == encode_image(expected, image_format)
     assert outcome.read("contact_sheet.png").startswith(b"\x89PNG")
 
 

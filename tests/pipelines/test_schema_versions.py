@@ -12,7 +12,7 @@ from tests.support.shard_runs import MODEL
 from tests.support.tiny_clip import SIDE
 from transforms.images import ImageLimits, ImageOptions
 from transforms.inputs import InputSchema
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
 from transforms.work.generate import Generate
@@ -31,8 +31,8 @@ COLUMNS = {
     ("generate", 2): "key prompt sample seed guidance_scale temperature top_k top_p encoding image_path "
     "clip_score rank width height",
 }
-IMAGE, FILES = ImageOptions(size=16), PictureOptions("png", "files")
 DRAWING = {"images": 1, "seed": 0, "guidance_scale": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+IMAGE, FILES = ImageOptions(size=16), ImageOutput("png", "files")
 OPTIONS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 

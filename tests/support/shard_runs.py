@@ -23,10 +23,10 @@ from transforms.engine.worker import run_shard
 from transforms.images import ImageOptions
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
 from transforms.ledger.plan import Plan, store_segment
-from transforms.ledger.reports import ShardReport
-from transforms.ledger.types import Shard
+from transforms.ledger.types import Shard, ShardReport
 from transforms.ledger.verify import problems
-from transforms.outputs.sinks import PictureOptions
+from transforms.outputs import layout as layouts
+from transforms.outputs.layout import ImageOutput, main_folders
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
 from transforms.work.step import ModelSettings
@@ -34,7 +34,7 @@ from transforms.work.step import ModelSettings
 SIDE = 16
 CODES_PER_IMAGE = 4
 CODEBOOK = 300
-LAYOUTS = ("tokens", "files", "webdataset", "parquet")  # what a shard may write: encode's, and decode's three
+LAYOUTS = ("tokens", *layouts.LAYOUTS)  # what a shard may write: encode's, and decode's
 MODEL = ModelSettings("none", "none", "torch", "cpu", "float32", batch_size=4, threads=1)
 
 
@@ -124,7 +124,7 @@ def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_s
     job = Job(
         work=Encode(MODEL, ImageOptions(size=SIDE), CODES_PER_IMAGE, CODEBOOK)
         if encode
-        else Decode(MODEL, PictureOptions("png", layout), CODES_PER_IMAGE, CODEBOOK),
+        else Decode(MODEL, ImageOutput("png", layout), CODES_PER_IMAGE, CODEBOOK),
         output=output,
         schema=planned.schema,
         provenance={"command": "test"},
@@ -162,7 +162,7 @@ def faults_of(case: ShardCase) -> list[str]:
     """What `vqbeam verify` would say."""
     plan = plan_of(case.job, case.job.schema)
     stored = store_segment(case.output, plan, case.shards)
-    return list(problems(case.output, stored, lambda number: None))
+    return list(problems(case.output, stored, main_folders(), lambda number: None))
 
 
 def snapshot(output: str, hidden: bool = False) -> dict[str, bytes]:

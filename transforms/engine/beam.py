@@ -18,10 +18,10 @@ from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import attempt_shard, guarded, make_steps
 from transforms.errors import ShardFailed
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import load_plan, load_shard
-from transforms.ledger.reports import ShardReport
 from transforms.ledger.totals import settle
+from transforms.ledger.types import ShardReport
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
@@ -145,7 +145,9 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch
         plan = load_plan(output)
         if plan is not None:
             summary["failing"] = settle(output, plan.shards, max_error_rate).failing
-        storage.put_bytes((json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), Layout(output).last_run)
+        storage.put_bytes(
+            (json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), OutputFolder(output).last_run
+        )
     except ShardFailed as error:  # raised here on this machine, it would end in pages of Beam's traceback
         if not (scratch and storage.is_local(output)):
             raise

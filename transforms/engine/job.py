@@ -12,7 +12,6 @@ import pyarrow as pa
 from transforms.inputs import InputSchema
 from transforms.inputs.fetch import FetchOptions
 from transforms.ledger.tables import PROVENANCE_KEY
-from transforms.outputs.sinks import output_schema
 from transforms.work.work import Work
 
 
@@ -36,6 +35,8 @@ class Job:
     scratch: str | None = None
 
     def table_schema(self) -> pa.Schema:
-        """The columns of `data/*.parquet`, or of the JSON in a tar."""
+        """The columns of tables, or of the JSON in a tar: those of the command, then those that pass through."""
         metadata = {PROVENANCE_KEY: json.dumps(self.provenance, sort_keys=True)}
-        return output_schema(self.work.columns(self.schema), self.schema.passthrough, metadata)
+        passing = self.schema.passthrough
+        own = [pa.field(name, kind) for name, kind in self.work.columns(self.schema) if name not in passing.names]
+        return pa.schema([*own, *passing], metadata=metadata)

@@ -24,11 +24,10 @@ from transforms.engine.resources import Resources, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs import fetch_image, read_slices
 from transforms.ledger.commit import ShardTransaction
-from transforms.ledger.folder import Layout
-from transforms.ledger.reports import STAGES, ShardCounts, ShardReport
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.tables import ErrorLog
-from transforms.ledger.types import Shard
-from transforms.outputs.sinks import Sink, SinkPlace
+from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport
+from transforms.outputs.layout import Sink, SinkTarget
 from transforms.work.prepare import Prepared, Preparer, Refusal
 from transforms.work.step import Step
 
@@ -85,13 +84,8 @@ class _ShardRun:
         self.shard = shard
         self.job = job
         self.resources = resources
-        self.layout = Layout(job.output)
-        image_layout = job.work.image_layout
-        suffix = "tar" if image_layout == "webdataset" else "parquet"
-        main = self.layout.tar(shard.name) if suffix == "tar" else self.layout.data(shard.name)
-        pictures = self.layout.images(shard.name) if image_layout == "files" else None
-        self.transaction = ShardTransaction(self.layout, shard.name, main, job.version, pictures)
-        self.local_name = f"{shard.name}.{suffix}"
+        self.folder = OutputFolder(job.output)
+        self.transaction = ShardTransaction(self.folder, shard.name, job.work.main, job.version)
         self.counts = ShardCounts()
         self.notices: Counter[str] = Counter()  # of the stage that prepares
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -114,7 +108,7 @@ class _ShardRun:
             with self.resources.step() as step:
                 errors, sink = self._stream(folder, step)
             report = ShardReport(self.shard.index, "done", self.counts, time.perf_counter() - start, dict(self.seconds))
-            return self.transaction.commit(report, sink.path, errors, sink.pictures)
+            return self.transaction.commit(report, sink.path, errors, sink.images)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -124,7 +118,7 @@ class _ShardRun:
         fetch = partial(fetch_image, options=self.job.fetch, stop=self.over)
         preparer = work.preparer(self.job.schema, fetch, self.resources)
         errors = ErrorLog(folder / "errors.parquet")
-        sink = work.sink(self._place(folder / self.local_name))
+        sink = work.sink(self._target(folder / f"{self.shard.name}.{work.main.suffix}"))
         writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
         waiting = ahead(self._submitted(preparer), READ_AHEAD)
         try:
@@ -238,7 +232,7 @@ class _ShardRun:
 
         return timed
 
-    def _place(self, path: Path) -> SinkPlace:
+    def _target(self, path: Path) -> SinkTarget:
         pools = self.resources
         schema = self.job.table_schema()
-        return SinkPlace(path, schema, pools.decode_pool, pools.upload_pool, self.layout, self.shard.name)
+        return SinkTarget(path, schema, pools.decode_pool, pools.upload_pool, self.folder, self.shard.name)

@@ -22,7 +22,7 @@ from models.vqgan.config import VQGANConfig
 from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_rows
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image
-from transforms.outputs.pictures import EXTENSIONS, encode_picture
+from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.codes import fitting_codes
 from transforms.work.step import DecodeStep, EncodeStep, ModelSettings, Step
 
@@ -131,8 +131,7 @@ class DecodeTokens(beam.PTransform):
         cache_dir: str = CACHE_DIR,
     ) -> None:
         super().__init__()
-        if image_format not in EXTENSIONS:
-            raise UsageError(f"image_format {image_format!r} is unknown; choose one of {', '.join(EXTENSIONS)}")
+        check_format(image_format)
         self._model = settings(model, cache_dir, backend, device, dtype, batch_size, threads)
         self._codes_column = codes_column
         self._keep = keep_codes
@@ -147,7 +146,7 @@ class DecodeTokens(beam.PTransform):
             codes[GOOD]
             | "Decode" >> RunInference(StepHandler(DecodeStep(self._model), CODES, PIXELS))
             | "Add pictures"
-            >> beam.MapTuple(lambda row, pixels: {**row, column: encode_picture(square(pixels), image_format)})
+            >> beam.MapTuple(lambda row, pixels: {**row, column: encode_image(square(pixels), image_format)})
         )
         return Outcome(decoded, codes[REJECTED])
 

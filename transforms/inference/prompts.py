@@ -25,7 +25,7 @@ from transforms.inputs.formats.prompts import fill_prompt, prompt_key
 from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import batches
-from transforms.outputs.pictures import EXTENSIONS, encode_picture
+from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
 from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts
 from transforms.work.step import ModelSettings
@@ -78,8 +78,7 @@ class GeneratePictures(beam.PTransform):
         super().__init__()
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-        if image_format not in EXTENSIONS:
-            raise UsageError(f"image_format {image_format!r} is unknown; choose one of {', '.join(EXTENSIONS)}")
+        check_format(image_format)
         options = {"images": images_per_prompt, "seed": seed, "guidance_scale": guidance_scale}
         options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self._asked = Asked(
@@ -259,7 +258,7 @@ class AddPictures(beam.DoFn):
         codes, pixels = to_rows(batch.column(ENCODING)), to_images(batch.column(PIXELS))
         texts = picture_texts(batch, self._model)
         for values, encoding, picture, text in zip(made, codes, pixels, texts, strict=True):
-            image = encode_picture(picture, self._format, text)
+            image = encode_image(picture, self._format, text)
             yield {**drawn.row, **values, ENCODING: encoding, self._column: image}
 
 

@@ -1,4 +1,4 @@
-"""Where everything lies in an output folder: the one place that knows the names."""
+"""The names of everything in an output folder. No other module spells them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ from dataclasses import dataclass
 
 from transforms.storage import join
 
+IMAGES = "images"  # holds a folder of image files for each shard
+ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
+
 
 @dataclass(frozen=True)
-class Layout:
+class OutputFolder:
     """Names below `root`, a local folder or a URL. `shard` is `Shard.name`."""
 
     root: str
 
-    def data(self, shard: str) -> str:
-        return join(self.root, "data", f"{shard}.parquet")
-
     def images(self, shard: str) -> str:
-        return join(self.root, "images", shard)
-
-    def tar(self, shard: str) -> str:
-        return join(self.root, "tars", f"{shard}.tar")
+        return join(self.root, IMAGES, shard)
 
     def stats(self, shard: str) -> str:
+        """The mark of a shard."""
         return join(self.stats_folder, f"{shard}.json")
 
     def errors(self, shard: str, content_hash: str) -> str:
         return f"{self.errors_prefix(shard)}{content_hash[:16]}.parquet"
 
     def errors_prefix(self, shard: str) -> str:
-        """What the files of rejected rows of all attempts at a shard begin with."""
-        return join(self.errors_folder, f"{shard}.")
+        """The prefix of every file of rejected rows, of any attempt at a shard."""
+        return join(self.root, ERRORS, f"{shard}.")
 
     def shards(self, segment: int) -> str:
         """The shards of a plan; each `--extend` adds a segment."""
@@ -40,10 +38,6 @@ class Layout:
     @property
     def stats_folder(self) -> str:
         return join(self.root, "_vqbeam", "stats")
-
-    @property
-    def errors_folder(self) -> str:
-        return join(self.root, "_vqbeam", "errors")
 
     @property
     def plan(self) -> str:
@@ -62,7 +56,7 @@ class Layout:
         return join(self.root, "contact_sheet.png")
 
     def relative(self, uri: str) -> str:
-        """The path of an object below `root`. Raises `ValueError` where it is elsewhere."""
+        """The path of an object below `root`. Raises `ValueError` if it is elsewhere."""
         prefix = f"{self.root.rstrip('/')}/"
         if not uri.startswith(prefix):
             raise ValueError(f"{uri} is not in {self.root}")

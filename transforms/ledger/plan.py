@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import OutputDamaged, UsageError
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.types import Shard, Slice, Source
 
 PLAN_VERSION = 1
@@ -93,15 +93,15 @@ def segment_of(shards: Sequence[Shard]) -> Segment:
 def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
     """Add `shards` to `plan` and store them; where another run was first, its plan is returned instead."""
     grown = Plan(plan.command, plan.fingerprint, plan.settings, plan.schema, (*plan.segments, segment_of(shards)))
-    layout = Layout(output)
+    names = OutputFolder(output)
     with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
         path = Path(folder) / "shards.parquet"
         write_shards(path, shards, grown)
-        won = storage.put_new(path, layout.shards(len(plan.segments)))
+        won = storage.put_new(path, names.shards(len(plan.segments)))
     stored = grown if won else load_plan(output)
     if stored is None:
         raise OutputDamaged(f"{output}: the plan that another run stored cannot be read")
-    storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), layout.plan)
+    storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), names.plan)
     return stored
 
 
@@ -127,7 +127,7 @@ def load_plan(output: str) -> Plan | None:
     plan: Plan | None = None
     segment = 0
     while True:
-        uri = Layout(output).shards(segment)
+        uri = OutputFolder(output).shards(segment)
         try:
             with storage.open_read(uri) as file:
                 metadata = pq.read_schema(file).metadata or {}
@@ -154,7 +154,7 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
     shards: list[Shard] = []
     for number, segment in enumerate(plan.segments):
         if segment.first_shard < stop and first < segment.first_shard + segment.shards:
-            with storage.open_read(Layout(output).shards(number)) as file:
+            with storage.open_read(OutputFolder(output).shards(number)) as file:
                 table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
             shards.extend(_shards_from(table))
     return shards
@@ -174,7 +174,7 @@ def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
     wanted = pa.array(shards, pa.int32())
     total = 0
     for number in range(len(plan.segments)):
-        with storage.open_read(Layout(output).shards(number)) as file:
+        with storage.open_read(OutputFolder(output).shards(number)) as file:
             table = pq.read_table(file, columns=["shard", "start", "stop"])
         table = table.filter(pc.is_in(table["shard"], value_set=wanted))
         if table["stop"].null_count:

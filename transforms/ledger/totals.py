@@ -12,8 +12,8 @@ import numpy as np
 
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import Layout
-from transforms.ledger.reports import RowCounts, unpack_codes
+from transforms.ledger.folder import OutputFolder
+from transforms.ledger.types import RowCounts, unpack_codes
 
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
 
@@ -60,7 +60,7 @@ class Totals(RowCounts):
 
 def mark_uris(output: str) -> list[str]:
     """The marks of an output folder, by shard; one listing."""
-    return [info.uri for info in storage.list_files(Layout(output).stats_folder) if info.uri.endswith(".json")]
+    return [info.uri for info in storage.list_files(OutputFolder(output).stats_folder) if info.uri.endswith(".json")]
 
 
 def pending_shards(output: str, shards: int) -> list[int]:
@@ -108,9 +108,9 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
     totals = total_of(output)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
     if outcome.well:
-        storage.put_bytes(b"", Layout(output).success)
+        storage.put_bytes(b"", OutputFolder(output).success)
     else:
-        storage.delete(Layout(output).success)
+        storage.delete(OutputFolder(output).success)
     return outcome
 
 

@@ -1,20 +1,28 @@
-"""The unit of work: a shard is an ordered list of slices of sources. Small, immutable, picklable."""
+"""The values of the ledger: a shard, an ordered list of slices of sources; what a shard reports once it is done.
+
+Counts are part of a shard's output; timings are not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
 
 INLINE = "inline"  # the format of a source that is no file: its rows are in the plan
+STAGES = ("read", "decode", "model", "write")
 
 
 @dataclass(frozen=True)
 class Source:
     """A file that rows come from.
 
-    `uri` is absolute, with its scheme unless local. `version` is what tells a changed file from the same one:
-    generation or etag of an object store, mtime locally. `format` is a key of `transforms.inputs.listing.ENDINGS`,
-    or `INLINE`. `root` is the prefix that keys made from paths leave out. `rows` is known where
-    planning read it.
+    `uri` is absolute, with its scheme unless local. `version` changes when the file does: generation or etag of an
+    object store, mtime locally. `format` is the name of an input format, or `INLINE`. `root` is the prefix that keys
+    made from paths leave out. `rows` is None unless planning read it.
     """
 
     uri: str
@@ -28,7 +36,7 @@ class Source:
 @dataclass(frozen=True)
 class Slice:
     """Rows [start, stop) of a source; `stop` None is "to the end". `offset` is the byte where row `start` begins
-    in an uncompressed text table, 0 elsewhere. `texts` are the rows of an `INLINE` source themselves."""
+    in an uncompressed text table, 0 elsewhere. `texts` are the rows of an `INLINE` source."""
 
     source: Source
     start: int = 0
@@ -47,3 +55,90 @@ class Shard:
     @property
     def name(self) -> str:
         return f"{self.index:05d}"
+
+
+@dataclass
+class RowCounts:
+    """`rows_read` = written + rejected + filtered. `notices` counts, in words, what was left out of rows unasked."""
+
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_rejected: int = 0
+    rows_filtered: int = 0
+    missing_captions: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    filters: dict[str, int] = field(default_factory=dict)
+    notices: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class ShardCounts(RowCounts):
+    """Rows of one shard. The shard's output holds them, so nothing here may depend on time, machine or attempt.
+    `codes_used` is a bit set of code ids, hex."""
+
+    errors_file: str = ""
+    codes_used: str = ""
+
+    def reject(self, code: str) -> None:
+        self.rows_rejected += 1
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def filter(self, reason: str) -> None:
+        self.rows_filtered += 1
+        self.filters[reason] = self.filters.get(reason, 0) + 1
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ShardCounts:
+        values = json.loads(text)
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of a shard: its path below the output folder, bytes, and SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+Status = Literal["done", "adopted", "skipped", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """How an attempt at a shard ended: "done", "adopted" from another attempt, "skipped" because its mark was there,
+    "failed" for `reason`, or "stopped"."""
+
+    shard: int
+    status: Status
+    counts: ShardCounts = field(default_factory=ShardCounts)
+    seconds: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -> bytes:
+    """The mark of a shard: counts, timings and every object with size and checksum."""
+    values: dict[str, Any] = {"shard": report.shard, **asdict(report.counts)}
+    values["seconds"] = round(report.seconds, 3)
+    values["timings"] = {name: round(value, 3) for name, value in report.timings.items()}
+    values["objects"] = [asdict(item) for item in objects]
+    values["vqbeam_version"] = version
+    return json.dumps(values, indent=1, sort_keys=True).encode()
+
+
+def pack_codes(used: np.ndarray) -> str:
+    """bool [K] -> hex bit set."""
+    return np.packbits(used).tobytes().hex()
+
+
+def unpack_codes(text: str) -> np.ndarray:
+    """Hex bit set -> bool [K rounded up to 8]."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)

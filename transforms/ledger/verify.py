@@ -1,9 +1,9 @@
-"""Does an output folder hold what its marks say, and no more: counts, sizes, checksums."""
+"""Checks that an output folder holds what its marks say, and no more: counts, sizes, checksums."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -13,17 +13,18 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import ERRORS, IMAGES, OutputFolder
 from transforms.ledger.plan import Plan
 from transforms.ledger.totals import pending_shards
 
 READERS = 8
 
 
-def problems(output: str, plan: Plan, progress: Callable[[int], None]) -> Iterator[str]:
-    """One line for each thing that is wrong; `progress` is called with the number of shards checked so far.
+def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable[[int], None]) -> Iterator[str]:
+    """Yield a line for each thing that is wrong; `progress` is called with the number of shards checked so far.
 
-    Every object is read in full. Shards that are not done are problems too.
+    `folders` are those of main objects, of any layout. Every object is read in full. Shards that are not done are
+    problems, too.
     """
     pending = set(pending_shards(output, plan.shards))
     for index in sorted(pending):
@@ -35,15 +36,15 @@ def problems(output: str, plan: Plan, progress: Callable[[int], None]) -> Iterat
             known |= paths
             yield from found
             progress(number)
-    for folder in ("data", "tars", "_vqbeam/errors"):
+    for folder in (*folders, ERRORS):
         yield from _strangers(output, folder, known)
 
 
 def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
-    """The paths that a mark lists, but for pictures, and what is wrong with the shard."""
-    layout = Layout(output)
+    """The paths that a mark lists, except image files, and what is wrong with the shard."""
+    folder = OutputFolder(output)
     try:
-        mark = json.loads(storage.read_bytes(layout.stats(f"{index:05d}")))
+        mark = json.loads(storage.read_bytes(folder.stats(f"{index:05d}")))
     except FileNotFoundError:
         return set(), [f"shard {index:05d} was taken back meanwhile"]
     found: list[str] = []
@@ -53,10 +54,10 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     for item in mark["objects"]:
         found += _check_object(output, item, mark)
     paths = {item["path"] for item in mark["objects"]}
-    pictures = layout.relative(layout.images(f"{index:05d}"))
-    if any(path.startswith(f"{pictures}/") for path in paths):
-        found += _strangers(output, pictures, paths)
-    return {path for path in paths if not path.startswith("images/")}, found
+    images = folder.relative(folder.images(f"{index:05d}"))
+    if any(path.startswith(f"{images}/") for path in paths):
+        found += _strangers(output, images, paths)
+    return {path for path in paths if not path.startswith(f"{IMAGES}/")}, found
 
 
 def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> list[str]:
@@ -71,7 +72,7 @@ def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> li
     if storage.sha256(uri) != item["sha256"]:
         return [f"{path} has another checksum than its mark says"]
     if path.endswith(".parquet"):
-        return _check_rows(uri, path, mark["rows_written"] if path.startswith("data/") else mark["rows_rejected"])
+        return _check_rows(uri, path, mark["rows_rejected" if path.startswith(ERRORS) else "rows_written"])
     return []
 
 
@@ -85,7 +86,6 @@ def _check_rows(uri: str, path: str, expected: int) -> list[str]:
 
 
 def _strangers(output: str, folder: str, known: set[str]) -> list[str]:
-    """Files among ours that no mark lists: readers of the folder would take them for rows."""
-    layout = Layout(output)
-    paths = [layout.relative(info.uri) for info in storage.list_files(storage.join(output, folder))]
+    """Report files among ours that no mark lists: readers of the folder would take them for rows."""
+    paths = [OutputFolder(output).relative(info.uri) for info in storage.list_files(storage.join(output, folder))]
     return [f"{path} is in no mark" for path in paths if path not in known and "/." not in path]

@@ -1,45 +1,98 @@
-"""Many pictures with their captions on one overview: what `--contact_sheet` writes and a person looks at first."""
+"""The contact sheet: one PNG of the first images of an output folder with their captions, for a first look."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, groupby, islice
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from transforms import storage
+from transforms.batch import CAPTION, KEY, PROMPT, SAMPLE
+from transforms.ledger.folder import OutputFolder
+from transforms.outputs.layout import Layout
+
+SHOWN = 48  # images
 BACKGROUND = (246, 246, 244)
 BORDER = (222, 222, 218)
 INK = (52, 52, 56)
 
 MARGIN = 28  # around the sheet, pixels
-GAP = 22  # between pictures, and under the captions
-SEAM = 4  # between the pictures of one prompt
-STRIP = 4  # pictures of one prompt that stand in one row
+GAP = 22  # between images, and under the captions
+SEAM = 4  # between the images of one prompt
+STRIP = 4  # images of one prompt side by side
 FONT_SIZE = 14
-CAPTION_GAP = 6  # between a picture and its caption
+CAPTION_GAP = 6  # between an image and its caption
 LINE_HEIGHT = 19
 CAPTION_LINES = 3
 LONGEST = 400  # characters of a caption that are looked at
-SMALLEST_CELL = 128  # narrower pictures are enlarged by a whole factor until they are at least this wide
+SMALLEST_CELL = 128  # narrower images are enlarged by a whole factor until they are at least this wide
 ELLIPSIS = "..."
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(
-    pictures: Sequence[np.ndarray], captions: Sequence[str | None], *, columns: int | None = None
-) -> Image.Image:
-    """Pictures, uint8 [H, W, 3] each, in reading order with wrapped captions beneath -> one RGB image.
+@dataclass(frozen=True)
+class Shown:
+    """An image, the text under it, and the group that it belongs to: images of one prompt come one after the other."""
 
-    `columns` None makes a sheet a little wider than high. The sheet is as wide as `columns` of the widest picture.
-    Raises `ValueError` where there is no picture, or not a caption (or None) for each.
+    pixels: np.ndarray
+    text: str
+    group: tuple[Any, ...]
+
+
+def write_contact_sheet(output: str, layout: Layout) -> None:
+    """Put `contact_sheet.png` into an output folder, unless it holds no images yet."""
+    tiles: list[np.ndarray] = []
+    texts: list[str] = []
+    widest = 1
+    for _, group in groupby(islice(_images(output, layout), SHOWN), key=lambda shown: shown.group):
+        found = list(group)
+        tiles.append(found[0].pixels if len(found) == 1 else montage([shown.pixels for shown in found]))
+        texts.append(found[0].text)
+        widest = max(widest, min(len(found), STRIP))
+    if tiles:
+        columns = max(1, round(balanced_columns(len(tiles) * widest) / widest))
+        sheet = contact_sheet(tiles, texts, columns=None if widest == 1 else columns)
+        data = io.BytesIO()
+        sheet.save(data, "PNG")
+        storage.put_bytes(data.getvalue(), OutputFolder(output).contact_sheet)
+
+
+def _images(output: str, layout: Layout) -> Iterator[Shown]:
+    """In plan order. Images with a sample number are several of one row; every other is a group by itself."""
+    numbers = count()
+    for info in storage.list_files(storage.join(output, layout.main.folder)):
+        for data, row in layout.read_images(info.uri, output, (PROMPT, CAPTION, KEY, SAMPLE)):
+            pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            text = _text(row[PROMPT] if PROMPT in row else row[CAPTION])
+            yield Shown(pixels, text, (row[KEY], text) if SAMPLE in row else (next(numbers),))
+
+
+def _text(caption: Any) -> str:
+    if isinstance(caption, list):
+        return str(caption[0]) if caption else ""
+    return caption or ""
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], captions: Sequence[str | None], *, columns: int | None = None
+) -> Image.Image:
+    """Images, uint8 [H, W, 3] each, in reading order with wrapped captions beneath -> one RGB image.
+
+    `columns` None makes a sheet a little wider than high. The sheet is as wide as `columns` of the widest image.
+    Raises `ValueError` if there are no images, or not a caption (or None) for each.
     """
-    if not pictures or len(pictures) != len(captions):
-        raise ValueError(f"a contact sheet of {len(pictures)} pictures and {len(captions)} captions")
-    columns = min(columns or balanced_columns(len(pictures)), len(pictures))
+    if not images or len(images) != len(captions):
+        raise ValueError(f"a contact sheet of {len(images)} images and {len(captions)} captions")
+    columns = min(columns or balanced_columns(len(images)), len(images))
     font = ImageFont.load_default(FONT_SIZE)
-    tiles = [enlarged(picture) for picture in pictures]
+    tiles = [enlarged(image) for image in images]
     cell = max(tile.width for tile in tiles)
     texts = [wrap(caption or "", font, cell) for caption in captions]
 
@@ -68,10 +121,10 @@ def contact_sheet(
     return sheet
 
 
-def montage(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """The pictures of one prompt, uint8 [H, W, 3] each, side by side as one: up to four in a row, more in a square."""
-    columns = len(pictures) if len(pictures) <= STRIP else math.ceil(math.sqrt(len(pictures)))
-    tiles = [enlarged(picture) for picture in pictures]
+def montage(images: Sequence[np.ndarray]) -> np.ndarray:
+    """The images of one prompt, uint8 [H, W, 3] each, side by side as one: up to four in a row, more in a square."""
+    columns = len(images) if len(images) <= STRIP else math.ceil(math.sqrt(len(images)))
+    tiles = [enlarged(image) for image in images]
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     rows = math.ceil(len(tiles) / columns)
     size = (columns * (width + SEAM) - SEAM, rows * (height + SEAM) - SEAM)
@@ -82,14 +135,14 @@ def montage(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def balanced_columns(count: int) -> int:
-    """Columns that make a sheet a little wider than high, with few empty places in the last row."""
+    """Columns that make a sheet a little wider than high, with few empty cells in the last row."""
     ideal = round(math.sqrt(1.6 * count))
     return min(range(max(1, ideal - 1), ideal + 3), key=lambda n: (-count % n, abs(n - ideal), -n))
 
 
-def enlarged(picture: np.ndarray) -> Image.Image:
-    """A picture as it is, or small ones enlarged by a whole factor, smoothly."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
+def enlarged(pixels: np.ndarray) -> Image.Image:
+    """An image as it is, or a small one enlarged by a whole factor, smoothly."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     factor = math.ceil(SMALLEST_CELL / image.width)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
 

@@ -12,8 +12,9 @@ from transforms.batch import CODES, PASS_PREFIX, SAMPLE
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
 from transforms.inputs.token_files import check_codebook
+from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
-from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget
 from transforms.work.prepare import Fetch, PrepareCodes, Prepared, full_batches
 from transforms.work.step import DecodeStep, ModelSettings
 from transforms.work.work import Work
@@ -24,7 +25,7 @@ class Decode(Work):
     """`expected_codebook` is the codebook that tokens must come from, None for any."""
 
     model: ModelSettings
-    picture: PictureOptions
+    written: ImageOutput
     codes_per_image: int
     codebook_size: int
     expected_codebook: str | None = None
@@ -34,11 +35,11 @@ class Decode(Work):
         return self.model.device
 
     @property
-    def image_layout(self) -> str:
-        return self.picture.image_layout
+    def main(self) -> MainObject:
+        return self.written.layout.main
 
     def columns(self, schema: InputSchema) -> Columns:
-        return [("key", pa.string()), ("caption", schema.caption_type), *picture_columns(self.picture)]
+        return [("key", pa.string()), ("caption", schema.caption_type), *self.written.layout.columns]
 
     def check_source(self, source: Source) -> None:
         check_codebook(source, self.expected_codebook)
@@ -52,8 +53,8 @@ class Decode(Work):
     def step(self, device: str) -> DecodeStep:
         return DecodeStep(replace(self.model, device=device))
 
-    def sink(self, place: SinkPlace) -> Sink:
-        return picture_sink(place, self.picture)
+    def sink(self, target: SinkTarget) -> Sink:
+        return self.written.sink(target)
 
 
 def _numbered(batch: pa.RecordBatch) -> pa.RecordBatch:

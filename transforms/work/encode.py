@@ -12,7 +12,8 @@ from transforms.batch import ENCODING, PIXELS, code_dtype
 from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
-from transforms.outputs.sinks import Columns, SinkPlace, TokenSink
+from transforms.outputs.layout import Columns, SinkTarget
+from transforms.outputs.table import TokenSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches
 from transforms.work.step import EncodeStep, ModelSettings
 from transforms.work.work import Work
@@ -52,5 +53,5 @@ class Encode(Work):
     def step(self, device: str) -> EncodeStep:
         return EncodeStep(replace(self.model, device=device))
 
-    def sink(self, place: SinkPlace) -> TokenSink:
-        return TokenSink(place, self.codebook_size)
+    def sink(self, target: SinkTarget) -> TokenSink:
+        return TokenSink(target, self.codebook_size)

@@ -13,7 +13,8 @@ from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PROMPT, RANK, SAMPLE,
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
 from transforms.inputs.options import arrow_type
-from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.ledger.commit import MainObject
+from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget
 from transforms.work.generate_step import GenerateStep, GeneratorSettings, picture_texts
 from transforms.work.prepare import Fetch, Prepared, Refusal
 from transforms.work.prompts import PreparePrompts, picture_batches
@@ -27,7 +28,7 @@ class Generate(Work):
 
     models: GeneratorSettings
     drawing: Drawing
-    picture: PictureOptions
+    written: ImageOutput
     model_name: str
     codes_per_image: int
     codebook_size: int
@@ -39,8 +40,8 @@ class Generate(Work):
         return self.models.vqgan.device
 
     @property
-    def image_layout(self) -> str:
-        return self.picture.image_layout
+    def main(self) -> MainObject:
+        return self.written.layout.main
 
     def columns(self, schema: InputSchema) -> Columns:
         code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
@@ -55,7 +56,7 @@ class Generate(Work):
             ("seed", pa.int64()),
             *options,
             *tokens,
-            *picture_columns(self.picture),
+            *self.written.layout.columns,
             *scores,
             (WIDTH, pa.int32()),
             (HEIGHT, pa.int32()),
@@ -75,5 +76,5 @@ class Generate(Work):
             return batches
         return ranked(batches, CLIP_SCORE, self.keep_best)
 
-    def sink(self, place: SinkPlace) -> Sink:
-        return picture_sink(place, self.picture, partial(picture_texts, model_name=self.model_name))
+    def sink(self, target: SinkTarget) -> Sink:
+        return self.written.sink(target, partial(picture_texts, model_name=self.model_name))

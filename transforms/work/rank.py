@@ -15,7 +15,8 @@ from transforms.engine.resources import Resources
 from transforms.errors import RowFiltered
 from transforms.images import ImageLimits
 from transforms.inputs import InputSchema
-from transforms.outputs.sinks import Columns, SinkPlace, TableSink
+from transforms.outputs.layout import Columns, SinkTarget
+from transforms.outputs.table import TableSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
 from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
 from transforms.work.work import Work
@@ -80,8 +81,8 @@ class Rank(Work):
             if not low.all():
                 yield batch.filter(pa.array(~low))
 
-    def sink(self, place: SinkPlace) -> TableSink:
-        return TableSink(place)
+    def sink(self, target: SinkTarget) -> TableSink:
+        return TableSink(target)
 
     def _too_low(self, batch: pa.RecordBatch) -> np.ndarray:
         """bool [N]; compared as what is written, in float32."""

@@ -13,8 +13,9 @@ from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
 from transforms.inputs.token_files import check_codebook
+from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
-from transforms.outputs.sinks import Columns, PictureOptions, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget
 from transforms.work.prepare import Fetch, PrepareCodes, Prepared, PrepareImages, Preparer
 from transforms.work.preparing_variations import PrepareCaptioned, PrepareVariations
 from transforms.work.prompts import picture_batches
@@ -33,7 +34,7 @@ class Vary(Work):
     variation: Variation
     options: Mapping[str, int | float]
     image: ImageOptions
-    picture: PictureOptions
+    written: ImageOutput
     codes_per_image: int
     codebook_size: int
     about: Mapping[str, str]
@@ -45,8 +46,8 @@ class Vary(Work):
         return self.model.device
 
     @property
-    def image_layout(self) -> str:
-        return self.picture.image_layout
+    def main(self) -> MainObject:
+        return self.written.layout.main
 
     def columns(self, schema: InputSchema) -> Columns:
         code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
@@ -57,7 +58,7 @@ class Vary(Work):
             (SAMPLE, pa.int32()),
             ("seed", pa.int64()),
             *tokens,
-            *picture_columns(self.picture),
+            *self.written.layout.columns,
             (WIDTH, pa.int32()),
             (HEIGHT, pa.int32()),
         ]
@@ -94,8 +95,8 @@ class Vary(Work):
             model, variation=replace(self.variation, models=models), pictures=models.prompts * models.pictures
         )
 
-    def sink(self, place: SinkPlace) -> Sink:
-        return picture_sink(place, self.picture, self._chunks)
+    def sink(self, target: SinkTarget) -> Sink:
+        return self.written.sink(target, self._chunks)
 
     def _chunks(self, batch: pa.RecordBatch) -> list[Mapping[str, str]]:
         """What a PNG says of its making."""

@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
+from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
-from transforms.outputs.sinks import Columns, Sink, SinkPlace
+from transforms.outputs.layout import Columns, Sink, SinkTarget
+from transforms.outputs.table import TABLE
 from transforms.work.prepare import Fetch, Prepared, Preparer, Refusal
 from transforms.work.step import Step
 
@@ -29,9 +31,9 @@ class Work(Protocol):
         """What the user chose: "auto", "cpu", "cuda" or "cuda:N"."""
 
     @property
-    def image_layout(self) -> str | None:
-        """One of `IMAGE_LAYOUTS`, None where only a table is written."""
-        return None
+    def main(self) -> MainObject:
+        """The object of a shard that decides: by default a table."""
+        return TABLE
 
     @abstractmethod
     def columns(self, schema: InputSchema) -> Columns:
@@ -72,5 +74,5 @@ class Work(Protocol):
         yield from batches
 
     @abstractmethod
-    def sink(self, place: SinkPlace) -> Sink:
-        """Where the rows of one shard are written."""
+    def sink(self, target: SinkTarget) -> Sink:
+        """The sink of one shard."""

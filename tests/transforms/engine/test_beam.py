@@ -14,7 +14,7 @@ from tests.support.shard_runs import PlainStep, faults_of, shard_case, snapshot
 from transforms import storage
 from transforms.engine import beam as process
 from transforms.engine.beam import ProcessShards, _Summarise, shard_ranges
-from transforms.ledger.reports import ShardCounts, ShardReport
+from transforms.ledger.types import ShardCounts, ShardReport
 
 
 def test_shard_numbers_travel_as_ranges() -> None:

@@ -22,7 +22,7 @@ from transforms.engine.monitor import request_stop
 from transforms.engine.resources import ByteBudget
 from transforms.engine.worker import guarded, run_shard
 from transforms.errors import ShardFailed
-from transforms.ledger.reports import ShardReport
+from transforms.ledger.types import ShardReport
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import pytest
 
 from transforms import storage
 from transforms.ledger import totals
-from transforms.ledger.folder import Layout
-from transforms.ledger.reports import ShardCounts, ShardReport, StoredObject, pack_codes, stats_json
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.totals import failing, pending_shards, settle, total_of
+from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, pack_codes, stats_json
 
 
 def put_mark(output: Path, shard: int, **counts: object) -> None:
@@ -21,7 +21,7 @@ def put_mark(output: Path, shard: int, **counts: object) -> None:
     values = {"rows_read": 10, "rows_written": 10, "codes_used": pack_codes(used)} | counts
     report = ShardReport(shard, "done", ShardCounts(**values), 2.0, {"read": 0.5, "model": 1.5})  # type: ignore[arg-type]
     objects = [StoredObject(f"data/{shard:05d}.parquet", 100, "0" * 64), StoredObject("images/x", 11, "1" * 64)]
-    storage.put_bytes(stats_json(report, objects, "1"), Layout(str(output)).stats(f"{shard:05d}"))
+    storage.put_bytes(stats_json(report, objects, "1"), OutputFolder(str(output)).stats(f"{shard:05d}"))
 
 
 def succeeded(output: Path) -> bool:
@@ -86,7 +86,7 @@ def test_a_job_that_wrote_nothing_has_failed(tmp_path: Path) -> None:
 
 def test_long_lists_of_objects_are_not_kept(tmp_path: Path) -> None:
     put_mark(tmp_path, 0)
-    uri = Layout(str(tmp_path)).stats("00000")
+    uri = OutputFolder(str(tmp_path)).stats("00000")
     mark = totals._read(uri)
     assert mark is not None
     assert "objects" not in mark

@@ -24,7 +24,8 @@ from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
 from transforms.errors import RowFiltered, RowRejected
 from transforms.inputs import InputSchema
-from transforms.outputs.sinks import Columns, Sink, SinkPlace, picture_columns, picture_sink
+from transforms.ledger.commit import MainObject
+from transforms.outputs.layout import Columns, Sink, SinkTarget
 from transforms.work.decode import Decode
 from transforms.work.prepare import Fetch, PrepareCodes, Prepared, Preparer, Refusal, full_batches, refusal_of
 from transforms.work.step import Step
@@ -61,11 +62,11 @@ class Sampled(Work):
         return "cpu"
 
     @property
-    def image_layout(self) -> str:
-        return self.plain.image_layout
+    def main(self) -> MainObject:
+        return self.plain.main
 
     def columns(self, schema: InputSchema) -> Columns:
-        return [("key", pa.string()), (SAMPLE, pa.int32()), *picture_columns(self.plain.picture)]
+        return [("key", pa.string()), (SAMPLE, pa.int32()), *self.plain.written.layout.columns]
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> Preparer:
         return PrepareSamples(self.plain.codes_per_image, self.plain.codebook_size)
@@ -93,8 +94,8 @@ class Sampled(Work):
             if kept:
                 yield drawn.take(pa.array(kept))
 
-    def sink(self, place: SinkPlace) -> Sink:
-        return picture_sink(place, self.plain.picture, self.chunks)
+    def sink(self, target: SinkTarget) -> Sink:
+        return self.plain.written.sink(target, self.chunks)
 
     def chunks(self, batch: pa.RecordBatch) -> list[Mapping[str, str]]:
         return [{"prompt": key} for key in batch.column("key").to_pylist()]

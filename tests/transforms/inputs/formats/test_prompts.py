@@ -20,7 +20,7 @@ from tests.support.read_inputs import column, errors, folder, plan, read, read_p
 from transforms.errors import UsageError
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources, read_slices
 from transforms.inputs.counting import count_rows
-from transforms.ledger.folder import Layout
+from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, store_segment
 
 OPTIONS = ("seed", "images", "guidance_scale", "temperature", "top_k", "top_p")
@@ -281,6 +281,6 @@ def test_a_stored_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     planned = plan(folder(tmp_path / "in", {"p.txt": "a\nb\n"}), kind="prompts")
     shards = make_shards(planned.pieces, 10)
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
-    path = Path(Layout(str(tmp_path)).shards(0))
+    path = Path(OutputFolder(str(tmp_path)).shards(0))
     pq.write_table(pq.read_table(path).drop_columns(["texts"]), path)
     assert load_shards(str(tmp_path), stored) == shards

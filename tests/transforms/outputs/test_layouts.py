@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.support.shard_runs import attempt, shard_case
-from transforms.ledger.commit import TAR_COUNTS_MEMBER
-from transforms.ledger.reports import unpack_codes
 from transforms.ledger.tables import COUNTS_KEY, PROVENANCE_KEY
-from transforms.outputs.sinks import _plain
+from transforms.ledger.types import unpack_codes
+from transforms.outputs.tar import COUNTS_MEMBER, _as_text
 
 
 def test_token_rows_have_the_columns_that_training_reads(tmp_path: Path) -> None:
@@ -53,7 +52,7 @@ def test_tars_hold_picture_and_row_in_order_and_the_counts_last(tmp_path: Path) 
         members = tar.getmembers()
         names = [member.name for member in members]
         assert names[:2] == ["0000000-key-0_0.png", "0000000-key-0_0.json"]
-        assert names[-1] == TAR_COUNTS_MEMBER
+        assert names[-1] == COUNTS_MEMBER
         assert len(names) == 2 * 6 + 1
         assert {(member.mtime, member.uid, member.uname, member.mode) for member in members} == {(0, 0, "", 0o644)}
         row = json.loads(tar.extractfile(names[1]).read())  # type: ignore[union-attr]
@@ -72,4 +71,4 @@ def test_pictures_in_the_table_are_as_hugging_face_stores_them(tmp_path: Path) -
     ("value", "text"), [(b"\x01\xff", "01ff"), (datetime.date(2026, 1, 2), "2026-01-02"), (pa.scalar(1), "1")]
 )
 def test_what_json_has_no_type_for_is_text(value: object, text: str) -> None:
-    assert _plain(value) == text
+    assert _as_text(value) == text

@@ -11,18 +11,18 @@ from PIL import Image
 
 from tests.support.fixtures_images import psnr, scene
 from transforms.errors import UsageError
-from transforms.outputs.pictures import encode_picture, picture_name
+from transforms.outputs.image_files import encode_image, image_name
 
 PIXELS = np.asarray(scene(64, 48))
 
 
 def test_png_keeps_every_pixel():
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_picture(PIXELS, "png")))), PIXELS)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_image(PIXELS, "png")))), PIXELS)
 
 
 @pytest.mark.parametrize(("image_format", "decibels"), [("webp", 32), ("jpeg", 40)])
 def test_lossy_formats_stay_close(image_format, decibels):
-    image = Image.open(io.BytesIO(encode_picture(PIXELS, image_format)))
+    image = Image.open(io.BytesIO(encode_image(PIXELS, image_format)))
     assert image.format == image_format.upper()
     assert psnr(np.asarray(image), PIXELS) > decibels
 
@@ -31,18 +31,18 @@ def test_lossy_formats_stay_close(image_format, decibels):
 def test_equal_pixels_give_equal_bytes_wherever_they_lie_in_memory(image_format):
     strided = np.zeros((48, 128, 3), np.uint8)[:, ::2]
     strided[:] = PIXELS
-    assert encode_picture(strided, image_format) == encode_picture(PIXELS, image_format)
+    assert encode_image(strided, image_format) == encode_image(PIXELS, image_format)
 
 
 def test_png_carries_text_of_any_language():
     text = {"key": "a/b", "caption": "ein roter Apfel 🍎 りんご", "odd": "\ud800"}
-    image = Image.open(io.BytesIO(encode_picture(PIXELS, "png", text)))
+    image = Image.open(io.BytesIO(encode_image(PIXELS, "png", text)))
     assert image.text == {**text, "odd": "?"}
 
 
 def test_other_formats_are_refused():
     with pytest.raises(UsageError, match=r"'bmp'.*png, webp, jpeg"):
-        encode_picture(PIXELS, "bmp")
+        encode_image(PIXELS, "bmp")
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_other_formats_are_refused():
     ],
 )
 def test_names_are_plain_and_readable(key, name):
-    assert picture_name(17, key, 0, "png") == name
+    assert image_name(17, key, 0, "png") == name
 
 
 def test_names_of_a_shard_are_distinct_even_for_equal_keys():
-    names = {picture_name(row, key, sample, "png") for row in range(12) for key in ("a", "a_1") for sample in range(12)}
+    names = {image_name(row, key, sample, "png") for row in range(12) for key in ("a", "a_1") for sample in range(12)}
     assert len(names) == 12 * 2 * 12
 
 
 def test_names_sort_in_row_order_and_hold_one_dot():
-    names = [picture_name(row, "k", 0, "jpeg") for row in (2, 10, 999_999)]
+    names = [image_name(row, "k", 0, "jpeg") for row in (2, 10, 999_999)]
     assert names == sorted(names)
     assert all(re.fullmatch(r"[a-z0-9_-]+\.jpg", name) for name in names)

@@ -1,0 +1,52 @@
+"""The layout with a file for each image, put before the table that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from transforms import storage
+from transforms.batch import IMAGE_PATH
+from transforms.ledger.types import StoredObject
+from transforms.outputs.image_files import Compressor
+from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
+from transforms.outputs.table import TABLE, TableSink, read_rows
+
+
+class ImageFileSink(TableSink):
+    """Puts image files, then the table. An image that another attempt has put already is never replaced, so whichever
+    table wins describes the files that are there."""
+
+    def __init__(self, target: SinkTarget, image_format: str, texts: Texts | None) -> None:
+        super().__init__(target)
+        self._compress = Compressor(target.compress_pool, image_format, texts)
+        self._uploads = target.upload_pool
+        self._output = target.folder
+        self._folder = target.folder.images(target.shard)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        stored = list(self._uploads.map(self._put, self._compress(batch)))
+        self.images.extend(stored)
+        paths = pa.array([item.path for item in stored], pa.string())
+        super().write(batch.append_column(IMAGE_PATH, paths))
+
+    def _put(self, image: tuple[str, bytes]) -> StoredObject:
+        name, data = image
+        uri = storage.join(self._folder, name)
+        while not storage.put_bytes_new(data, uri):
+            try:
+                data = storage.read_bytes(uri)
+                break
+            except FileNotFoundError:  # swept away meanwhile by an attempt that has won
+                continue
+        return StoredObject(self._output.relative(uri), len(data), storage.digest(data))
+
+
+def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:
+    for row in read_rows(uri, {*columns, IMAGE_PATH}):
+        yield storage.read_bytes(storage.join(output, row[IMAGE_PATH])), row
+
+
+LAYOUT = Layout(replace(TABLE, image_files=True), [(IMAGE_PATH, pa.string())], ImageFileSink, _read_images)

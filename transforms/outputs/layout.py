@@ -1,0 +1,105 @@
+"""Layouts of written images. A layout is a file beside this one, which defines `LAYOUT`, and a line in `LAYOUTS`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pyarrow as pa
+
+from transforms.ledger.commit import MainObject
+from transforms.ledger.folder import IMAGES, OutputFolder
+from transforms.ledger.types import ShardCounts, StoredObject
+
+# A layout's name, the option `image_layout`: the module here that defines it, and what --help says of it.
+LAYOUTS: Mapping[str, tuple[str, str]] = {
+    "files": ("files", "a file each"),
+    "webdataset": ("tar", "tars of images and JSON"),
+    "parquet": ("table", "inside the table"),
+}
+EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}  # of the image formats that are written
+
+Columns = list[tuple[str, pa.DataType]]
+Texts = Callable[[pa.RecordBatch], list[Mapping[str, str]]]  # the text chunks of each row's PNG
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SinkTarget:
+    """What the sink of one shard writes: the local file `path` with rows of `schema`, and image files in `folder`."""
+
+    path: Path
+    schema: pa.Schema
+    compress_pool: Executor
+    upload_pool: Executor
+    folder: OutputFolder
+    shard: str
+
+
+class Sink(Protocol):
+    """Takes the batches of one shard in order. `finish` completes the local main object, with the counts in it;
+    `images` are the image files stored by then."""
+
+    path: Path
+    images: list[StoredObject]
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def finish(self, counts: ShardCounts) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a shard's rows and images are stored.
+
+    `columns` are those that the sink adds to a row for its image. `sink` takes the target, the image format and the
+    texts of PNGs; it is given batches with `pixels`, `key`, `row` and, if a row has several images, `sample`.
+    `read_images` yields the file of each image of a stored main object and its row, of which it may leave out all but
+    the given columns; it takes the URI of the object, the output folder and the columns.
+    """
+
+    main: MainObject
+    columns: Columns
+    sink: Callable[[SinkTarget, str, Texts | None], Sink]
+    read_images: Callable[[str, str, Collection[str]], Iterator[tuple[bytes, Row]]]
+
+    @property
+    def images_folder(self) -> str:
+        """The folder below the output folder in which to look for images."""
+        return IMAGES if self.main.image_files else self.main.folder
+
+
+@dataclass(frozen=True)
+class ImageOutput:
+    """How a command writes images: an `image_format` in `EXTENSIONS`, an `image_layout` in `LAYOUTS`."""
+
+    image_format: str = "png"
+    image_layout: str = "files"
+
+    @property
+    def layout(self) -> Layout:
+        return find_layout(self.image_layout)
+
+    def sink(self, target: SinkTarget, texts: Texts | None = None) -> Sink:
+        return self.layout.sink(target, self.image_format, texts)
+
+
+def find_layout(name: str) -> Layout:
+    """The layout of a name in `LAYOUTS`."""
+    return cast(Layout, importlib.import_module(f"transforms.outputs.{LAYOUTS[name][0]}").LAYOUT)
+
+
+def main_folders() -> tuple[str, ...]:
+    """The folders of main objects, of all layouts."""
+    return tuple(dict.fromkeys(find_layout(name).main.folder for name in LAYOUTS))
+
+
+def image_columns() -> tuple[str, ...]:
+    """The names of the columns that layouts add, of all layouts."""
+    return tuple(dict.fromkeys(column for name in LAYOUTS for column, _ in find_layout(name).columns))

@@ -1,0 +1,84 @@
+"""The layout with images and their rows, as JSON, in WebDataset tars."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Collection, Iterator
+from typing import IO
+
+import pyarrow as pa
+
+from transforms import storage
+from transforms.ledger.commit import MainObject
+from transforms.ledger.types import ShardCounts, StoredObject
+from transforms.outputs.image_files import Compressor
+from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
+from transforms.outputs.table import output_rows
+
+COUNTS_MEMBER = "__vqbeam__"  # last member of a tar; WebDataset readers skip names like this
+
+
+class TarSink:
+    """Writes the image and the JSON of each row; the counts are the last member."""
+
+    def __init__(self, target: SinkTarget, image_format: str, texts: Texts | None) -> None:
+        self.path = target.path
+        self.images: list[StoredObject] = []
+        self._schema = target.schema
+        self._compress = Compressor(target.compress_pool, image_format, texts)
+        self._file = open(target.path, "wb")  # noqa: SIM115 - closed by finish or abort
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - likewise
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        rows = output_rows(batch, self._schema).to_pylist()
+        for (name, data), row in zip(self._compress(batch), rows, strict=True):
+            stem = name.rsplit(".", 1)[0]
+            self._add(name, data)
+            self._add(f"{stem}.json", json.dumps(row, ensure_ascii=False, default=_as_text).encode())
+
+    def finish(self, counts: ShardCounts) -> None:
+        self._add(COUNTS_MEMBER, counts.to_json().encode())
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abort(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _add(self, name: str, data: bytes) -> None:
+        member = tarfile.TarInfo(name)  # time, owner and mode stay at their fixed defaults
+        member.size = len(data)
+        self._tar.addfile(member, io.BytesIO(data))
+
+
+def _as_text(value: object) -> str:
+    """A value that JSON has no type for (time, decimal, bytes) as text."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _read_tar(file: IO[bytes]) -> tuple[ShardCounts, list[str]]:
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        member = tar.extractfile(COUNTS_MEMBER)
+        assert member is not None, "a regular member has content"
+        return ShardCounts.from_json(member.read()), []
+
+
+def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:
+    with storage.open_read(uri) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        data = b""
+        for member in tar:
+            content = tar.extractfile(member)
+            if content is None or member.name == COUNTS_MEMBER:
+                continue
+            if member.name.endswith(".json"):
+                yield data, json.loads(content.read())
+            else:
+                data = content.read()
+
+
+LAYOUT = Layout(MainObject("tars", "tar", _read_tar), [], TarSink, _read_images)

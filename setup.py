@@ -13,8 +13,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["pipelines", "transforms*", "models*"]), "models.emoji"],
-    package_data={"models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"]},
+    packages=[*find_packages(include=["pipelines", "transforms*", "models*", "vqbeam"]), "models.emoji"],
+    package_data={
+        "vqbeam": ["py.typed"],
+        "models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"],
+    },
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[
         "apache-beam>=2.65,<3",

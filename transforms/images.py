@@ -160,6 +160,20 @@ def decode_image(data: bytes, options: ImageOptions) -> DecodedImage:
     return _decode(data, options, partial(box_to_fit, options=options), partial(fit, options=options))
 
 
+def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
+    """An open image -> uint8 [size, size, 3]: upright, RGB over white, and resized as `decode_image` does.
+
+    Raises `RowRejected` (wrong_size, broken_image).
+    """
+    try:
+        image.load()
+        turn = upright(image)
+        fitted = fit(to_grey_or_rgb(image), box_to_fit(image, options), options)
+        return np.asarray((fitted if turn is None else fitted.transpose(turn)).convert("RGB"))
+    except BAD_DATA as error:
+        raise RowRejected("broken_image", " ".join(str(error).split()) or type(error).__name__) from error
+
+
 def decode_whole(data: bytes, limits: ImageLimits) -> DecodedImage:
     """The same in the size in which the picture is stored, for whoever has a resizing of his own."""
     return _decode(data, limits, lambda image: (0.0, 0.0, *image.size), lambda image, box: image)
@@ -225,7 +239,7 @@ def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         raise RowFiltered("max_aspect_ratio")
 
 
-def box_to_fit(image: ImageFile.ImageFile, options: ImageOptions) -> Box:
+def box_to_fit(image: Image.Image, options: ImageOptions) -> Box:
     """What `fit` takes of the picture. Raises `RowRejected` where nothing is to be resized and the size is another."""
     width, height = image.size
     if options.resize == "none" and image.size != (options.size, options.size):
@@ -235,7 +249,7 @@ def box_to_fit(image: ImageFile.ImageFile, options: ImageOptions) -> Box:
     return shrink_on_load(image, options)
 
 
-def shrink_on_load(image: ImageFile.ImageFile, options: ImageOptions) -> Box:
+def shrink_on_load(image: Image.Image, options: ImageOptions) -> Box:
     """Tell the JPEG reader to decode at reduced scale where enough remains; the box that the picture then fills."""
     width, height = image.size
     if options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile) and options.resize != "none":
@@ -264,7 +278,7 @@ SIDEWAYS = (
 )
 
 
-def upright(image: ImageFile.ImageFile) -> Image.Transpose | None:
+def upright(image: Image.Image) -> Image.Transpose | None:
     """The turn that EXIF asks for; none where the EXIF block is corrupt, as every viewer does."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))

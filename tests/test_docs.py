@@ -1,0 +1,105 @@
+"""Every command and every snippet of the README and the pages under docs/, page by page, as a reader would run them.
+
+`bash` blocks run in one real bash a page. A job for Dataflow is planned against a storage emulator and not launched.
+`python` blocks run after them in the same folder. `text` blocks are not run; `make` targets are CI's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipelines.__main__ import main
+from tests.support.shell import run_in_bash
+
+pytest_plugins = ("tests.support.fixtures_gcs",)
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji-00000.tar"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_BLOCKS = [page for page in PAGES if re.search(r"^```(bash|python)$", page.read_text(), re.MULTILINE)]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in BLOCK.findall(page.read_text()) if found == language]
+
+
+def first_image() -> bytes:
+    with tarfile.open(SAMPLE) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            if content is not None and member.name.endswith(".png"):
+                return content.read()
+    raise AssertionError("no image in the sample")
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of, which is the working folder."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    shutil.copytree(ROOT / "tests" / "golden" / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
+    for name in ("photo.png", "a.png"):
+        (tmp_path / name).write_bytes(first_image())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_commands(page: Path, folder: Path, bucket: str) -> None:
+    def vqbeam(argv: list[str]) -> int:
+        argv = [word.replace("gs://my-bucket", bucket) for word in argv]
+        return main([*argv, "--dry_run"] if "DataflowRunner" in argv else argv)
+
+    done = run_in_bash("\n".join(blocks(page, "bash")), vqbeam, folder)
+    assert done.returncode == 0, f"{page.name}: bash ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(
+    page: Path, reader: Path, gcs_bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fsspec.filesystem("gs", token="anon").pipe_file(f"{gcs_bucket}/pairs/00000.tar", SAMPLE.read_bytes())
+    run_commands(page, reader, gcs_bucket)
+    for number, snippet in enumerate(blocks(page, "python")):
+        exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), {})
+    if page.stem == "runners":
+        printed = capsys.readouterr().out
+        assert "a [" in printed
+        assert all(f"r1 {sample} " in printed for sample in range(4))
+
+
+def test_a_broken_command_is_noticed(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    done = run_in_bash("vqbeam encode --value type:l4;count:1;driver", lambda argv: seen.append(argv) or 0, tmp_path)
+    assert done.returncode == 127, "bash ends the command at its first semicolon, and knows no command count:1"
+    assert seen == [["encode", "--value", "type:l4"]]
+
+
+def test_exit_codes_and_words_arrive_as_in_a_shell(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def vqbeam(argv: list[str]) -> int:
+        seen.append(argv)
+        print("said")
+        return 3
+
+    done = run_in_bash("(cd /tmp; vqbeam 'a  b' \"c\" *.nothing) || echo code $?", vqbeam, tmp_path)
+    assert (done.stdout, seen) == ("said\ncode 3\n", [["a  b", "c", "*.nothing"]])
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(ROOT / name for name in ("benchmarks/README.md", "models/emoji/README.md"))]
+)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for path, anchor in LINK.findall(page.read_text()):
+        target = (page.parent / path).resolve()
+        assert target.exists(), f"{page.name} links to {path}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor[1:] in slugs, f"{page.name} links to {path}{anchor}"

@@ -1,0 +1,61 @@
+"""Image tokens and text-to-image generation in bulk: what programs import from vqbeam.
+
+    tokenizer = vqbeam.load("emoji")
+    codes = tokenizer.encode([Image.open("photo.png")])
+    images = vqbeam.load_generator("emoji").generate(["a red apple"], seed=1)
+
+`EncodeImages`, `DecodeTokens`, `GeneratePictures` and `ScoreImages` are transforms for Beam pipelines. Names are
+imported on first use: torch and Beam take seconds. A project may have folders called `models` or `transforms`; they do
+not meet vqbeam's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vqbeam.own_packages import install
+
+if TYPE_CHECKING:
+    from models.errors import CheckpointError, ConfigError, ModelError
+    from transforms.errors import RowRejected, UsageError
+    from transforms.inference.images import DecodeTokens, EncodeImages
+    from transforms.inference.load import Tokenizer, load
+    from transforms.inference.prompts import GeneratePictures
+    from transforms.inference.score_images import ScoreImages
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DecodeTokens",
+    "EncodeImages",
+    "GeneratePictures",
+    "ModelError",
+    "RowRejected",
+    "ScoreImages",
+    "Tokenizer",
+    "UsageError",
+    "load",
+]
+
+HOMES = {
+    "models.errors": ("CheckpointError", "ConfigError", "ModelError"),
+    "transforms.errors": ("RowRejected", "UsageError"),
+    "transforms.inference.images": ("DecodeTokens", "EncodeImages"),
+    "transforms.inference.score_images": ("ScoreImages",),
+    "transforms.inference.load": ("Tokenizer", "load"),
+    "transforms.inference.prompts": ("GeneratePictures",),
+}
+
+install()
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

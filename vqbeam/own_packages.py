@@ -1,0 +1,85 @@
+"""Makes vqbeam's `models` and `transforms` importable as `vqbeam.models` and `vqbeam.transforms`.
+
+People have folders of these names. Under their full names ours never meet them: a module that is imported as
+`vqbeam.transforms.images` has its absolute imports of `models` and `transforms` led to `vqbeam.models` and
+`vqbeam.transforms`. `python -m pipelines` and `from transforms import EncodeImages` import the same files by their
+short names instead; one program uses either, since classes imported under two names are two classes.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+HOME = Path(__file__).resolve().parents[1]
+NAMES = ("models", "transforms")
+PREFIX = f"{__package__}."
+
+
+def is_own(name: str) -> bool:
+    """Whether a module, named from the top, is one of `NAMES` or inside one."""
+    return name.partition(".")[0] in NAMES
+
+
+def import_own(
+    name: str,
+    globals: Any = None,
+    locals: Any = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """`__import__` of our modules: an absolute import of `NAMES` gives the module under its full name."""
+    if level or not is_own(name):
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+    module = importlib.import_module(PREFIX + name)
+    if fromlist:
+        for part in fromlist:
+            if not hasattr(module, part) and hasattr(module, "__path__"):
+                importlib.import_module(f"{module.__name__}.{part}")
+        return module
+    return sys.modules[PREFIX + name.partition(".")[0]]
+
+
+BUILTINS = {**vars(builtins), "__import__": import_own}
+
+
+class OwnLoader(importlib.machinery.SourceFileLoader):
+    """Runs a module with `import_own` in the place of `__import__`; compiled files are shared with the short names."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = BUILTINS
+        super().exec_module(module)
+
+
+class OwnFinder(importlib.abc.MetaPathFinder):
+    """Finds `vqbeam.models...` and `vqbeam.transforms...` beside this package."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not (fullname.startswith(PREFIX) and is_own(fullname.removeprefix(PREFIX))):
+            return None
+        place = HOME.joinpath(*fullname.removeprefix(PREFIX).split("."))
+        package = place / "__init__.py"
+        if package.is_file():
+            return importlib.util.spec_from_file_location(
+                fullname, package, loader=OwnLoader(fullname, str(package)), submodule_search_locations=[str(place)]
+            )
+        source = place.with_suffix(".py")
+        if not source.is_file():
+            return None
+        return importlib.util.spec_from_file_location(fullname, source, loader=OwnLoader(fullname, str(source)))
+
+
+def install() -> None:
+    """Adds the finder, once."""
+    if not any(isinstance(finder, OwnFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, OwnFinder())

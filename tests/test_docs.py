@@ -15,11 +15,10 @@ import fsspec
 import pytest
 
 from pipelines.__main__ import main
+from tests.support.paths import GOLDEN, ROOT, SAMPLE
 from tests.support.shell import run_in_bash
 
-pytest_plugins = ("tests.support.fixtures_gcs",)
-ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji-00000.tar"
+TAR = SAMPLE / "emoji-00000.tar"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if re.search(r"^```(bash|python)$", page.read_text(), re.MULTILINE)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -31,7 +30,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def first_image() -> bytes:
-    with tarfile.open(SAMPLE) as tar:
+    with tarfile.open(TAR) as tar:
         for member in tar:
             content = tar.extractfile(member)
             if content is not None and member.name.endswith(".png"):
@@ -43,7 +42,7 @@ def first_image() -> bytes:
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the pages speak of, which is the working folder."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    shutil.copytree(ROOT / "tests" / "golden" / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
+    shutil.copytree(GOLDEN / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_image())
     monkeypatch.chdir(tmp_path)
@@ -63,7 +62,7 @@ def run_commands(page: Path, folder: Path, bucket: str) -> None:
 def test_a_page_does_what_it_says(
     page: Path, reader: Path, gcs_bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fsspec.filesystem("gs", token="anon").pipe_file(f"{gcs_bucket}/pairs/00000.tar", SAMPLE.read_bytes())
+    fsspec.filesystem("gs", token="anon").pipe_file(f"{gcs_bucket}/pairs/00000.tar", TAR.read_bytes())
     run_commands(page, reader, gcs_bucket)
     for number, snippet in enumerate(blocks(page, "python")):
         exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), {})

@@ -16,9 +16,9 @@ from PIL import Image
 
 import vqbeam
 from pipelines.__main__ import main
+from tests.support.paths import ROOT
 from tests.test_docs import first_image
 
-ROOT = Path(__file__).parents[2]
 
 PROJECT = """
     import sys

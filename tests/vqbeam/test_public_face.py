@@ -19,7 +19,6 @@ from pipelines.__main__ import main
 from tests.support.paths import ROOT
 from tests.test_docs import first_image
 
-
 PROJECT = """
     import sys
     import models, transforms

@@ -77,7 +77,14 @@ class RunFailed(Exception):
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done as asked; the message says what to do. Exit code 2."""
+    """What the user asked for cannot be done as asked; the message says what to do. Exit code 2.
+
+    `option` is the option at fault by its plain name ("image_column"): a command line shows it as its flag.
+    """
+
+    def __init__(self, message: str, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class Stopped(Exception):

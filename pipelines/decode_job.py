@@ -17,7 +17,7 @@ from transforms.batch import IMAGE, IMAGE_PATH
 from transforms.engine.job import Job
 from transforms.errors import UsageError
 from transforms.inputs import InputSchema
-from transforms.inputs.token_files import mismatch, token_provenance
+from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
 from transforms.outputs.contact_sheet import write_contact_sheet

@@ -12,8 +12,9 @@ from models.find import locate_model
 from pipelines.model_cache import default_model_cache
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.inputs import FORMATS, PROMPT_FORMATS, InputRequest
-from transforms.inputs.listing import Inputs, find_inputs
+from transforms.inputs import InputRequest, formats_of
+from transforms.inputs.formats.format import Inputs
+from transforms.inputs.listing import find_inputs
 from transforms.inputs.options import option_value
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import load_plan
@@ -40,8 +41,7 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
         group.add_argument(
             "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, in the place of --input"
         )
-    formats = PROMPT_FORMATS if kind == "prompts" else FORMATS
-    group.add_argument("--input_format", choices=sorted(formats), help="default: told from the names")
+    group.add_argument("--input_format", choices=list(formats_of(kind)), help="default: inferred from file extensions")
     if kind == "images":
         group.add_argument("--image_column", metavar="NAME", help="column of image bytes, paths or URIs; else guessed")
     elif kind == "codes":

@@ -18,8 +18,8 @@ from pipelines.summary import PICTURE_COUNTERS
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
-from transforms.inputs.counting import count_rows
-from transforms.inputs.listing import Inputs
+from transforms.inputs.formats.format import Inputs
+from transforms.inputs.plan import count_rows
 from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import IMAGES, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment

@@ -27,8 +27,8 @@ from transforms.engine.job import Job
 from transforms.errors import UsageError
 from transforms.images import preprocessing_id
 from transforms.inputs import FetchOptions, InputSchema
+from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.inputs.request import Kind
-from transforms.inputs.token_files import mismatch, token_provenance
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan
 from transforms.outputs.contact_sheet import write_contact_sheet

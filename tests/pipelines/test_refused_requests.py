@@ -84,7 +84,7 @@ CASES = (
     Refused("a model folder without a model", "--input IN/x.tar --model IN/photos", ("photos",)),
     Refused("a misspelt command", "--input IN/x.tar", ("encod", "did you mean encode?"), command="encod"),
     Refused("codes that are no integers", "--input IN/tokens.parquet", ("tokens.parquet", "--code_column"), "decode"),
-    Refused("tokens that are no parquet", "--input IN/x.tar", ("x.tar", "Parquet"), "decode"),
+    Refused("tokens that are no parquet", "--input IN/x.tar", ("x.tar", "one of parquet"), "decode"),
 )
 
 

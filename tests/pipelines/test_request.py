@@ -16,7 +16,7 @@ from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small
 from tests.support.tiny_generator import write_prompts
 from transforms import storage
-from transforms.inputs.token_files import token_provenance
+from transforms.inputs.provenance import token_provenance
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--direct_num_workers"])

@@ -21,10 +21,9 @@ from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PIXELS, PROMPT, SAMPL
 from transforms.errors import RowRejected, UsageError
 from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
 from transforms.inputs import InputSchema
-from transforms.inputs.formats.prompts import fill_prompt, prompt_key
 from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
-from transforms.inputs.rows import batches
+from transforms.inputs.rows import batches, fill_prompt, prompt_key
 from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
 from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts

@@ -30,6 +30,7 @@ RESERVED: dict[Kind, tuple[str, ...]] = {
         *("clip_score", "rank", "width", "height"),
     ),
 }
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
 ORIGINAL_SIZE = ("original_width", "original_height")
 
 
@@ -52,6 +53,10 @@ def is_image_struct(kind: pa.DataType) -> bool:
 
 def holds_image(kind: pa.DataType) -> bool:
     return is_binary(kind) or is_image_struct(kind)
+
+
+def is_image_or_path(kind: pa.DataType) -> bool:
+    return holds_image(kind) or is_string(kind)
 
 
 def holds_caption(kind: pa.DataType) -> bool:
@@ -146,11 +151,8 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
 
 
 def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
-    def fits(kind: pa.DataType) -> bool:
-        return holds_image(kind) or is_string(kind)
-
     if request.image_column:
-        return picker.named(request.image_column, "--image_column", fits, "bytes, {bytes, path} or a path")
+        return picker.named(request.image_column, "--image_column", is_image_or_path, "bytes, {bytes, path} or a path")
     found = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
     if found is None:
         unnamed = [field.name for field in picker.columns if holds_image(field.type)]
@@ -286,8 +288,6 @@ def sample_schema(
 
     `fields` are those of the json members, `extensions` of the members seen. Raises `UsageError`.
     """
-    if request.kind == "codes":
-        raise UsageError(f"{where}: token tables are Parquet files")
     picker = ColumnPicker(fields, where)
     seen = sorted(set(extensions))
     members = f"the files of a sample end in {', '.join(seen) or 'nothing'}, and the json has {listing(fields)}"

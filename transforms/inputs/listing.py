@@ -1,91 +1,59 @@
-"""What the user named -> the files that are there: brace patterns, globs, folders and lists, local or in any store."""
+"""Patterns of a user -> files and their format: braces, globs, folders and lists, local or in any store."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from braceexpand import braceexpand
 
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.inputs.formats import BY_NAME, formats_of
+from transforms.inputs.formats.format import Format, Found, Inputs
+from transforms.inputs.formats.tables import METADATA
 from transforms.inputs.request import Kind
-from transforms.inputs.samples import IMAGE_EXTENSIONS
 from transforms.inputs.uris import folder_of, relative_to, stem
 
-ENDINGS: dict[str, tuple[str, ...]] = {
-    "parquet": (".parquet", ".pq"),
-    "webdataset": (".tar", ".tar.gz", ".tgz"),
-    "files": tuple(f".{extension}" for extension in IMAGE_EXTENSIONS),
-    "csv": (".csv", ".csv.gz"),
-    "tsv": (".tsv", ".tsv.gz"),
-    "jsonl": (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"),
-    "txt": (".txt", ".txt.gz"),
-}
-PROMPT_FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
-FORMATS = tuple(name for name in ENDINGS if name != "txt")  # of images, beside which a .txt is a caption; and of codes
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 HIDDEN = ("_", ".")  # leading letters of names that tools keep to themselves, such as _SUCCESS or .cache
 FEW_NAMES = 8  # are looked up one by one
 MAGIC = re.compile(r"[*?\[]")
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file and the folder that keys made from its path are relative to."""
-
-    info: storage.FileInfo
-    root: str
-
-    @property
-    def uri(self) -> str:
-        return self.info.uri
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The files of a job in order: those that rows come from, and what lies beside them (texts, json)."""
-
-    format: str
-    files: tuple[Found, ...]
-    beside: tuple[Found, ...]
-
-
 def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = "images") -> Inputs:
-    """List the inputs: in the order of the patterns, each sorted by name, none twice. `kind` is what rows are wanted.
+    """List the inputs that hold rows of a kind: in the order of the patterns, each sorted by name, none twice.
 
-    Raises `UsageError` where a pattern matches nothing, or the format cannot be told.
+    Raises `UsageError` if a pattern matches nothing, or its format cannot be inferred.
     """
-    formats_read = PROMPT_FORMATS if kind == "prompts" else FORMATS
-    if input_format is not None and input_format not in formats_read:
-        raise UsageError(f"--input_format {input_format}: expected one of {', '.join(formats_read)}")
+    formats = formats_of(kind)
+    if input_format is not None and input_format not in formats:
+        raise UsageError(f"expected one of {', '.join(formats)}, not {input_format}", option="input_format")
     every: dict[str, Found] = {}
-    named: set[str] = set()  # single files named outright, whatever they are called
-    formats: dict[str, str] = {}  # format -> the pattern that has it
+    named: set[str] = set()  # single files named outright, whatever their ending
+    found_formats: dict[str, str] = {}  # format -> the pattern that has it
     for pattern in patterns:
         matched = _matches(pattern)
         if len(matched) == 1 and matched[0].uri == storage.absolute(pattern):
             named.add(matched[0].uri)
         for found in matched:
             every.setdefault(found.uri, found)
-        formats.setdefault(input_format or _sniff(pattern, matched, formats_read, kind), pattern)
-    if len(formats) > 1:
-        shown = "; ".join(f"{pattern} is {name}" for name, pattern in formats.items())
-        raise UsageError(f"the inputs are of several formats ({shown}): run one job for each, or give --input_format")
-    chosen = next(iter(formats))
-    files = [found for found in every.values() if found.uri in named or _is(found.uri, chosen)]
-    if chosen == "parquet" and len(files) > 1 and kind != "prompts":
+        found_formats.setdefault(input_format or _infer(pattern, matched, formats, kind), pattern)
+    if len(found_formats) > 1:
+        shown = "; ".join(f"{pattern} is {name}" for name, pattern in found_formats.items())
+        raise UsageError(f"the inputs are of several formats ({shown}): run one job for each, or give input_format")
+    chosen = formats[next(iter(found_formats))]
+    files = [found for found in every.values() if found.uri in named or chosen.matches(found.uri)]
+    if chosen.name == "parquet" and len(files) > 1 and kind != "prompts":
         described = _described(every.values())
         files = [found for found in files if found.uri in named or stem(found.uri) not in described]
     if not files:
-        raise UsageError(f"no matching files: {' '.join(patterns)} has none of format {chosen}")
+        raise UsageError(f"no matching files: {' '.join(patterns)} has none of format {chosen.name}")
     chosen_uris = {found.uri for found in files}
-    return Inputs(chosen, tuple(files), tuple(found for found in every.values() if found.uri not in chosen_uris))
+    return Inputs(chosen.name, tuple(files), tuple(found for found in every.values() if found.uri not in chosen_uris))
 
 
 def _matches(pattern: str) -> list[Found]:
-    """Files that one pattern names. Raises `UsageError` where there are none."""
+    """The files that one pattern names. Raises `UsageError` if there are none."""
     try:
         expanded = list(braceexpand(pattern.replace("\\", "\\\\")))
     except ValueError:  # braces that do not pair up: a name that has one
@@ -146,43 +114,40 @@ def _is_hidden(uri: str, root: str) -> bool:
     return any(part.startswith(HIDDEN) for part in relative_to(uri, root).split("/")) and uri != root
 
 
-def _is(uri: str, name: str) -> bool:
-    return uri.lower().endswith(ENDINGS[name])
+def _infer(pattern: str, matched: list[Found], formats: Mapping[str, Format], kind: Kind) -> str:
+    """The format of the files that a pattern matched, from their endings. Raises `UsageError` if that leaves a choice.
 
-
-def _sniff(pattern: str, matched: list[Found], formats: tuple[str, ...], kind: Kind) -> str:
-    """The format of what a pattern matched, from the names. Raises `UsageError` where that leaves a choice."""
-    counts = {name: sum(_is(found.uri, name) for found in matched) for name in formats}
-    if len(matched) > 1 and "webdataset" in formats:
+    Files that describe images do not count beside those: img2dataset's Parquet files, and `METADATA`.
+    """
+    counts = {name: sum(format.matches(found.uri) for found in matched) for name, format in formats.items()}
+    if len(matched) > 1 and kind != "prompts":
         described = _described(matched)
-        beside = sum(_is(found.uri, "parquet") and stem(found.uri) in described for found in matched)
-        counts["parquet"] -= beside
+        parquet = formats["parquet"]
+        counts["parquet"] -= sum(parquet.matches(found.uri) and stem(found.uri) in described for found in matched)
     if counts.get("files"):
         for found in matched:
-            if found.uri.rpartition("/")[2].lower() in METADATA_NAMES:
+            if METADATA.matches(found.uri):
                 counts[found.uri.rpartition(".")[2].lower()] -= 1
     present = {name: count for name, count in counts.items() if count}
-    if kind == "codes" and "parquet" in present:  # beside it are the pictures, as in what generate wrote
-        return "parquet"
     if len(present) == 1:
         return next(iter(present))
     if not present:
         examples = ", ".join(found.uri.rpartition("/")[2] for found in matched[:3])
         raise UsageError(
-            f"{pattern}: no format can be told from the names ({examples}); give --input_format, one of "
+            f"{pattern}: no format can be inferred from the file extensions ({examples}); give input_format, one of "
             f"{', '.join(formats)}"
         )
     shown = ", ".join(f"{count} of {name}" for name, count in present.items())
-    raise UsageError(f"{pattern} has files of several formats ({shown}): give --input_format, or a narrower pattern")
+    raise UsageError(f"{pattern} has files of several formats ({shown}): give input_format, or a narrower pattern")
 
 
 def _described(every: Iterable[Found]) -> set[str]:
-    """Names without extension of tars and of folders of images: a Parquet file so called only describes them, as
+    """Paths of tars and of folders of images without their endings: a Parquet file so called only describes them, as
     img2dataset writes it."""
     stems: set[str] = set()
     for found in every:
-        if _is(found.uri, "webdataset"):
+        if BY_NAME["webdataset"].matches(found.uri):
             stems.add(stem(found.uri).removesuffix(".tar"))
-        elif _is(found.uri, "files"):
+        elif BY_NAME["files"].matches(found.uri):
             stems.add(folder_of(found.uri))
     return stems

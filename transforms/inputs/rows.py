@@ -9,7 +9,9 @@ list<int64>; for prompts, whose text is `caption`, the columns of `models/bart/o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +19,15 @@ import pyarrow as pa
 
 from models.bart.options import OPTIONS
 from transforms.batch import PASS_PREFIX
-from transforms.errors import ROW_ERRORS
-from transforms.inputs.options import option_fields
+from transforms.errors import ROW_ERRORS, RowRejected
+from transforms.inputs.options import option_fields, option_value
 from transforms.inputs.request import InputSchema, Kind
+from transforms.inputs.values import caption_of, decode_text, key_of, parse_json, passed, shown
 
 MAX_BATCH_ROWS = 256
 MAX_BATCH_BYTES = 32 << 20
+MAX_PROMPT_BYTES = 64 << 10
+KEY_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -109,3 +114,76 @@ def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.
     columns += [[row.values.get(name) for row in rows] for name in schema.passthrough.names]
     arrays = [pa.array(values, column.type) for values, column in zip(columns, arrow, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)
+
+
+def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notices: Counter[str]) -> Row:
+    """Put caption, key, status and pass-through values from the text files of a sample (by extension) into `row`.
+
+    What is wrong with them makes the row a rejected one. Fields that the plan does not know are counted in `notices`.
+    """
+    try:
+        record = parse_json(texts["json"]) if "json" in texts else {}
+        _fill_from_record(row, record, schema)
+        if schema.caption is not None and schema.caption in texts:
+            text = decode_text(texts[schema.caption])
+            row.caption = caption_of(text, schema.caption_is_list) or row.caption
+        row.values = passed(record, schema.origins, schema.passthrough)
+    except RowRejected as rejected:
+        row.error = row.error or (rejected.code, rejected.message)
+        return row
+    if not schema.chosen:
+        for name in record.keys() - schema.known:
+            notices[f"json field {name!r}, which the first samples have not, was left out"] += 1
+    return row
+
+
+def _fill_from_record(row: Row, record: Mapping[str, Any], schema: InputSchema) -> None:
+    if schema.key is not None:
+        row.key = key_of(record.get(schema.key)) or row.key
+    if schema.status is not None and record.get(schema.status, "success") != "success":
+        row.filtered = "status"
+    if schema.caption_field is not None:
+        row.caption = caption_of(record.get(schema.caption_field), schema.caption_is_list)
+
+
+def prompt_key(prompt: str) -> str:
+    """The key of `key_from` "prompt": BLAKE2b of the prompt's UTF-8, 32 letters of hex. Equal for equal prompts."""
+    return hashlib.blake2b(prompt.encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+def too_long(size: int) -> tuple[str, str] | None:
+    """The error of a prompt of `size` bytes; None where it is not too long."""
+    if size <= MAX_PROMPT_BYTES:
+        return None
+    return "prompt_too_long", f"the prompt has {size} bytes, more than {MAX_PROMPT_BYTES}"
+
+
+def fill_prompt(row: Row, values: Mapping[str, Any], schema: InputSchema) -> Row:
+    """Put prompt, key, options and pass-through values from one record into `row`.
+
+    What is wrong with them makes the row a rejected one, which keeps its good options (how many images were asked for,
+    for one) and no text.
+    """
+    if schema.key is not None:
+        row.key = key_of(values.get(schema.key)) or row.key
+    for name in schema.options:
+        try:
+            row.options[name.lower()] = option_value(name, values.get(name))
+        except RowRejected as rejected:
+            row.error = row.error or (rejected.code, rejected.message)
+    prompt = values.get(schema.caption or "")
+    if prompt is None or prompt == "":
+        prompt = None
+    elif not isinstance(prompt, str):
+        row.error = row.error or ("schema_mismatch", f"the prompt is {shown(prompt)}, not a string")
+    else:
+        row.error = row.error or too_long(len(prompt.encode()))
+        if schema.key_from == "prompt":
+            row.key = prompt_key(prompt)
+    try:
+        if row.error is None:
+            row.values = passed(values, schema.origins, schema.passthrough)
+            row.caption = prompt
+    except RowRejected as rejected:
+        row.error = (rejected.code, rejected.message)
+    return row

@@ -1,4 +1,4 @@
-"""Values of text tables and of json beside images: which type a column gets, and whether a value fits it."""
+"""Values of text tables and of json beside images: how they are parsed, which type a column gets, and what fits it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transforms.errors import RowRejected
 STRINGS = pa.list_(pa.string())
 EXACT_IN_DOUBLE = 1 << 53
 INT64 = range(-(1 << 63), 1 << 63)
+MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
 
 
 class TypeGuess:
@@ -106,3 +107,29 @@ def passed(record: Mapping[str, Any], origins: Iterable[str], kinds: pa.Schema) 
 def shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def decode_text(data: bytes) -> str:
+    """Raises `RowRejected` ("broken_record") where the bytes are not UTF-8."""
+    try:
+        return data.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise RowRejected("broken_record", f"the text is not UTF-8: {error}") from error
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """A json object. Raises `RowRejected` ("broken_record") where the bytes hold none."""
+    try:
+        record = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise RowRejected("broken_record", f"no valid json: {error}") from error
+    if not isinstance(record, dict):
+        raise RowRejected("broken_record", f"the json is {shown(record)}, not an object")
+    return record
+
+
+def utf8(name: str) -> str:
+    """A file name as text that every table can hold; bytes that are no UTF-8 are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -11,7 +11,7 @@ import pyarrow.types as pt
 from transforms.batch import CODES, PASS_PREFIX, SAMPLE
 from transforms.engine.resources import Resources
 from transforms.inputs import InputSchema
-from transforms.inputs.token_files import check_codebook
+from transforms.inputs.provenance import check_codebook
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget

@@ -12,8 +12,8 @@ import pyarrow as pa
 from models.bart.text import EncodedText, TextEncoder
 from transforms.batch import ATTENTION_MASK, INPUT_IDS, ROW, first_caption, fixed_lists
 from transforms.errors import RowRejected
-from transforms.inputs.formats.prompts import too_long
 from transforms.inputs.options import arrow_type
+from transforms.inputs.rows import too_long
 from transforms.work.prepare import Prepared, Preparer, Refusal, refusal
 from transforms.work.prompts import CUT, empty_text
 

@@ -12,7 +12,7 @@ from transforms.batch import CODES, ENCODING, HEIGHT, PIXELS, SAMPLE, WIDTH, cod
 from transforms.engine.resources import Resources
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
-from transforms.inputs.token_files import check_codebook
+from transforms.inputs.provenance import check_codebook
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget

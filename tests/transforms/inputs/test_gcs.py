@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.read_inputs import column, errors, plan, read, read_plan
-from tests.transforms.inputs.formats.test_webdataset import pairs, tar_of
+from tests.support.tars import pairs, tar_of
 from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs import FetchOptions, fetch_image

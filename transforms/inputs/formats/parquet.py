@@ -1,4 +1,4 @@
-"""Parquet inputs: footers for planning, and row ranges read page by page as canonical batches."""
+"""Parquet files: footers for planning, and row ranges read page by page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,23 +16,22 @@ import pyarrow.types as pt
 
 from transforms import storage
 from transforms.batch import IMAGE_PATH, PASS_PREFIX
-from transforms.errors import RowRejected, amount
-from transforms.inputs.casting import cast, castable, without_bad_text
-from transforms.inputs.columns import (
-    holds_codes,
-    holds_image,
-    holds_number,
-    is_binary,
-    is_image_struct,
-    is_list,
-    is_string,
-    plain,
+from transforms.errors import UsageError
+from transforms.inputs.cells import (
+    cast,
+    castable,
+    code_cells,
+    image_cells,
+    option_cells,
+    prompt_cells,
+    without_bad_text,
 )
-from transforms.inputs.formats.prompts import prompt_key, too_long
-from transforms.inputs.options import arrow_type, option_value
+from transforms.inputs.columns import holds_codes, holds_number, is_image_or_path, is_string, plain
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
-from transforms.inputs.uris import folder_of, relative_to, resolve, stem
+from transforms.inputs.uris import folder_of, relative_to, stem
 from transforms.inputs.values import shown
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Slice, Source
@@ -62,6 +61,69 @@ def read_footer(uri: str) -> Footer:
         return Footer(parquet.schema_arrow, tuple(group.num_rows for group in groups), size)
 
 
+def plan(task: PlanTask) -> Planned:
+    columns, row_bytes, footers = _peek(task.inputs.files)
+    schema = task.table_schema(columns)
+
+    def is_large(found: Found) -> bool:
+        return found.info.size / row_bytes > task.rows_per_shard
+
+    large = [found.uri for found in task.files if found.uri not in footers and is_large(found)]
+    with ThreadPoolExecutor(PEEKERS) as pool:
+        footers.update(zip(large, pool.map(_footer, large), strict=True))
+    pieces: list[Piece] = []
+    for found in task.files:
+        footer = footers.get(found.uri)
+        if footer is None:
+            rows = min(math.ceil(found.info.size / row_bytes), task.rows_per_shard)
+            pieces.append(Piece(Slice(found.source("parquet")), max(1, rows), exact=False))
+            continue
+        source = found.source("parquet", footer.rows)
+        ranges = cuts(footer.groups, task.rows_per_shard) or [(0, 0)]
+        pieces += [Piece(Slice(source, start, stop), stop - start, exact=True) for start, stop in ranges]
+    return pieces, schema
+
+
+def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer | None]]:
+    """Columns, bytes a row and the footers read: those of the first file, and of some more while columns are without
+    a type (all null) or files without rows."""
+    footers: dict[str, Footer | None] = {}
+    rows = size = 0
+    columns: pa.Schema | None = None
+    for found in files[:PEEKED_FILES]:
+        footer = footers[found.uri] = _footer(found.uri)
+        if footer is None:
+            continue
+        rows += footer.rows
+        size += found.info.size
+        columns = footer.columns if columns is None else _with_types(columns, footer.columns)
+        if footer.rows and not any(pt.is_null(field.type) for field in columns):
+            break
+    if columns is None:
+        raise UsageError(f"{files[0].uri}: this is no readable Parquet file")
+    return columns, max(1.0, size / rows) if rows else 1.0, footers
+
+
+def _footer(uri: str) -> Footer | None:
+    """None where the file is no Parquet: reading it makes that a rejected row."""
+    try:
+        return read_footer(uri)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _with_types(columns: pa.Schema, later: pa.Schema) -> pa.Schema:
+    """`columns`, with types from `later` where they have none."""
+    return pa.schema(
+        [
+            pa.field(field.name, later.field(field.name).type)
+            if pt.is_null(field.type) and field.name in later.names
+            else field
+            for field in columns
+        ]
+    )
+
+
 def cuts(groups: tuple[int, ...], rows_per_shard: int) -> list[tuple[int, int]]:
     """Row ranges of at most `rows_per_shard`: whole row groups together, and groups larger than that cut inside."""
     ranges: list[tuple[int, int]] = []
@@ -81,8 +143,15 @@ def cuts(groups: tuple[int, ...], rows_per_shard: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def read(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """Canonical batches of a row range. A file that is no Parquet gives one rejected row; a page that cannot be read
+def count(part: Slice, enough: int) -> int:
+    footer = _footer(part.source.uri)
+    if footer is None:
+        return 1  # the one rejected row that stands for the file
+    return (footer.rows if part.stop is None else min(part.stop, footer.rows)) - part.start
+
+
+def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of a row range. A file that is no Parquet gives one rejected row; a page that cannot be read
     rejects the rows from there to the end of the range."""
     uri = part.source.uri
     with storage.open_read(uri, buffer_size=PAGE_BUFFER) as file:
@@ -119,7 +188,7 @@ class _Reader:
         self.types = {field.name: field.type for field in parquet.schema_arrow}
         self.arrow = batch_schema(schema)
         self.prefix = stem(relative_to(source.uri, source.root))
-        self.pictures = picture_place(source, parquet.schema_arrow, schema.image)
+        self.images_from = image_root(source, parquet.schema_arrow, schema.image)
         self.mismatch = self._mismatch()
         if not schema.chosen:
             for name in self.types.keys() - schema.known:
@@ -142,7 +211,7 @@ class _Reader:
             kind = plain(self.types[schema.caption])
             if not castable(kind, schema.caption_type) and not (schema.caption_is_list and is_string(kind)):
                 return f"column {schema.caption} is {kind}, the plan fixed its type as {schema.caption_type}"
-        for part, fits, wanted in ((schema.image, _is_image, "images"), (schema.codes, holds_codes, "codes")):
+        for part, fits, wanted in ((schema.image, is_image_or_path, "images"), (schema.codes, holds_codes, "codes")):
             if part is not None and not pt.is_null(self.types[part]) and not fits(plain(self.types[part])):
                 return f"column {part} is {self.types[part]}, which holds no {wanted}"
         for name in schema.options:
@@ -203,13 +272,13 @@ class _Reader:
             errors = [("schema_mismatch", self.mismatch)] * rows
         else:
             columns |= self._cast_columns(batch, errors)
-            if self.schema.kind == "images":
-                columns |= self._images(batch, errors)
-            elif self.schema.kind == "codes":
-                columns |= self._codes(batch, errors)
+            if self.schema.image is not None:
+                columns |= image_cells(batch.column(self.schema.image), self.schema, self.images_from, errors)
+            elif self.schema.codes is not None:
+                columns |= code_cells(batch.column(self.schema.codes), self.schema.codes, errors)
             else:
-                columns |= self._options(batch, errors)
-                columns |= self._prompts(columns, errors)
+                columns |= option_cells(batch, self.schema.options, errors)
+                columns |= prompt_cells(columns["caption"], columns["key"], self.schema, errors)
         columns["filtered"] = self._filtered(batch)
         for row, reason in enumerate(columns["filtered"].to_pylist()):
             errors[row] = None if reason else errors[row]  # a row is left out for one reason
@@ -253,97 +322,12 @@ class _Reader:
         status = batch.column(name).to_pylist()
         return pa.array([None if value == "success" else "status" for value in status], pa.string())
 
-    def _images(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
-        column = batch.column(self.schema.image)
-        if pt.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        references: list[str | None] = [None] * len(column)
-        image = pa.nulls(len(column), pa.large_binary())
-        if is_image_struct(column.type):
-            image = column.flatten()[column.type.get_field_index("bytes")].cast(pa.large_binary())
-            path = column.type.get_field_index("path")
-            if path >= 0:
-                references = column.flatten()[path].to_pylist()
-        elif is_binary(column.type):
-            image = column.cast(pa.large_binary())
-        elif is_string(column.type):
-            references = column.to_pylist()
-        present = image.is_valid().to_pylist()
-        uris: list[str | None] = [None] * len(column)
-        for row, reference in enumerate(references):
-            if present[row] or errors[row]:
-                continue
-            try:
-                uris[row] = resolve_cell(reference, self.pictures, self.schema)
-            except RowRejected as rejected:
-                errors[row] = (rejected.code, rejected.message)
-        return {"image": image, "image_uri": pa.array(uris, pa.string())}
 
-    def _codes(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
-        column = batch.column(self.schema.codes)
-        kind = pa.list_(pa.int64())
-        if is_list(column.type):
-            codes, misfits = cast(column, kind)
-            for row in misfits:
-                errors[row] = ("code_out_of_range", "a code does not fit 64 bits")
-        elif is_binary(column.type):
-            codes = pa.array([_from_int16(value, row, errors) for row, value in enumerate(column.to_pylist())], kind)
-        else:
-            codes = pa.nulls(len(column), kind)
-        if codes.null_count or codes.values.null_count:
-            for row, cell in enumerate(codes.to_pylist()):
-                if (cell is None or None in cell) and errors[row] is None:
-                    what = "the cell" if cell is None else "a code in the cell"
-                    errors[row] = ("missing_codes", f"{what} of {self.schema.codes} is null")
-        return {"codes": codes}
+def image_root(source: Source, columns: pa.Schema, image: str | None) -> Source:
+    """The table, moved to the folder that the paths in its column `image` count from.
 
-    def _options(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
-        """Seed, number of images and so on; one that cannot be used is null, and marks its row in `errors`."""
-        columns: dict[str, pa.Array] = {}
-        for name in self.schema.options:
-            values: list[int | float | None] = []
-            for row, value in enumerate(batch.column(name).to_pylist()):
-                try:
-                    values.append(option_value(name, value))
-                except RowRejected as rejected:
-                    values.append(None)
-                    errors[row] = errors[row] or (rejected.code, rejected.message)
-            columns[name.lower()] = pa.array(values, arrow_type(name.lower()))
-        return columns
-
-    def _prompts(self, columns: dict[str, pa.Array], errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
-        """The prompts that are not too long, and their keys where the key is made from the prompt."""
-        prompts, keys = columns["caption"].to_pylist(), columns["key"].to_pylist()
-        for row, prompt in enumerate(prompts):
-            if prompt is None:
-                continue
-            errors[row] = errors[row] or too_long(len(prompt.encode()))
-            if self.schema.key_from == "prompt":
-                keys[row] = prompt_key(prompt)
-            prompts[row] = None if errors[row] else prompt
-        return {"caption": pa.array(prompts, pa.string()), "key": pa.array(keys, pa.string())}
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    return holds_image(kind) or is_string(kind)
-
-
-def _from_int16(value: bytes | None, row: int, errors: list[tuple[str, str] | None]) -> list[int] | None:
-    """LAION's form: the bytes of little-endian 16-bit integers."""
-    if value is None:
-        return None
-    if len(value) % 2:
-        errors[row] = ("wrong_code_count", f"{amount(len(value), 'bytes')}: no whole number of 16-bit codes")
-        return None
-    codes: list[int] = np.frombuffer(value, dtype="<i2").astype(np.int64).tolist()
-    return codes
-
-
-def picture_place(source: Source, columns: pa.Schema, image: str | None) -> Source:
-    """The table as it would have to lie for the paths in its column `image` to count from its folder.
-
-    That is where it lies, but for pictures that vqbeam wrote: their paths count from its output folder, the tables are
-    in `data/` there.
+    That is its own folder, except for images that vqbeam wrote: their paths count from its output folder, and the
+    tables are in `data/` there.
     """
     stored = (columns.metadata or {}).get(PROVENANCE_KEY.encode())
     if image != IMAGE_PATH or not stored or json.loads(stored).get("image_layout") != "files":
@@ -353,8 +337,4 @@ def picture_place(source: Source, columns: pa.Schema, image: str | None) -> Sour
     return replace(source, uri=f"{output}/{name}", root=min(source.root, output, key=len))
 
 
-def resolve_cell(reference: str | None, source: Source, schema: InputSchema) -> str:
-    """The absolute URI of an image that a cell of a table names. Raises `RowRejected`."""
-    if reference is None or not reference.strip():
-        raise RowRejected("missing_image", f"the cell of {schema.image} is null")
-    return resolve(reference, source.uri, source.root, schema.uri_schemes)
+FORMAT = Format("parquet", (".parquet", ".pq"), ("images", "codes", "prompts"), plan, by_slice(read), count)

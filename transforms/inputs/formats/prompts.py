@@ -1,75 +1,67 @@
-"""Rows of prompts: from the record of a table, and from the texts that a plan carries."""
+"""Prompts given on the command line or in a list: the plan carries them itself, as one source that is no file."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from transforms.errors import RowRejected
-from transforms.inputs.options import option_value
+from transforms.errors import UsageError
+from transforms.inputs.columns import table_schema
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.formats.format import Format, Piece, Planned, PlanTask
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import Row, batches
-from transforms.inputs.values import key_of, passed, shown
-from transforms.ledger.types import Slice
+from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, batches, fill_prompt
+from transforms.ledger.types import INLINE, Slice, Source
 
-MAX_PROMPT_BYTES = 64 << 10
-KEY_BYTES = 16
-
-
-def prompt_key(prompt: str) -> str:
-    """The key of `key_from` "prompt": BLAKE2b of the prompt's UTF-8, 32 letters of hex. Equal for equal prompts."""
-    return hashlib.blake2b(prompt.encode(), digest_size=KEY_BYTES).hexdigest()
+MAX_PROMPTS = 10_000  # that a plan carries
+URI = "--prompt"  # of the source, as stored in plans and rows
 
 
-def too_long(size: int) -> tuple[str, str] | None:
-    """The error of a prompt of `size` bytes; None where it is not too long."""
-    if size <= MAX_PROMPT_BYTES:
-        return None
-    return "prompt_too_long", f"the prompt has {size} bytes, more than {MAX_PROMPT_BYTES}"
+def plan(task: PlanTask) -> Planned:
+    prompts = task.request.prompts
+    if task.request.patterns:
+        raise UsageError("prompt and input contradict each other: give one of them")
+    if len(prompts) > MAX_PROMPTS:
+        raise UsageError(
+            f"{len(prompts)} prompts are given one by one, more than {MAX_PROMPTS}: write them to a .txt file, one a "
+            "line, and give that as the input",
+            option="prompt",
+        )
+    sizes = [_size(number, prompt) for number, prompt in enumerate(prompts)]
+    source = Source(URI, INLINE, sum(sizes), "", rows=len(prompts))
+    pieces: list[Piece] = []
+    for start in range(0, 0 if source.uri in task.known else len(prompts), task.rows_per_shard):
+        texts = prompts[start : start + task.rows_per_shard]
+        pieces.append(Piece(Slice(source, start, start + len(texts), texts=texts), len(texts), exact=True))
+    columns = pa.schema([("prompt", pa.string())])
+    return pieces, task.schema or table_schema(task.request, columns, source.uri, "file")
 
 
-def fill_prompt(row: Row, values: Mapping[str, Any], schema: InputSchema) -> Row:
-    """Put prompt, key, options and pass-through values from one record into `row`.
-
-    What is wrong with them makes the row a rejected one, which keeps its good options (how many images were asked for,
-    for one) and no text.
-    """
-    if schema.key is not None:
-        row.key = key_of(values.get(schema.key)) or row.key
-    for name in schema.options:
-        try:
-            row.options[name.lower()] = option_value(name, values.get(name))
-        except RowRejected as rejected:
-            row.error = row.error or (rejected.code, rejected.message)
-    prompt = values.get(schema.caption or "")
-    if prompt is None or prompt == "":
-        prompt = None
-    elif not isinstance(prompt, str):
-        row.error = row.error or ("schema_mismatch", f"the prompt is {shown(prompt)}, not a string")
-    else:
-        row.error = row.error or too_long(len(prompt.encode()))
-        if schema.key_from == "prompt":
-            row.key = prompt_key(prompt)
+def _size(number: int, prompt: str) -> int:
     try:
-        if row.error is None:
-            row.values = passed(values, schema.origins, schema.passthrough)
-            row.caption = prompt
-    except RowRejected as rejected:
-        row.error = (rejected.code, rejected.message)
-    return row
+        size = len(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"prompt number {number} is not UTF-8", option="prompt") from error
+    if size > MAX_PROMPT_BYTES:
+        raise UsageError(f"prompt number {number} has {size} bytes, more than {MAX_PROMPT_BYTES}", option="prompt")
+    return size
 
 
-def read(part: Slice, schema: InputSchema) -> Iterator[pa.RecordBatch]:
-    """Canonical batches of the prompts that a slice carries itself."""
-    return batches(_rows(part, schema), schema)
+def read(
+    slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    for part in slices:
+        yield from batches(_rows(part, schema), schema)
 
 
 def _rows(part: Slice, schema: InputSchema) -> Iterator[Row]:
     for number, prompt in enumerate(part.texts, part.start):
-        if part.stop is not None and number >= part.stop:  # cut by --limit
+        if part.stop is not None and number >= part.stop:  # cut by `limit`
             return
         row = Row(f"prompt-{number:06d}", f"{part.source.uri}#{number}")
         yield fill_prompt(row, {schema.caption or "": prompt}, schema)
+
+
+FORMAT = Format(INLINE, (), (), plan, read)

@@ -13,24 +13,24 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.inputs.formats.prompts import MAX_PROMPT_BYTES, fill_prompt
-from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import Row, batches
-from transforms.inputs.samples import MAX_TEXT_BYTES, parse_json
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.request import InputSchema, Kind
+from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, batches, fill_prompt
 from transforms.inputs.uris import relative_to, resolve, stem
-from transforms.inputs.values import TypeGuess, caption_of, key_of, passed
+from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed
 from transforms.ledger.types import Slice, Source
 
 READ_BUFFER = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 UTF8_BOM = b"\xef\xbb\xbf"
-METADATA = "metadata"  # a table that describes the images of its folder, whose rows have keys as those images have
 LINE = "prompt"  # the one column of a txt: a line is a row
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -45,59 +45,67 @@ class Record:
     error: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class TableScan:
-    """What one pass over a table found: `cuts` are (row, byte offset) every so many rows, the first at row 0."""
-
-    rows: int
-    cuts: tuple[tuple[int, int], ...]
-
-
-def syntax_of(uri: str) -> str:
-    """csv, tsv or jsonl, from the name. Raises `UsageError`."""
-    name = uri.lower().removesuffix(".gz")
-    for ending, syntax in ((".csv", "csv"), (".tsv", "tsv"), (".jsonl", "jsonl"), (".ndjson", "jsonl")):
-        if name.endswith(ending):
-            return syntax
-    raise UsageError(f"{uri}: the name of a table ends in .csv, .tsv or .jsonl (also with .gz); rename it")
+def plan(task: PlanTask) -> Planned:
+    """Pieces that begin at known bytes: every table is read once."""
+    guess = TypeGuess()
+    pieces: list[Piece] = []
+    for found in task.files:
+        pieces += scan(found, task.inputs.format, task.rows_per_shard, guess)
+    columns = guess.schema()
+    if task.schema is None and not columns.names and not any(piece.rows for piece in pieces):
+        others = len(task.files) - 1
+        raise UsageError(f"{task.first} is empty" + (f", as are the {others:,} other files" if others else ""))
+    return pieces, task.table_schema(columns)
 
 
-def is_gzipped(uri: str) -> bool:
-    with storage.open_read(uri) as file:
-        return bool(file.peek(2)[:2] == GZIP_MAGIC)
+def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> list[Piece]:
+    """The pieces of one table; `guess` learns the types of its fields.
 
-
-def scan(source: Source, syntax: str, rows_per_cut: int, guess: TypeGuess) -> TableScan:
-    """Read a table once: count its rows, find where to cut it, and learn the types of its fields.
-
-    `guess` learns from every record of a jsonl, and from the header of the others: their cells are strings.
+    It learns from every record of a jsonl, and from the header of the others: their cells are strings.
     """
-    cuts: list[tuple[int, int]] = []
+    source = found.source(format)
+    syntax = _syntax(source)
+    starts: list[tuple[int, int]] = []  # row and byte
     rows = 0
     if syntax == "txt":
         guess.add({LINE: ""})
     elif syntax in DELIMITERS:
-        guess.add(dict.fromkeys(read_header(source, syntax), ""))
-    for record in records(source, syntax):
-        if rows % rows_per_cut == 0:
-            cuts.append((rows, record.offset))
+        guess.add(dict.fromkeys(_read_header(source), ""))
+    for record in records(source):
+        if rows % rows_per_piece == 0:
+            starts.append((rows, record.offset))
         rows += 1
         if record.values is not None and syntax == "jsonl":
             guess.add(record.values)
-    return TableScan(rows, tuple(cuts))
+    source = found.source(format, rows)
+    if not starts or _is_gzipped(found.uri):
+        return [Piece(Slice(source, 0, rows), rows, exact=True)]
+    return [
+        Piece(Slice(source, start, stop, offset), stop - start, exact=True)
+        for (start, offset), (stop, _) in pairwise([*starts, (rows, 0)])
+    ]
 
 
-def read(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """Canonical batches of rows [start, stop) of a table, from the byte where row `start` begins."""
+def _syntax(source: Source) -> str:
+    """csv, tsv, jsonl or txt: the format, or for a metadata file its ending."""
+    return source.uri.lower().rpartition(".")[2] if source.format == METADATA.name else source.format
+
+
+def _is_gzipped(uri: str) -> bool:
+    with storage.open_read(uri) as file:
+        return bool(file.peek(2)[:2] == GZIP_MAGIC)
+
+
+def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of rows [start, stop) of a table, from the byte where row `start` begins."""
     return batches(_rows(part, schema, notices), schema)
 
 
 def _rows(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[Row]:
     source = part.source
-    syntax = syntax_of(source.uri) if source.format == METADATA else source.format
     prefix = stem(relative_to(source.uri, source.root))
     number = part.start if part.offset else 0
-    for record in records(source, syntax, part.offset):
+    for record in records(source, part.offset):
         if part.stop is not None and number >= part.stop:
             return
         if number >= part.start:
@@ -126,7 +134,7 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
             row.key = key_of(values.get(schema.key)) or key
         if schema.status is not None and values.get(schema.status) != "success":
             row.filtered = "status"
-        caption = schema.caption_field if source.format == METADATA else schema.caption
+        caption = schema.caption_field if source.format == METADATA.name else schema.caption
         if caption is not None:
             row.caption = caption_of(values.get(caption), schema.caption_is_list)
         row.values = passed(values, schema.origins, schema.passthrough)
@@ -136,25 +144,26 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
         if not isinstance(reference, str):
             raise RowRejected("schema_mismatch", f"{schema.image} is {reference!r}, not a path or a URI")
         row.image_uri = resolve(reference, source.uri, source.root, schema.uri_schemes)
-        if source.format == METADATA and row.key == key:
+        if source.format == METADATA.name and row.key == key:
             row.key = stem(relative_to(row.image_uri, source.root))
     except RowRejected as rejected:
         row.error = (rejected.code, rejected.message)
 
 
-def read_header(source: Source, syntax: str) -> list[str]:
+def _read_header(source: Source) -> list[str]:
     """The column names of a csv or tsv. Raises `UsageError`."""
     with storage.open_read(source.uri) as file:
-        return _header(_Lines(_unpacked(file), 0), source, DELIMITERS[syntax])
+        return _header(_Lines(_unpacked(file), 0), source)
 
 
 def _unpacked(file: io.BufferedReader) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
 
 
-def records(source: Source, syntax: str, offset: int = 0) -> Iterator[Record]:
+def records(source: Source, offset: int = 0) -> Iterator[Record]:
     """Every record from the byte `offset` on (0, or where a record begins), in order; broken ones in their place."""
-    header = read_header(source, syntax) if syntax in DELIMITERS and offset else []
+    syntax = _syntax(source)
+    header = _read_header(source) if syntax in DELIMITERS and offset else []
     with storage.open_read(source.uri, buffer_size=READ_BUFFER) as file:
         stream = _unpacked(file)
         stream.seek(offset)
@@ -165,7 +174,7 @@ def records(source: Source, syntax: str, offset: int = 0) -> Iterator[Record]:
             elif syntax == "txt":
                 yield from _line_records(lines, source)
             else:
-                header = header or _header(lines, source, DELIMITERS[syntax])
+                header = header or _header(lines, source)
                 yield from _csv_records(lines, header, DELIMITERS[syntax])
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             yield Record(lines.offset, None, ("broken_archive", f"the gzipped table breaks off here: {error}"))
@@ -235,10 +244,10 @@ def _csv_line(line: bytes) -> str:
     return line.decode("utf-8", "surrogateescape")
 
 
-def _header(lines: _Lines, source: Source, delimiter: str) -> list[str]:
-    """The names in the first record. Raises `UsageError` where they are no header."""
+def _header(lines: _Lines, source: Source) -> list[str]:
+    """The names in the first record. Raises `UsageError` if they are no header."""
     try:
-        header: list[str] = next(iter(_reader(lines, delimiter)), [])
+        header: list[str] = next(iter(_reader(lines, DELIMITERS[_syntax(source)])), [])
         "".join(header).encode()
     except (csv.Error, UnicodeEncodeError) as error:
         raise UsageError(f"{source.uri}: the first line is no header of a table: {error}") from error
@@ -270,3 +279,14 @@ def _csv_records(lines: _Lines, header: list[str], delimiter: str) -> Iterator[R
             yield Record(offset, None, ("broken_record", message))
         else:
             yield Record(offset, dict(zip(header, cells, strict=True)))
+
+
+def _table(name: str, endings: tuple[str, ...], kinds: tuple[Kind, ...]) -> Format:
+    return Format(name, endings, kinds, plan, by_slice(read))
+
+
+CSV = _table("csv", (".csv", ".csv.gz"), ("images", "prompts"))
+TSV = _table("tsv", (".tsv", ".tsv.gz"), ("images", "prompts"))
+JSONL = _table("jsonl", (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("images", "prompts"))
+TXT = _table("txt", (".txt", ".txt.gz"), ("prompts",))  # beside images, a .txt is a caption
+METADATA = _table("metadata", ("/metadata.csv", "/metadata.jsonl"), ())  # describes the images of its folder

@@ -98,7 +98,7 @@ def test_unknown_json_fields_are_counted_unless_columns_were_chosen(tmp_path: Pa
 
 
 def test_a_code_table_in_another_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"tokens are read from Parquet"):
+    with pytest.raises(UsageError, match=r"a\.jpg\); give input_format, one of parquet"):
         plan(folder(tmp_path, {"a.jpg": b"x"}), kind="codes")
 
 

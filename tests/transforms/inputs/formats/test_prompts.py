@@ -19,7 +19,7 @@ import pytest
 from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import UsageError
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources, read_slices
-from transforms.inputs.counting import count_rows
+from transforms.inputs.plan import count_rows
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, store_segment
 

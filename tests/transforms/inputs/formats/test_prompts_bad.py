@@ -17,8 +17,8 @@ import pytest
 from tests.support.read_inputs import column, errors, folder, plan, read
 from transforms.errors import UsageError
 from transforms.inputs import InputRequest, plan_sources
-from transforms.inputs.formats.prompts import MAX_PROMPT_BYTES
-from transforms.inputs.samples import MAX_TEXT_BYTES
+from transforms.inputs.rows import MAX_PROMPT_BYTES
+from transforms.inputs.values import MAX_TEXT_BYTES
 
 MEASURE = """
 import sys
@@ -242,7 +242,11 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
             b'{"prompt": "a", "seed": true}\n',
             r"column seed is bool, which holds no numbers.*--rename seed=N",
         ),
-        ("p.png", b"x", r"no format can be told from the names \(p\.png\).*one of txt, csv, tsv, jsonl, parquet"),
+        (
+            "p.png",
+            b"x",
+            r"no format can be inferred from the file extensions \(p\.png\).*csv, jsonl, parquet, tsv, txt",
+        ),
     ],
 )
 def test_files_that_hold_no_prompts_are_wrong_usage(tmp_path: Path, name: str, data: bytes, message: str) -> None:
@@ -256,8 +260,8 @@ def test_flags_that_do_not_fit_are_wrong_usage(tmp_path: Path) -> None:
         ({"caption_column": "nope"}, r"--prompt_column nope: .* has no such column"),
         ({"caption_column": "n"}, r"--prompt_column n: that column is int64, not a string"),
         ({"caption_column": "texts"}, r"column texts holds lists"),
-        ({"input_format": "webdataset"}, r"--input_format webdataset: expected one of txt, csv, tsv, jsonl, parquet"),
-        ({"prompts": ("a",)}, r"--prompt and --input contradict"),
+        ({"input_format": "webdataset"}, r"expected one of csv, jsonl, parquet, tsv, txt, not webdataset"),
+        ({"prompts": ("a",)}, r"prompt and input contradict"),
     ):
         with pytest.raises(UsageError, match=message):
             plan(path, kind="prompts", **request)
@@ -266,9 +270,9 @@ def test_flags_that_do_not_fit_are_wrong_usage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (("a",) * 10_001, r"10001 texts for --prompt, more than 10000: write them to a \.txt file"),
-        (("a", "x" * (MAX_PROMPT_BYTES + 1)), r"--prompt number 1 has 65537 bytes, more than 65536$"),
-        (("a", "\udcff"), r"--prompt number 1 is not UTF-8"),
+        (("a",) * 10_001, r"10001 prompts are given one by one, more than 10000: write them to a \.txt file"),
+        (("a", "x" * (MAX_PROMPT_BYTES + 1)), r"prompt number 1 has 65537 bytes, more than 65536$"),
+        (("a", "\udcff"), r"prompt number 1 is not UTF-8"),
     ],
 )
 def test_prompts_that_no_plan_can_hold_are_wrong_usage(texts: tuple[str, ...], message: str) -> None:

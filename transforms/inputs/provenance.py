@@ -1,4 +1,4 @@
-"""What a Parquet file of tokens says of its making, and whether a model may decode it."""
+"""The provenance stored in a Parquet file of tokens, and whether a model may decode them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import WrongCodebook
-from transforms.inputs.formats.files import check_unchanged
+from transforms.inputs.formats.format import check_unchanged
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Source
 
@@ -29,18 +29,18 @@ def token_provenance(uri: str) -> Mapping[str, Any] | None:
 
 
 def mismatch(uri: str, provenance: Mapping[str, Any] | None, codebook_id: str) -> str | None:
-    """Why codes from `uri` are not the model's; None where they are, or where nothing is known of them."""
+    """Why codes from `uri` are not the model's; None if they are, or if nothing is known of them."""
     if provenance is None or provenance.get("codebook_id") in (None, codebook_id):
         return None
     return (
         f"{uri} was encoded with the model {provenance.get('model')!r} (codebook {provenance['codebook_id'][:12]}), "
         f"not with this one (codebook {codebook_id[:12]}): the codes would look valid and decode to nonsense. "
-        "Give the model that made them, or --allow_model_mismatch if you know better"
+        "Give the model that made them, or allow_model_mismatch if you know better"
     )
 
 
 def check_codebook(source: Source, expected: str | None) -> None:
-    """Raise `WrongCodebook` where tokens of `source` come from another codebook than `expected`; None is any."""
+    """Raises `WrongCodebook` if tokens of `source` come from another codebook than `expected`; None is any."""
     if expected is None:
         return
     check_unchanged(source)

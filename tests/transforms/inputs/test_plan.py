@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.read_inputs import folder, plan, read_plan
-from tests.transforms.inputs.formats.test_webdataset import tar_of
+from tests.support.tars import tar_of
 from transforms.inputs import make_shards
 
 ROWS = 61

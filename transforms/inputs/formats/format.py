@@ -1,0 +1,134 @@
+"""What an input format is: its name, its file endings, and how its files are planned, read and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from transforms import storage
+from transforms.errors import SourceChanged, amount
+from transforms.inputs.columns import table_schema
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.request import InputRequest, InputSchema, Kind
+from transforms.inputs.uris import scheme_of
+from transforms.ledger.types import Slice, Source
+
+PEEKED_FILES = 8  # at most, if the first leaves something open
+PEEKERS = 16  # files looked into at once, to pay a store's latency once for so many
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of the input, and the folder that keys made from its path are relative to."""
+
+    info: storage.FileInfo
+    root: str
+
+    @property
+    def uri(self) -> str:
+        return self.info.uri
+
+    def source(self, format: str, rows: int | None = None) -> Source:
+        return Source(self.uri, format, self.info.size, self.info.version, self.root, rows)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a job in order: those that hold the rows, and those found beside them (texts, json)."""
+
+    format: str
+    files: tuple[Found, ...]
+    beside: tuple[Found, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A slice that is not cut further, and its rows: counted, or estimated if only reading it would tell."""
+
+    slice: Slice
+    rows: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class PlanTask:
+    """What a format plans. If a plan is extended, `schema` is its schema and `known` are the URIs of its sources."""
+
+    inputs: Inputs
+    request: InputRequest
+    rows_per_shard: int
+    schema: InputSchema | None
+    known: Collection[str]
+
+    @property
+    def files(self) -> list[Found]:
+        """The files that are not planned yet."""
+        return [found for found in self.inputs.files if found.uri not in self.known]
+
+    @property
+    def first(self) -> str:
+        return self.inputs.files[0].uri
+
+    @property
+    def scheme(self) -> str:
+        return scheme_of(self.first)
+
+    def table_schema(self, columns: pa.Schema) -> InputSchema:
+        return self.schema or table_schema(self.request, columns, self.first, self.scheme)
+
+
+Planned = tuple[list[Piece], InputSchema]
+Batches = Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One input format, registered in `formats/__init__.py`.
+
+    `endings` are those of its files, in lower case; none for a format that is never inferred or asked for. `kinds` are
+    the kinds of rows that it can hold. `plan` cuts the files of a job into pieces and fixes the schema. `read` yields
+    the batches (`rows.batch_schema`) of consecutive slices of this format. `count` returns the rows of a slice as
+    `read` gives them, rejected ones too, and may stop at its second argument; None if `plan` counts all rows.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    plan: Callable[[PlanTask], Planned]
+    read: Callable[[Iterable[Slice], InputSchema, FetchOptions, Counter[str]], Batches]
+    count: Callable[[Slice, int], int] | None = None
+
+    def matches(self, uri: str) -> bool:
+        return uri.lower().endswith(self.endings)
+
+
+def by_slice(
+    read: Callable[[Slice, InputSchema, FetchOptions, Counter[str]], Batches],
+) -> Callable[[Iterable[Slice], InputSchema, FetchOptions, Counter[str]], Batches]:
+    """`Format.read` from a function that reads one slice; each source is checked first."""
+
+    def read_slices(
+        slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]
+    ) -> Batches:
+        for part in slices:
+            check_unchanged(part.source)
+            yield from read(part, schema, options, notices)
+
+    return read_slices
+
+
+def check_unchanged(source: Source) -> None:
+    """Raises `SourceChanged` if a file is no longer the one that was planned."""
+    try:
+        now = storage.stat(source.uri)
+    except FileNotFoundError as error:
+        raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
+    if (now.size, now.version) != (source.size, source.version):
+        raise SourceChanged(
+            f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
+            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start a new "
+            "output folder, or overwrite this one"
+        )

@@ -19,7 +19,7 @@ from tests.support.tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, 
 
 FLAGS = [
     ("--images_per_prompt 2", ("nothing to draw", "--prompt")),
-    ("--prompt a --input IN", ("--prompt and --input contradict each other",)),
+    ("--prompt a --input IN", ("prompt and input contradict each other",)),
     ("--input IN/none.txt", ("no matching files",)),
     ("--prompt a --guidance_scale nan", ("--guidance_scale", "'nan'", "finite number")),
     ("--prompt a --guidance_scale 1e300", ("--guidance_scale", "1e6")),

@@ -54,8 +54,8 @@ IN = {
 CASES = (
     Refused("no such file", "--input IN/none*.tar", ("no matching files", "none*.tar")),
     Refused("one of a brace pattern is missing", "--input IN/{x,y}.tar", ("no matching files", "y.tar", "{x,y}.tar")),
-    Refused("an unknown format", "--input IN/notes.doc", ("no format can be told", "--input_format")),
-    Refused("several formats at once", "--input IN/mixed", ("several formats", "--input_format")),
+    Refused("an unknown format", "--input IN/notes.doc", ("no format can be inferred", "input_format")),
+    Refused("several formats at once", "--input IN/mixed", ("several formats", "input_format")),
     Refused("a store that does not exist", "--input nosuch://bucket/x.tar", ("nosuch", "not known")),
     Refused("an unknown column", "--input IN/twice.parquet --image_column picture", ("picture", "it has", "caption")),
     Refused("an unknown column to keep", "--input IN/twice.parquet --columns a z", ("--columns", "no column z")),

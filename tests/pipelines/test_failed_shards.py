@@ -111,7 +111,7 @@ def test_a_source_that_changed_after_planning_fails_its_shard(tmp_path: Path, ti
     (tmp_path / "kept").write_bytes(image_table([GOOD], key=["other"]))
 
     changed = encode(source, tmp_path / "out", tiny_model, "--rows_per_shard", "2", "--limit", "6")
-    check_only_shard_failed(changed, 1, "b.parquet changed since the plan was made", "--overwrite")
+    check_only_shard_failed(changed, 1, "b.parquet changed since the plan was made", "overwrite")
 
     (tmp_path / "kept").unlink()
     gone = encode(source, tmp_path / "out", tiny_model, "--rows_per_shard", "2", "--limit", "6")

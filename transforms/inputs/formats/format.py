@@ -129,6 +129,6 @@ def check_unchanged(source: Source) -> None:
     if (now.size, now.version) != (source.size, source.version):
         raise SourceChanged(
             f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
-            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start a new "
-            "output folder, or overwrite this one"
+            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start with a new "
+            "output, or overwrite this one"
         )

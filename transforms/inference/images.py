@@ -22,9 +22,12 @@ from models.vqgan.config import VQGANConfig
 from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_rows
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image
+from transforms.inference.notebook import check_notebook
 from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.codes import fitting_codes
 from transforms.work.step import DecodeStep, EncodeStep, ModelSettings, Step
+
+check_notebook()
 
 Row = dict[str, Any]
 RowArray = tuple[Row, np.ndarray]

@@ -20,6 +20,7 @@ from models.vqgan.checkpoint import open_checkpoint
 from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PIXELS, PROMPT, SAMPLE, WIDTH, to_images, to_rows
 from transforms.errors import RowRejected, UsageError
 from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
+from transforms.inference.notebook import check_notebook
 from transforms.inputs import InputSchema
 from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
@@ -28,6 +29,8 @@ from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
 from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts
 from transforms.work.step import ModelSettings
+
+check_notebook()
 
 SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
 MADE = ("key", PROMPT, SAMPLE, "seed", WIDTH, HEIGHT)  # of a picture, beside its codes, file and score

@@ -27,7 +27,10 @@ from transforms.inference.images import (
     dead_letter,
     image_bytes,
 )
+from transforms.inference.notebook import check_notebook
 from transforms.work.score_step import ClipSettings, ScoreStep, clip_folder, decode_for_clip
+
+check_notebook()
 
 
 class ScoreImages(beam.PTransform):

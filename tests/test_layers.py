@@ -1,0 +1,238 @@
+"""Imports go downwards only. Read from the sources, so an import inside a function counts as well."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PACKAGES = ("models", "transforms", "pipelines", "vqbeam")
+# From the bottom up. A module may import what stands in a line below its own; rooms in one line do not import each
+# other. A package stands for everything in it; its `__init__` alone is named where its modules have lines of their own.
+LAYERS = (
+    ("models.errors",),
+    ("models.devices", "models.uniforms", "models.huge_pages"),
+    ("models.weights",),
+    ("models.vqgan", "models.bart", "models.clip"),
+    ("models.model_folders",),
+    ("models.find",),
+    ("models.__init__",),
+    ("transforms.errors",),
+    ("transforms.storage", "transforms.batch", "transforms.images"),
+    ("transforms.ledger",),
+    ("transforms.inputs",),
+    ("transforms.outputs",),
+    ("transforms.work",),
+    ("transforms.engine",),
+    ("transforms.inference",),
+    ("transforms.__init__",),
+    ("pipelines",),
+    ("vqbeam",),
+)
+KNOWN = {  # imports that are still upward, and why
+    ("models.devices", "models.vqgan.config"): "the size of a batch is chosen from the VQGAN's configuration",
+    ("models.bart", "models.vqgan.config"): "min-dalle's fixed VQGAN stands with its BART",
+    ("models.vqgan.checkpoint", "models.bart.min_dalle_geometry"): "min-dalle's fixed VQGAN stands with its BART",
+    ("models.weights.tokenizer_files", "models.bart.hashtags"): "a converted folder holds the words of hashtags",
+    ("transforms.work", "transforms.engine.resources"): "the pools of a worker stand with the engine",
+    ("pipelines.vary_job", "pipelines.vary"): "two halves of one command",
+}
+WITHOUT_TORCH = ("transforms.ledger", "transforms.inputs")
+
+Graph = Mapping[str, set[str]]
+
+
+def test_no_module_imports_what_stands_above_it() -> None:
+    assert upward_imports(project(), LAYERS) == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    assert cycle(project()) == []
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_what_plans_and_reads_plans_imports_no_torch(room: str) -> None:
+    graph = read_imports(ROOT, PACKAGES, at_import_only=True)
+    assert [name for name in graph if in_room(name, room) and "torch" in reachable(graph, name)] == []
+
+
+def test_every_package_of_the_project_has_modules_here() -> None:
+    assert {name.partition(".")[0] for name in project()} >= {"models", "transforms", "pipelines"}
+
+
+# The checker itself, on made-up trees.
+
+TREE = {
+    "low/__init__.py": "",
+    "low/base.py": "import json\n",
+    "low/a/__init__.py": "from low.a.one import f\n",
+    "low/a/one.py": "from low.base import x\n",
+    "low/b.py": "from low import base\n",
+    "high/__init__.py": "",
+    "high/top.py": "def run():\n    import low.b\n",
+}
+ORDER = (("low.base",), ("low.a", "low.b"), ("low.__init__",), ("high",))
+
+
+def made_up(folder: Path, **changes: str) -> Graph:
+    """`TREE` with files replaced: `low__base="..."` is `low/base.py`."""
+    for name, text in {**TREE, **{f"{key.replace('__', '/')}.py": text for key, text in changes.items()}}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return read_imports(folder, ("low", "high"))
+
+
+def test_imports_that_go_down_pass(tmp_path: Path) -> None:
+    graph = made_up(tmp_path)
+    assert graph["low.b"] == {"low.base"}
+    assert upward_imports(graph, ORDER) == []
+    assert cycle(graph) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from high import top",
+        "from high.top import run",
+        "import high.top",
+        "def f():\n    from high.top import run",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import high.top",
+        "from ..high import top",
+    ],
+)
+def test_a_new_upward_import_is_found_however_it_is_written(tmp_path: Path, text: str) -> None:
+    assert upward_imports(made_up(tmp_path, low__b=text), ORDER) == ["low.b imports high.top, which stands above it"]
+
+
+def test_rooms_in_one_line_do_not_import_each_other(tmp_path: Path) -> None:
+    graph = made_up(tmp_path, low__b="from low.a.one import f")
+    assert upward_imports(graph, ORDER) == ["low.b imports low.a.one, which stands beside it"]
+
+
+def test_a_module_does_not_import_its_own_package_where_that_stands_above(tmp_path: Path) -> None:
+    graph = made_up(tmp_path, low__b="from low import anything")
+    assert upward_imports(graph, ORDER) == ["low.b imports low.__init__, which stands above it"]
+
+
+def test_a_module_without_a_layer_is_found(tmp_path: Path) -> None:
+    assert upward_imports(made_up(tmp_path, low__new=""), ORDER) == ["low.new stands in no line of LAYERS"]
+
+
+def test_modules_of_one_room_that_import_each_other_are_found(tmp_path: Path) -> None:
+    graph = made_up(tmp_path, low__a__one="from low.a import two", low__a__two="def f():\n    from low.a import one")
+    assert set(cycle(graph)) == {"low.a.one", "low.a.two"}
+
+
+def test_an_import_that_waits_for_a_call_brings_no_torch(tmp_path: Path) -> None:
+    lazy = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch\n"
+    made_up(tmp_path, low__base=lazy, high__top="import low.b", low__a__one="from torch import nn")
+    graph = read_imports(tmp_path, ("low", "high"), at_import_only=True)
+    assert "torch" not in reachable(graph, "high.top")
+    assert "torch" in reachable(graph, "low.a.one")
+
+
+def project() -> Graph:
+    """The imports of the project's own modules, but those that are known."""
+    graph = read_imports(ROOT, PACKAGES)
+    for name, found in graph.items():
+        for room, other in KNOWN:
+            if in_room(name, room):
+                found.discard(other)
+    return graph
+
+
+def read_imports(root: Path, packages: Sequence[str], *, at_import_only: bool = False) -> Graph:
+    """The modules of `packages` and what each imports: modules of these packages, and other packages by their name.
+
+    With `at_import_only`, only what importing a module imports at once, its parent packages included.
+    """
+    files = {
+        ".".join(path.relative_to(root).with_suffix("").parts): path
+        for package in packages
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    graph = {}
+    for name, path in files.items():
+        named = set(_named(ast.parse(path.read_text(encoding="utf-8")), name, at_import_only))
+        found = {_module(full, files, packages) for full in named}
+        if at_import_only:
+            parts = name.split(".")
+            found |= {f"{'.'.join(parts[:i])}.__init__" for i in range(1, len(parts))} & files.keys()
+        graph[name] = found - {name}
+    return graph
+
+
+def _named(tree: ast.AST, module: str, at_import_only: bool) -> Iterator[str]:
+    """Full names in the import statements, `a.b.c` for `from a.b import c`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = module.split(".")[: -node.level] if node.level else []
+            base = [*parent, *([node.module] if node.module else [])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+        elif not (at_import_only and _waits(node)):
+            yield from _named(node, module, at_import_only)
+
+
+def _waits(node: ast.AST) -> bool:
+    typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return typing_only or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def _module(full: str, files: Mapping[str, Path], packages: Sequence[str]) -> str:
+    """The module that a full name is of."""
+    parts = full.split(".")
+    if parts[0] not in packages:
+        return parts[0]
+    for end in range(len(parts), 0, -1):
+        name = ".".join(parts[:end])
+        for module in (name, f"{name}.__init__"):
+            if module in files:
+                return module
+    return full
+
+
+def in_room(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def upward_imports(graph: Graph, layers: Sequence[Sequence[str]]) -> list[str]:
+    """What is wrong, a sentence each."""
+    height = {room: number for number, line in enumerate(layers) for room in line}
+    rooms = {name: max((room for room in height if in_room(name, room)), key=len, default=None) for name in graph}
+    wrong = [f"{name} stands in no line of LAYERS" for name, room in rooms.items() if room is None]
+    for name, imported in graph.items():
+        for other in sorted(imported & graph.keys()):
+            mine, theirs = rooms[name], rooms[other]
+            if mine is None or theirs is None or mine == theirs or height[theirs] < height[mine]:
+                continue
+            where = "above" if height[theirs] > height[mine] else "beside"
+            wrong.append(f"{name} imports {other}, which stands {where} it")
+    return wrong
+
+
+def cycle(graph: Graph) -> list[str]:
+    """Modules that import each other in a circle; empty if there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def reachable(graph: Graph, module: str) -> set[str]:
+    """Everything that importing `module` imports."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        new = graph.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found

@@ -1,7 +1,7 @@
 """Images/s of the VQGAN decoder beside two peers with the same weights, taken in turns: other load hits all alike.
 
 python -m benchmarks.decode            f16 with 16,384 codes at 256x256, random weights, about eight minutes
-python -m benchmarks.decode --quick    the same network, a picture each: its figures mean little
+python -m benchmarks.decode --quick    the same network, an image each: its figures mean little
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import copy
 import sys
 import tempfile
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import machine
-from benchmarks.diffusers_peer import load_decoder
-from benchmarks.min_dalle_detokenizer import load_detokenizer
-from benchmarks.network_parts import DECODING, count_weights
-from benchmarks.peer_process import Load, PeerProcess
-from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
+from benchmarks.peers.codec_peer import DECODING, CodecPeer, count_weights, rate_at
+from benchmarks.peers.diffusers_vqgan import load_decoder
+from benchmarks.peers.min_dalle import load_detokenizer
+from benchmarks.peers.process import PeerProcess
+from benchmarks.support import machine
+from benchmarks.support.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
@@ -31,9 +30,9 @@ from models.vqgan.network import VQGAN
 from pipelines.process import reuse_freed_memory
 
 CONFIG = VQGANConfig()  # f16, 16,384 codes, 256x256: the one geometry that min-dalle has
-PEERS: dict[str, Load] = {"diffusers": load_decoder, "min-dalle": load_detokenizer}
+PEERS = {"diffusers": load_decoder, "min-dalle": load_detokenizer}
 BATCHES = {"cpu": (1, 4, 9), "cuda": (1, 9, 64)}  # min-dalle takes square numbers
-MOST = {"cpu": 256, "cuda": 4096}  # pictures of a measurement
+MOST = {"cpu": 256, "cuda": 4096}  # images of a measurement
 DISTINCT = 64
 MOST_APART = 1e-3  # of pixels from 0 to 1, in float32
 
@@ -56,9 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             for what, load in PEERS.items()
         }
         contenders = [
-            Contender(what, "float32", batch, partial(peer.rate, batch=batch))
-            for what, peer in peers.items()
-            for batch in batches
+            Contender(what, "float32", batch, rate_at(peer, batch)) for what, peer in peers.items() for batch in batches
         ]
         contenders += _ours(model, device, codes, batches)
         peaks = measure(contenders, device, MOST[device.type], args)
@@ -78,7 +75,7 @@ def _random_model() -> VQGAN:
 
 
 def _ours(model: VQGAN, device: torch.device, codes: np.ndarray, batches: tuple[int, ...]) -> list[Contender]:
-    """As `vqbeam decode` runs it: codes to uint8 pixels on the host."""
+    """The decoder as `vqbeam decode` runs it: codes to uint8 pixels on the host."""
     contenders = []
     for dtype in DTYPES:
         network = copy.deepcopy(model)
@@ -91,14 +88,14 @@ def _ours(model: VQGAN, device: torch.device, codes: np.ndarray, batches: tuple[
 
 
 def _flops(model: VQGAN, codes: np.ndarray) -> float:
-    """Of one picture's codes to its pixels, convolutions and matrix products."""
+    """Operations from one image's codes to its pixels, in convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
         model.decode(torch.from_numpy(codes))
     return float(counter.get_total_flops())
 
 
 def _ratios(contenders: list[Contender], batches: tuple[int, ...]) -> str:
-    """Ours over each peer's, batch by batch."""
+    """The table of ours over each peer's, batch by batch."""
     lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
     for peer in PEERS:
         for batch in batches:
@@ -108,19 +105,20 @@ def _ratios(contenders: list[Contender], batches: tuple[int, ...]) -> str:
     return "\n".join(lines)
 
 
-def _same_work(model: VQGAN, codes: np.ndarray, peers: dict[str, PeerProcess]) -> str:
-    """How alike the networks are: weights and pixels, before they are rounded.
+def _same_work(model: VQGAN, codes: np.ndarray, peers: dict[str, PeerProcess[CodecPeer]]) -> str:
+    """A sentence on how alike the networks are: weights, and pixels before they are rounded.
 
-    Raises `RuntimeError` where they are not the same network.
+    Raises `RuntimeError` if they are not the same network.
     """
     with torch.inference_mode():
         pixels = model.reconstruct(model.embed(torch.from_numpy(codes))).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     weights = count_weights(model, DECODING)
     parts = []
     for name, peer in peers.items():
-        apart = float(np.abs(peer.exact(len(codes)) - pixels).max())
-        if peer.weights() != weights or apart > MOST_APART:
-            raise RuntimeError(f"{name} is another network: {peer.weights():,} weights, pixels up to {apart:g} apart")
+        apart = float(np.abs(peer.run(CodecPeer.exact, len(codes)) - pixels).max())
+        theirs = peer.run(CodecPeer.weight_count)
+        if theirs != weights or apart > MOST_APART:
+            raise RuntimeError(f"{name} is another network: {theirs:,} weights, pixels up to {apart:g} apart")
         parts.append(f"{apart:.1e} ({name})")
     return (
         f"Decoder and codebook have {weights:,} weights in each, the same values; float32 pixels, here "

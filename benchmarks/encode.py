@@ -12,21 +12,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import machine
-from benchmarks.diffusers_peer import load_encoder
-from benchmarks.network_parts import ENCODING, count_weights
-from benchmarks.peer_process import PeerProcess
-from benchmarks.photographs import DISTINCT, photographs, write_tar
-from benchmarks.precision import measure_precision
-from benchmarks.rounds import DTYPES, Contender, add_flags, at_batch, fastest, in_batches, measure, ratio, table
-from benchmarks.shard_run import ShardRunner
+from benchmarks.peers.codec_peer import ENCODING, CodecPeer, count_weights, rate_at
+from benchmarks.peers.diffusers_vqgan import load_encoder
+from benchmarks.peers.process import PeerProcess
+from benchmarks.support import machine
+from benchmarks.support.emoji import measure_precision
+from benchmarks.support.photographs import DISTINCT, photographs, write_tar
+from benchmarks.support.rounds import DTYPES, Contender, add_flags, at_batch, fastest, in_batches, measure, ratio, table
+from benchmarks.support.shard_run import ShardRunner
 from models.devices import default_batch_size
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
@@ -34,6 +34,9 @@ from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from pipelines.process import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
+from transforms.inputs import InputRequest
+from transforms.work.encode import Encode
+from transforms.work.step import EncodeStep, ModelSettings
 
 REAL = VQGANConfig()  # f16, 16,384 codes, 256x256
 TINY = VQGANConfig(
@@ -47,10 +50,8 @@ TINY = VQGANConfig(
     n_embed=64,
 )
 PHOTO_SIDES = (400, 500)
-PIPELINE_SHARE = (
-    3  # times the others' seconds: a shard has a beginning and an end that weigh little only where it is long
-)
-TAR_ROWS = {"cpu": 256, "cuda": 4096}  # at most so many pictures a measurement
+PIPELINE_SHARE = 3  # times the others' seconds: a shard's beginning and end weigh little only if it is long
+TAR_ROWS = {"cpu": 256, "cuda": 4096}  # images of a measurement, at most
 QUICK_ROWS = 32
 
 
@@ -68,16 +69,15 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(name)
         most = QUICK_ROWS if args.quick else TAR_ROWS[device.type]
         tar = write_tar(folder / "photographs.tar", most, PHOTO_SIDES)
-        pictures = _prepared(config.resolution, min(most, DISTINCT))
+        images = _prepared(config.resolution, min(most, DISTINCT))
         save_vqgan(model, folder / "model", name="random")
-        with PeerProcess(
-            load_encoder, folder / "model", device, pictures, reuse_memory=args.peers_reuse_memory
-        ) as other:
-            contenders = _contenders(model, device, pictures, other, tar, folder, args.quick)
+        given = (folder / "model", device, images)
+        with PeerProcess(load_encoder, *given, reuse_memory=args.peers_reuse_memory) as other:
+            contenders = _contenders(model, device, images, other, tar, folder, args.quick)
             peaks = measure(contenders, device, most, args)
-            print(table(contenders, peaks, _flops(model, pictures[:1])), "\n")
+            print(table(contenders, peaks, _flops(model, images[:1])), "\n")
             print(_ratios(contenders), "\n")
-            print(_same_work(model, device, pictures[:2], other), "\n", flush=True)
+            print(_same_work(model, device, images[:2], other), "\n", flush=True)
         print(_command(folder, tar), "\n")
     print(_precision(args.device, 16 if args.quick else None))
     return 0
@@ -92,8 +92,8 @@ def _prepared(side: int, count: int) -> np.ndarray:
 def _contenders(
     model: VQGAN,
     device: torch.device,
-    pictures: np.ndarray,
-    other: PeerProcess,
+    images: np.ndarray,
+    other: PeerProcess[CodecPeer],
     tar: Path,
     folder: Path,
     quick: bool,
@@ -105,27 +105,45 @@ def _contenders(
     for dtype in DTYPES:
         if dtype == "float32":
             for batch in sizes:
-                contenders.append(Contender("diffusers", dtype, batch, partial(other.rate, batch=batch)))
+                contenders.append(Contender("diffusers", dtype, batch, rate_at(other, batch)))
         network = copy.deepcopy(model)
         for batch in sizes:
             codec = TorchCodec(
                 network, name="random", codebook_id="", device=str(device), dtype=dtype, batch_size=batch
             )
-            contenders.append(Contender("model", dtype, batch, in_batches(codec.encode, pictures, batch)))
+            contenders.append(Contender("model", dtype, batch, in_batches(codec.encode, images, batch)))
             if batch == usual:
-                contenders.append(Contender("pipeline", dtype, batch, ShardRunner(codec, tar, folder), PIPELINE_SHARE))
+                contenders.append(Contender("pipeline", dtype, batch, _pipeline(codec, tar, folder), PIPELINE_SHARE))
     return contenders
 
 
-def _flops(model: VQGAN, picture: np.ndarray) -> float:
-    """Of one picture to its codes, convolutions and matrix products."""
+def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], float]:
+    """What a worker of `vqbeam encode` does with a shard."""
+    settings = ModelSettings(
+        name=codec.name,
+        cache_dir=str(folder),
+        backend="torch",
+        device=str(codec.device),
+        dtype=codec.dtype,
+        batch_size=codec.batch_size,
+        threads=codec.threads,
+    )
+    config = codec.config
+    work = Encode(settings, ImageOptions(size=config.resolution), config.codes_per_image, config.n_embed)
+    request = InputRequest(patterns=(str(tar),))
+    runner = ShardRunner(work, EncodeStep(settings, codec), request, folder, codec.threads)
+    return lambda rows: runner.run(rows).clock
+
+
+def _flops(model: VQGAN, image: np.ndarray) -> float:
+    """Operations from one image to its codes, in convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).encode(torch.from_numpy(picture))
+        copy.deepcopy(model).encode(torch.from_numpy(image))
     return float(counter.get_total_flops())
 
 
 def _ratios(contenders: list[Contender]) -> str:
-    """The figures that are promised."""
+    """The table of the figures that are promised."""
     other = fastest(contenders, "diffusers", "float32")
     lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
     best = [fastest(contenders, "model", dtype) for dtype in DTYPES]
@@ -139,46 +157,34 @@ def _ratios(contenders: list[Contender]) -> str:
     return "\n".join(lines)
 
 
-def _same_work(model: VQGAN, device: torch.device, pictures: np.ndarray, other: PeerProcess) -> str:
-    """How alike the two networks are: weights and codes."""
+def _same_work(model: VQGAN, device: torch.device, images: np.ndarray, other: PeerProcess[CodecPeer]) -> str:
+    """A sentence on how alike the two networks are: weights and codes."""
     codec = TorchCodec(copy.deepcopy(model), name="random", codebook_id="", device=str(device), dtype="float32")
-    codes = np.concatenate([codec.encode(picture[None]) for picture in pictures])
-    theirs = other.exact(len(pictures))
-    weights = count_weights(model, ENCODING)
+    codes = np.concatenate([codec.encode(image[None]) for image in images])
+    theirs = other.run(CodecPeer.exact, len(images))
+    weights, weights_there = count_weights(model, ENCODING), other.run(CodecPeer.weight_count)
     return (
-        f"Encoder and codebook have {weights:,} weights here and {other.weights():,} in diffusers, the same values; "
+        f"Encoder and codebook have {weights:,} weights here and {weights_there:,} in diffusers, the same values; "
         f"{np.mean(codes == theirs):.2%} of the float32 codes are equal."
     )
 
 
 def _command(folder: Path, tar: Path) -> str:
-    """`vqbeam encode` as a user starts it, start-up included."""
-    rows = QUICK_ROWS
-    flags = ["--limit", str(rows), "--dtype", "bfloat16", "--model", str(folder / "model")]
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines",
-        "encode",
-        "--input",
-        str(tar),
-        "--output",
-        str(folder / "out"),
-        *flags,
-    ]
+    """Times `vqbeam encode` as a user starts it, start-up included."""
+    flags = ["--limit", str(QUICK_ROWS), "--dtype", "bfloat16", "--model", str(folder / "model")]
+    flags += ["--input", str(tar), "--output", str(folder / "out")]
+    command = [sys.executable, "-m", "pipelines", "encode", *flags]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=machine.ROOT, check=False)
     if done.returncode:
         raise RuntimeError(f"vqbeam encode ended with {done.returncode}:\n{done.stderr}")
-    return f"`vqbeam encode` of {rows} pictures in bfloat16, start to end: {time.perf_counter() - start:.1f} s."
+    return f"`vqbeam encode` of {QUICK_ROWS} images in bfloat16, start to end: {time.perf_counter() - start:.1f} s."
 
 
 def _precision(device: str, limit: int | None) -> str:
     found = measure_precision(device, limit)
-    if found is None:
-        return "models/emoji or examples/emoji/sample is missing: bfloat16 is not compared with float32."
     return (
-        f"bfloat16 against float32, trained emoji model, {found.pictures} pictures: {found.equal:.2%} of the tokens "
+        f"bfloat16 against float32, trained emoji model, {found.images} images: {found.equal:.2%} of the tokens "
         f"equal; PSNR {found.psnr_bfloat16:.3f} dB against {found.psnr_float32:.3f} dB "
         f"({found.psnr_bfloat16 - found.psnr_float32:+.3f})."
     )

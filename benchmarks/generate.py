@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from benchmarks import machine
-from benchmarks.min_dalle_peer import Clock, MinDallePeer
+from benchmarks.peers.min_dalle import Clock, MinDalleGenerator, load_generator
+from benchmarks.peers.process import PeerProcess
+from benchmarks.support import machine
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart, DalleBartConfig
 from models.bart.request import TokenRequest
@@ -53,9 +54,9 @@ SIZES = {
     ),
 }
 CODEBOOK = 16384
-SHAPES = ((1, 1), (1, 9), (32, 1))  # prompts, pictures of each
+SHAPES = ((1, 1), (1, 9), (32, 1))  # prompts, images of each
 GPU_SHAPES = (*SHAPES, (128, 1), (512, 1))  # the best batch is a large one there
-PEER_PICTURES = (1, 9)
+PEER_IMAGES = (1, 9)
 ONLY_ONE = ((1, 1),)  # what int8 is for
 TARGETS = {1: 6, 9: 12, 32: 18}  # on a CPU
 GPU_TARGET = 30  # at the best batch
@@ -69,7 +70,7 @@ class Rates:
 
     name: str
     dtype: str
-    pictures: int
+    images: int
     what: str
     limits: tuple[float, float] | None = None  # tokens/s if only bytes, or only products, took time
     rates: list[float] = field(default_factory=list)
@@ -99,22 +100,22 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{machine.describe(device)}\n", flush=True)
     dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "bfloat16,int8")).split(",")
     bandwidth = machine.memory_bandwidth(device, clock=clock)
-    contenders = [Rates("min-dalle", "float32", pictures, "of one prompt") for pictures in PEER_PICTURES]
+    contenders = [Rates("min-dalle", "float32", images, "of one prompt") for images in PEER_IMAGES]
     peaks: dict[str, float] = {}
     for dtype in dtypes:
         if dtype != INT8:
             peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype], clock=clock)
-        for prompts, pictures in _shapes(config, dtype, device):
+        for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
-            limits = _limits(config, prompts, pictures, dtype, bandwidth, max(peaks.values()))
-            contenders.append(Rates("vqbeam", dtype, prompts * pictures, what, limits))
+            limits = _limits(config, prompts, images, dtype, bandwidth, max(peaks.values()))
+            contenders.append(Rates("vqbeam", dtype, prompts * images, what, limits))
     weights = (0, 0)
     for number in range(1 if args.quick else args.rounds):
-        theirs = _measure_peer(config, device, contenders[: len(PEER_PICTURES)], args.peer_steps, clock)
-        ours = _measure_ours(config, device, contenders[len(PEER_PICTURES) :], dtypes, clock)
+        theirs = _measure_peer(config, device, contenders[: len(PEER_IMAGES)], args.peer_steps, clock)
+        ours = _measure_ours(config, device, contenders[len(PEER_IMAGES) :], dtypes, clock)
         weights = (theirs, ours)
         print(
-            f"round {number + 1}: " + ", ".join(f"{c.name} {c.pictures} {c.rates[-1]:.1f}" for c in contenders),
+            f"round {number + 1}: " + ", ".join(f"{c.name} {c.images} {c.rates[-1]:.1f}" for c in contenders),
             file=sys.stderr,
         )
     print(
@@ -128,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[tuple[int, int], ...]:
-    """On a GPU those whose caches fill no more than half of its memory."""
+    """(prompts, images of each); on a GPU those whose caches fill no more than half of its memory."""
     if dtype == INT8:
         return ONLY_ONE
     if device.type == "cpu":
@@ -140,13 +141,13 @@ def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[
 def _measure_peer(
     config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int, clock: Clock
 ) -> int:
-    """One round; the number of its weights."""
+    """Measures one round of the peer; returns the number of its weights."""
     weights = 0
-    with MinDallePeer(config, device, clock) as peer:
+    with PeerProcess(load_generator, config, device, clock) as peer:
         for contender in contenders:
-            times = peer.times(contender.pictures, steps, TOP_K)
+            times = peer.run(MinDalleGenerator.times, contender.images, steps, TOP_K)
             seconds = times.caption + times.step * config.image_length
-            contender.rates.append(contender.pictures * config.image_length / seconds)
+            contender.rates.append(contender.images * config.image_length / seconds)
             weights = times.weights
     return weights
 
@@ -154,16 +155,16 @@ def _measure_peer(
 def _measure_ours(
     config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str], clock: Clock
 ) -> int:
-    """One round of whole pictures; the number of our weights. One generator is held at a time."""
+    """Measures one round of whole images; returns the number of our weights. Holds one generator at a time."""
     torch.manual_seed(0)
     model = DalleBart(config).eval().requires_grad_(False)
     shapes = [(dtype, *shape) for dtype in dtypes for shape in _shapes(config, dtype, device)]
-    for contender, (dtype, prompts, pictures) in zip(contenders, shapes, strict=True):
+    for contender, (dtype, prompts, images) in zip(contenders, shapes, strict=True):
         generator = TokenGenerator(
             model,
             codebook_size=CODEBOOK,
             prompts_per_batch=prompts,
-            pictures_per_prompt=pictures,
+            pictures_per_prompt=images,
             device=str(device),
             dtype=dtype,
         )
@@ -181,29 +182,29 @@ def _measure_ours(
 
 def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
     """All codes of a full batch; different captions, guided, sampled."""
-    prompts, pictures = generator.prompts_per_batch, generator.pictures_per_prompt
+    prompts, images = generator.prompts_per_batch, generator.pictures_per_prompt
     ids = np.ones((prompts, config.max_text_length), np.int64)
     ids[:, :PIECES] = np.random.default_rng(0).integers(3, config.encoder_vocab_size, (prompts, PIECES))
     mask = np.broadcast_to(np.arange(config.max_text_length) < PIECES, ids.shape).astype(np.int64)
-    drawn = [[uniforms(0, str(p), s, config.image_length) for s in range(pictures)] for p in range(prompts)]
+    drawn = [[uniforms(0, str(p), s, config.image_length) for s in range(images)] for p in range(prompts)]
     values = {"guidance_scale": GUIDANCE, "temperature": 1.0, "top_k": TOP_K, "top_p": 1.0}
     options = {name: np.full(prompts, value) for name, value in values.items()}
     return generator.generate(TokenRequest(ids, mask, np.array(drawn), options))
 
 
 def _limits(
-    config: DalleBartConfig, prompts: int, pictures: int, dtype: str, bandwidth: float, peak: float
+    config: DalleBartConfig, prompts: int, images: int, dtype: str, bandwidth: float, peak: float
 ) -> tuple[float, float]:
-    """Tokens/s if reading weights and caches, or the products with weights, were all that takes time.
+    """Tokens/s if reading weights and caches, or the products with weights, alone took time.
 
     A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, and
-    `lm_head`, which sees one row a picture: all in `dtype`, but for int8 only the weights, the rest in bfloat16.
+    `lm_head`, which sees one row an image: all in `dtype`, but for int8 only the weights, the rest in bfloat16.
     """
     size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
     width = 1 if dtype == INT8 else DTYPES[dtype].itemsize
     weights = layers * (6 * size * size + 3 * size * hidden)
     head = CODEBOOK * size
-    drawn = prompts * pictures
+    drawn = prompts * images
     caches = 2 * size * layers * (2 * drawn * config.image_length / 2 + prompts * PIECES)
     rest = 2 if dtype == INT8 else width
     seconds_reading = (width * weights + rest * (caches + head)) / bandwidth
@@ -212,11 +213,11 @@ def _limits(
 
 
 def _table(contenders: list[Rates], length: int) -> str:
-    columns = ["what", "dtype", "pictures at once", "image tokens/s", "lowest to highest", "images/min"]
+    columns = ["what", "dtype", "images at once", "image tokens/s", "lowest to highest", "images/min"]
     columns += ["limit: memory", "limit: products", "share of the nearer"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for c in contenders:
-        cells = [c.name, c.dtype, f"{c.pictures} {c.what}", f"{c.median:.1f}"]
+        cells = [c.name, c.dtype, f"{c.images} {c.what}", f"{c.median:.1f}"]
         cells += [f"{min(c.rates):.1f} to {max(c.rates):.1f}", f"{60 * c.median / length:.2f}"]
         cells += (
             [f"{c.limits[0]:.0f}", f"{c.limits[1]:.0f}", f"{c.median / min(c.limits):.0%}"] if c.limits else [""] * 3
@@ -227,14 +228,14 @@ def _table(contenders: list[Rates], length: int) -> str:
 
 def _ratios(contenders: list[Rates], targets: Mapping[int, int]) -> str:
     """Ours over min-dalle's in the same round; for many prompts, which it cannot batch, over its best."""
-    peers = {c.pictures: c for c in contenders if c.name == "min-dalle"}
+    peers = {c.images: c for c in contenders if c.name == "min-dalle"}
     lines = ["| vqbeam / min-dalle | times | aim |", "|---|---|---|"]
     for c in contenders:
         if c.name == "vqbeam":
-            peer = peers.get(c.pictures, peers[max(peers)])
+            peer = peers.get(c.images, peers[max(peers)])
             times = statistics.median(a / b for a, b in zip(c.rates, peer.rates, strict=True))
-            what = f"{c.pictures} {c.what}, {c.dtype} / {peer.pictures} {peer.what}"
-            lines.append(f"| {what} | {times:.1f} | {targets.get(c.pictures, GPU_TARGET)} |")
+            what = f"{c.images} {c.what}, {c.dtype} / {peer.images} {peer.what}"
+            lines.append(f"| {what} | {times:.1f} | {targets.get(c.images, GPU_TARGET)} |")
     return "\n".join(lines)
 
 

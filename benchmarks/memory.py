@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine
-from benchmarks.peak_memory import Case, measure
-from benchmarks.photographs import write_parquet, write_tar
+from benchmarks.support import machine
+from benchmarks.support.peak_memory import Case, measure
+from benchmarks.support.photographs import write_parquet, write_tar
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 
-CONFIG = VQGANConfig(  # small, so that the rows and not the network decide
+CONFIG = VQGANConfig(  # small, so that the rows decide, not the network
     ch=32,
     ch_mult=(1, 1, 1),
     num_res_blocks=1,
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _cases(folder: Path, sizes: Sizes) -> list[Case]:
-    """Cases in an order in which each finds what it reads: tokens to decode are what the first case wrote."""
+    """The cases, in order: those of decode read the tokens that the first case wrote."""
     once, tenfold = sizes.rows, 10 * sizes.rows
     tars = [str(write_tar(folder / f"{rows}.tar", rows, sizes.sides)) for rows in (once, tenfold)]
     tables = [
@@ -74,8 +74,7 @@ def _cases(folder: Path, sizes: Sizes) -> list[Case]:
     whole = ("--rows_per_shard", str(tenfold))
     cut = ("--rows_per_shard", str(sizes.shard))
     tokens = [str(folder / f"out-0-{run}" / "data" / "*.parquet") for run in range(2)]
-    pictures = ("--image_format", "jpeg", "--image_layout", "webdataset")
-
+    images = ("--image_format", "jpeg", "--image_layout", "webdataset")
     model = ("--model", str(folder / "model"))
 
     def case(what: str, command: str, inputs: Sequence[str], flags: Sequence[str]) -> Case:
@@ -86,8 +85,8 @@ def _cases(folder: Path, sizes: Sizes) -> list[Case]:
         case("encode, WebDataset, one shard", "encode", tars, whole),
         case(f"encode, WebDataset, shards of {sizes.shard}", "encode", tars, cut),
         case("encode, Parquet, one row group, one shard", "encode", tables, whole),
-        case("decode to WebDataset, one shard", "decode", tokens, (*pictures, *whole)),
-        case(f"decode to WebDataset, shards of {sizes.shard}", "decode", tokens, (*pictures, *cut)),
+        case("decode to WebDataset, one shard", "decode", tokens, (*images, *whole)),
+        case(f"decode to WebDataset, shards of {sizes.shard}", "decode", tokens, (*images, *cut)),
     ]
 
 

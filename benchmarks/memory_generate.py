@@ -1,4 +1,4 @@
-"""Peak memory of generate, rank and vary for 1x and 10x the pictures.
+"""Peak memory of generate, rank and vary for 1x and 10x the images.
 
 python -m benchmarks.memory_generate            about an hour
 python -m benchmarks.memory_generate --quick    a few rows: shows that the script works, its figures mean nothing
@@ -15,18 +15,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine
-from benchmarks.peak_memory import Case, measure
-from benchmarks.photographs import write_tar
-from benchmarks.random_generator import TINY, write_generator, write_prompts
+from benchmarks.support import machine
+from benchmarks.support.peak_memory import Case, measure
+from benchmarks.support.photographs import write_tar
+from benchmarks.support.random_generator import TINY, write_generator, write_prompts
 
 IN_TABLE = ("--image_layout", "parquet")
-PICTURES = 4  # of a prompt; of eight for one that is ranked, these are kept
+IMAGES = 4  # of a prompt; where they are ranked, kept of twice as many
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`once` is 1x, in pictures written: more than are ever in flight at once (a Parquet row group is 4,096 rows), and
+    """`once` is 1x, in images written: more than are ever in flight at once (a Parquet row group is 4,096 rows), and
     batches enough for the gaps between arrays to have reached what `transforms/engine/freed_memory.py` tolerates."""
 
     once: int
@@ -55,14 +55,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _cases(folder: Path, rows: Rows) -> list[Case]:
     counts = (rows.once, 10 * rows.once)
-    texts = [write_prompts(folder / f"{count}.txt", count // PICTURES) for count in counts]
+    texts = [write_prompts(folder / f"{count}.txt", count // IMAGES) for count in counts]
     tars = [write_tar(folder / f"{count}.tar", count, rows.sides) for count in counts]
-    whole = ("--rows_per_shard", str(100 * rows.once))  # a prompt counts all its pictures
+    whole = ("--rows_per_shard", str(100 * rows.once))  # a prompt counts all its images
     cut = ("--rows_per_shard", str(rows.shard))
     model = ("--model", str(folder / "model"))
     clip = ("--clip", str(folder / "model" / "clip"))
-    many = ("--images_per_prompt", str(PICTURES))
-    best = ("--images_per_prompt", str(2 * PICTURES), "--keep_best", str(PICTURES))
+    many = ("--images_per_prompt", str(IMAGES))
+    best = ("--images_per_prompt", str(2 * IMAGES), "--keep_best", str(IMAGES))
     return [
         _case("generate, files, one shard", texts, *model, *many, *whole),
         _case(f"generate, files, shards of {rows.shard}", texts, *model, *many, *cut),
@@ -77,7 +77,7 @@ def _cases(folder: Path, rows: Rows) -> list[Case]:
 
 
 def _case(what: str, inputs: Sequence[Path], *flags: str) -> Case:
-    """`what` begins with the command."""
+    """The case; `what` begins with the command."""
     command = what.partition(",")[0]
     small, large = ((command, "--input", str(source), *flags) for source in inputs)
     return Case(what, small, large)

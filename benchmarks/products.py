@@ -1,6 +1,7 @@
 """The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
 
-*Compiled* are those of `models/bart/compiled`; with a matrix unit only in bfloat16, where the processor has one.
+*Compiled* products are those of `models/bart/compiled`; those with a matrix unit are measured
+in bfloat16 on a processor that has one.
 
 python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about four minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
@@ -22,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import machine
 from benchmarks.generate import SIZES
+from benchmarks.support import machine
 from models.bart.cached_layer import TILE
 from models.bart.compiled import TURN, tiles
 from models.bart.compiled.compiling import use_threads
@@ -34,7 +35,7 @@ from models.bart.network import DalleBartConfig
 from models.devices import DTYPES
 from models.huge_pages import collapse_into_huge_pages
 
-ROWS = (2, 4, 18, 64)  # one picture, two, nine and 32, each with its guidance
+ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance
 LAYOUTS = ("plain", "blocked", "blocked, whole tiles")
 COMPILED, TILED = "compiled", "compiled, matrix unit"
 Times = dict[str, tuple[float, float]]  # seconds of a step by layout, with small and with large pages
@@ -70,18 +71,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
-    """Outputs and inputs of what a step multiplies by, as `models/bart/cached_layer.py` merges it."""
+    """Outputs and inputs of the weights that a step multiplies by, merged as in `models/bart/cached_layer.py`."""
     size, hidden = config.d_model, config.decoder_ffn_dim
     layer = [(3 * size, size)] + 3 * [(size, size)] + 2 * [(hidden, size)] + [(size, hidden)]
     return layer * config.decoder_layers
 
 
 def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: int, seconds: float) -> Times:
-    """One round, in a process of its own: all weights are there before any of them moves into large pages."""
+    """Measures one round, in a new process: all weights are there before any of them moves into large pages."""
     torch.set_num_threads(threads)
     hidden, device = config.decoder_ffn_dim, torch.device("cpu")
     tiled = {hidden: -(-hidden // TILE) * TILE}
-    packed = max(rows, LEAST_PACKED_ROWS)  # so that it is, whatever `Dense` would choose for so few
+    packed = max(rows, LEAST_PACKED_ROWS)  # else `Dense` might leave so few rows unpacked
     weights = [torch.randn(shape).to(dtype) for shape in _shapes(config)]
     xs = {inputs: torch.randn(rows, inputs).to(dtype) for inputs in (config.d_model, hidden, tiled[hidden])}
     steps: dict[str, list[Callable[[], object]]] = {layout: [] for layout in LAYOUTS}
@@ -102,7 +103,7 @@ def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: in
 
 
 def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callable[[], object]:
-    """The product with `rows` random rows."""
+    """A function that multiplies `rows` random rows by `weight`."""
     weight = F.pad(weight, (0, -weight.shape[1] % TURN))
     x = torch.randn(rows, weight.shape[1])
     held, read = (tiles.arranged(weight), x.bfloat16()) if tiled else (weight, x)
@@ -117,7 +118,7 @@ def _ratio(slow: list[float], fast: list[float]) -> str:
 
 
 def _seconds(products: list[Callable[[], object]], least: float) -> float:
-    """Of all the products one after the other; the median of as many times as fit in `least`, after one to warm up."""
+    """The median time of all products one after the other, over as many as fit in `least`, after one to warm up."""
     taken: list[float] = []
     while sum(taken[1:]) < least or len(taken) < 3:
         start = time.perf_counter()

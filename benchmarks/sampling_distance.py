@@ -1,7 +1,7 @@
-"""How far reduced precision moves what each code of the emoji model is drawn from.
+"""How far reduced precision moves the distribution that each code of the emoji model is drawn from.
 
 python -m benchmarks.sampling_distance            half a minute on a CPU
-python -m benchmarks.sampling_distance --quick    one short picture: shows that the script works
+python -m benchmarks.sampling_distance --quick    one short image: shows that the script works
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import machine
-from benchmarks.emoji_sample import MODEL, ROOT
+from benchmarks.support import machine
+from benchmarks.support.emoji import MODEL, PROMPTS
 from models.bart.checkpoint import open_bart
 from models.bart.compiled import tiles
 from models.bart.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
@@ -30,12 +30,11 @@ from models.bart.text import open_text_encoder
 from models.model_folders import find_bart
 from models.uniforms import uniforms
 
-PROMPTS = ROOT / "examples" / "emoji" / "prompts.txt"
 GUIDANCE = (1.0, 2.0, 10.0)
 TOP_K = 50
 CPU = torch.device("cpu")
-ROWS = 2  # both halves of one picture
-TILED_ROWS = 2 * LEAST_TILED_ROWS  # the same picture as often as a matrix unit is used for
+ROWS = 2  # one image with its guidance
+TILED_ROWS = 2 * LEAST_TILED_ROWS  # the same image as often as it takes for a matrix unit to be used
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Caption:
-    """Of one prompt and of the blank one: int64 [2, L] each; the key for its random numbers."""
+    """One prompt and the blank one, int64 [2, L] each; `key` decides the random numbers."""
 
     key: str
     ids: Tensor
@@ -97,7 +96,7 @@ def _captions(folder: Path, model: DalleBart, most: int | None) -> list[Caption]
 
 
 def _contenders(model: DalleBart) -> Iterator[Contender]:
-    """The exact one first."""
+    """The contenders, the exact one first."""
     size = model.config.image_vocab_size
     encoders = {dtype: copy.deepcopy(model.encoder).to(dtype) for dtype in (torch.float32, torch.bfloat16)}
 
@@ -111,14 +110,14 @@ def _contenders(model: DalleBart) -> Iterator[Contender]:
     yield Contender("float32", cached(torch.float32), exact)
     yield Contender("float32, compiled", compiled(torch.float32), exact)
     yield Contender("bfloat16", cached(torch.bfloat16), half)
-    yield Contender("bfloat16, compiled, one picture", compiled(torch.bfloat16), half)
+    yield Contender("bfloat16, compiled, one image", compiled(torch.bfloat16), half)
     if tiles.usable():
         yield Contender("bfloat16, compiled, matrix unit", compiled(torch.bfloat16, TILED_ROWS), half, TILED_ROWS)
     yield Contender("int8, compiled", compiled(torch.int8), half)
 
 
 def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -> tuple[list[int], Tensor]:
-    """The codes of one picture and what each was drawn from, float32 [T, codes]."""
+    """The codes of one image, and the distributions they were drawn from, float32 [T, codes]."""
     codes: list[int] = []
     rows = []
     numbers = uniforms(0, caption.key, 0, model.config.image_length)
@@ -131,7 +130,7 @@ def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -
 def _distances(
     other: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int], expected: Tensor
 ) -> np.ndarray:
-    """Total variation distance of each step [T], in [0, 1], where the same codes came before."""
+    """The total variation distance of each step [T], in [0, 1], after the same codes."""
     found = torch.stack(list(_distributions(other, model, caption, scale, codes)))
     return np.asarray((found - expected).abs().sum(1) / 2)
 
@@ -139,13 +138,13 @@ def _distances(
 def _distributions(
     contender: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int]
 ) -> Iterator[Tensor]:
-    """What each code is drawn from, float32 [codes], fed with `codes`, which may grow meanwhile."""
+    """The distribution of each code, float32 [codes], after those of `codes`, which may grow meanwhile."""
     one = torch.ones(1)
     contender.decoder.begin([(contender.encoder(caption.ids, broadcast_mask(caption.mask)), caption.mask)])
-    for place in range(model.config.image_length):
-        code = codes[place - 1] if place else model.config.decoder_start_token_id
+    for position in range(model.config.image_length):
+        code = codes[position - 1] if position else model.config.decoder_start_token_id
         ids = torch.full((contender.rows,), code)
-        cond, uncond = contender.decoder.step(ids, torch.tensor([place]), place + 1, exact=True).chunk(2)
+        cond, uncond = contender.decoder.step(ids, torch.tensor([position]), position + 1, exact=True).chunk(2)
         logits = contender.decoder.logits(guide(cond[:1], uncond[:1], scale * one))
         yield probabilities(logits, {"temperature": one, "top_k": torch.tensor([TOP_K]), "top_p": one})[0]
 

@@ -1,7 +1,7 @@
-"""How much of a picture `vqbeam vary` changes, by method and strength: the table of the README.
+"""How much of an image `vqbeam vary` changes, by method and strength: the table of the README.
 
-python -m benchmarks.variations            the emoji model and its sample of 200 pictures, under a minute
-python -m benchmarks.variations --quick    eight pictures, some seconds
+python -m benchmarks.variations            the emoji model and its sample of 200 images, under a minute
+python -m benchmarks.variations --quick    eight images, some seconds
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks import machine
-from benchmarks.emoji_sample import MODEL, read_sample
+from benchmarks.support import machine
+from benchmarks.support.emoji import MODEL, read_sample
 from transforms.batch import CODES, ENCODING, PIXELS, ROW, SAMPLE, fixed_lists, to_images, to_rows
 from transforms.work.step import ModelSettings
 from transforms.work.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
@@ -31,14 +31,14 @@ BATCH = 50
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.variations", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="eight pictures")
+    parser.add_argument("--quick", action="store_true", help="eight images")
     args = parser.parse_args(argv)
     model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", BATCH, torch.get_num_threads())
     codec = model.open()
-    keys, pictures = read_sample(codec.config.resolution, 8 if args.quick else None)
+    keys, images = read_sample(codec.config.resolution, 8 if args.quick else None)
 
     def varied(variation: Variation, payload: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes int [N, T] and pixels uint8 [N, H, W, 3] that `vqbeam vary` makes of rows, one each, with seed 0."""
+        """The codes, int [N, T], and pixels, uint8 [N, H, W, 3], of `vqbeam vary` with seed 0, one image a row."""
         step = VaryStep(model, codec, variation)
         step.setup()
         numbers = np.arange(len(keys))
@@ -54,15 +54,15 @@ def main(argv: list[str] | None = None) -> int:
         codes = np.concatenate([to_rows(part.column(ENCODING)) for part in done])
         return codes.astype(np.int32), np.concatenate([to_images(part.column(PIXELS)) for part in done])
 
-    codes, pixels = varied(CodeNoise(0.0), PIXELS, pictures)
+    codes, pixels = varied(CodeNoise(0.0), PIXELS, images)
     print(f"{machine.describe(torch.device('cpu'))}\n")
-    print(f"{len(keys)} pictures: share of codes that change, PSNR of the pictures beside the reconstructions\n")
+    print(f"{len(keys)} images: share of codes that change, PSNR of the images beside the reconstructions\n")
     print(f"| | {' | '.join(f'{strength:g}' for strength in STRENGTHS)} |")
     print("|---" * (len(STRENGTHS) + 1) + "|")
     for name, method, payload in METHODS:
         cells = []
         for strength in STRENGTHS:
-            others, repainted = varied(method(strength), payload, codes if payload == CODES else pictures)
+            others, repainted = varied(method(strength), payload, codes if payload == CODES else images)
             error = np.square(repainted.astype(np.float64) - pixels).mean()
             cells.append(f"{100 * np.mean(others != codes):.0f} %, {10 * np.log10(255**2 / max(error, 1e-9)):.1f} dB")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

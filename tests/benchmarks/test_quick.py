@@ -70,8 +70,8 @@ def test_the_whole_of_generate_is_compared_with_its_bare_models() -> None:
     assert "| tiny | bfloat16 | 4 | 8 |" in shown
 
 
-def test_pictures_drawn_again_are_the_same() -> None:
-    assert "| again, as before | 0.00% | 0 of 40 | 0.00%, 0 of 255 |" in _quick("benchmarks.same_pictures")
+def test_images_drawn_again_are_the_same() -> None:
+    assert "| again, as before | 0.00% | 0 of 40 | 0.00%, 0 of 255 |" in _quick("benchmarks.same_images")
 
 
 def test_variations_have_a_row_for_each_method_and_input() -> None:

@@ -1,4 +1,4 @@
-"""Pictures with the statistics of photographs, made from a seed, in WebDataset tars and Parquet files to measure on."""
+"""Images with the statistics of photographs, made from a seed, in WebDataset tars and Parquet files to measure on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-DISTINCT = 64  # pictures; larger sets repeat them under other keys
+DISTINCT = 64  # images; larger sets repeat them under other keys
 OCTAVES = (4, 8, 16, 32, 64, 128)  # cells a side of the noise; each octave half as strong as the one before
 GRAIN = 4.0  # standard deviation of the noise of single pixels, of 255
 CAPTION = "a picture made of noise, for measuring"
@@ -44,7 +44,7 @@ def photographs(count: int, sides: tuple[int, int], seed: int = 0) -> Iterator[t
 
 
 def write_tar(path: Path, count: int, sides: tuple[int, int]) -> Path:
-    """A WebDataset tar: `KEY.jpg` and `KEY.txt` for each picture."""
+    """A WebDataset tar: `KEY.jpg` and `KEY.txt` for each image."""
     with tarfile.open(path, "w") as tar:
         for key, data in photographs(count, sides):
             for name, content in ((f"{key}.jpg", data), (f"{key}.txt", CAPTION.encode())):
@@ -58,7 +58,7 @@ def write_parquet(path: Path, count: int, sides: tuple[int, int], row_group: int
     """A Parquet file with `key`, `caption` and `image` (JPEG bytes), in groups of `row_group` rows."""
     schema = pa.schema({"key": pa.string(), "caption": pa.string(), "image": pa.binary()})
     rows = photographs(count, sides)
-    # As they are: a dictionary or a compressor would find out that pictures repeat.
+    # Neither a dictionary nor a compressor: they would find out that images repeat.
     with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none") as writer:
         while part := list(itertools.islice(rows, row_group)):
             keys, images = zip(*part, strict=True)

@@ -1,7 +1,4 @@
-"""Contenders that take turns, some seconds each, until the time is up: other load on the machine hits all alike.
-
-`encode.py` and `decode.py` are measured with it.
-"""
+"""Contenders that take turns, some seconds each, until the time is up: other load on the machine hits all alike."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from benchmarks import machine
+from benchmarks.support import machine
 
 DTYPES = ("float32", "bfloat16")
 LEAST_ROUNDS = 3
@@ -23,8 +20,8 @@ LEAST_ROUNDS = 3
 
 @dataclass
 class Contender:
-    """Something that works on pictures; `run(n)` gives images/s over n of them. `longer`: how much more time than the
-    others it takes of a round."""
+    """Something that works on images; `run(n)` returns images/s over n of them. `longer` is how many times the others'
+    share of a round it takes."""
 
     name: str
     dtype: str
@@ -40,7 +37,7 @@ class Contender:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What `measure` reads, and the device."""
+    """Adds the flags that `measure` reads, and the device."""
     parser.add_argument("--quick", action="store_true", help="one round of the least that shows that all works")
     parser.add_argument("--minutes", type=float, default=3.2, help="of measuring; at least three rounds are made")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
@@ -63,7 +60,7 @@ def in_batches(work: Callable[[np.ndarray], object], items: np.ndarray, batch: i
 def measure(
     contenders: Sequence[Contender], device: torch.device, most: int, args: argparse.Namespace
 ) -> dict[str, float]:
-    """Fill in the rates, each over at most `most` pictures; the matrix peak by dtype, of the same rounds."""
+    """Fills in the rates, each over at most `most` images; returns the matrix peak by dtype, of the same rounds."""
     for contender in contenders:
         contender.rows = contender.batch
         if not args.quick:
@@ -85,7 +82,7 @@ def measure(
 
 
 def table(contenders: Sequence[Contender], peaks: dict[str, float], flops: float) -> str:
-    """`flops`: of one picture."""
+    """The Markdown table; `flops` are those of one image."""
     lines = [
         f"{flops / 1e9:.1f} GFLOP an image; matrix peak "
         + ", ".join(
@@ -106,7 +103,7 @@ def table(contenders: Sequence[Contender], peaks: dict[str, float], flops: float
 
 
 def fastest(contenders: Sequence[Contender], name: str, dtype: str) -> Contender:
-    """The batch size at which it is."""
+    """The contender of that name and dtype at its best batch size."""
     return max((c for c in contenders if (c.name, c.dtype) == (name, dtype)), key=lambda c: c.median)
 
 

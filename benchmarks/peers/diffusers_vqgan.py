@@ -1,4 +1,4 @@
-"""The peer of encoding and decoding: diffusers' VQModel with our geometry and weights, in its default float32."""
+"""The peer from diffusers: its VQModel with our geometry and weights, in its default float32."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from diffusers import VQModel
 from torch import Tensor
 
-from benchmarks.network_parts import DECODING, ENCODING, count_weights
-from benchmarks.peer_process import Peer
+from benchmarks.peers.codec_peer import DECODING, ENCODING, CodecPeer, count_weights
 from models.vqgan.checkpoint import load_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
@@ -34,7 +33,7 @@ RENAMED = (  # from our names to theirs
 )
 
 
-def load_encoder(folder: Path, device: torch.device) -> Peer:
+def load_encoder(folder: Path, device: torch.device, items: np.ndarray) -> CodecPeer:
     """uint8 [N, H, W, 3] -> int64 codes [N, T]: what a user of diffusers writes."""
     ours = load_vqgan(folder)
     peer, config = make_peer(ours, device), ours.config
@@ -46,11 +45,11 @@ def load_encoder(folder: Path, device: torch.device) -> Peer:
             indices = peer.quantize(peer.encode(pixels).latents)[2][2]
         return indices.reshape(len(images), -1).cpu().numpy()
 
-    return Peer(encode, encode, count_weights(peer, ENCODING))
+    return CodecPeer(items, encode, encode, count_weights(peer, ENCODING))
 
 
-def load_decoder(folder: Path, device: torch.device) -> Peer:
-    """int64 codes [N, T] -> uint8 [N, H, W, 3]; compared are float32 pixels from 0 to 1."""
+def load_decoder(folder: Path, device: torch.device, items: np.ndarray) -> CodecPeer:
+    """int64 codes [N, T] -> uint8 [N, H, W, 3]; float32 pixels from 0 to 1 are compared."""
     ours = load_vqgan(folder)
     peer, config = make_peer(ours, device), ours.config
 
@@ -65,13 +64,13 @@ def load_decoder(folder: Path, device: torch.device) -> Peer:
     def decode(codes: np.ndarray) -> np.ndarray:
         return (pixels(codes) * 255).round().to(torch.uint8).cpu().numpy()
 
-    return Peer(decode, lambda codes: pixels(codes).cpu().numpy(), count_weights(peer, DECODING))
+    return CodecPeer(items, decode, lambda codes: pixels(codes).cpu().numpy(), count_weights(peer, DECODING))
 
 
 def make_peer(ours: VQGAN, device: torch.device) -> VQModel:
     """diffusers' model with the weights of `ours` (float32).
 
-    Raises `RuntimeError` where a weight of either is left over: the two networks would not be the same.
+    Raises `RuntimeError` if a weight of either has no partner: the two networks would not be the same.
     """
     config = ours.config
     levels = range(len(config.ch_mult))
@@ -98,5 +97,5 @@ def make_peer(ours: VQGAN, device: torch.device) -> VQModel:
 def _rename(name: str, config: VQGANConfig) -> str:
     for ours, theirs in RENAMED:
         name = re.sub(ours, theirs, name)
-    last = len(config.ch_mult) - 1  # they count the levels of the decoder from the smallest
+    last = len(config.ch_mult) - 1  # diffusers counts the decoder's levels from the smallest
     return re.sub(r"\.up_blocks\.(\d+)\.", lambda found: f".up_blocks.{last - int(found[1])}.", name)

@@ -1,7 +1,7 @@
-"""How many codes and pictures of `vqbeam generate` change with the batch size, the threads and the dtype on a CPU.
+"""How many codes and images of `vqbeam generate` change with the batch size, the threads and the dtype on a CPU.
 
-python -m benchmarks.same_pictures            the emoji model at its default sampling, about two minutes
-python -m benchmarks.same_pictures --quick    a few pictures of a tiny network, some seconds
+python -m benchmarks.same_images            the emoji model at its default sampling, about two minutes
+python -m benchmarks.same_images --quick    a few images of a tiny network, some seconds
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import machine
-from benchmarks.random_generator import TINY, prompts, write_generator
+from benchmarks.support import machine
+from benchmarks.support.emoji import MODEL, PROMPTS
+from benchmarks.support.random_generator import TINY, prompts, write_generator
 from models.bart.generator import TokenGenerator
 from models.bart.options import read_generation_defaults
 from models.bart.request import TokenRequest
@@ -24,10 +25,6 @@ from models.model_folders import find_vqgan
 from models.uniforms import uniforms
 from models.vqgan.codec import open_codec
 from transforms.work.generate_step import bart_checkpoint, bart_text, paint
-
-ROOT = Path(__file__).parent.parent
-EMOJI = ROOT / "models" / "emoji"
-PROMPTS = ROOT / "examples" / "emoji" / "prompts.txt"
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Drawn:
 
 
 class Models:
-    """The folder of a generator, its prompts and what decides its pictures."""
+    """The models of a folder, their prompts, and the options that decide the images."""
 
     def __init__(self, folder: Path, texts: list[str]) -> None:
         checkpoint = bart_checkpoint(str(folder), str(folder))
@@ -74,7 +71,7 @@ class Models:
         self._uniforms = np.stack([uniforms(0, str(i), 0, length) for i in range(len(texts))])[:, None]
 
     def draw(self, way: Way, first: Drawn | None) -> Drawn:
-        """All pictures, in one way; `first` is what the first way drew."""
+        """Draws all images in one way; `first` is what the first way drew."""
         codec = open_codec(self._vqgan, device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
         generator = TokenGenerator(
             self._bart,
@@ -97,19 +94,19 @@ class Models:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_pictures", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny network, a few pictures")
-    parser.add_argument("--model", type=Path, default=EMOJI, help="the folder of the trained model")
-    parser.add_argument("--pictures", type=int, default=256)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_images", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny network, a few images")
+    parser.add_argument("--model", type=Path, default=MODEL, help="the folder of the trained model")
+    parser.add_argument("--images", type=int, default=256)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = write_generator(Path(name), TINY) if args.quick else args.model
-        models = Models(folder, prompts(40) if args.quick else _texts(args.pictures))
+        models = Models(folder, prompts(40) if args.quick else _texts(args.images))
         print(f"{machine.describe(torch.device('cpu'))}\n")
         first = models.draw(USUAL, None)
         how = ", ".join(f"{name} {value:g}" for name, value in models.drawing.items())
-        print(f"{len(first.codes)} pictures with {how}, beside those of {USUAL}:\n")
-        print("| drawn with | codes changed | pictures with a changed code | equal codes: pixels changed, at most by |")
+        print(f"{len(first.codes)} images with {how}, beside those of {USUAL}:\n")
+        print("| drawn with | codes changed | images with a changed code | equal codes: pixels changed, at most by |")
         print("|---|---|---|---|")
         for way in OTHERS:
             print(_row("again, as before" if way == USUAL else str(way), first, models.draw(way, first)), flush=True)
@@ -117,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _texts(count: int) -> list[str]:
-    """The prompts of the demo, again and again."""
+    """The prompts of the demo, repeated."""
     texts = PROMPTS.read_text(encoding="utf-8").splitlines()
     return [texts[i % len(texts)] for i in range(count)]
 

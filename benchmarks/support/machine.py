@@ -1,4 +1,4 @@
-"""What the figures were taken on: the processor, its measured matrix peak, the versions."""
+"""The machine that figures are taken on: its processor, the measured matrix peak and memory bandwidth, the versions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from models.huge_pages import collapse_into_huge_pages
 
+ROOT = Path(__file__).resolve().parents[2]
 SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed
 FEATURES = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 
@@ -66,7 +67,7 @@ def memory_bandwidth(
 
 
 def _processor() -> str:
-    """Model name and the instructions that matter here, from Linux; elsewhere what Python knows."""
+    """Model name and the instructions that matter here, on Linux; elsewhere what Python knows."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor() or platform.machine()
@@ -80,8 +81,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    root = Path(__file__).parent.parent
     found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or "unknown"

@@ -25,7 +25,7 @@ CLIP_LENGTH = 16  # pieces of a prompt
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a BART that draws `vqgan`'s codes. `width`, `ffn` and `heads` are those of encoder and decoder."""
+    """The sizes of a BART that draws `vqgan`'s codes. `width`, `ffn` and `heads` are those of encoder and decoder."""
 
     vqgan: VQGANConfig
     width: int
@@ -34,7 +34,7 @@ class Sizes:
     layers: int
 
 
-TINY = Sizes(  # so that rows and not networks decide
+TINY = Sizes(  # so that rows decide, not networks
     vqgan=VQGANConfig(
         ch=32,
         ch_mult=(1, 1, 1, 1),
@@ -59,13 +59,13 @@ def prompts(count: int) -> list[str]:
 
 
 def write_prompts(path: Path, count: int) -> Path:
-    """A text file, a prompt a line."""
+    """Writes a text file, a prompt a line."""
     path.write_text("".join(f"{prompt}\n" for prompt in prompts(count)), encoding="utf-8")
     return path
 
 
 def write_generator(folder: Path, sizes: Sizes) -> Path:
-    """`dalle_bart/` with a tokenizer learnt from such prompts, `vqgan/`, and a small `clip/`."""
+    """Writes `dalle_bart/` with a text tokenizer learnt from such prompts, `vqgan/`, and a small `clip/`."""
     torch.manual_seed(0)
     texts = prompts(1000)
     tokenizer = learn_tokenizer(texts, 500)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: 200 captioned emoji pictures -> VQGAN tokens in Parquet -> pictures again, and prompts -> pictures.
+# The demo: 200 captioned emoji images -> VQGAN tokens in Parquet -> images again, and prompts -> images.
 # Usage: examples/demo.sh DIR
 set -euo pipefail
 out=${1:?usage: examples/demo.sh DIR}
@@ -11,7 +11,7 @@ echo "== images and captions -> tokens"
 vqbeam encode --input "$here/emoji/sample/emoji-00000.tar" --output "$out/tokens"
 
 echo "== tokens -> images"
-vqbeam decode --input "$out/tokens/data/*.parquet" --output "$out/pictures" --contact_sheet
+vqbeam decode --input "$out/tokens/data/*.parquet" --output "$out/images" --contact_sheet
 
 echo "== prompts -> images, the best 3 of 8"
 vqbeam generate --input "$here/emoji/prompts.txt" --output "$out/drawn" --images_per_prompt 8 \

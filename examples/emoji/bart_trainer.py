@@ -25,11 +25,11 @@ Encode = Callable[[str], list[int]]  # a caption to pieces, the special ones inc
 
 @dataclass(frozen=True)
 class BartRecipe:
-    """What decides the weights that a run ends with. Learning rates are constant after a ramp and fall linearly to
+    """The settings that decide the weights of a run. Learning rates are constant after a ramp and fall linearly to
     zero over the last `decay_share` of `steps`, so that a run can be made longer from any checkpoint before.
 
-    Of the codes that the decoder is fed, each picture has a share spoilt, up to `most_spoilt`: codes of other pictures
-    stand in their place. Otherwise it learns to go by the codes before rather than by the caption, and a picture that
+    Of the codes that the decoder is fed, each image has a share spoilt, up to `most_spoilt`: codes of other images
+    replace them. Otherwise it learns to follow the codes before rather than the caption, and an image that
     is being drawn strays further with each code that the training set does not have.
     """
 
@@ -53,7 +53,7 @@ class BartRecipe:
 
 @dataclass(frozen=True)
 class TokenSet:
-    """Pictures as codes int64 [N, T], what is on them ("a rocket") and their backgrounds ("blue")."""
+    """Images as codes int64 [N, T], the things on them ("a rocket") and their backgrounds ("blue")."""
 
     codes: Tensor
     things: list[str]
@@ -110,7 +110,7 @@ class BartTrainer:
         return input_ids, mask, self.spoilt(codes, rng), codes
 
     def spoilt(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
-        """Codes int64 [N, T] with a share of each row, up to `most_spoilt`, exchanged for codes of other pictures."""
+        """Codes int64 [N, T] with a share of each row, up to `most_spoilt`, exchanged for codes of other images."""
         chosen = rng.random(codes.shape) < rng.random((len(codes), 1)) * self.recipe.most_spoilt
         others = self.tokens.codes.flatten()[torch.from_numpy(rng.integers(0, self.tokens.codes.numel(), codes.shape))]
         return torch.where(torch.from_numpy(chosen), others, codes)
@@ -124,7 +124,7 @@ class BartTrainer:
         return torch.func.functional_call(self.whole, copies, (input_ids, mask, fed, codes))
 
     def advance(self) -> dict[str, float]:
-        """Take one step; returns what there is to log."""
+        """Takes one step; returns the values to log."""
         loss = self.loss(*self.batch(self.step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -151,7 +151,7 @@ class BartTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`. The recipe is this trainer's own, so that a schedule can be made longer."""
+        """Resumes from `state_dict()`. The recipe is this trainer's own, so that a schedule can be made longer."""
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):

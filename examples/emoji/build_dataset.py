@@ -1,7 +1,7 @@
-"""Build the captioned emoji pictures: `python -m examples.emoji.build_dataset --output DIR`.
+"""Build the captioned emoji images: `python -m examples.emoji.build_dataset --output DIR`.
 
 Writes DIR/webdataset/emoji-NNNNN.tar and DIR/parquet/emoji-NNNNN.parquet, the same samples in the same order;
-with --sample N only N pictures of the held-out split, chosen to differ, as one tar and one table directly in DIR.
+with --sample N only N images of the held-out split, chosen to differ, as one tar and one table directly in DIR.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.emoji.combinations import BACKGROUNDS, background_colours, split_combinations
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.contrast import contrast
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.samples import Sample, compose, write_parquet, write_tar
@@ -38,7 +38,7 @@ def choose_sample(glyphs: GlyphSet, count: int) -> np.ndarray:
     """
     held_out = split_combinations(glyphs.keys).held_out
     held_out = held_out[np.random.default_rng(SAMPLE_SEED).permutation(len(held_out))]
-    images, alpha = pictures(glyphs, held_out, canonical(len(held_out)))
+    images, alpha = compose_images(glyphs, held_out, canonical(len(held_out)))
     clear = contrast(images, alpha, background_colours()[held_out[:, 1]]) >= SAMPLE_MIN_CONTRAST
     chosen: list[tuple[int, int]] = []
     taken = dict.fromkeys(range(len(BACKGROUNDS)), 0)
@@ -54,7 +54,7 @@ def choose_sample(glyphs: GlyphSet, count: int) -> np.ndarray:
 
 
 def write_full(glyphs: GlyphSet, folder: Path, per_shard: int) -> int:
-    """Both forms of the whole set, `per_shard` pictures a file; returns how many pictures."""
+    """Both forms of the whole set, `per_shard` images a file; returns how many images."""
     pairs, splits = all_pairs(glyphs)
     for name in ("webdataset", "parquet"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_full(glyphs: GlyphSet, folder: Path, per_shard: int) -> int:
 
 
 def write_sample(glyphs: GlyphSet, folder: Path, count: int) -> int:
-    """A small varied set as emoji-00000.tar and emoji.parquet; returns how many pictures."""
+    """A small varied set as emoji-00000.tar and emoji.parquet; returns how many images."""
     pairs = choose_sample(glyphs, count)
     samples: list[Sample] = list(compose(glyphs, pairs, ["held_out"] * len(pairs)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,8 @@ def write_sample(glyphs: GlyphSet, folder: Path, count: int) -> int:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.emoji.build_dataset", description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--sample", type=int, metavar="N", help="only N varied held-out pictures")
-    parser.add_argument("--per_shard", type=int, default=2000, help="pictures a file (default 2000)")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N varied held-out images")
+    parser.add_argument("--per_shard", type=int, default=2000, help="images a file (default 2000)")
     parser.add_argument("--glyph_cache", type=Path, help="rendered glyphs (.npz); default: OUTPUT/glyphs.npz")
     parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf, if not where distributions put it")
     return parser.parse_args(argv)
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.sample
         else write_full(glyphs, args.output, args.per_shard)
     )
-    print(f"{written} captioned pictures of {len(glyphs.keys)} glyphs in {args.output}")
+    print(f"{written} captioned images of {len(glyphs.keys)} glyphs in {args.output}")
 
 
 if __name__ == "__main__":

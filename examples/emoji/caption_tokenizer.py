@@ -31,7 +31,7 @@ def learn_tokenizer(captions: Iterable[str], pieces: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """`tokenizer.json`, and `vocab.json` with `merges.txt` for whoever reads only those."""
+    """`tokenizer.json`, and `vocab.json` with `merges.txt` for readers that know only those."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))

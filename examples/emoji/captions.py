@@ -1,4 +1,4 @@
-"""English for a glyph and for a picture: "rocket", "a rocket on a blue background"."""
+"""English for a glyph and for an image: "rocket", "a rocket on a blue background"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pairs stand in a batch of the CLIP: half of it is made of pictures that are easily taken for one another."""
+"""Chooses the pairs of a batch of the CLIP: half of them are images that are easily mistaken for one another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BatchMaker:
     def rows_of(self, rng: np.random.Generator, count: int, *, alike: bool) -> np.ndarray:
         """int64 [count], in random order; count is a multiple of 4 * RUN.
 
-        With `alike` all glyphs stand on the same two backgrounds, so that only the glyph tells most pictures apart.
+        With `alike` all glyphs stand on the same two backgrounds, so that only the glyph tells most images apart.
         """
         everywhere = rng.choice(len(BACKGROUNDS), 2, replace=False)
         chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""What the CLIP learns from: the captioned pictures as built, and the codes that `vqbeam encode` wrote for them."""
+"""The CLIP's training data: the captioned images as built, and the codes that `vqbeam encode` wrote for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from examples.emoji.combinations import BACKGROUNDS
 
 @dataclass(frozen=True)
 class Pairs:
-    """N captioned pictures in the order of the data set.
+    """N captioned images in the order of the data set.
 
     `originals` uint8 [N, 64, 64, 3], `codes` int64 [N, T]; `thing` and `background` int64 [N] index `things` ("a
     rocket") and `BACKGROUNDS`; `train` bool [N]. Glyphs of one name are one thing.
@@ -31,33 +31,33 @@ class Pairs:
     things: list[str]
 
 
-def decode_picture(data: bytes) -> np.ndarray:
+def decode_image(data: bytes) -> np.ndarray:
     """A PNG file -> uint8 [H, W, 3]."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def read_pairs(pictures: Path, tokens: Path) -> Pairs:
-    """Join the Parquet folder of `build_dataset` with the `data` folder of `vqbeam encode` by key.
+def read_pairs(images: Path, tokens: Path) -> Pairs:
+    """Joins the Parquet folder of `build_dataset` with the `data` folder of `vqbeam encode` by key.
 
-    Raises `ValueError` where a picture has no codes.
+    Raises `ValueError` if an image has no codes.
     """
-    rows = pq.read_table(pictures, columns=["key", "caption", "image", "background", "split"]).to_pylist()
+    rows = pq.read_table(images, columns=["key", "caption", "image", "background", "split"]).to_pylist()
     encoded = pq.read_table(tokens, columns=["key", "encoding"])
     values = encoded["encoding"].combine_chunks()
     width = len(values[0])
     codes = pa.array(values).flatten().to_numpy(zero_copy_only=False).reshape(-1, width).astype(np.int64)
-    place = {key: n for n, key in enumerate(encoded["key"].to_pylist())}
-    missing = [row["key"] for row in rows if row["key"] not in place]
+    position = {key: n for n, key in enumerate(encoded["key"].to_pylist())}
+    missing = [row["key"] for row in rows if row["key"] not in position]
     if missing:
-        raise ValueError(f"{tokens}: no codes for {len(missing)} pictures of {pictures}, such as {missing[0]}")
+        raise ValueError(f"{tokens}: no codes for {len(missing)} images of {images}, such as {missing[0]}")
     names = list(BACKGROUNDS)
     subjects = [subject(row["caption"], row["background"]) for row in rows]
     things = list(dict.fromkeys(subjects))
     number = {name: n for n, name in enumerate(things)}
     return Pairs(
-        originals=np.stack([decode_picture(row["image"]["bytes"]) for row in rows]),
-        codes=codes[[place[row["key"]] for row in rows]],
+        originals=np.stack([decode_image(row["image"]["bytes"]) for row in rows]),
+        codes=codes[[position[row["key"]] for row in rows]],
         thing=np.array([number[name] for name in subjects]),
         background=np.array([names.index(row["background"]) for row in rows]),
         train=np.array([row["split"] == "train" for row in rows]),

@@ -28,12 +28,12 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """What decides the weights that a run ends with. A batch has `spoilt` pictures more than captions."""
+    """The settings that decide the weights of a run. A batch has `spoilt` more images than captions."""
 
     steps: int
     batch_size: int = 256
     spoilt: int = 128
-    spoilt_versions: int = 2  # of each picture, in all
+    spoilt_versions: int = 2  # of each image, in all
     seed: int = 0
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
@@ -55,7 +55,7 @@ class ClipRecipe:
 
 @dataclass(frozen=True)
 class Pool:
-    """Decoded pictures: `reconstructions` uint8 [N, H, W, 3] of every pair; `spoilt` [V * trained, H, W, 3], V versions
+    """Decoded images: `reconstructions` uint8 [N, H, W, 3] of every pair; `spoilt` [V * trained, H, W, 3], V versions
     of the training pairs in order, with `kept` float32 [V * trained]."""
 
     reconstructions: np.ndarray
@@ -65,7 +65,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """`pixels` float32 [N + M, 3, H, W], `input_ids` int64 [N, L] and what `contrastive_loss` asks for."""
+    """`pixels` float32 [N + M, 3, H, W], `input_ids` int64 [N, L] and the arguments of `contrastive_loss`."""
 
     pixels: Tensor
     input_ids: Tensor
@@ -96,7 +96,7 @@ class ClipTrainer:
         self.step = 0
 
     def batch(self, step: int) -> ClipBatch:
-        """The captions and pictures of a step: originals and reconstructions, then spoilt versions of the first."""
+        """The captions and images of a step: originals and reconstructions, then spoilt versions of the first."""
         recipe, pairs = self.recipe, self.pairs
         rng = np.random.default_rng([recipe.seed, step])
         rows = self.maker.rows_of(rng, recipe.batch_size, alike=step >= recipe.first_alike_step)
@@ -123,17 +123,17 @@ class ClipTrainer:
         )
 
     def advance(self) -> dict[str, float]:
-        """Take one step; returns what there is to log."""
+        """Takes one step; returns the values to log."""
         batch = self.batch(self.step)
         with torch.autocast("cpu", torch.bfloat16):
-            pictures = self.model.visual_projection(self.model.vision_model(batch.pixels).pooler_output)
+            images = self.model.visual_projection(self.model.vision_model(batch.pixels).pooler_output)
             captions = self.model.text_projection(self.model.text_model(batch.input_ids).pooler_output)
-        cosines = F.normalize(captions.float(), dim=-1) @ F.normalize(pictures.float(), dim=-1).T
+        cosines = F.normalize(captions.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
         logits = self.model.logit_scale.exp() * cosines
-        to_pictures, to_captions = contrastive_loss(
+        to_images, to_captions = contrastive_loss(
             logits, batch.thing, batch.background, batch.names_background, batch.kept
         )
-        (0.5 * (to_pictures + to_captions)).backward()
+        (0.5 * (to_images + to_captions)).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate_at(self.step)
@@ -143,7 +143,7 @@ class ClipTrainer:
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         self.step += 1
         return {
-            "to_pictures": float(to_pictures.detach()),
+            "to_pictures": float(to_images.detach()),
             "to_captions": float(to_captions.detach()),
             "norm": float(norm),
             "scale": float(self.model.logit_scale.detach().exp()),
@@ -158,7 +158,7 @@ class ClipTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`. The recipe is this trainer's own, so that a schedule can be cut short."""
+        """Resumes from `state_dict()`. The recipe is this trainer's own, so that a schedule can be cut short."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]

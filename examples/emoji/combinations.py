@@ -1,4 +1,4 @@
-"""The picture set as a table: which glyph stands on which background, and which of these training never sees.
+"""The image set as a table: which glyph stands on which background, and which of these training never sees.
 
 Everything here is arithmetic on names, so that data set, training and evaluation agree without sharing a file.
 """

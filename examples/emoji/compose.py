@@ -1,4 +1,4 @@
-"""Glyphs on plain backgrounds: batches of pictures with their masks, from arrays that are in memory."""
+"""Glyphs on plain backgrounds: batches of images with their masks, from arrays that are in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from examples.emoji.combinations import background_colours
 from examples.emoji.glyphs import CANONICAL_SIDE, SIDES, GlyphSet
 
 RESOLUTION = 64
-MAX_SHIFT = 4  # pixels, of a jittered picture, each way
+MAX_SHIFT = 4  # pixels, of a jittered image, each way
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Placement:
 
 
 def canonical(count: int) -> Placement:
-    """Centred, one size: how captioned pictures look."""
+    """Centred, one size: how captioned images look."""
     zero = np.zeros(count, dtype=np.int64)
     return Placement(np.full(count, CANONICAL_SIDE, dtype=np.int64), zero, zero)
 
 
 def jittered(rng: np.random.Generator, count: int, share: float) -> Placement:
-    """`share` of the pictures (in expectation) with a random side and shift, the others canonical."""
+    """`share` of the images (in expectation) with a random side and shift, the others canonical."""
     moved = rng.random(count) < share
     side = np.where(moved, rng.choice(np.array(SIDES), count), CANONICAL_SIDE)
     dx, dy = (np.where(moved, rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, count), 0) for _ in range(2))
@@ -37,7 +37,7 @@ def jittered(rng: np.random.Generator, count: int, share: float) -> Placement:
 
 
 def cover(glyphs: GlyphSet, indices: np.ndarray, at: Placement) -> np.ndarray:
-    """The glyphs alone on the picture plane: premultiplied RGBA, uint8 [N, 64, 64, 4]. What is outside is cut off."""
+    """The glyphs alone on the image plane, cut at its edges: premultiplied RGBA, uint8 [N, 64, 64, 4]."""
     out = np.zeros((len(indices), RESOLUTION, RESOLUTION, 4), dtype=np.uint8)
     for n, (g, side, dx, dy) in enumerate(zip(indices, at.side, at.dx, at.dy, strict=True)):
         x, y = (RESOLUTION - side) // 2 + dx, (RESOLUTION - side) // 2 + dy
@@ -53,7 +53,7 @@ def over(covers: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def pictures(glyphs: GlyphSet, pairs: np.ndarray, at: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of glyph and background, int64 [N, 2] -> pictures uint8 [N, 64, 64, 3] and alpha uint8 [N, 64, 64]."""
+def compose_images(glyphs: GlyphSet, pairs: np.ndarray, at: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of glyph and background, int64 [N, 2] -> images uint8 [N, 64, 64, 3] and alpha uint8 [N, 64, 64]."""
     covers = cover(glyphs, pairs[:, 0], at)
     return over(covers, background_colours()[pairs[:, 1]]), covers[..., 3]

@@ -1,4 +1,4 @@
-"""Prompts -> pictures with the models of one folder, to measure them: what `vqbeam generate` does, without Beam."""
+"""Prompts -> images with the models of one folder, to measure them: `vqbeam generate` without Beam."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sampling:
 
 
 class Artist:
-    """A DALL·E BART, its tokenizer and its VQGAN; draws the same picture for the same prompt, seed and sample."""
+    """A DALL·E BART, its tokenizer and its VQGAN; draws the same image for the same prompt, seed and sample."""
 
     def __init__(self, folder: Path, *, prompts_per_batch: int = 64, samples: int = 1, dtype: str = "float32") -> None:
         checkpoint = open_bart(find_bart(folder))
@@ -66,5 +66,5 @@ class Artist:
         """Codes [..., T] -> uint8 [..., H, W, 3]."""
         flat = codes.reshape(-1, codes.shape[-1])
         parts = [self.codec.decode(flat[i : i + DECODED_AT_ONCE]) for i in range(0, len(flat), DECODED_AT_ONCE)]
-        pictures = np.concatenate(parts)
-        return pictures.reshape(*codes.shape[:-1], *pictures.shape[1:])
+        images = np.concatenate(parts)
+        return images.reshape(*codes.shape[:-1], *images.shape[1:])

@@ -1,4 +1,4 @@
-"""Measure the embedded model: does a prompt's picture show the right glyph on the right background?
+"""Measure the embedded model: does a prompt's image show the right glyph on the right background?
 
 `python -m examples.emoji.evaluate --model models/emoji --output DIR` draws 200 glyphs on ten backgrounds at the best of
 several guidance scales and writes DIR/evaluation.json and contact sheets. A fifth of the combinations were never
@@ -18,7 +18,7 @@ import torch
 
 from examples.emoji.captions import caption
 from examples.emoji.combinations import BACKGROUNDS, background_colours, held_out_backgrounds
-from examples.emoji.compose import RESOLUTION, canonical, pictures
+from examples.emoji.compose import RESOLUTION, canonical, compose_images
 from examples.emoji.contrast import MIN_CONTRAST, contrast
 from examples.emoji.drawing import Artist, Sampling
 from examples.emoji.glyphs import GlyphSet, load_glyphs
@@ -57,7 +57,7 @@ class Pairs:
 
 
 class Judge:
-    """Says which glyph and which background a picture shows."""
+    """Says which glyph and which background an image shows."""
 
     def __init__(self, glyphs: GlyphSet) -> None:
         self.glyphs = glyphs
@@ -83,7 +83,7 @@ def choose_pairs(glyphs: GlyphSet, count: int) -> Pairs:
     chosen = np.sort(np.random.default_rng(CHOICE_SEED).permutation(len(glyphs.keys))[:count])
     names = list(BACKGROUNDS)
     indices = np.array([(g, b) for g in chosen for b in range(len(names))], dtype=np.int64)
-    originals, alpha = pictures(glyphs, indices, canonical(len(indices)))
+    originals, alpha = compose_images(glyphs, indices, canonical(len(indices)))
     return Pairs(
         indices,
         np.array([names[b] not in held_out_backgrounds(glyphs.keys[g]) for g, b in indices]),
@@ -113,8 +113,8 @@ def share(right: np.ndarray) -> float:
 
 
 def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict[str, Any]:
-    """Of 8 pictures a prompt: how often one, the one that CLIP likes best, and any of them is right; and the first two
-    of the pairs that CLIP can do something for, those of which some pictures are right and some wrong."""
+    """Of 8 images a prompt, how often one, the one that CLIP scores highest, and any of them is right. The first two
+    again for the prompts that CLIP can help, those with both right and wrong images."""
     clip_folder = find_clip(folder)
     if clip_folder is None:
         raise FileNotFoundError(f"{folder} holds no CLIP")
@@ -126,7 +126,7 @@ def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict
     scores = []
     for start in range(0, len(flat), SCORED_AT_ONCE):
         part = slice(start, start + SCORED_AT_ONCE)
-        scores.append(clip.scores(np.stack([clip.preprocess(picture) for picture in flat[part]]), texts[part]))
+        scores.append(clip.scores(np.stack([clip.preprocess(image) for image in flat[part]]), texts[part]))
     best = np.concatenate(scores).reshape(-1, RANKED_SAMPLES).argmax(1)
     right = np.stack([judge.right_glyph(shown[:, s], pairs.indices) for s in range(RANKED_SAMPLES)], 1)
     right = right[pairs.visible]
@@ -149,7 +149,7 @@ def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict
 
 
 def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sampling) -> dict[str, Any]:
-    """All figures; sheets of random and of wrong pictures (original above, drawn below) into `output`."""
+    """All figures; sheets of random and of wrong images (original above, drawn below) into `output`."""
     judge = Judge(glyphs)
     pairs = choose_pairs(glyphs, count)
     artist = Artist(folder)

@@ -46,7 +46,7 @@ class Embedder:
         )
 
     @torch.inference_mode()
-    def pictures(self, rgb: np.ndarray) -> Tensor:
+    def images(self, rgb: np.ndarray) -> Tensor:
         """uint8 [N, 64, 64, 3], as large as the model takes them."""
         parts = [
             self.model.visual_projection(self.model.vision_model(to_pixels(rgb[n : n + BATCH])).pooler_output)
@@ -61,26 +61,26 @@ class Embedder:
         return F.normalize(torch.cat(parts), dim=-1)
 
 
-def retrieval(pairs: Pairs, pictures: Tensor, captions: Tensor, rows: np.ndarray) -> dict[str, float]:
+def retrieval(pairs: Pairs, images: Tensor, captions: Tensor, rows: np.ndarray) -> dict[str, float]:
     """How often the best is the right one, for `rows` of the set.
 
-    `pictures` [N, D] of all pairs; `captions` [B, things, D] of everything on every background.
+    `images` [N, D] of all pairs; `captions` [B, things, D] of everything on every background.
     """
     thing, background = torch.from_numpy(pairs.thing[rows]), torch.from_numpy(pairs.background[rows])
-    mine = pictures[rows]
+    mine = images[rows]
     names = torch.stack([captions[b] @ one for b, one in zip(background, mine, strict=True)])  # [rows, things]
     colours = torch.stack([captions[:, t] @ one for t, one in zip(thing, mine, strict=True)])  # [rows, B]
-    place = (names > names.gather(1, thing[:, None])).sum(1)
+    rank = (names > names.gather(1, thing[:, None])).sum(1)
     found = 0
     for b in range(len(BACKGROUNDS)):
         candidates = np.flatnonzero(pairs.background == b)
         here = torch.from_numpy(np.flatnonzero(pairs.background[rows] == b))
-        best = candidates[(captions[b][thing[here]] @ pictures[candidates].T).argmax(1)]
+        best = candidates[(captions[b][thing[here]] @ images[candidates].T).argmax(1)]
         found += int((pairs.thing[best] == thing[here].numpy()).sum())
     return {
         "pairs": len(rows),
-        "right_name_of_all": float((place == 0).float().mean()),
-        "right_name_in_first_five": float((place < 5).float().mean()),
+        "right_name_of_all": float((rank == 0).float().mean()),
+        "right_name_in_first_five": float((rank < 5).float().mean()),
         "right_background_of_all": float((colours.argmax(1) == background).float().mean()),
         "right_picture_of_all_on_the_background": found / len(rows),
     }
@@ -93,8 +93,8 @@ def whole_before_spoilt(pairs: Pairs, codec: ImageCodec, embedder: Embedder, row
     captions = embedder.captions(
         [say(CANONICAL, pairs.things[pairs.thing[n]], names[pairs.background[n]]) for n in rows]
     )
-    whole = (embedder.pictures(decode_all(codec, pairs.codes[rows])) * captions).sum(1)
-    spoilt = embedder.pictures(decode_all(codec, codes)).reshape(len(rows), SPOILT_EACH, -1)
+    whole = (embedder.images(decode_all(codec, pairs.codes[rows])) * captions).sum(1)
+    spoilt = embedder.images(decode_all(codec, codes)).reshape(len(rows), SPOILT_EACH, -1)
     scores = (spoilt * captions[:, None]).sum(2)
     return {
         "pairs": len(rows),
@@ -111,10 +111,10 @@ def evaluate(embedder: Embedder, pairs: Pairs, codec: ImageCodec) -> dict[str, d
         [embedder.captions([say(CANONICAL, thing, background) for thing in pairs.things]) for background in BACKGROUNDS]
     )
     sample = np.random.default_rng(SPOILT_SEED).choice(held_out, min(SPOILT_PAIRS, len(held_out)), replace=False)
-    reconstructions = embedder.pictures(decode_all(codec, pairs.codes))
+    reconstructions = embedder.images(decode_all(codec, pairs.codes))
     return {
         "reconstructions": retrieval(pairs, reconstructions, captions, held_out),
-        "originals": retrieval(pairs, embedder.pictures(pairs.originals), captions, held_out),
+        "originals": retrieval(pairs, embedder.images(pairs.originals), captions, held_out),
         "spoilt": whole_before_spoilt(pairs, codec, embedder, sample),
     }
 

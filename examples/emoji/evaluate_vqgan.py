@@ -1,4 +1,4 @@
-"""Measure a VQGAN on emoji pictures that its training never saw.
+"""Measure a VQGAN on emoji images that its training never saw.
 
 `python -m examples.emoji.evaluate_vqgan --model models/emoji --output DIR` writes DIR/evaluation.json and contact
 sheets. The check runs through the stored weights, in float32, codes and all.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from examples.emoji.combinations import BACKGROUNDS, background_colours, split_combinations
-from examples.emoji.compose import Placement, canonical, jittered, pictures
+from examples.emoji.compose import Placement, canonical, compose_images, jittered
 from examples.emoji.contrast import MIN_CONTRAST, contrast
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.measures import block_average, psnr
@@ -32,7 +32,7 @@ SHEET_COUNT = 72
 
 @dataclass(frozen=True)
 class Measured:
-    """Pictures and what came back: originals and outputs uint8 [N, 64, 64, 3], alpha [N, 64, 64], codes [N, 64]."""
+    """Images and what came back: originals and outputs uint8 [N, 64, 64, 3], alpha [N, 64, 64], codes [N, 64]."""
 
     originals: np.ndarray
     alpha: np.ndarray
@@ -46,15 +46,15 @@ class Measured:
 
 
 def reconstruct(model: VQGAN, glyphs: GlyphSet, pairs: np.ndarray, at: Placement, batch_size: int = 64) -> Measured:
-    """Compose the pictures of `pairs` and send them through codes and back."""
-    originals, alpha = pictures(glyphs, pairs, at)
+    """Compose the images of `pairs` and send them through codes and back."""
+    originals, alpha = compose_images(glyphs, pairs, at)
     codes = [model.encode(part) for part in torch.from_numpy(originals).split(batch_size)]
     outputs = torch.cat([model.decode(part) for part in codes])
     return Measured(originals, alpha, outputs.numpy(), torch.cat(codes).numpy())
 
 
 def decibels(measured: Measured) -> dict[str, float]:
-    """Means over pictures, and how the worst tenth does."""
+    """Means over images, and how the worst tenth does."""
     baseline = block_average(measured.originals, 8)
     inside = np.sort(measured.inside)
     figures = {

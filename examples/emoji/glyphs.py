@@ -1,6 +1,6 @@
 """The glyphs of Noto Color Emoji as arrays: rendered once at the font's own size, scaled, kept in a cache file.
 
-Pictures are stored premultiplied (colour times alpha), which is what scaling and composing need.
+Images are stored premultiplied (colour times alpha), which is what scaling and composing need.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def render_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image | None:
 
 
 def premultiplied(image: Image.Image, side: int) -> np.ndarray:
-    """RGBA picture -> uint8 [side, side, 4], colour times alpha, Lanczos."""
+    """RGBA image -> uint8 [side, side, 4], colour times alpha, Lanczos."""
     return np.asarray(image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS)).copy()
 
 
@@ -77,7 +77,7 @@ def render_all(texts: dict[str, str], font_path: Path) -> GlyphSet:
         names.append(texts[text])
         for side in SIDES:
             rows[side].append(premultiplied(image, side))
-    return GlyphSet(keys, names, {side: np.stack(pictures) for side, pictures in rows.items()})
+    return GlyphSet(keys, names, {side: np.stack(images) for side, images in rows.items()})
 
 
 def load_glyphs(cache: Path, font_path: Path | None = None) -> GlyphSet:

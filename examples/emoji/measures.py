@@ -8,7 +8,7 @@ MASK_ALPHA = 128  # a pixel is inside the glyph where it is at least half covere
 
 
 def psnr(originals: np.ndarray, outputs: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """PSNR in dB of each picture, float64 [N], peak 255; only where `alpha` >= MASK_ALPHA if given.
+    """PSNR in dB of each image, float64 [N], peak 255; only where `alpha` >= MASK_ALPHA if given.
 
     `originals`, `outputs`: uint8 or float [N, H, W, 3]; `alpha`: uint8 [N, H, W]. An equal pair counts as 99 dB.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from examples.emoji.compose import canonical, over, pictures
+from examples.emoji.compose import canonical, compose_images, over
 from examples.emoji.glyphs import CANONICAL_SIDE, GlyphSet
 from examples.emoji.measures import MASK_ALPHA
 
@@ -18,7 +18,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def nearest_glyphs(outputs: np.ndarray, backgrounds: np.ndarray, glyphs: GlyphSet) -> np.ndarray:
-    """For each canonical picture the glyph whose picture over the same background is nearest.
+    """For each canonical image the glyph whose image over the same background is nearest.
 
     `outputs` uint8 [N, 64, 64, 3], `backgrounds` int64 [N] -> glyph indices, int64 [N].
     """
@@ -26,7 +26,7 @@ def nearest_glyphs(outputs: np.ndarray, backgrounds: np.ndarray, glyphs: GlyphSe
     every = np.arange(len(glyphs.keys))
     for b in np.unique(backgrounds):
         mine = np.flatnonzero(backgrounds == b)
-        candidates, _ = pictures(glyphs, np.stack([every, np.full_like(every, b)], 1), canonical(len(every)))
+        candidates, _ = compose_images(glyphs, np.stack([every, np.full_like(every, b)], 1), canonical(len(every)))
         flat = candidates.reshape(len(every), -1).astype(np.float32) / 255.0
         asked = outputs[mine].reshape(len(mine), -1).astype(np.float32) / 255.0
         found[mine] = squared_distances(asked, flat).argmin(1)
@@ -42,7 +42,7 @@ def twins(glyphs: GlyphSet) -> list[tuple[int, int, float]]:
     found = []
     for start in range(0, len(cover), CHUNK):
         rows = slice(start, start + CHUNK)
-        # Over the whole plane first: outside both masks two pictures differ by half-covered edge pixels at most.
+        # Over the whole plane first: outside both masks two images differ by half-covered edge pixels at most.
         near = squared_distances(flat[rows], flat) < 3 * mask.shape[1] * 10 ** (-TWIN_DB / 10)
         for i, j in zip(*np.nonzero(near), strict=True):
             i = i + start

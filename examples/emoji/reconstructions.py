@@ -1,4 +1,4 @@
-"""Pictures decoded from codes, kept in a file so that a training run decodes them once."""
+"""Images decoded from codes, kept in a file so that a training run decodes them once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captioned pictures as rows, and rows as files: WebDataset tars and Parquet."""
+"""Captioned images as rows, and rows as files: WebDataset tars and Parquet."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from PIL import Image
 
 from examples.emoji.captions import caption
 from examples.emoji.combinations import BACKGROUNDS
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.glyphs import GlyphSet
 
-CHUNK = 256  # pictures composed at once
+CHUNK = 256  # images composed at once
 ROWS_PER_GROUP = 512
 SCHEMA = pa.schema(
     [
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Sample:
-    """One captioned picture; `glyph` is a code point in hexadecimal, `split` "train" or "held_out"."""
+    """One captioned image; `glyph` is a code point in hexadecimal, `split` "train" or "held_out"."""
 
     key: str
     caption: str
@@ -45,19 +45,19 @@ class Sample:
     split: str
 
 
-def png_bytes(picture: np.ndarray) -> bytes:
+def png_bytes(image: np.ndarray) -> bytes:
     """uint8 [H, W, 3] -> a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def compose(glyphs: GlyphSet, pairs: np.ndarray, splits: list[str]) -> Iterator[Sample]:
-    """The canonical picture of each pair of glyph and background, int64 [M, 2], in order."""
+    """The canonical image of each pair of glyph and background, int64 [M, 2], in order."""
     names = list(BACKGROUNDS)
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
-        images, _ = pictures(glyphs, part, canonical(len(part)))
+        images, _ = compose_images(glyphs, part, canonical(len(part)))
         for (g, b), image, split in zip(part, images, splits[start : start + CHUNK], strict=True):
             yield Sample(
                 key=f"{glyphs.keys[g]}-{names[b]}",

@@ -1,6 +1,6 @@
 """Codes with faults like those of a generator: stray codes, another glyph half-way down, the wrong background.
 
-The CLIP has to rank such pictures below whole ones, so it sees them while it learns.
+The CLIP has to rank such images below whole ones, so it sees them while it learns.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def spoil(pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.
     spoilt = pairs.codes[rows]
     for row, codes in zip(rows, spoilt, strict=True):
         fault = rng.integers(3)
-        if fault == 0:  # stray codes: those of other pictures at the same places, where they are plausible
-            places = rng.choice(length, size=rng.integers(2, MOST_STRAY + 1), replace=False)
-            codes[places] = pairs.codes[rng.choice(trained, size=len(places)), places]
-        else:  # from some code on, in raster order, another picture
+        if fault == 0:  # stray codes: those of other images at the same positions, where they are plausible
+            positions = rng.choice(length, size=rng.integers(2, MOST_STRAY + 1), replace=False)
+            codes[positions] = pairs.codes[rng.choice(trained, size=len(positions)), positions]
+        else:  # from some code on, in raster order, another image
             same = by_background[pairs.background[row]] if fault == 1 else by_thing[pairs.thing[row]]
             start = rng.integers(length // 4, length - length // 8)
             codes[start:] = pairs.codes[rng.choice(same), start:]

@@ -42,7 +42,7 @@ CONFIG = DalleBartConfig(
     normalize_text=True,
 )
 GENERATION = {"guidance_scale": 2.0}  # best of the curve that examples/emoji/evaluate.py measures
-WATCHED = 512  # held-out pictures that the log's loss is measured on
+WATCHED = 512  # held-out images that the log's loss is measured on
 CACHED_CAPTIONS = 1 << 18
 
 

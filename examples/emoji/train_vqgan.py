@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from examples.emoji.combinations import split_combinations
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.glyphs import load_glyphs
 from examples.emoji.measures import psnr
 from examples.emoji.trainer import Recipe, Trainer
@@ -30,11 +30,11 @@ CONFIG = VQGANConfig(
     n_embed=1024,
     pixel_range=(-1.0, 1.0),
 )
-WATCHED = 256  # held-out pictures that the log's PSNR is measured on
+WATCHED = 256  # held-out images that the log's PSNR is measured on
 
 
 def watch(trainer: Trainer) -> dict[str, float]:
-    """The averaged model on a fixed sample of held-out pictures: dB inside the mask, codes in use there.
+    """The averaged model on a fixed sample of held-out images: dB inside the mask, codes in use there.
 
     Nothing before the joint stage, as there are no codes.
     """
@@ -42,7 +42,7 @@ def watch(trainer: Trainer) -> dict[str, float]:
         return {}
     pairs = split_combinations(trainer.glyphs.keys).held_out
     pairs = pairs[np.random.default_rng(0).permutation(len(pairs))[:WATCHED]]
-    rgb, alpha = pictures(trainer.glyphs, pairs, canonical(len(pairs)))
+    rgb, alpha = compose_images(trainer.glyphs, pairs, canonical(len(pairs)))
     model = trainer.averaged
     with torch.autocast("cpu", torch.bfloat16):
         codes = [model.encode(part) for part in torch.from_numpy(rgb).split(64)]

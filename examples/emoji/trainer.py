@@ -1,6 +1,6 @@
 """One training step of the VQGAN, and the state that a run is resumed from.
 
-Three stages. *warm-up*: no quantisation, noise in its place. *joint*: quantised, the codebook started by k-means.
+Three stages. *warm-up*: no quantisation, noise instead. *joint*: quantised, the codebook started by k-means.
 *decoder*: encoder and codebook fixed at their averaged weights, only the decoder goes on. Everything random in a
 step is drawn from (seed, step), so a resumed run takes the same steps as one that was never stopped.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from examples.emoji.codebook import MovingCodebook, kmeans, nearest
 from examples.emoji.combinations import split_combinations
-from examples.emoji.compose import jittered, pictures
+from examples.emoji.compose import compose_images, jittered
 from examples.emoji.glyphs import GlyphSet
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN, AttnBlock, Level, ResnetBlock, Upsample
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, alpha: Tensor, mask_weight: float) -> Tensor:
-    """Mean over pictures of the root of the weighted mean square error.
+    """Mean over images of the root of the weighted mean square error.
 
     `output`, `target` [N, 3, H, W]; `alpha` in [0, 1], [N, 1, H, W]: a pixel weighs 1 + mask_weight * alpha.
     The root keeps the hard glyphs from outweighing the others, as a mean of decibels does.
@@ -79,7 +79,7 @@ def initialise(model: VQGAN) -> None:
     """Convolutions that keep the variance of their input, residual branches that start small.
 
     With torch's own initialisation each convolution of the main path divides the variance by three, the latents
-    drown in the residual branches, and training stays at the mean picture for hundreds of steps.
+    drown in the residual branches, and training stays at the mean image for hundreds of steps.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -97,7 +97,7 @@ class RepeatUpsample(Upsample):
     """`Upsample` by repetition instead of `F.interpolate`: the same numbers, other graph.
 
     In torch 2.13 on a CPU, `torch.compile` loses the gradient of `F.interpolate(mode="nearest")` on channels-last
-    tensors under autocast: everything before the last up-sampling gets zeros, and training stalls at the mean picture.
+    tensors under autocast: everything before the last up-sampling gets zeros, and training stalls at the mean image.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,11 +155,11 @@ class Trainer:
         self.model.quant_conv.bias = nn.Parameter(-weight @ mean)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The pictures of a step: pixels in the model's range [N, 3, H, W] and alpha [N, 1, H, W], float32."""
+        """The images of a step: pixels in the model's range [N, 3, H, W] and alpha [N, 1, H, W], float32."""
         rng = np.random.default_rng([self.recipe.seed, step])
         count = self.recipe.batch_size
         pairs = self.train_pairs[rng.integers(0, len(self.train_pairs), count)]
-        rgb, alpha = pictures(self.glyphs, pairs, jittered(rng, count, self.recipe.jitter_share))
+        rgb, alpha = compose_images(self.glyphs, pairs, jittered(rng, count, self.recipe.jitter_share))
         return to_pixels(rgb, self.config), torch.from_numpy(alpha).float()[:, None] / 255.0
 
     def generator(self, step: int) -> torch.Generator:

@@ -105,7 +105,7 @@ def train(
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:
-    """Write the whole state beside the checkpoint of `folder`, then put it in its place."""
+    """Writes the whole state beside the checkpoint of `folder`, then replaces it."""
     partial = folder / "checkpoint.partial"
     torch.save(trainer.state_dict(), partial)
     os.replace(partial, folder / CHECKPOINT)

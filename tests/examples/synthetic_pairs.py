@@ -1,4 +1,4 @@
-"""Captioned pictures of discs with made-up codes: what the training of the CLIP reads, without font or VQGAN."""
+"""Captioned images of discs with made-up codes: what the training of the CLIP reads, without font or VQGAN."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from examples.emoji.captions import with_article
 from examples.emoji.clip_pairs import Pairs
 from examples.emoji.combinations import split_combinations
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
 CODES = 64
@@ -21,6 +21,6 @@ def synthetic_pairs() -> Pairs:
     train = np.arange(len(places)) < len(split.train)
     order = np.lexsort((places[:, 1], places[:, 0]))
     places, train = places[order], train[order]
-    originals, _ = pictures(glyphs, places, canonical(len(places)))
+    originals, _ = compose_images(glyphs, places, canonical(len(places)))
     codes = np.random.default_rng(0).integers(0, 1024, (len(places), CODES))
     return Pairs(originals, codes, places[:, 0], places[:, 1], train, [with_article(name) for name in glyphs.names])

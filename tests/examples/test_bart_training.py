@@ -89,7 +89,7 @@ def test_codes_are_spoilt_where_they_are_fed_and_nowhere_else(tokenizer: Tokeniz
     assert 0.15 < float((fed != codes).float().mean()) < 0.22  # half of 0.4, less those that got the same code
 
 
-def test_without_spoiling_the_decoder_is_fed_the_picture(tokenizer: Tokenizer) -> None:
+def test_without_spoiling_the_decoder_is_fed_the_image(tokenizer: Tokenizer) -> None:
     _, _, fed, codes = trained(tokenizer, 0, BartRecipe(steps=1, most_spoilt=0.0)).batch(0)
     assert torch.equal(fed, codes)
 

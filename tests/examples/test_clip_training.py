@@ -91,7 +91,7 @@ def test_the_written_folder_is_what_transformers_and_open_clip_read(whole_run: P
 def test_training_shows_pixels_as_the_written_preprocessor_makes_them(whole_run: Path) -> None:
     batch = trainer().batch(0)
     scorer = open_clip(whole_run / "model", batch_size=2)
-    made = np.stack([scorer.preprocess(picture) for picture in (*PAIRS.originals, *POOL.reconstructions)])
+    made = np.stack([scorer.preprocess(image) for image in (*PAIRS.originals, *POOL.reconstructions)])
     assert len(batch.pixels) == RECIPE.batch_size + RECIPE.spoilt
     for shown in batch.pixels.numpy():
         assert np.abs(made - shown).max((1, 2, 3)).min() < 1e-6
@@ -128,25 +128,25 @@ def test_a_token_row_keeps_its_end_mark_and_is_padded_behind_it() -> None:
 def loss(logits: list[list[float]], things: list[int], named: list[bool], kept: list[float]) -> tuple[float, float]:
     backgrounds = torch.arange(len(things))
     values = torch.tensor(logits), torch.tensor(things), backgrounds, torch.tensor(named), torch.tensor(kept)
-    to_pictures, to_captions = contrastive_loss(*values)
-    return float(to_pictures), float(to_captions)
+    to_images, to_captions = contrastive_loss(*values)
+    return float(to_images), float(to_captions)
 
 
 def test_a_caption_without_background_is_not_asked_to_tell_backgrounds_apart() -> None:
-    logits = [[0.0, 3.0], [3.0, 0.0]]  # one thing on two backgrounds: each caption prefers the other's picture
+    logits = [[0.0, 3.0], [3.0, 0.0]]  # one thing on two backgrounds: each caption prefers the other's image
     assert loss(logits, [0, 0], [False, False], []) == (0.0, 0.0)
     assert min(loss(logits, [0, 0], [True, True], [])) > 3.0
 
 
-def test_a_spoilt_picture_counts_against_its_caption_unless_it_is_as_good() -> None:
-    logits = [[0.0, 0.0, 3.0], [0.0, 9.0, 0.0]]  # the third picture is a version of the first
+def test_a_spoilt_image_counts_against_its_caption_unless_it_is_as_good() -> None:
+    logits = [[0.0, 0.0, 3.0], [0.0, 9.0, 0.0]]  # the third image is a version of the first
     spoilt, _ = loss(logits, [0, 1], [True, True], [0.5])
     as_good, _ = loss(logits, [0, 1], [True, True], [1.0])
     assert spoilt > 1.4
     assert as_good < 0.4
 
 
-def test_a_slightly_spoilt_picture_still_belongs_to_its_caption() -> None:
+def test_a_slightly_spoilt_image_still_belongs_to_its_caption() -> None:
     logits = [[9.0, 0.0, 0.0], [0.0, 9.0, 5.0]]  # the third is a version of the first, and looks like the second
     _, slightly = loss(logits, [0, 1], [True, True], [0.9])
     _, badly = loss(logits, [0, 1], [True, True], [0.5])
@@ -154,7 +154,7 @@ def test_a_slightly_spoilt_picture_still_belongs_to_its_caption() -> None:
     assert badly < 0.01
 
 
-def test_spoilt_codes_differ_as_much_as_they_say_and_come_from_training_pictures() -> None:
+def test_spoilt_codes_differ_as_much_as_they_say_and_come_from_training_images() -> None:
     rows = np.flatnonzero(~PAIRS.train).repeat(20)
     codes, kept = spoil(PAIRS, rows, np.random.default_rng(0))
     same = codes == PAIRS.codes[rows]
@@ -166,7 +166,7 @@ def test_spoilt_codes_differ_as_much_as_they_say_and_come_from_training_pictures
         assert np.isin(strange, PAIRS.codes[TRAINED, place]).all()
 
 
-def test_decoded_pictures_are_made_once(tmp_path: Path) -> None:
+def test_decoded_images_are_made_once(tmp_path: Path) -> None:
     first = kept_in(tmp_path / "kept.npy", lambda: np.arange(6).reshape(2, 3))
     again = kept_in(tmp_path / "kept.npy", lambda: pytest.fail("made again"))
     assert first.tolist() == again.tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -183,7 +183,7 @@ def build(glyphs: GlyphSet, folder: Path) -> Path:
     return folder
 
 
-def test_pictures_are_joined_with_their_codes_by_key(tmp_path: Path) -> None:
+def test_images_are_joined_with_their_codes_by_key(tmp_path: Path) -> None:
     built = build(synthetic_glyphs(), tmp_path)
     pairs = read_pairs(built / "parquet", built / "tokens")
     assert np.array_equal(pairs.originals, PAIRS.originals)
@@ -194,12 +194,12 @@ def test_pictures_are_joined_with_their_codes_by_key(tmp_path: Path) -> None:
     assert pairs.codes[0].tolist() == [236, 237, 238, 239]
 
 
-def test_a_picture_without_codes_is_named(tmp_path: Path) -> None:
+def test_an_image_without_codes_is_named(tmp_path: Path) -> None:
     built = build(synthetic_glyphs(), tmp_path)
     path = built / "tokens" / "00000.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
-    with pytest.raises(ValueError, match=f"no codes for 1 pictures of .*{table['key'][0].as_py()}"):
+    with pytest.raises(ValueError, match=f"no codes for 1 images of .*{table['key'][0].as_py()}"):
         read_pairs(built / "parquet", built / "tokens")
 
 

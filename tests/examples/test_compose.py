@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples.emoji.combinations import BACKGROUNDS
-from examples.emoji.compose import MAX_SHIFT, Placement, canonical, jittered, over, pictures
+from examples.emoji.compose import MAX_SHIFT, Placement, canonical, compose_images, jittered, over
 from examples.emoji.glyphs import SIDES, FontMissing, find_font, render_all
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
@@ -12,8 +12,8 @@ GLYPHS = synthetic_glyphs()
 BLUE = list(BACKGROUNDS).index("blue")
 
 
-def test_a_picture_is_the_glyph_in_the_middle_and_the_background_around() -> None:
-    images, alpha = pictures(GLYPHS, np.array([[0, BLUE]]), canonical(1))
+def test_an_image_is_the_glyph_in_the_middle_and_the_background_around() -> None:
+    images, alpha = compose_images(GLYPHS, np.array([[0, BLUE]]), canonical(1))
     assert images.shape == (1, 64, 64, 3)
     assert images.dtype == np.uint8
     assert tuple(images[0, 0, 0]) == BACKGROUNDS["blue"]
@@ -28,10 +28,10 @@ def test_half_covered_pixels_are_half_way_between() -> None:
     assert tuple(mixed[0, 0, 0]) == (100, 100, 0)
 
 
-def test_a_shift_moves_the_glyph_and_cuts_what_leaves_the_picture() -> None:
+def test_a_shift_moves_the_glyph_and_cuts_what_leaves_the_image() -> None:
     pairs = np.array([[5, BLUE], [5, BLUE]])
     at = Placement(side=np.array([60, 60]), dx=np.array([0, 4]), dy=np.array([0, -4]))
-    images, _ = pictures(GLYPHS, pairs, at)
+    images, _ = compose_images(GLYPHS, pairs, at)
     assert np.array_equal(images[1, :58, 6:], images[0, 4:62, 2:60])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples.emoji.combinations import BACKGROUNDS, background_colours
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.evaluate import Judge, choose_pairs, shares
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 
@@ -23,7 +23,7 @@ def test_pairs_are_every_background_of_the_chosen_glyphs_with_a_fifth_held_out()
     assert all(f"{name} background" in " ".join(pairs.prompts) for name in BACKGROUNDS)
 
 
-def test_true_pictures_are_judged_right(judge: Judge) -> None:
+def test_true_images_are_judged_right(judge: Judge) -> None:
     pairs = choose_pairs(GLYPHS, 6)
     found = shares(judge, pairs.originals, pairs)
     assert found["glyph"] == found["glyph_held_out"] == found["background"] == 1.0
@@ -32,12 +32,12 @@ def test_true_pictures_are_judged_right(judge: Judge) -> None:
 def test_another_glyph_on_the_right_background_is_a_wrong_glyph_only(judge: Judge) -> None:
     pairs = choose_pairs(GLYPHS, 6)
     others = np.stack([(pairs.indices[:, 0] + 1) % 6, pairs.indices[:, 1]], 1)
-    shown, _ = pictures(GLYPHS, others, canonical(len(others)))
+    shown, _ = compose_images(GLYPHS, others, canonical(len(others)))
     assert not judge.right_glyph(shown, pairs.indices)[pairs.visible].any()
     assert judge.right_background(shown, pairs.indices).all()
 
 
-def test_a_plain_picture_of_another_colour_has_the_wrong_background(judge: Judge) -> None:
+def test_a_plain_image_of_another_colour_has_the_wrong_background(judge: Judge) -> None:
     indices = np.array([[0, 2]])
     shown = np.broadcast_to(background_colours()[5], (1, 64, 64, 3))
     assert not judge.right_background(shown, indices).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples.emoji.combinations import BACKGROUNDS, background_colours
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.contrast import contrast
 from examples.emoji.glyphs import GlyphSet
 from examples.emoji.measures import block_average, psnr
@@ -41,16 +41,16 @@ def test_block_average_replaces_each_block_by_its_mean() -> None:
 
 
 def test_contrast_is_the_distance_to_the_background_inside_the_mask() -> None:
-    picture = np.full((1, 4, 4, 3), 60, dtype=np.uint8)
+    image = np.full((1, 4, 4, 3), 60, dtype=np.uint8)
     alpha = np.zeros((1, 4, 4), dtype=np.uint8)
     alpha[0, 1] = 255
-    picture[0, 1] = 100
-    assert contrast(picture, alpha, np.array([[60, 60, 60]], dtype=np.uint8)) == pytest.approx([40.0])
+    image[0, 1] = 100
+    assert contrast(image, alpha, np.array([[60, 60, 60]], dtype=np.uint8)) == pytest.approx([40.0])
 
 
 def test_the_nearest_glyph_is_found_over_the_asked_background() -> None:
     pairs = np.array([[g, b] for g in range(len(GLYPHS.keys)) for b in (0, 1, 7)])
-    images, _ = pictures(GLYPHS, pairs, canonical(len(pairs)))
+    images, _ = compose_images(GLYPHS, pairs, canonical(len(pairs)))
     noise = np.random.default_rng(0).normal(0, 20, images.shape)
     noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
     assert nearest_glyphs(noisy, pairs[:, 1], GLYPHS).tolist() == pairs[:, 0].tolist()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from examples.emoji.build_dataset import all_pairs, write_full
 from examples.emoji.combinations import BACKGROUNDS, held_out_backgrounds
-from examples.emoji.compose import canonical, pictures
+from examples.emoji.compose import canonical, compose_images
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.samples import SCHEMA
 from models.vqgan.checkpoint import load_vqgan
@@ -26,7 +26,7 @@ def tar_samples(path: Path) -> list[dict[str, object]]:
     return list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False))
 
 
-def sample_pictures(rows: list[dict[str, dict[str, bytes]]]) -> np.ndarray:
+def sample_images(rows: list[dict[str, dict[str, bytes]]]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows])
 
 
@@ -40,12 +40,12 @@ def test_both_forms_hold_every_pair_once_in_the_same_order(tmp_path: Path) -> No
     assert len({row["key"] for row in rows}) == 60
 
 
-def test_a_row_says_what_is_in_its_picture(tmp_path: Path) -> None:
+def test_a_row_says_what_is_in_its_image(tmp_path: Path) -> None:
     write_full(GLYPHS, tmp_path, per_shard=100)
     rows = pq.read_table(tmp_path / "parquet" / "emoji-00000.parquet").to_pylist()
     pairs, splits = all_pairs(GLYPHS)
-    images, _ = pictures(GLYPHS, pairs, canonical(len(pairs)))
-    assert np.array_equal(sample_pictures(rows), images)
+    images, _ = compose_images(GLYPHS, pairs, canonical(len(pairs)))
+    assert np.array_equal(sample_images(rows), images)
     assert [row["split"] for row in rows] == splits
     row = next(row for row in rows if row["key"] == "1f600-blue")
     assert row["caption"] == "a red disc on a blue background"
@@ -66,7 +66,7 @@ def test_the_shipped_sample_is_the_same_in_both_forms() -> None:
     assert len(rows) == 200
     assert [sample["__key__"] for sample in tars] == [row["key"] for row in rows]
     assert [sample["png"] for sample in tars] == [row["image"]["bytes"] for row in rows]
-    assert sample_pictures(rows).shape == (200, 64, 64, 3)
+    assert sample_images(rows).shape == (200, 64, 64, 3)
 
 
 def test_the_shipped_sample_is_of_pairs_that_training_never_saw() -> None:
@@ -77,7 +77,7 @@ def test_the_shipped_sample_is_of_pairs_that_training_never_saw() -> None:
 
 def test_the_embedded_model_brings_the_sample_back() -> None:
     rows = pq.read_table(SAMPLE / "emoji.parquet").to_pylist()[:50]
-    originals = sample_pictures(rows)
+    originals = sample_images(rows)
     model = load_vqgan(EMOJI).for_inference(torch.device("cpu"), torch.float32)
     codes = model.encode(torch.from_numpy(originals))
     outputs = model.decode(codes).numpy()

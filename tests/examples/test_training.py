@@ -71,8 +71,8 @@ def test_the_stored_model_is_the_averaged_one(tmp_path: Path) -> None:
     save_vqgan(trainer.averaged, tmp_path, name="tiny")
     model = load_vqgan(tmp_path)
     assert torch.equal(model.quantize.codebook, trainer.codebook.codes)
-    pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    assert torch.equal(model.encode(pictures), trainer.averaged.encode(pictures))
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    assert torch.equal(model.encode(images), trainer.averaged.encode(images))
 
 
 def test_a_step_sees_only_pairs_of_the_training_split() -> None:

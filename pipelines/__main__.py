@@ -105,7 +105,9 @@ def _dispatch(argv: list[str]) -> int:
         args, beam_args = flags.parse(parser, rest, launches=COMMANDS[name].launches, takers=_takers)
         code: int = module.run(args, beam_args)
         return code
-    except (UsageError, ModelError) as error:
+    except UsageError as error:
+        return _refuse(parser.prog, f"--{error.option}: {error}" if error.option else str(error))
+    except ModelError as error:
         return _refuse(parser.prog, str(error))
     except (ShardFailed, RunFailed) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -46,7 +46,7 @@ FLAGS = [
     ("--prompt a --promt b", ("--promt", "did you mean --prompt?")),
     ("--input IN --key_from prompt --key_column key", ("contradict each other",)),
     ("--input IN --prompt_column text", ("text", "it has")),
-    ("--input IN --rename n=clip_score", ("clip_score", "--rename n=NAME")),
+    ("--input IN --rename n=clip_score", ("clip_score", "--rename: ", "n=NAME")),
     ("--input IN --extend", ("no plan", "--extend")),
 ]
 

@@ -189,7 +189,7 @@ def test_other_formats_are_ranked_and_named_pictures_keep_their_names(
 def test_a_score_that_is_there_already_is_a_clash_that_rename_solves(tiny_clip: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", columns(clip_score=[0.5] * ROWS))
     refused = rank(source, tmp_path / "out", tiny_clip)
-    assert (refused.code, "--rename clip_score=NAME" in refused.err) == (2, True)
+    assert (refused.code, "rename it (clip_score=NAME)" in refused.err) == (2, True)
     assert not (tmp_path / "out").exists()
     solved = rank(source, tmp_path / "out", tiny_clip, "--rename", "clip_score=old_score")
     assert solved.code == 0, solved.err
@@ -217,7 +217,7 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_written(
         (source, tmp_path / "empty", (), "no CLIP here"),
         (source, tmp_path / "nowhere", (), "no model"),
         (source, torn, (), "no tokenizer here"),
-        (plain, tiny_clip, (), "no column looks like the caption; name it with --caption_column"),
+        (plain, tiny_clip, (), "no column looks like the caption; name it"),
         (source, tiny_clip, ("--min_clip_score", "1.5"), "1.5 is not between -1 and 1"),
         (source, tiny_clip, ("--min_clip_score", "nan"), "nan is not between -1 and 1"),
     ):

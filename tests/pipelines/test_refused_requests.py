@@ -60,13 +60,17 @@ CASES = (
     Refused("an unknown column", "--input IN/twice.parquet --image_column picture", ("picture", "it has", "caption")),
     Refused("an unknown column to keep", "--input IN/twice.parquet --columns a z", ("--columns", "no column z")),
     Refused("an unknown column to rename", "--input IN/twice.parquet --rename z=y", ("--rename", "no column z")),
-    Refused("a column of another type", "--input IN/twice.parquet --caption_column a", ("--caption_column a", "int64")),
+    Refused(
+        "a column of another type",
+        "--input IN/twice.parquet --caption_column a",
+        ("--caption_column: column a",),
+    ),
     Refused(
         "two columns that could be the image", "--input IN/two_images.parquet", ("image and jpg", "--image_column")
     ),
     Refused("no column that could be the image", "--input IN/no_image.parquet", ("--image_column", "n (int64)")),
-    Refused("a column with a name of ours", "--input IN/clash.parquet", ("encoding", "--rename encoding=NAME")),
-    Refused("two columns renamed to one", "--input IN/twice.parquet --rename a=b", ("--rename a=NAME",)),
+    Refused("a column with a name of ours", "--input IN/clash.parquet", ("encoding", "--rename: ", "encoding=NAME")),
+    Refused("two columns renamed to one", "--input IN/twice.parquet --rename a=b", ("--rename: ", "a=NAME")),
     Refused("a rename without a new name", "--input IN/twice.parquet --rename a", ("--rename a", "OLD=NEW")),
     Refused("no parquet under its name", "--input IN/noise.parquet", ("noise.parquet", "no readable Parquet")),
     Refused("two columns of one name in csv", "--input IN/header.csv", ("header.csv", "same name")),

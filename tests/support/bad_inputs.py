@@ -104,8 +104,8 @@ IMAGE_CASES = (
         "more bytes than allowed",
         beside(GOOD + b"\0" * 5000),
         ("a", "c"),
-        (Bad("image_too_large", "b", "/b.jpg", "--max_image_bytes"),),
-        flags=("--max_image_bytes", "5000"),
+        (Bad("image_too_large", "b", "/b.jpg", "max_image_bytes"),),
+        flags=("max_image_bytes", "5000"),
     ),
     Case(
         "another size where none may be resized",
@@ -283,7 +283,7 @@ TABLE_CASES = (
         "a scheme that is not allowed",
         listing(FIRST, "b,gs://elsewhere/b.jpg,x", LAST),
         ("a", "c"),
-        (Bad("uri_not_allowed", "b", "list.csv#1", "--uri_schemes"),),
+        (Bad("uri_not_allowed", "b", "list.csv#1", "uri_schemes"),),
         source="list.csv",
     ),
     Case(

@@ -90,35 +90,42 @@ def listing(columns: pa.Schema) -> str:
 
 
 class ColumnPicker:
-    """Picks columns of one input by flag or by the usual names; `where` says in messages which input that is."""
+    """Picks columns of one input by name or among the usual names; messages call the input `where`."""
 
     def __init__(self, columns: pa.Schema, where: str) -> None:
         self.columns = columns
         self.where = where
 
-    def named(self, name: str, flag: str, fits: Callable[[pa.DataType], bool], wanted: str) -> str:
-        """The column that the user named. Raises `UsageError` where it is not there or of another type."""
+    def named(self, name: str, option: str, fits: Callable[[pa.DataType], bool], wanted: str) -> str:
+        """The column that the user named. Raises `UsageError` if it is missing or has another type."""
         if name not in self.columns.names:
-            raise UsageError(f"{flag} {name}: {self.where} has no such column; it has {listing(self.columns)}")
+            raise UsageError(f"{self.where} has no column {name}; it has {listing(self.columns)}", option=option)
         kind = self.columns.field(name).type
         if not fits(kind):
-            raise UsageError(f"{flag} {name}: that column is {kind}, not {wanted} ({self.where})")
+            raise UsageError(f"column {name} of {self.where} is {kind}, not {wanted}", option=option)
         return name
 
     def guess(
-        self, groups: Iterable[tuple[str, ...]], flag: str, fits: Callable[[pa.DataType], bool], wanted: str
+        self, groups: Iterable[tuple[str, ...]], option: str, fits: Callable[[pa.DataType], bool], wanted: str
     ) -> str | None:
-        """The column with one of the usual names; None where none has. Raises `UsageError` where several have."""
+        """The column with one of the usual names, None if none has one. Raises `UsageError` if several have."""
         for names in groups:
             found = [f.name for f in self.columns if f.name.lower() in names and fits(f.type)]
             if len(found) > 1:
                 raise UsageError(
-                    f"{self.where}: {' and '.join(found)} could each be {wanted}; say which with {flag}. "
-                    f"The columns are {listing(self.columns)}"
+                    f"{self.where}: {' and '.join(found)} could each be {wanted}; name one of them. "
+                    f"The columns are {listing(self.columns)}",
+                    option=option,
                 )
             if found:
                 return found[0]
         return None
+
+    def missing(self, option: str, wanted: str) -> UsageError:
+        return UsageError(
+            f"{self.where}: no column looks like {wanted}; name it. The columns are {listing(self.columns)}",
+            option=option,
+        )
 
 
 def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: str) -> InputSchema:
@@ -152,59 +159,48 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
 
 def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
     if request.image_column:
-        return picker.named(request.image_column, "--image_column", is_image_or_path, "bytes, {bytes, path} or a path")
-    found = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
+        return picker.named(request.image_column, "image_column", is_image_or_path, "bytes, {bytes, path} or a path")
+    found = picker.guess(IMAGE_BYTES, "image_column", holds_image, "the image")
     if found is None:
         unnamed = [field.name for field in picker.columns if holds_image(field.type)]
         found = unnamed[0] if len(unnamed) == 1 else None
-    found = found or picker.guess(IMAGE_URIS, "--image_column", is_string, "the image")
+    found = found or picker.guess(IMAGE_URIS, "image_column", is_string, "the image")
     if found is None:
-        raise UsageError(
-            f"{picker.where}: no column looks like the image; name it with --image_column. "
-            f"The columns are {listing(picker.columns)}"
-        )
+        raise picker.missing("image_column", "the image")
     return found
 
 
 def _code_column(request: InputRequest, picker: ColumnPicker) -> str:
     if request.code_column:
-        return picker.named(request.code_column, "--code_column", holds_codes, "a list of integers or binary")
-    found = picker.guess(CODE_NAMES, "--code_column", holds_codes, "the codes")
+        return picker.named(request.code_column, "code_column", holds_codes, "a list of integers or binary")
+    found = picker.guess(CODE_NAMES, "code_column", holds_codes, "the codes")
     if found is None:
-        raise UsageError(
-            f"{picker.where}: no column looks like image codes; name it with --code_column. "
-            f"The columns are {listing(picker.columns)}"
-        )
+        raise picker.missing("code_column", "image codes")
     return found
 
 
 def caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
     if request.caption_column:
-        return picker.named(request.caption_column, "--caption_column", holds_caption, "a string or a list of strings")
-    found = picker.guess(CAPTIONS, "--caption_column", holds_caption, "the caption")
+        return picker.named(request.caption_column, "caption_column", holds_caption, "a string or a list of strings")
+    found = picker.guess(CAPTIONS, "caption_column", holds_caption, "the caption")
     if found is None and request.caption_required:
-        raise UsageError(
-            f"{picker.where}: no column looks like the caption; name it with --caption_column. "
-            f"The columns are {listing(picker.columns)}"
-        )
+        raise picker.missing("caption_column", "the caption")
     return found
 
 
 def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
-    flag = request.caption_flag
+    option = "prompt_column"
     if request.caption_column:
-        found: str | None = picker.named(request.caption_column, flag, holds_caption, "a string")
+        found: str | None = picker.named(request.caption_column, option, holds_caption, "a string")
     else:
-        found = picker.guess(PROMPTS, flag, holds_caption, "the prompt")
+        found = picker.guess(PROMPTS, option, holds_caption, "the prompt")
     if found is None:
-        raise UsageError(
-            f"{picker.where}: no column of strings looks like the prompt (prompt, caption or text); name it "
-            f"with {flag}. The columns are {listing(picker.columns)}"
-        )
+        raise picker.missing(option, "the prompt (strings called prompt, caption or text)")
     if is_list(picker.columns.field(found).type):
         raise UsageError(
-            f"{picker.where}: column {found} holds lists, and which of several texts is meant cannot be told: "
-            f"write a row for each, or name a column of strings with {flag}"
+            f"{picker.where}: column {found} holds lists, and vqbeam cannot tell which of several texts is meant: "
+            "write a row for each, or name a column of strings",
+            option=option,
         )
     return found
 
@@ -218,23 +214,24 @@ def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ..
         if not holds_number(kind):
             raise UsageError(
                 f"{picker.where}: column {name} is {kind}, which holds no numbers; if it is not what {name.lower()} "
-                f"means to vqbeam, give it another name with --rename {name}=NAME"
+                f"means to vqbeam, rename it ({name}=NAME)",
+                option="rename",
             )
     lower = [name.lower() for name in found]
     twice = [name for name in found if lower.count(name.lower()) > 1]
     if twice:
-        raise UsageError(f"{picker.where}: {' and '.join(twice)} mean the same; give one another name with --rename")
+        raise UsageError(f"{picker.where}: {' and '.join(twice)} mean the same; rename one", option="rename")
     return tuple(found)
 
 
 def key_column(request: InputRequest, picker: ColumnPicker) -> str | None:
     if request.key_from == "prompt":
         if request.key_column:
-            raise UsageError(f"--key_column {request.key_column} and --key_from prompt contradict each other")
+            raise UsageError(f"key_column {request.key_column} and key_from prompt contradict each other")
         return None
     if request.key_column:
-        return picker.named(request.key_column, "--key_column", holds_key, "a string or an integer")
-    return picker.guess(KEYS, "--key_column", holds_key, "the key")
+        return picker.named(request.key_column, "key_column", holds_key, "a string or an integer")
+    return picker.guess(KEYS, "key_column", holds_key, "the key")
 
 
 def status_column(columns: pa.Schema) -> str | None:
@@ -249,17 +246,17 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
     vqbeam writes itself.
     """
     renames = {name: moved_name(name, columns.names) for name in request.moved} | dict(request.rename)
-    for flag, names in (("--columns", request.columns or ()), ("--rename", tuple(dict(request.rename)))):
+    for option, names in (("columns", request.columns or ()), ("rename", tuple(dict(request.rename)))):
         missing = [name for name in names if name not in columns.names]
         if missing:
-            raise UsageError(f"{flag}: {where} has no column {', '.join(missing)}; it has {listing(columns)}")
+            raise UsageError(f"{where} has no column {', '.join(missing)}; it has {listing(columns)}", option=option)
     parts = {schema.image, schema.caption, schema.caption_field, schema.key, schema.codes, *schema.options}
     chosen = [name for name in columns.names if name not in parts] if request.columns is None else request.columns
     unused = [name for name in dict(request.rename) if name not in chosen]
     if unused:
         passing = ", ".join(chosen) or "none"
         raise UsageError(
-            f"--rename {unused[0]}: this column of {where} does not pass through; those that do: {passing}"
+            f"column {unused[0]} of {where} does not pass through; those that do: {passing}", option="rename"
         )
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
     written = (*(request.written or RESERVED[request.kind]), *(n.lower() for n in schema.options if n not in chosen))
@@ -277,7 +274,8 @@ def _check_names(fields: list[pa.Field], origins: tuple[str, ...], written: tupl
         if name in taken or names.count(name) > 1:
             raise UsageError(
                 f"{where}: column {origin} would be written as {name}, a name that is taken; "
-                f"give it another with --rename {origin}=NAME, or leave it out with --columns"
+                f"rename it ({origin}=NAME), or choose columns without it",
+                option="rename",
             )
 
 
@@ -292,7 +290,7 @@ def sample_schema(
     seen = sorted(set(extensions))
     members = f"the files of a sample end in {', '.join(seen) or 'nothing'}, and the json has {listing(fields)}"
     if request.image_column and request.image_column not in seen:
-        raise UsageError(f"--image_column {request.image_column}: {where} has no such files; {members}")
+        raise UsageError(f"{where} has no {request.image_column} files; {members}", option="image_column")
     caption: str | None = "txt"
     caption_field: str | None = None
     if request.caption_column in fields.names:
@@ -301,10 +299,10 @@ def sample_schema(
     elif request.caption_column:
         caption = request.caption_column
         if caption not in seen:
-            raise UsageError(f"--caption_column {caption}: {where} has nothing of that name; {members}")
+            raise UsageError(f"{where} has nothing called {caption}; {members}", option="caption_column")
     else:
         groups = CAPTIONS[:1] if "txt" in seen else CAPTIONS
-        caption_field = picker.guess(groups, "--caption_column", holds_caption, "the caption")
+        caption_field = picker.guess(groups, "caption_column", holds_caption, "the caption")
     key = request.key_column and key_column(request, picker)
     schema = InputSchema(
         kind=request.kind,
@@ -312,7 +310,7 @@ def sample_schema(
         caption=caption,
         caption_field=caption_field,
         caption_is_list=caption_field is not None and is_list(fields.field(caption_field).type),
-        key=key or picker.guess(KEYS[:1], "--key_column", holds_key, "the key"),
+        key=key or picker.guess(KEYS[:1], "key_column", holds_key, "the key"),
         status=status_column(fields),
         uri_schemes=request.uri_schemes or (scheme,),
     )

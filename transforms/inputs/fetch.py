@@ -68,7 +68,7 @@ def _is_no_name(cause: BaseException | None) -> bool:
 
 
 def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
-    allowed = f"--max_image_bytes is {options.max_bytes:,}"
+    allowed = f"max_image_bytes is {options.max_bytes:,}"
     return RowRejected("image_too_large", f"{uri} has {amount(size, 'bytes')}, {allowed}")
 
 

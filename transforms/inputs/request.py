@@ -50,11 +50,6 @@ class InputRequest:
     moved: tuple[str, ...] = ()
     caption_required: bool = False
 
-    @property
-    def caption_flag(self) -> str:
-        """What the flag of `caption_column` is called."""
-        return "--prompt_column" if self.kind == "prompts" else "--caption_column"
-
 
 @dataclass(frozen=True)
 class InputSchema:

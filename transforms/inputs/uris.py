@@ -47,7 +47,7 @@ def resolve(reference: str, table: str, root: str, schemes: tuple[str, ...]) -> 
         scheme = scheme_of(reference)
         if scheme not in schemes:
             allowed = ", ".join(schemes)
-            raise RowRejected("uri_not_allowed", f"{reference!r} is {scheme}://, allowed by --uri_schemes: {allowed}")
+            raise RowRejected("uri_not_allowed", f"{reference!r} is {scheme}://, allowed by uri_schemes: {allowed}")
         return reference.removeprefix("file://") if scheme == "file" else reference
     match = SCHEME.match(table)
     prefix = match.group(0) if match else ""

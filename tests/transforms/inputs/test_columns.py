@@ -38,12 +38,12 @@ def test_the_usual_names_are_guessed(columns: dict[str, Any], image: str, captio
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"jpg": BYTES, "png": BYTES}, r"jpg and png could each be the image; say which with --image_column\. The col"),
+        ({"jpg": BYTES, "png": BYTES}, r"jpg and png could each be the image; name one of them\. The col"),
         ({"url": TEXT, "path": TEXT}, r"url and path could each be the image"),
         ({"a": BYTES, "b": BYTES}, r"no column looks like the image.*a \(binary\), b \(binary\)"),
         ({"image": INT}, r"no column looks like the image"),
-        ({"image": BYTES, "text": TEXT, "title": TEXT}, r"text and title could each be the caption.*--caption_column"),
-        ({"image": BYTES, "id": INT, "uid": TEXT}, r"id and uid could each be the key.*--key_column"),
+        ({"image": BYTES, "text": TEXT, "title": TEXT}, r"text and title could each be the caption; name one"),
+        ({"image": BYTES, "id": INT, "uid": TEXT}, r"id and uid could each be the key; name one"),
     ],
 )
 def test_what_is_not_plain_is_wrong_usage_that_lists_the_columns(columns: dict[str, Any], message: str) -> None:
@@ -54,7 +54,7 @@ def test_what_is_not_plain_is_wrong_usage_that_lists_the_columns(columns: dict[s
 @pytest.mark.parametrize("request_", [{"rename": (("title", "t"),)}, {"rename": (("n", "m"),), "columns": ()}])
 def test_a_new_name_for_a_column_that_does_not_pass_through_is_wrong_usage(request_: dict[str, Any]) -> None:
     name = request_["rename"][0][0]
-    with pytest.raises(UsageError, match=rf"--rename {name}: this column of t.parquet does not pass through"):
+    with pytest.raises(UsageError, match=f"column {name} of t.parquet does not pass through"):
         resolve({"image": BYTES, "title": TEXT, "n": INT}, **request_)
 
 
@@ -68,12 +68,12 @@ def test_flags_settle_it() -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"image_column": "pic"}, r"--image_column pic: t\.parquet has no such column; it has image \(binary\), n"),
-        ({"caption_column": "n"}, r"--caption_column n: that column is int64, not a string or a list of strings"),
-        ({"key_column": "image"}, r"--key_column image: that column is binary"),
-        ({"columns": ("n", "zz")}, r"--columns: t\.parquet has no column zz; it has"),
-        ({"rename": (("zz", "y"),)}, r"--rename: t\.parquet has no column zz"),
-        ({"rename": (("n", "encoding"),)}, r"column n would be written as encoding.*--rename n=NAME"),
+        ({"image_column": "pic"}, r"t\.parquet has no column pic; it has image \(binary\), n"),
+        ({"caption_column": "n"}, r"column n of t\.parquet is int64, not a string or a list of strings"),
+        ({"key_column": "image"}, r"column image of t\.parquet is binary"),
+        ({"columns": ("n", "zz")}, r"t\.parquet has no column zz; it has"),
+        ({"rename": (("zz", "y"),)}, r"t\.parquet has no column zz"),
+        ({"rename": (("n", "encoding"),)}, r"column n would be written as encoding.*rename it \(n=NAME\)"),
         ({"rename": (("n", "m"),)}, r"written as m, a name that is taken"),
     ],
 )
@@ -84,7 +84,7 @@ def test_flags_that_do_not_fit_are_wrong_usage(request_: dict[str, Any], message
 
 @pytest.mark.parametrize("name", ["encoding", "original_width", "original_height"])
 def test_a_column_with_a_name_of_the_output_offers_rename(name: str) -> None:
-    with pytest.raises(UsageError, match=f"column {name} would be written as {name}.*--rename {name}=NAME"):
+    with pytest.raises(UsageError, match=f"column {name} would be written as {name}.*rename it .{name}=NAME"):
         resolve({"image": BYTES, name: INT})
     schema = resolve({"image": BYTES, name: INT}, rename=((name, "theirs"),))
     assert (schema.passthrough.names, schema.origins) == (["theirs"], (name,))

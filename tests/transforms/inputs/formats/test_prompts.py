@@ -160,7 +160,7 @@ def test_keys_made_from_prompts_are_equal_for_equal_prompts(tmp_path: Path, name
 
 def test_a_key_column_and_keys_from_prompts_contradict(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", {"prompt": ["a"], "name": ["b"]})
-    with pytest.raises(UsageError, match=r"--key_column name and --key_from prompt contradict"):
+    with pytest.raises(UsageError, match=r"key_column name and key_from prompt contradict"):
         plan(path, kind="prompts", key_column="name", key_from="prompt")
 
 
@@ -171,7 +171,7 @@ def test_a_column_named_as_one_of_the_output_offers_rename(tmp_path: Path, name:
     if name == "seed":
         request["columns"] = ("seed",)
     path = write(tmp_path / "p.parquet", columns)
-    with pytest.raises(UsageError, match=f"column {name} would be written as {name}.*--rename {name}=NAME"):
+    with pytest.raises(UsageError, match=f"column {name} would be written as {name}.*rename it .{name}=NAME"):
         plan(path, kind="prompts", **request)
 
 

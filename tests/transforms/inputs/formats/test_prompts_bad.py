@@ -225,22 +225,22 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
         (
             "p.csv",
             b"a red apple\na dog\n",
-            r"no column of strings looks like the prompt \(prompt, caption or text\).*--prompt_col",
+            r"no column looks like the prompt \(strings called prompt, caption or text\)",
         ),
         (
             "p.csv",
             b"prompt,Prompt\na,b\n",
-            r"prompt and Prompt could each be the prompt; say which with --prompt_column",
+            r"prompt and Prompt could each be the prompt; name one",
         ),
         ("p.csv", b"", r"p\.csv is empty$"),
         ("p.jsonl", b"\n", r"p\.jsonl is empty$"),
         ("p.csv", b"prompt,seed,Seed\na,1,2\n", r"seed and Seed mean the same"),
-        ("p.jsonl", b'{"prompt": 5}\n', r"no column of strings looks like the prompt.*prompt \(int64\)"),
+        ("p.jsonl", b'{"prompt": 5}\n', r"no column looks like the prompt.*prompt \(int64\)"),
         ("p.jsonl", b'{"prompt": ["a", "b"]}\n', r"column prompt holds lists.*write a row for each"),
         (
             "p.jsonl",
             b'{"prompt": "a", "seed": true}\n',
-            r"column seed is bool, which holds no numbers.*--rename seed=N",
+            r"column seed is bool, which holds no numbers.*rename it \(seed=N",
         ),
         (
             "p.png",
@@ -257,8 +257,8 @@ def test_files_that_hold_no_prompts_are_wrong_usage(tmp_path: Path, name: str, d
 def test_flags_that_do_not_fit_are_wrong_usage(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", {"prompt": ["a"], "n": [1], "texts": [["a"]]})
     for request, message in (
-        ({"caption_column": "nope"}, r"--prompt_column nope: .* has no such column"),
-        ({"caption_column": "n"}, r"--prompt_column n: that column is int64, not a string"),
+        ({"caption_column": "nope"}, r"has no column nope"),
+        ({"caption_column": "n"}, r"column n of .* is int64, not a string"),
         ({"caption_column": "texts"}, r"column texts holds lists"),
         ({"input_format": "webdataset"}, r"expected one of csv, jsonl, parquet, tsv, txt, not webdataset"),
         ({"prompts": ("a",)}, r"prompt and input contradict"),

@@ -74,7 +74,7 @@ def test_another_member_can_be_named_as_the_image_and_as_the_caption(tmp_path: P
     (tmp_path / "a.tar").write_bytes(tar_of(members))
     rows = read(tmp_path / "a.tar", image_column="input.jpg", caption_column="prompt.txt")
     assert (rows[0]["image"], rows[0]["caption"]) == (b"in", "words")
-    with pytest.raises(UsageError, match=r"--image_column depth\.png.*input\.jpg, jpg, prompt\.txt"):
+    with pytest.raises(UsageError, match=r"no depth\.png files.*input\.jpg, jpg, prompt\.txt"):
         plan(tmp_path / "a.tar", image_column="depth.png")
 
 

@@ -70,7 +70,7 @@ def test_tokens_of_another_codebook_are_refused_unless_asked_for(
 ) -> None:
     save_vqgan(random_vqgan(TINY_VQGAN, seed=1), tmp_path / "other", name="other")
     words = ("--input", inputs["TOKENS"], "--method", "codes")
-    vary(tmp_path / "other", tmp_path / "out", *words).check_refused("not with this one", "--allow_model_mismatch")
+    vary(tmp_path / "other", tmp_path / "out", *words).check_refused("not with this one", "allow_model_mismatch")
     assert vary(tmp_path / "other", tmp_path / "out", *words, "--allow_model_mismatch").code == 0
 
 

@@ -80,9 +80,7 @@ def _ours(model: VQGAN, device: torch.device, codes: np.ndarray, batches: tuple[
     for dtype in DTYPES:
         network = copy.deepcopy(model)
         for batch in batches:
-            codec = TorchCodec(
-                network, name="random", codebook_id="", device=str(device), dtype=dtype, batch_size=batch
-            )
+            codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
             contenders.append(Contender("model", dtype, batch, in_batches(codec.decode, codes, batch)))
     return contenders
 

@@ -27,7 +27,6 @@ from benchmarks.support.emoji import measure_precision
 from benchmarks.support.photographs import DISTINCT, photographs, write_tar
 from benchmarks.support.rounds import DTYPES, Contender, add_flags, at_batch, fastest, in_batches, measure, ratio, table
 from benchmarks.support.shard_run import ShardRunner
-from models.devices import default_batch_size
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
@@ -98,7 +97,7 @@ def _contenders(
     folder: Path,
     quick: bool,
 ) -> list[Contender]:
-    usual = 8 if quick else default_batch_size(str(device), model.config)
+    usual = 8 if quick else model.config.spec(name="random").batch_size(str(device))
     others: tuple[int, ...] = (1, 4) if device.type == "cpu" else (16, 64)
     sizes = (usual,) if quick else tuple(sorted({*others, usual}))
     contenders: list[Contender] = []
@@ -108,9 +107,7 @@ def _contenders(
                 contenders.append(Contender("diffusers", dtype, batch, rate_at(other, batch)))
         network = copy.deepcopy(model)
         for batch in sizes:
-            codec = TorchCodec(
-                network, name="random", codebook_id="", device=str(device), dtype=dtype, batch_size=batch
-            )
+            codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
             contenders.append(Contender("model", dtype, batch, in_batches(codec.encode, images, batch)))
             if batch == usual:
                 contenders.append(Contender("pipeline", dtype, batch, _pipeline(codec, tar, folder), PIPELINE_SHARE))
@@ -120,7 +117,7 @@ def _contenders(
 def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], float]:
     """What a worker of `vqbeam encode` does with a shard."""
     settings = ModelSettings(
-        name=codec.name,
+        name=codec.spec.name,
         cache_dir=str(folder),
         backend="torch",
         device=str(codec.device),
@@ -128,8 +125,8 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
         batch_size=codec.batch_size,
         threads=codec.threads,
     )
-    config = codec.config
-    work = Encode(settings, ImageOptions(size=config.resolution), config.codes_per_image, config.n_embed)
+    spec = codec.spec
+    work = Encode(settings, ImageOptions(size=spec.resolution), spec.codes_per_image, spec.codebook_size)
     request = InputRequest(patterns=(str(tar),))
     runner = ShardRunner(work, EncodeStep(settings, codec), request, folder, codec.threads)
     return lambda rows: runner.run(rows).clock
@@ -159,7 +156,7 @@ def _ratios(contenders: list[Contender]) -> str:
 
 def _same_work(model: VQGAN, device: torch.device, images: np.ndarray, other: PeerProcess[CodecPeer]) -> str:
     """A sentence on how alike the two networks are: weights and codes."""
-    codec = TorchCodec(copy.deepcopy(model), name="random", codebook_id="", device=str(device), dtype="float32")
+    codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype="float32")
     codes = np.concatenate([codec.encode(image[None]) for image in images])
     theirs = other.run(CodecPeer.exact, len(images))
     weights, weights_there = count_weights(model, ENCODING), other.run(CodecPeer.weight_count)

@@ -25,7 +25,7 @@ from benchmarks.support import machine
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart, DalleBartConfig
 from models.bart.request import TokenRequest
-from models.devices import DTYPES, INT8, gpu_bytes
+from models.devices import INT8, gpu_bytes, torch_dtype
 from models.uniforms import uniforms
 
 SIZES = {
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     peaks: dict[str, float] = {}
     for dtype in dtypes:
         if dtype != INT8:
-            peaks[dtype] = machine.matrix_peak(device, DTYPES[dtype], clock=clock)
+            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), clock=clock)
         for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
             limits = _limits(config, prompts, images, dtype, bandwidth, max(peaks.values()))
@@ -134,7 +134,7 @@ def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[
         return ONLY_ONE
     if device.type == "cpu":
         return SHAPES
-    row = 2 * config.decoder_layers * config.image_length * config.d_model * DTYPES[dtype].itemsize
+    row = 2 * config.decoder_layers * config.image_length * config.d_model * torch_dtype(dtype).itemsize
     return tuple(shape for shape in GPU_SHAPES if 2 * shape[0] * shape[1] * row <= gpu_bytes(str(device)) / 2)
 
 
@@ -201,7 +201,7 @@ def _limits(
     `lm_head`, which sees one row an image: all in `dtype`, but for int8 only the weights, the rest in bfloat16.
     """
     size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
-    width = 1 if dtype == INT8 else DTYPES[dtype].itemsize
+    width = 1 if dtype == INT8 else torch_dtype(dtype).itemsize
     weights = layers * (6 * size * size + 3 * size * hidden)
     head = CODEBOOK * size
     drawn = prompts * images

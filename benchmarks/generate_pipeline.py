@@ -24,9 +24,9 @@ from benchmarks.support.shard_run import Clock, Rate, ShardRunner
 from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing, read_generation_defaults
 from models.bart.request import TokenRequest
-from models.model_folders import find_bart
+from models.find import find
+from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
-from models.vqgan.codec import ImageCodec
 from models.vqgan.config import VQGANConfig
 from pipelines.process import reuse_freed_memory
 from transforms.inputs import InputRequest
@@ -78,13 +78,17 @@ class Worker:
         step.setup()
         assert step.codec is not None
         assert step.generator is not None
-        self.codec: ImageCodec = step.codec
+        self.codec: ImageTokenizer = step.codec
         self.generator: TokenGenerator = step.generator
-        self.drawing: Drawing = {"images": 1, "seed": 0, **read_generation_defaults(find_bart(setup.folder))}
+        self.drawing: Drawing = {
+            "images": 1,
+            "seed": 0,
+            **read_generation_defaults(find(str(setup.folder), "").bart.path),
+        }
         self._text = settings.open_text()
         self._batch = setup.batch
-        config = self.codec.config
-        work = Generate(settings, self.drawing, ImageOutput(), "benchmark", config.codes_per_image, config.n_embed)
+        spec = self.codec.spec
+        work = Generate(settings, self.drawing, ImageOutput(), "benchmark", spec.codes_per_image, spec.codebook_size)
         request = InputRequest(patterns=(str(texts),), kind="prompts")
         self._runner = ShardRunner(work, step, request, folder, threads)
 

@@ -32,8 +32,7 @@ from models.bart.compiled.decoder import readable
 from models.bart.compiled.products import dense
 from models.bart.dense import LEAST_PACKED_ROWS, Dense
 from models.bart.network import DalleBartConfig
-from models.devices import DTYPES
-from models.huge_pages import collapse_into_huge_pages
+from models.devices import collapse_into_huge_pages, torch_dtype
 
 ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance
 LAYOUTS = ("plain", "blocked", "blocked, whole tiles")
@@ -49,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     args = parser.parse_args(argv)
     device = torch.device("cpu")
-    config, dtype = SIZES["tiny" if args.quick else "mini"], DTYPES[args.dtype]
+    config, dtype = SIZES["tiny" if args.quick else "mini"], torch_dtype(args.dtype)
     size = sum(outputs * inputs for outputs, inputs in _shapes(config)) * dtype.itemsize
     print(f"{machine.describe(device)}\n")
     print(f"{size / 1e6:.0f} MB of weights in {args.dtype}; memory {machine.memory_bandwidth(device) / 1e9:.1f} GB/s\n")

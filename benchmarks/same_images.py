@@ -21,10 +21,9 @@ from benchmarks.support.random_generator import TINY, prompts, write_generator
 from models.bart.generator import TokenGenerator
 from models.bart.options import read_generation_defaults
 from models.bart.request import TokenRequest
-from models.model_folders import find_vqgan
+from models.find import find
 from models.uniforms import uniforms
-from models.vqgan.codec import open_codec
-from transforms.work.generate_step import bart_checkpoint, bart_text, paint
+from transforms.work.generate_step import paint
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,20 @@ class Models:
     """The models of a folder, their prompts, and the options that decide the images."""
 
     def __init__(self, folder: Path, texts: list[str]) -> None:
-        checkpoint = bart_checkpoint(str(folder), str(folder))
-        vqgan = find_vqgan(folder)
-        assert vqgan is not None
-        self._vqgan = vqgan
+        self._model = find(str(folder), "")
+        checkpoint = self._model.bart
         self._bart = checkpoint.load()
         self.drawing = read_generation_defaults(checkpoint.path)
-        self._text = bart_text(checkpoint).encode(texts, [str(i) for i in range(len(texts))])
+        self._text = checkpoint.text_encoder().encode(texts, [str(i) for i in range(len(texts))])
         length = checkpoint.config.image_length
         self._uniforms = np.stack([uniforms(0, str(i), 0, length) for i in range(len(texts))])[:, None]
 
     def draw(self, way: Way, first: Drawn | None) -> Drawn:
         """Draws all images in one way; `first` is what the first way drew."""
-        codec = open_codec(self._vqgan, device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
+        codec = self._model.tokenizer.load(device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
         generator = TokenGenerator(
             self._bart,
-            codebook_size=codec.config.n_embed,
+            codebook_size=codec.spec.codebook_size,
             prompts_per_batch=way.batch,
             pictures_per_prompt=1,
             dtype=way.dtype,

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from benchmarks.support import machine
 from benchmarks.support.emoji import MODEL, PROMPTS
-from models.bart.checkpoint import open_bart
 from models.bart.compiled import tiles
 from models.bart.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
 from models.bart.decoder import CachedDecoder
@@ -27,7 +26,7 @@ from models.bart.network import DalleBart, broadcast_mask
 from models.bart.request import blank_caption
 from models.bart.sampling import guide, probabilities
 from models.bart.text import open_text_encoder
-from models.model_folders import find_bart
+from models.find import find
 from models.uniforms import uniforms
 
 GUIDANCE = (1.0, 2.0, 10.0)
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one prompt")
     args = parser.parse_args(argv)
     print(f"{machine.describe(CPU)}\n", flush=True)
-    checkpoint = open_bart(find_bart(MODEL))
+    checkpoint = find(str(MODEL), "").bart
     model = checkpoint.load()
     captions = _captions(checkpoint.path, model, 1 if args.quick else None)
     with torch.inference_mode():

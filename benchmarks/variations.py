@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", BATCH, torch.get_num_threads())
     codec = model.open()
-    keys, images = read_sample(codec.config.resolution, 8 if args.quick else None)
+    keys, images = read_sample(codec.spec.resolution, 8 if args.quick else None)
 
     def varied(variation: Variation, payload: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes, int [N, T], and pixels, uint8 [N, H, W, 3], of `vqbeam vary` with seed 0, one image a row."""

@@ -1,26 +1,31 @@
-"""Where and how precisely a model computes: the meaning of --device, --dtype and the default --batch_size."""
+"""Where and how precisely a model computes: the meaning of device, dtype and the default batch size.
+
+Imports torch only where it must ask it.
+"""
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.errors import ConfigError
-from models.vqgan.config import VQGANConfig
 
-DTYPES = {  # what the network's weights are held in
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "tf32", "bfloat16", "float16")
 INT8 = "int8"  # of a DALL·E BART's decoder alone
 CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: more makes a CPU no faster
 ASSUMED_GPU_BYTES = 16 << 30  # where the launcher cannot see the worker's GPU
 MAX_BATCH = 256
+HUGE = 1 << 21  # bytes, of a large page
+MADV_COLLAPSE = 25  # Linux 6.1
 
 
 def resolve_device(device: str) -> str:
     """ "auto" | "cpu" | "cuda" | "cuda:1" -> "cpu" or a GPU that is there. Raises `ConfigError` otherwise."""
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
@@ -52,17 +57,50 @@ def resolve_drawing_dtype(dtype: str, device: str) -> str:
 
 def gpu_bytes(device: str = "cuda") -> int:
     """The memory of a GPU, assumed where this process sees none."""
+    import torch
+
     known = torch.cuda.is_available()
     return int(torch.cuda.get_device_properties(device).total_memory) if known else ASSUMED_GPU_BYTES
 
 
-def default_batch_size(device: str, config: VQGANConfig) -> int:
-    """A power of two that the device's memory holds with room to spare, by the model's widest activations."""
-    widest = max(config.ch * mult / 4**level for level, mult in enumerate(config.ch_mult))
-    image_bytes = 4 * widest * config.resolution**2
+def torch_dtype(dtype: str) -> torch.dtype:
+    """The type that weights are held in under one of `DTYPES`."""
+    import torch
+
+    held: torch.dtype = getattr(torch, "float32" if dtype == "tf32" else dtype)
+    return held
+
+
+def fitting_batch(device: str, image_bytes: float) -> int:
+    """A power of two of images that the device's memory holds with room to spare, by their widest activations."""
     # On a GPU about eight such activations live at once, and half of the memory stays free.
     budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
     batch = 1
     while batch < MAX_BATCH and 2 * batch * image_bytes <= budget:
         batch *= 2
     return batch
+
+
+def collapse_into_huge_pages() -> int:
+    """Move the large arrays that this process has now into pages of 2 MiB; the bytes that were moved.
+
+    With pages of 4 KiB a product of few rows waits for address translation (`benchmarks/products.py` says how long).
+    Does nothing, and returns 0, where the system cannot.
+    """
+    import ctypes
+
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return 0
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    moved = 0
+    for line in maps.read_text().splitlines():
+        span, permissions, _, _, inode, *name = line.split(maxsplit=5)
+        if not permissions.startswith("rw") or inode != "0" or (name and name[0] != "[heap]"):
+            continue
+        first, last = (int(address, 16) for address in span.split("-"))
+        first, last = -(-first // HUGE) * HUGE, last // HUGE * HUGE
+        if first < last and madvise(first, last - first, MADV_COLLAPSE) == 0:
+            moved += last - first
+    return moved

@@ -1,23 +1,38 @@
-"""From a model's name to a local path: the embedded one, a folder or file, an object store, the Hugging Face Hub.
+"""The one way to open a model: from its name to files on this machine, and to the parts that they hold.
 
-No network is touched unless the name has a scheme.
+A name is that of the embedded model, a folder or file, or a URL of an object store or of the Hugging Face Hub. No
+network is touched unless the name has a scheme, and no torch is imported before a part is opened.
+
+Layouts of a folder: that of `models/emoji` and of `vqbeam convert` (`dalle_bart/`, `clip/`, and `vqgan/` or the VQGAN
+in the folder itself), min-dalle's cache (`dalle_bart_mega/`, `dalle_bart_mini/`, `vqgan/`), min-dalle's flat folder on
+the Hub, and a folder that is one model. Only names and `config.json` are looked at here; the checkpoint readers say
+what is broken.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fsspec
-from filelock import FileLock
-
+from models.bart.names import MIN_DALLE_SIZES
 from models.errors import CheckpointError
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint, find_tokenizer, open_tokenizer
+from models.weights.checks import preview
+from models.weights.flax import has_weights
+from models.weights.native import json_beside
 
+if TYPE_CHECKING:
+    from models.bart.checkpoint import BartCheckpoint
+    from models.clip.checkpoint import ClipCheckpoint
+
+BART_FOLDERS = ("dalle_bart", "dalle_bart_mega", "dalle_bart_mini")
+CLIP_FOLDER = "clip"
 EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
 # What the checkpoint formats consist of; other files of a remote folder (logs, samples, optimiser states) stay there.
@@ -25,6 +40,91 @@ WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_mod
 PATTERNS = (*WEIGHTS, "*.json", "*.yaml", "*.yml", "*.txt")
 DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
+
+
+def find(name: str, cache_dir: Path | str, pixel_range: PixelRange | None = None) -> Model:
+    """The model of a name, as `locate_model` finds it. Raises as that does, so not for a part that it lacks."""
+    return Model(locate_model(name, cache_dir), pixel_range)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The files of a model. Each part is opened when it is first asked for: its configuration is read, no weights are.
+
+    `pixel_range` overrides what the format of the tokenizer implies.
+    """
+
+    path: Path  # a folder or file
+    pixel_range: PixelRange | None = None
+
+    @cached_property
+    def tokenizer(self) -> TokenizerCheckpoint:
+        """The image tokenizer. Raises `CheckpointError` and `ConfigError`, as `open_tokenizer` does."""
+        return open_tokenizer(self._tokenizer_path, self.pixel_range)
+
+    @cached_property
+    def bart(self) -> BartCheckpoint:
+        """The DALL·E BART. Raises `CheckpointError` if there is none or it is broken, `ConfigError` as `open_bart`."""
+        from models.bart.checkpoint import open_bart
+
+        if self.bart_path is None:
+            there = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
+            raise CheckpointError(
+                f"{self.path}: no DALL·E BART here, nor in {', '.join(BART_FOLDERS)}; found "
+                f"{preview(there) or 'nothing'}. Name the folder of a dalle-mini or min-dalle model, or one that "
+                "`vqbeam convert` wrote"
+            )
+        return open_bart(self.bart_path)
+
+    @cached_property
+    def clip(self) -> ClipCheckpoint:
+        """The CLIP. Raises `CheckpointError` if there is none or it is broken, `ConfigError` without transformers."""
+        from models.clip.checkpoint import open_clip_checkpoint
+
+        if self.clip_path is None:
+            raise CheckpointError(
+                f"{self.path}: no CLIP here, nor in {self.path / CLIP_FOLDER}; name the folder of a transformers "
+                "CLIPModel"
+            )
+        return open_clip_checkpoint(self.clip_path)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent if self.path.is_file() else self.path
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return find_tokenizer(self._tokenizer_path) is not None
+
+    @property
+    def _tokenizer_path(self) -> Path:
+        """A file of a BART stands for its folder, any other for itself."""
+        return self.folder if self.bart_path else self.path
+
+    @property
+    def bart_path(self) -> Path | None:
+        """The folder or min-dalle file to give to `open_bart`; None if there is none.
+
+        Without weights in any, a folder with a BART's name will do, for `open_bart` to say what it lacks.
+        """
+        if self.path.is_file():
+            halves = [f"{half}{suffix}.pt" for half in ("encoder", "decoder") for suffix in MIN_DALLE_SIZES]
+            return self.path if self.path.name in halves else self.folder if _is_bart(self.folder) else None
+        named = [self.path / name for name in BART_FOLDERS]
+        complete = (folder for folder in (*named, self.path) if _is_bart(folder))
+        return next(complete, next((folder for folder in named if folder.is_dir()), None))
+
+    @property
+    def clip_path(self) -> Path | None:
+        """The folder of a transformers CLIP model; None if there is none."""
+        folders = (self.folder / CLIP_FOLDER, self.folder)
+        return next((folder for folder in folders if json_beside(folder).get("model_type") == "clip"), None)
+
+
+def _is_bart(folder: Path) -> bool:
+    if any((folder / f"encoder{suffix}.pt").is_file() for suffix in MIN_DALLE_SIZES):
+        return True
+    return "image_vocab_size" in json_beside(folder) and has_weights(folder)
 
 
 def locate_model(name: str, cache_dir: Path | str) -> Path:
@@ -58,6 +158,8 @@ def _unknown(name: str) -> str:
         f"no model {name!r}: it is neither a local folder or file nor the embedded model ({', '.join(EMBEDDED)}); "
         f"one that is elsewhere has a URL (gs://..., s3://..., {HUB_SCHEME}owner/name[@revision])"
     )
+    import difflib
+
     near = difflib.get_close_matches(name, [*EMBEDDED, *_siblings(name)], n=1)
     if near:
         return f"{message}. Did you mean {near[0]!r}?"
@@ -92,6 +194,9 @@ def _from_hub(name: str, cache_dir: Path) -> Path:
 
 def _from_store(uri: str, cache_dir: Path) -> Path:
     """A copy of a remote file or folder, in a folder of the cache named by the listing that it was made from."""
+    import fsspec
+    from filelock import FileLock
+
     try:
         file_system, root = fsspec.url_to_fs(uri)
     except (ValueError, ImportError) as error:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from models.find import locate_model
-from models.model_folders import vqgan_place
-from models.vqgan.checkpoint import open_checkpoint
+from models import find
 from pipelines import request as requests
 from pipelines.flags import inputs_of
-from pipelines.planned_models import vqgan_model
+from pipelines.planned_models import tokenizer_model
 from pipelines.run import default_workers, run_job
 from transforms import storage
 from transforms.batch import IMAGE, IMAGE_PATH
@@ -33,13 +31,13 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
     model = args.model or (str(made_by["model_source"]) if made_by else None)
     if model is None:
         raise UsageError(f"{first} does not say which model made its codes: name it with --model")
-    checkpoint = open_checkpoint(vqgan_place(locate_model(model, cache)), args.pixel_range)
+    checkpoint = find(model, cache, args.pixel_range).tokenizer
     problem = mismatch(first, made_by, checkpoint.codebook_id())
     if problem and not args.allow_model_mismatch:
         raise UsageError(problem)
     written = ImageOutput(args.image_format, args.image_layout)
     options = {"image_format": written.image_format, "image_layout": written.image_layout}
-    models = (vqgan_model(checkpoint, model),)
+    models = (tokenizer_model(checkpoint, model),)
     request = requests.plan_request(args, "decode", "codes", models, options, beam_args, backend=args.backend)
     request = replace(request, input=replace(request.input, moved=(IMAGE_PATH, IMAGE)))
 
@@ -48,8 +46,8 @@ def decode(args: argparse.Namespace, beam_args: list[str]) -> int:
             work=Decode(
                 model=requests.model_settings(args, model, plan, cache),
                 written=written,
-                codes_per_image=checkpoint.config.codes_per_image,
-                codebook_size=checkpoint.config.n_embed,
+                codes_per_image=checkpoint.spec.codes_per_image,
+                codebook_size=checkpoint.spec.codebook_size,
                 expected_codebook=None if args.allow_model_mismatch else checkpoint.codebook_id(),
             ),
             output=request.output,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from models import find
 from models.errors import ConfigError
-from models.find import locate_model
-from models.model_folders import vqgan_place
-from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
+from models.image_tokenizer import TokenizerCheckpoint
 from pipelines import request as requests
-from pipelines.planned_models import vqgan_model
+from pipelines.planned_models import tokenizer_model
 from pipelines.run import default_workers, run_job
 from transforms import storage
 from transforms.engine.job import Job
@@ -24,7 +23,7 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
     cache = args.model_cache
     checkpoint = open_encoder(args.model, cache, args.pixel_range)
     image = ImageOptions(
-        size=checkpoint.config.resolution,
+        size=checkpoint.spec.resolution,
         resize=args.resize,
         jpeg_scale=args.jpeg_scale == "auto",
         max_image_bytes=args.max_image_bytes,
@@ -44,7 +43,7 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
         args,
         "encode",
         "images",
-        (vqgan_model(checkpoint, args.model),),
+        (tokenizer_model(checkpoint, args.model),),
         {"preprocessing": preprocessing, "rows": limits},
         beam_args,
         backend=args.backend,
@@ -55,8 +54,8 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
             work=Encode(
                 model=requests.model_settings(args, args.model, plan, cache),
                 image=image,
-                codes_per_image=checkpoint.config.codes_per_image,
-                codebook_size=checkpoint.config.n_embed,
+                codes_per_image=checkpoint.spec.codes_per_image,
+                codebook_size=checkpoint.spec.codebook_size,
                 require_caption=args.require_caption,
             ),
             output=request.output,
@@ -75,9 +74,9 @@ def encode(args: argparse.Namespace, beam_args: list[str]) -> int:
     return run_job(request, requests.run_options(args, "images", look), make_job, beam_args)
 
 
-def open_encoder(model: str, cache: str, pixel_range: tuple[float, float] | None) -> VQGANCheckpoint:
+def open_encoder(model: str, cache: str, pixel_range: tuple[float, float] | None) -> TokenizerCheckpoint:
     """Find a model that can encode. Raises `CheckpointError` and `ConfigError`."""
-    checkpoint = open_checkpoint(vqgan_place(locate_model(model, cache)), pixel_range)
-    if not checkpoint.has_encoder:
-        raise ConfigError(f"--model {model} ({checkpoint.format}) holds a decoder only: it can decode, not encode")
+    checkpoint = find(model, cache, pixel_range).tokenizer
+    if not checkpoint.spec.has_encoder:
+        raise ConfigError(f"--model {model} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
     return checkpoint

@@ -10,21 +10,18 @@ from typing import Any
 
 import torch
 
-from models.bart.checkpoint import BartCheckpoint, open_bart
+from models import find
+from models.bart.checkpoint import BartCheckpoint, check_pair
 from models.bart.generator import check_int8
-from models.bart.model_pair import check_pair
 from models.bart.options import Drawing, read_generation_defaults
-from models.clip.checkpoint import open_clip_checkpoint
 from models.clip.pixels import ClipPixels
 from models.clip.scorer import read_clip_parts
 from models.devices import INT8, resolve_device
 from models.errors import CheckpointError, ConfigError
-from models.find import locate_model
-from models.model_folders import find_bart, find_vqgan, vqgan_place
+from models.image_tokenizer import TokenizerCheckpoint
 from models.uniforms import UNIFORMS_VERSION
-from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
 from pipelines import request as requests
-from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, vqgan_model
+from pipelines.planned_models import PlannedModel, anywhere, bart_model, clip_model, clip_preprocessing, tokenizer_model
 from pipelines.planning import PlanRequest
 from pipelines.run import default_workers, run_job
 from transforms import storage
@@ -35,7 +32,7 @@ from transforms.ledger.plan import Plan
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import ImageOutput
 from transforms.work.generate import Generate
-from transforms.work.generate_step import GeneratorSettings, bart_text, clip_folder
+from transforms.work.generate_step import GeneratorSettings
 from transforms.work.step import ModelSettings
 
 
@@ -64,8 +61,8 @@ def generate(args: argparse.Namespace, beam_args: list[str]) -> int:
                 drawing=drawing,
                 written=written,
                 model_name=str(plan.settings["model"]),
-                codes_per_image=models.vqgan.config.codes_per_image,
-                codebook_size=models.vqgan.config.n_embed,
+                codes_per_image=models.vqgan.spec.codes_per_image,
+                codebook_size=models.vqgan.spec.codebook_size,
                 keep_tokens=args.keep_tokens,
                 keep_best=args.keep_best,
             ),
@@ -92,7 +89,7 @@ class Models:
     what the CLIP sees of a picture, None where there is no CLIP."""
 
     bart: BartCheckpoint
-    vqgan: VQGANCheckpoint
+    vqgan: TokenizerCheckpoint
     planned: tuple[PlannedModel, ...]
     clip_pixels: ClipPixels | None = None
 
@@ -100,29 +97,29 @@ class Models:
 def open_models(args: argparse.Namespace) -> Models:
     """Find the models and check that they go together, and with --dtype. Raises `CheckpointError` and `ConfigError`."""
     cache = args.model_cache
-    located = locate_model(args.model, cache)
-    bart = open_bart(find_bart(located))
-    bart_text(bart)
+    model = find(args.model, cache)
+    bart = model.bart
+    bart.text_encoder()
     if args.dtype == INT8:
         check_int8(bart.config, 2 * (args.batch_size or 1), torch.device(resolve_device(args.device)))
-    if args.vqgan is None and find_vqgan(located) is None:
+    if args.vqgan is None and not model.has_tokenizer:
         raise CheckpointError(
             f"--model {args.model} holds no VQGAN to paint with: name the one it goes with by --vqgan"
         )
-    vqgan = open_checkpoint(vqgan_place(locate_model(vqgan_name(args), cache)), args.pixel_range)
+    vqgan = find(vqgan_name(args), cache, args.pixel_range).tokenizer
     try:
-        check_pair(bart.config, vqgan.config)
+        check_pair(bart.config, vqgan.spec)
     except ConfigError as error:
         raise ConfigError(f"--model {args.model} and --vqgan {vqgan_name(args)} do not go together: {error}") from error
     planned = [
         bart_model(bart, args.model, Path(cache).expanduser(), most_pictures=2 if args.dtype == INT8 else None),
-        vqgan_model(vqgan, vqgan_name(args), "vqgan"),
+        tokenizer_model(vqgan, vqgan_name(args), "vqgan"),
     ]
     clip_pixels = None
     if args.clip is not None:
-        folder = clip_folder(args.clip, cache)
-        clip_pixels, _ = read_clip_parts(open_clip_checkpoint(folder))
-        planned.append(clip_model(folder, args.clip, Path(cache).expanduser()))
+        clip = find(args.clip, cache).clip
+        clip_pixels, _ = read_clip_parts(clip)
+        planned.append(clip_model(clip, args.clip, Path(cache).expanduser()))
     return Models(bart, vqgan, tuple(planned), clip_pixels)
 
 

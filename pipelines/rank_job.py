@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from models.clip.checkpoint import open_clip_checkpoint
+from models import find
 from models.clip.scorer import read_clip_parts
 from pipelines import request as requests
 from pipelines.planned_models import PlannedModel, anywhere, clip_model, clip_preprocessing
@@ -19,16 +19,16 @@ from transforms.images import ImageLimits
 from transforms.inputs import FetchOptions, InputSchema
 from transforms.ledger.plan import Plan
 from transforms.work.rank import Rank
-from transforms.work.score_step import ClipSettings, clip_folder
+from transforms.work.score_step import ClipSettings
 
 WRITTEN = ("key", "caption", CLIP_SCORE, "original_width", "original_height")
 
 
 def rank(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Plan or resume, and work; returns the exit code."""
-    folder = clip_folder(args.clip, args.model_cache)
-    preprocess, _ = read_clip_parts(open_clip_checkpoint(folder))
-    planned = clip_model(folder, args.clip, Path(args.model_cache).expanduser())
+    checkpoint = find(args.clip, args.model_cache).clip
+    preprocess, _ = read_clip_parts(checkpoint)
+    planned = clip_model(checkpoint, args.clip, Path(args.model_cache).expanduser())
     limits = ImageLimits(max_image_bytes=args.max_image_bytes, max_image_pixels=args.max_image_pixels)
     options = {
         "preprocessing": clip_preprocessing(preprocess),

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from models.vqgan.checkpoint import VQGANCheckpoint
+from models.image_tokenizer import TokenizerCheckpoint
 from pipelines import flags as job_flags
 from pipelines.launch import is_local, local_workers
 from pipelines.planned_models import PlannedModel, anywhere
@@ -89,9 +89,9 @@ def threads(args: argparse.Namespace, plan: Plan) -> int:
     return args.threads_per_worker or int(plan.settings["threads_per_worker"])
 
 
-def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[str, Any]:
+def provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
     """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
-    config = checkpoint.config
+    spec = checkpoint.spec
     identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # that of the one model of a job lies flat in there
     return {
         "command": command,
@@ -99,10 +99,10 @@ def provenance(command: str, checkpoint: VQGANCheckpoint, plan: Plan) -> dict[st
         "model_source": plan.settings["model_source"],
         "weights_id": identity["weights_id"],
         "codebook_id": checkpoint.codebook_id(),
-        "resolution": config.resolution,
-        "grid": config.grid,
-        "codebook_size": config.n_embed,
-        "pixel_range": list(config.pixel_range),
+        "resolution": spec.resolution,
+        "grid": spec.grid,
+        "codebook_size": spec.codebook_size,
+        "pixel_range": list(spec.pixel_range),
         "dtype": plan.fingerprint["dtype"],
         "schema_version": plan.fingerprint["schema_version"],
     }

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models import find
 from models.bart.options import Drawing
 from models.errors import ConfigError
-from models.find import locate_model
-from models.model_folders import vqgan_place
+from models.image_tokenizer import TokenizerCheckpoint
 from models.uniforms import UNIFORMS_VERSION
-from models.vqgan.checkpoint import VQGANCheckpoint, open_checkpoint
 from models.vqgan.variations import VARIATIONS_VERSION, kept_rows
 from pipelines import generate_job
 from pipelines import request as requests
 from pipelines.flags import inputs_of
-from pipelines.planned_models import PlannedModel, vqgan_model
+from pipelines.planned_models import PlannedModel, tokenizer_model
 from pipelines.planning import LEAST_ROWS, PlanRequest
 from pipelines.run import default_workers, run_job
 from pipelines.vary import STRENGTH
@@ -47,7 +46,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
     args = _as_generate_reads(args, model_name(args, kind))
     models = open_models(args)
     check_models(args, kind, models.vqgan)
-    size = models.vqgan.config.resolution
+    size = models.vqgan.spec.resolution
     image = image_options(args, size)
     written = ImageOutput(args.image_format, args.image_layout)
     options = fingerprint_options(args, kind, models, written)
@@ -79,8 +78,8 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
                 options=models.drawing or {"images": args.images_per_input, "seed": args.seed},
                 image=image,
                 written=written,
-                codes_per_image=models.vqgan.config.codes_per_image,
-                codebook_size=models.vqgan.config.n_embed,
+                codes_per_image=models.vqgan.spec.codes_per_image,
+                codebook_size=models.vqgan.spec.codebook_size,
                 about=about(args, str(plan.settings["model"]), options),
                 keep_tokens=args.keep_tokens,
                 expected_codebook=None if kind == "images" or args.allow_model_mismatch else models.vqgan.codebook_id(),
@@ -107,7 +106,7 @@ def vary(args: argparse.Namespace, beam_args: list[str]) -> int:
 class Models:
     """The checkpoints of a job, open but not loaded. `drawn` and `drawing` are there where a BART draws."""
 
-    vqgan: VQGANCheckpoint
+    vqgan: TokenizerCheckpoint
     planned: tuple[PlannedModel, ...]
     drawn: generate_job.Models | None = None
     drawing: Drawing | None = None
@@ -136,24 +135,24 @@ def open_models(args: argparse.Namespace) -> Models:
         drawn = generate_job.open_models(args)
         return Models(drawn.vqgan, drawn.planned, drawn, generate_job.drawing_of(args, drawn.bart))
     name = generate_job.vqgan_name(args)
-    vqgan = open_checkpoint(vqgan_place(locate_model(name, args.model_cache)), args.pixel_range)
-    return Models(vqgan, (vqgan_model(vqgan, name),))
+    vqgan = find(name, args.model_cache, args.pixel_range).tokenizer
+    return Models(vqgan, (tokenizer_model(vqgan, name),))
 
 
-def check_models(args: argparse.Namespace, kind: Kind, vqgan: VQGANCheckpoint) -> None:
+def check_models(args: argparse.Namespace, kind: Kind, vqgan: TokenizerCheckpoint) -> None:
     """Raise `ConfigError` or `UsageError` where the VQGAN cannot do what is asked of it."""
     name = generate_job.vqgan_name(args)
-    if kind == "images" and not vqgan.has_encoder:
+    if kind == "images" and not vqgan.spec.has_encoder:
         raise ConfigError(
-            f"{name} ({vqgan.format}) holds a decoder only: it can vary tokens, not images. Encode them with the model "
-            "that it is the decoder of"
+            f"{name} ({vqgan.spec.format}) holds a decoder only: it can vary tokens, not images. Encode them with the "
+            "model that it is the decoder of"
         )
-    if kind == "codes" and args.method == "latent" and vqgan.config.quantizer != "nearest":
+    if kind == "codes" and args.method == "latent" and not vqgan.spec.nearest:
         raise ConfigError(
-            f"--method latent: {name} has a {vqgan.config.quantizer} quantiser, whose codes are no points among its "
-            "latents; give the images themselves, or choose --method codes"
+            f"--method latent: the codes of {name} are no points among its latents; give the images themselves, or "
+            "choose --method codes"
         )
-    grid = vqgan.config.grid
+    grid = vqgan.spec.grid
     if args.keep_rows is not None and not 0 <= args.keep_rows <= grid:
         raise UsageError(
             f"--keep_rows {args.keep_rows}: the model has {grid} rows of codes, so 0 to {grid} can be kept"
@@ -179,7 +178,7 @@ def variation_of(
     """How workers run the VQGAN, and the method."""
     if models.drawn is not None and models.drawing is not None:
         settings = generate_job.generator_settings(args, models.drawn, plan, schema, models.drawing)
-        return settings.vqgan, Completion(settings, keep_rows_of(args, models.vqgan.config.grid))
+        return settings.vqgan, Completion(settings, keep_rows_of(args, models.vqgan.spec.grid))
     model = requests.model_settings(args, generate_job.vqgan_name(args), plan, args.model_cache)
     method = LatentNoise if args.method == "latent" else CodeNoise
     return model, method(strength_of(args))
@@ -202,7 +201,7 @@ def fingerprint_options(args: argparse.Namespace, kind: Kind, models: Models, wr
         options["strength"] = strength_of(args)
     if models.drawing is not None:
         options |= {
-            "keep_rows": keep_rows_of(args, models.vqgan.config.grid),
+            "keep_rows": keep_rows_of(args, models.vqgan.spec.grid),
             "drawing": dict(models.drawing),
         }
     return options

@@ -16,10 +16,10 @@ PACKAGES = ("models", "transforms", "pipelines", "vqbeam")
 # other. A package stands for everything in it; its `__init__` alone is named where its modules have lines of their own.
 LAYERS = (
     ("models.errors",),
-    ("models.devices", "models.uniforms", "models.huge_pages"),
+    ("models.devices", "models.uniforms"),
+    ("models.image_tokenizer",),
     ("models.weights",),
     ("models.vqgan", "models.bart", "models.clip"),
-    ("models.model_folders",),
     ("models.find",),
     ("models.__init__",),
     ("transforms.errors",),
@@ -35,10 +35,6 @@ LAYERS = (
     ("vqbeam",),
 )
 KNOWN = {  # imports that are still upward, and why
-    ("models.devices", "models.vqgan.config"): "the size of a batch is chosen from the VQGAN's configuration",
-    ("models.bart", "models.vqgan.config"): "min-dalle's fixed VQGAN stands with its BART",
-    ("models.vqgan.checkpoint", "models.bart.min_dalle_geometry"): "min-dalle's fixed VQGAN stands with its BART",
-    ("models.weights.tokenizer_files", "models.bart.hashtags"): "a converted folder holds the words of hashtags",
     ("transforms.work", "transforms.engine.resources"): "the pools of a worker stand with the engine",
     ("pipelines.vary_job", "pipelines.vary"): "two halves of one command",
 }

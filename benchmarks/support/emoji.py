@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.support.machine import ROOT
-from models.vqgan.codec import open_codec
+from models.vqgan.checkpoint import open_checkpoint
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputRequest, plan_sources, read_slices
 
@@ -42,9 +42,10 @@ class Precision:
 
 def measure_precision(device: str = "auto", limit: int | None = None) -> Precision:
     codecs = {
-        dtype: open_codec(MODEL, device=device, dtype=dtype, batch_size=BATCH) for dtype in ("float32", "bfloat16")
+        dtype: open_checkpoint(MODEL).load(device=device, dtype=dtype, batch_size=BATCH)
+        for dtype in ("float32", "bfloat16")
     }
-    _, images = read_sample(codecs["float32"].config.resolution, limit)
+    _, images = read_sample(codecs["float32"].spec.resolution, limit)
     tokens: dict[str, np.ndarray] = {}
     psnr: dict[str, float] = {}
     for dtype, codec in codecs.items():

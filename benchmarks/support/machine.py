@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from models.huge_pages import collapse_into_huge_pages
+from models.devices import collapse_into_huge_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed

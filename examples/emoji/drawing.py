@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bart.checkpoint import open_bart
 from models.bart.generator import TokenGenerator
 from models.bart.request import TokenRequest
-from models.bart.text import TextEncoder, open_text_encoder
-from models.model_folders import find_bart, find_vqgan
+from models.bart.text import TextEncoder
+from models.find import find
+from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
-from models.vqgan.codec import ImageCodec, open_codec
 
 DECODED_AT_ONCE = 64
 
@@ -33,18 +32,13 @@ class Artist:
     """A DALL·E BART, its tokenizer and its VQGAN; draws the same image for the same prompt, seed and sample."""
 
     def __init__(self, folder: Path, *, prompts_per_batch: int = 64, samples: int = 1, dtype: str = "float32") -> None:
-        checkpoint = open_bart(find_bart(folder))
-        vqgan = find_vqgan(folder)
-        if vqgan is None:
-            raise FileNotFoundError(f"{folder} holds no VQGAN")
-        self.text: TextEncoder = open_text_encoder(find_bart(folder), checkpoint.config)
-        self.codec: ImageCodec = open_codec(
-            vqgan, backend="torch", device="cpu", dtype=dtype, batch_size=DECODED_AT_ONCE
-        )
+        model = find(str(folder), "")
+        self.text: TextEncoder = model.bart.text_encoder()
+        self.codec: ImageTokenizer = model.tokenizer.load(device="cpu", dtype=dtype, batch_size=DECODED_AT_ONCE)
         self.prompts_per_batch, self.samples = prompts_per_batch, samples
         self.generator = TokenGenerator(
-            checkpoint.load(),
-            codebook_size=self.codec.config.n_embed,
+            model.bart.load(),
+            codebook_size=self.codec.spec.codebook_size,
             prompts_per_batch=prompts_per_batch,
             pictures_per_prompt=samples,
             dtype=dtype,

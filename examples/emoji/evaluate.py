@@ -25,7 +25,7 @@ from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.recognition import classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
 from models.clip.scorer import open_clip
-from models.model_folders import find_clip
+from models.find import find
 from pipelines.process import reuse_freed_memory
 
 GLYPHS = 200
@@ -115,12 +115,9 @@ def share(right: np.ndarray) -> float:
 def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict[str, Any]:
     """Of 8 images a prompt, how often one, the one that CLIP scores highest, and any of them is right. The first two
     again for the prompts that CLIP can help, those with both right and wrong images."""
-    clip_folder = find_clip(folder)
-    if clip_folder is None:
-        raise FileNotFoundError(f"{folder} holds no CLIP")
     artist = Artist(folder, prompts_per_batch=8, samples=RANKED_SAMPLES)
     shown = artist.pixels(artist.codes(pairs.prompts, sampling, seed=1))
-    clip = open_clip(clip_folder, device="cpu", batch_size=SCORED_AT_ONCE)
+    clip = open_clip(find(str(folder), "").clip, device="cpu", batch_size=SCORED_AT_ONCE)
     flat = shown.reshape(-1, *shown.shape[2:])
     texts = [prompt for prompt in pairs.prompts for _ in range(RANKED_SAMPLES)]
     scores = []

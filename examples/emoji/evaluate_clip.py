@@ -22,8 +22,9 @@ from examples.emoji.combinations import BACKGROUNDS
 from examples.emoji.reconstructions import decode_all
 from examples.emoji.spoilt_codes import spoil
 from models.clip.checkpoint import open_clip_checkpoint
-from models.clip.texts import open_clip_texts
-from models.vqgan.codec import ImageCodec, open_codec
+from models.clip.scorer import open_clip_texts
+from models.image_tokenizer import ImageTokenizer
+from models.vqgan.checkpoint import open_checkpoint
 
 BATCH = 64
 SPOILT_SEED = 5
@@ -86,7 +87,7 @@ def retrieval(pairs: Pairs, images: Tensor, captions: Tensor, rows: np.ndarray) 
     }
 
 
-def whole_before_spoilt(pairs: Pairs, codec: ImageCodec, embedder: Embedder, rows: np.ndarray) -> dict[str, float]:
+def whole_before_spoilt(pairs: Pairs, codec: ImageTokenizer, embedder: Embedder, rows: np.ndarray) -> dict[str, float]:
     """How often a caption's own reconstruction scores above `SPOILT_EACH` spoilt versions of it."""
     codes, _ = spoil(pairs, np.repeat(rows, SPOILT_EACH), np.random.default_rng(SPOILT_SEED))
     names = list(BACKGROUNDS)
@@ -104,7 +105,7 @@ def whole_before_spoilt(pairs: Pairs, codec: ImageCodec, embedder: Embedder, row
     }
 
 
-def evaluate(embedder: Embedder, pairs: Pairs, codec: ImageCodec) -> dict[str, dict[str, float]]:
+def evaluate(embedder: Embedder, pairs: Pairs, codec: ImageTokenizer) -> dict[str, dict[str, float]]:
     """All figures, on held-out pairs."""
     held_out = np.flatnonzero(~pairs.train)
     captions = torch.stack(
@@ -133,7 +134,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    codec = open_codec(args.vqgan, device="cpu", dtype="float32", batch_size=BATCH, threads=args.threads)
+    codec = open_checkpoint(args.vqgan).load(device="cpu", dtype="float32", batch_size=BATCH, threads=args.threads)
     figures = evaluate(Embedder(args.model), read_pairs(args.data, args.tokens), codec)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

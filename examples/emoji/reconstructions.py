@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.vqgan.codec import ImageCodec
+from models.image_tokenizer import ImageTokenizer
 
 PARTIAL = "decoding.partial.npy"
 
 
-def decode_all(codec: ImageCodec, codes: np.ndarray) -> np.ndarray:
+def decode_all(codec: ImageTokenizer, codes: np.ndarray) -> np.ndarray:
     """Codes [N, T] -> uint8 [N, H, W, 3], a batch of the codec at a time."""
     parts = [codec.decode(codes[start : start + codec.batch_size]) for start in range(0, len(codes), codec.batch_size)]
     return np.concatenate(parts)

@@ -23,7 +23,8 @@ from examples.emoji.combinations import BACKGROUNDS
 from examples.emoji.reconstructions import decode_all, kept_in
 from examples.emoji.spoilt_codes import spoil
 from examples.emoji.training_run import run, run_parser
-from models.vqgan.codec import ImageCodec, open_codec
+from models.image_tokenizer import ImageTokenizer
+from models.vqgan.checkpoint import open_checkpoint
 
 PIECES = 2048
 DECODE_BATCH = 32
@@ -85,7 +86,7 @@ def clip_config(tokenizer: Tokenizer) -> CLIPConfig:
     )
 
 
-def make_pool(pairs: Pairs, codec: ImageCodec, recipe: ClipRecipe, folder: Path) -> Pool:
+def make_pool(pairs: Pairs, codec: ImageTokenizer, recipe: ClipRecipe, folder: Path) -> Pool:
     """Decode what training shows, once: the arrays stay in `folder` and are mapped from there."""
     rows = np.tile(np.flatnonzero(pairs.train), recipe.spoilt_versions)
     codes, kept = spoil(pairs, rows, np.random.default_rng(recipe.seed))
@@ -120,7 +121,9 @@ def main(argv: list[str] | None = None) -> None:
     pairs = read_pairs(args.data, args.tokens)
     tokenizer = learn_from(pairs)
     config = clip_config(tokenizer)
-    codec = open_codec(args.vqgan, device="cpu", dtype="bfloat16", batch_size=DECODE_BATCH, threads=args.threads)
+    codec = open_checkpoint(args.vqgan).load(
+        device="cpu", dtype="bfloat16", batch_size=DECODE_BATCH, threads=args.threads
+    )
     pool = make_pool(pairs, codec, ClipRecipe(steps=1, seed=args.seed), args.output)
 
     def build(steps: int) -> ClipTrainer:

@@ -6,6 +6,7 @@ Formats: dalle-mini folders (`config.json` + `flax_model.msgpack`, layers stacke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 from models.bart import names as bart_names
-from models.bart.min_dalle_geometry import infer_bart_geometry
 from models.bart.network import DalleBart, DalleBartConfig
 from models.bart.options import KEY as GENERATION
 from models.bart.options import stored_defaults
-from models.errors import CheckpointError
+from models.bart.text import TextEncoder, open_text_encoder
+from models.errors import CheckpointError, ConfigError
+from models.image_tokenizer import TokenizerSpec
 from models.weights import flax as flax_msgpack
 from models.weights import native as own_format
 from models.weights import pickled as torch_pickle
@@ -30,7 +32,8 @@ from models.weights.tokenizer_files import tokenizer_files
 
 MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
 FLAX_NAMES = (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME)
-MIN_DALLE_SIZES = ("", "_mini")  # in the folder of the hub; mega, which min-dalle takes by default, has no suffix
+HEADS = {1024: 16, 2048: 32}  # of attention in min-dalle's mini and mega, by their width; no weight says so
+MOST_SPARE_IDS = 64
 DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # where its own defaults differ from ours
 
 
@@ -74,6 +77,11 @@ class BartCheckpoint:
         return remembered(
             cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
         )
+
+    def text_encoder(self) -> TextEncoder:
+        """The text tokenizer beside the weights. Raises `CheckpointError` if it is missing or broken."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return open_text_encoder(folder, self.config, self.tokenizer)
 
     def load(self) -> DalleBart:
         """The network in float32 on the CPU, for inference; each weight is read once, into its final place.
@@ -240,7 +248,7 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
         path=folder,
         format="min-dalle",
         name=f"min-dalle{suffix}",
-        config=infer_bart_geometry(shapes, folder, heads=heads, force_ln_scale=scaled),
+        config=infer_geometry(shapes, folder, heads=heads, force_ln_scale=scaled),
         files=tuple(files.values()),
         tokenizer=tokenizer_files(folder, suffix),
         leaves=leaves,
@@ -251,8 +259,77 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
 def _min_dalle_files(path: Path) -> tuple[dict[str, Path], str] | None:
     """The two halves, and the suffix of their names, of the first size of which one is there or is named."""
     folder = path if path.is_dir() else path.parent
-    for suffix in MIN_DALLE_SIZES:
+    for suffix in bart_names.MIN_DALLE_SIZES:
         files = {half: folder / f"{half}{suffix}.pt" for half in bart_names.HALVES}
         if path in files.values() or (path.is_dir() and any(file.is_file() for file in files.values())):
             return files, suffix
     return None
+
+
+def infer_geometry(
+    shapes: Mapping[str, tuple[int, ...]], path: Path, *, heads: int | None, force_ln_scale: bool
+) -> DalleBartConfig:
+    """The configuration of a BART whose weights (under our names) have these shapes; prompts are normalised.
+
+    Images begin with the id of the last row. `heads` is what the width implies (`HEADS`) where it is None. Raises
+    `CheckpointError` naming `path` where the shapes are not those of min-dalle's encoder and decoder.
+    """
+    try:
+        encoder_vocab_size, d_model = shapes["encoder.embed_tokens.weight"]
+        output_size = shapes["decoder.lm_head.weight"][0]  # which the encoder lacks: the halves are not swapped
+        max_text_length = shapes["encoder.embed_positions.weight"][0]
+        image_length = shapes["decoder.embed_positions.weight"][0]
+        ffn = {half: shapes[f"{half}.layers.0.glu.fc0.weight"][0] for half in ("encoder", "decoder")}
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: these are not the weights of min-dalle's BART ({error})") from error
+    heads = heads or HEADS.get(d_model)
+    if heads is None:
+        known = " and ".join(f"{width} ({count} heads)" for width, count in HEADS.items())
+        raise CheckpointError(
+            f"{path}: the weights do not say how many attention heads a width of {d_model} has; known are {known}. "
+            "Convert the dalle-mini folder that they were made from instead, whose config.json says it"
+        )
+    try:
+        return DalleBartConfig(
+            encoder_vocab_size=encoder_vocab_size,
+            image_vocab_size=output_size - 1,
+            image_length=image_length,
+            max_text_length=max_text_length,
+            d_model=d_model,
+            encoder_layers=_layers(shapes, "encoder"),
+            encoder_ffn_dim=ffn["encoder"],
+            encoder_attention_heads=heads,
+            decoder_layers=_layers(shapes, "decoder"),
+            decoder_ffn_dim=ffn["decoder"],
+            decoder_attention_heads=heads,
+            decoder_start_token_id=output_size - 1,
+            normalize_text=True,
+            force_ln_scale=force_ln_scale,
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _layers(shapes: Mapping[str, tuple[int, ...]], half: str) -> int:
+    return 1 + max(int(found[1]) for name in shapes if (found := re.match(rf"{half}\.layers\.(\d+)\.", name)))
+
+
+def check_pair(bart: DalleBartConfig, tokenizer: TokenizerSpec) -> None:
+    """Raise `ConfigError` if the codes that the BART draws cannot be those of the tokenizer, a VQGAN.
+
+    An image must have as many codes for both. The BART must know every code, since any may stand in its training data,
+    and may have a few ids more: special ones, or rows that round a table up (dalle-mini's own configurations have 7 and
+    31 over 16,384). More than `MOST_SPARE_IDS`, or than a sixteenth of a smaller codebook, means another VQGAN. Spare
+    ids are never drawn. Equal sizes prove nothing: two models may be paired that were not trained together.
+    """
+    if bart.image_length != tokenizer.codes_per_image:
+        raise ConfigError(
+            f"the BART draws {bart.image_length} codes an image and the VQGAN paints {tokenizer.grid}x{tokenizer.grid} "
+            f"= {tokenizer.codes_per_image}; name the VQGAN that the BART was trained with"
+        )
+    spare = bart.image_vocab_size - tokenizer.codebook_size
+    if not 0 <= spare <= min(MOST_SPARE_IDS, tokenizer.codebook_size // 16):
+        raise ConfigError(
+            f"the BART knows {bart.image_vocab_size} codes and the VQGAN's codebook has {tokenizer.codebook_size}, "
+            "so it was trained with another one; name the VQGAN that the BART was trained with"
+        )

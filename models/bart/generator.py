@@ -25,9 +25,8 @@ from models.bart.network import DalleBart, DalleBartConfig, broadcast_mask
 from models.bart.options import SAMPLING
 from models.bart.request import RequestShape, TokenRequest, blank_caption
 from models.bart.sampling import Search, guide, sample
-from models.devices import DTYPES, INT8, resolve_device, resolve_drawing_dtype
+from models.devices import INT8, collapse_into_huge_pages, resolve_device, resolve_drawing_dtype, torch_dtype
 from models.errors import ConfigError, no_numbers
-from models.huge_pages import collapse_into_huge_pages
 
 ONE_RECORDING = threading.Lock()  # torch records one program at a time in a process
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
@@ -88,7 +87,7 @@ class TokenGenerator:
         rows = 2 * pictures if guided else pictures
         if self.dtype == INT8:
             check_int8(config, rows, self.device)
-        held = torch.bfloat16 if self.dtype == INT8 else DTYPES[self.dtype]
+        held = torch.bfloat16 if self.dtype == INT8 else torch_dtype(self.dtype)
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
             self.decoder: CachedDecoder | CompiledDecoder

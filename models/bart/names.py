@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 HALVES = ("encoder", "decoder")
+MIN_DALLE_SIZES = ("", "_mini")  # suffixes in the flat folder of the Hub; mega, the default of min-dalle, has none
 BEFORE_SELF, AFTER_SELF = "pre_self_attn_layer_norm", "self_attn_layer_norm"
 BEFORE_CROSS, AFTER_CROSS = "pre_encoder_attn_layer_norm", "encoder_attn_layer_norm"
 NORMS = {  # of a layer, in the order in which dalle-mini numbers them

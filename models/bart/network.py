@@ -18,10 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.devices import gpu_bytes
 from models.errors import ConfigError
-from models.weights.size_limits import MOST, MOST_LAYERS
+from models.weights.checks import MOST, MOST_LAYERS
 
 NORM_EPS = 1e-5
+CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all images that are drawn at once
+GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same
+VALUE_BYTES = {"cpu": 4, "cuda": 2}
+MOST_IMAGES = {"cpu": 64, "cuda": 256}  # drawn at once: more makes a device hardly faster
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -122,6 +127,23 @@ class DalleBartConfig:
     def embedding_scale(self) -> float:
         """What embeddings of text and codes are multiplied with before positions are added."""
         return math.sqrt(self.d_model) if self.scale_embedding else 1.0
+
+    @property
+    def flops(self) -> float:
+        """Roughly what the codes of one image cost, with guidance: every weight of the decoder, twice a code."""
+        width = self.d_model
+        layer = 6 * width * width + 3 * width * self.decoder_ffn_dim
+        weights = self.decoder_layers * layer + width * self.image_vocab_size
+        return 2.0 * 2 * weights * self.image_length
+
+    def batch_size(self, device: str) -> int:
+        """The default for "cpu" or "cuda": a power of two of images whose caches, of both halves of guidance, fit."""
+        cached = 2 * 2 * self.decoder_layers * self.image_length * self.d_model * VALUE_BYTES[device]
+        budget = GPU_CACHE_SHARE * gpu_bytes() if device == "cuda" else CPU_CACHE_BYTES
+        images = 1
+        while 2 * images <= MOST_IMAGES[device] and 2 * images * cached <= budget:
+            images *= 2
+        return images
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DalleBartConfig:

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from models.bart.hashtags import WORD_LIST_NAME, read_word_costs
 from models.bart.network import DalleBartConfig
-from models.bart.normalizer import TextNormalizer
+from models.bart.normalizer import TextNormalizer, read_word_costs
 from models.errors import CheckpointError
-from models.weights.tokenizer_files import read_tokenizer, tokenizer_files
+from models.weights.tokenizer_files import WORD_LIST_NAME, read_tokenizer, tokenizer_files
 
 BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # BART's; the first four have the ids above

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from models.errors import CheckpointError, ConfigError
-from models.weights.checks import fitting, preview, without_weights
+from models.weights.checks import MOST, MOST_LAYERS, fitting, preview, without_weights
 from models.weights.fingerprints import weights_id
 from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
 from models.weights.pickled import read_state
-from models.weights.size_limits import MOST, MOST_LAYERS
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel
@@ -36,6 +35,13 @@ class ClipCheckpoint:
     name: str
     config: CLIPConfig
     file: Path
+
+    @property
+    def flops(self) -> float:
+        """Roughly what an image costs."""
+        vision = self.config.vision_config
+        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        return 2.0 * tokens * vision.num_hidden_layers * 12 * vision.hidden_size**2
 
     def leaves(self) -> Iterator[tuple[str, Tensor]]:
         """The weights one at a time in their stored dtype.

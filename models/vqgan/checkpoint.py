@@ -5,37 +5,35 @@ Formats: vqgan-jax folders, taming `.ckpt` + `.yaml`, min-dalle `detoker.pt` (a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from models.bart.min_dalle_geometry import infer_geometry
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
+from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerSpec
 from models.vqgan import names as vqgan_names
 from models.vqgan.config import VQGANConfig
-from models.vqgan.network import VQGAN
 from models.vqgan.taming import find_taming, read_taming_config
 from models.weights import flax as flax_msgpack
 from models.weights import native as own_format
 from models.weights import pickled as torch_pickle
 from models.weights.checks import check_fit, fitting, preview, without_weights
 from models.weights.fingerprints import codebook_id, weights_id
-from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
+from models.weights.flax import has_weights
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name, json_beside
 
-__all__ = [
-    "VQGANCheckpoint",
-    "codebook_id",
-    "convert",
-    "load_vqgan",
-    "open_checkpoint",
-    "save_vqgan",
-]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
+    from models.vqgan.network import VQGAN
+
+BACKENDS = ("torch", "vqgan-jax")
+FOLDER = "vqgan"  # in a folder of several models
 MODEL_TYPE = "vqbeam-vqgan"  # marks a config.json as written by `save_vqgan`
+GRID = 16  # min-dalle decodes 16 x 16 codes; no weight says so
 VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # where vqgan-jax's own defaults differ from ours
 
 
@@ -54,6 +52,32 @@ class VQGANCheckpoint:
     has_encoder: bool
     leaves: Callable[[], Iterator[tuple[str, Tensor]]]
     stored: Mapping[str, Any]
+
+    @property
+    def spec(self) -> TokenizerSpec:
+        return self.config.spec(name=self.name, format=self.format, has_encoder=self.has_encoder)
+
+    def load(
+        self,
+        *,
+        backend: str = "torch",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> ImageTokenizer:
+        """See `TokenizerCheckpoint`; `backend` is "torch", or "vqgan-jax" for the network of that package."""
+        if backend not in BACKENDS:
+            raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
+        if backend == "vqgan-jax":
+            from models.vqgan.jax_codec import JaxCodec
+
+            leaves = self.checked_leaves()
+            return JaxCodec(self.config, self.spec, leaves, device=device, dtype=dtype, batch_size=batch_size)
+        from models.vqgan.codec import TorchCodec
+
+        model = load_checkpoint(self)
+        return TorchCodec(model, name=self.name, device=device, dtype=dtype, batch_size=batch_size, threads=threads)
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
         """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
@@ -82,10 +106,32 @@ class VQGANCheckpoint:
         raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
 
     def _network(self) -> VQGAN:
+        from models.vqgan.network import VQGAN
+
         return VQGAN(self.config, encoder=self.has_encoder)
 
 
-def open_checkpoint(path: Path | str, pixel_range: tuple[float, float] | None = None) -> VQGANCheckpoint:
+def find(path: Path) -> Path | None:
+    """The folder or file to give to `open_checkpoint`, None if there is no VQGAN.
+
+    Of a folder `vqgan/` is taken, else the folder itself; without weights in either, any folder `vqgan/`, for
+    `open_checkpoint` to say what it lacks.
+    """
+    if path.is_file():
+        return path
+    named = path / FOLDER
+    return next((folder for folder in (named, path) if _is_vqgan(folder)), named if named.is_dir() else None)
+
+
+def _is_vqgan(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if any(folder.glob("detoker*.pt")) or ("ch_mult" in json_beside(folder) and has_weights(folder)):
+        return True
+    return find_taming(folder) is not None
+
+
+def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> VQGANCheckpoint:
     """Tell the format of a folder or file and read its configuration.
 
     `pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and what
@@ -111,14 +157,16 @@ def open_checkpoint(path: Path | str, pixel_range: tuple[float, float] | None = 
     return opened
 
 
-def load_vqgan(folder: Path | str, pixel_range: tuple[float, float] | None = None) -> VQGAN:
+def load_vqgan(folder: Path | str, pixel_range: PixelRange | None = None) -> VQGAN:
     """Load a checkpoint of any known format in float32 on the CPU; each weight is read once, into its final place."""
     return load_checkpoint(open_checkpoint(folder, pixel_range))
 
 
 def load_checkpoint(checkpoint: VQGANCheckpoint) -> VQGAN:
     """`load_vqgan` for a checkpoint that is already open."""
-    model = without_weights(lambda: VQGAN(checkpoint.config, encoder=checkpoint.has_encoder))
+    import torch
+
+    model = without_weights(checkpoint._network)
     own = checkpoint.format in ("vqgan-jax",)  # elsewhere leaves may be views of a mapped file: copy them
     weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in checkpoint.checked_leaves()}
     model.load_state_dict(weights, assign=True)
@@ -137,7 +185,7 @@ def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtyp
 
 
 def convert(
-    source: Path | str, folder: Path | str, *, pixel_range: tuple[float, float] | None = None, name: str | None = None
+    source: Path | str, folder: Path | str, *, pixel_range: PixelRange | None = None, name: str | None = None
 ) -> VQGANCheckpoint:
     """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
 
@@ -231,3 +279,35 @@ def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:
     shapes = {name: tuple(leaf.shape) for name, leaf in leaves()}
     config = infer_geometry(shapes, weights)
     return VQGANCheckpoint(weights, "min-dalle", "min-dalle", config, False, leaves, {})
+
+
+def infer_geometry(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANConfig:
+    """The configuration of a decoder whose weights (under our names) have these shapes; pixels are in [0, 1].
+
+    Raises `CheckpointError` naming `path` where they are not those of a VQGAN decoder.
+    """
+    try:
+        levels = 1 + max(int(found[1]) for name in shapes if (found := re.match(r"decoder\.up\.(\d+)\.", name)))
+        ch = shapes["decoder.conv_out.weight"][1]
+        widths = [shapes[f"decoder.up.{i}.block.0.conv1.weight"][0] for i in range(levels)]
+        blocks = sum(bool(re.fullmatch(r"decoder\.up\.0\.block\.\d+\.conv1\.weight", name)) for name in shapes)
+        z_channels, embed_dim = shapes["post_quant_conv.weight"][:2]
+        n_embed = shapes["quantize.embedding.weight"][0]
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: these are not the weights of min-dalle's detokenizer ({error})") from error
+    resolution = GRID * 2 ** (levels - 1)
+    attention = tuple(resolution // 2**i for i in range(levels) if f"decoder.up.{i}.attn.0.q.weight" in shapes)
+    try:
+        return VQGANConfig(
+            ch=ch,
+            ch_mult=tuple(width // ch for width in widths),
+            num_res_blocks=blocks - 1,
+            attn_resolutions=attention,
+            resolution=resolution,
+            z_channels=z_channels,
+            embed_dim=embed_dim,
+            n_embed=n_embed,
+            pixel_range=(0.0, 1.0),
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error

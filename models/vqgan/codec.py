@@ -1,6 +1,6 @@
-"""The running model: pictures to codes and back in numpy, at one fixed batch shape, on one device.
+"""The running VQGAN: images to codes and back in numpy, at one fixed batch shape, on one device.
 
-`open_codec` is what the worker step calls; `TorchCodec` is the default backend, `models/vqgan/jax_codec.py` the other.
+`TorchCodec` is the default backend, `models/vqgan/jax_codec.py` the other.
 """
 
 from __future__ import annotations
@@ -9,41 +9,16 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.devices import DTYPES, default_batch_size, resolve_device, resolve_dtype
+from models.devices import resolve_device, resolve_dtype, torch_dtype
 from models.errors import ConfigError
-from models.vqgan.checkpoint import load_checkpoint, open_checkpoint
-from models.vqgan.codec_inputs import check_codes, check_images
-from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 
-BACKENDS = ("torch", "vqgan-jax")
 logger = logging.getLogger(__name__)
-
-
-class ImageCodec(Protocol):
-    """What a backend offers. `encode` and `decode` may be called from several threads."""
-
-    config: VQGANConfig
-    name: str  # of the checkpoint, for provenance
-    codebook_id: str
-    batch_size: int
-
-    @property
-    def codebook(self) -> np.ndarray:
-        """float32 [n_embed, embed_dim]."""
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image], raster order."""
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Integer codes [n, codes_per_image], n <= batch_size -> uint8 [n, H, W, 3]."""
 
 
 class TorchCodec:
@@ -60,7 +35,6 @@ class TorchCodec:
         model: VQGAN,
         *,
         name: str,
-        codebook_id: str,
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | None = None,
@@ -68,13 +42,12 @@ class TorchCodec:
         compiled: bool | None = None,
     ) -> None:
         self.config = model.config
-        self.name = name
-        self.codebook_id = codebook_id
+        self.spec = model.config.spec(name=name, has_encoder=model.has_encoder)
         self.device = torch.device(resolve_device(device))
         self.dtype = resolve_dtype(dtype, str(self.device))
-        self.batch_size = batch_size or default_batch_size(str(self.device), model.config)
+        self.batch_size = batch_size or self.spec.batch_size(str(self.device))
         self.threads = threads or torch.get_num_threads()
-        self.model = model.for_inference(self.device, DTYPES[self.dtype])
+        self.model = model.for_inference(self.device, torch_dtype(self.dtype))
         self._lock = threading.Lock()
         self._rows = self.batch_size  # computed at once
         self._staging: Tensor | None = None
@@ -83,13 +56,13 @@ class TorchCodec:
             self._compile()
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """See `ImageCodec`; H and W are multiples of the model's factor."""
+        """See `ImageTokenizer`; H and W are multiples of the model's factor."""
         self._check_images(images)
         return self._run(self.model.encode, images, torch.int32)
 
     @property
     def codebook(self) -> np.ndarray:
-        """See `ImageCodec`."""
+        """See `ImageTokenizer`."""
         return self.model.quantize.codebook.detach().to("cpu", torch.float32).numpy()
 
     def latents(self, images: np.ndarray) -> np.ndarray:
@@ -102,14 +75,14 @@ class TorchCodec:
         return self._run(self.model.quantise, latents, torch.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `ImageCodec`."""
-        check_codes(codes, self.config, self.batch_size)
+        """See `ImageTokenizer`."""
+        self.spec.check_codes(codes, self.batch_size)
         return self._run(self.model.decode, codes.astype(np.int64, copy=False), torch.uint8)
 
     def _check_images(self, images: np.ndarray) -> None:
         if not self.model.has_encoder:
-            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode pictures")
-        check_images(images, self.config, self.batch_size)
+            raise ConfigError(f"{self.spec.name} holds a decoder only: it can decode codes, not encode images")
+        self.spec.check_images(images, self.batch_size)
 
     def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         with self._lock:
@@ -182,35 +155,3 @@ def _compile_errors() -> tuple[type[Exception], ...]:
     spend the second that it takes."""
     module = sys.modules.get("torch._dynamo.exc")
     return (module.TorchDynamoException,) if module else ()
-
-
-def open_codec(
-    folder: Path | str,
-    *,
-    backend: str = "torch",
-    device: str = "auto",
-    dtype: str = "auto",
-    batch_size: int | None = None,
-    threads: int | None = None,
-    pixel_range: tuple[float, float] | None = None,
-) -> ImageCodec:
-    """Load the checkpoint in `folder` (any format of `models/vqgan/checkpoint.py`) onto a device.
-
-    Raises `ConfigError` for settings that do not go together, `CheckpointError` for a checkpoint that cannot be read.
-    """
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
-    checkpoint = open_checkpoint(folder, pixel_range)
-    if backend == "vqgan-jax":
-        from models.vqgan.jax_codec import JaxCodec
-
-        return JaxCodec(checkpoint, device=device, dtype=dtype, batch_size=batch_size)
-    return TorchCodec(
-        load_checkpoint(checkpoint),
-        name=checkpoint.name,
-        codebook_id=checkpoint.codebook_id(),
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        threads=threads,
-    )

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from models.errors import ConfigError
-from models.weights.size_limits import MOST, MOST_BLOCKS
+from models.image_tokenizer import TokenizerSpec
+from models.weights.checks import MOST, MOST_BLOCKS
 
 GROUPS = 32  # of every GroupNorm in the reference
 
@@ -66,6 +67,24 @@ class VQGANConfig:
     @property
     def codes_per_image(self) -> int:
         return self.grid * self.grid
+
+    def spec(self, *, name: str, format: str = "vqbeam", has_encoder: bool = True) -> TokenizerSpec:
+        """What other code may know of a VQGAN of this geometry."""
+        widest = max(self.ch * mult / 4**level for level, mult in enumerate(self.ch_mult))
+        widths = [(self.ch * mult, self.resolution / 2**level) for level, mult in enumerate(self.ch_mult)]
+        return TokenizerSpec(
+            name=name,
+            format=format,
+            resolution=self.resolution,
+            factor=self.factor,
+            codebook_size=self.n_embed,
+            # Of the 3x3 convolutions of the encoder.
+            flops=sum((2 * 9 * width * width * side * side * 2 * self.num_res_blocks for width, side in widths), 0.0),
+            image_bytes=4 * widest * self.resolution**2,
+            has_encoder=has_encoder,
+            pixel_range=self.pixel_range,
+            nearest=self.quantizer == "nearest",
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VQGANConfig:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from models.devices import default_batch_size
 from models.errors import ConfigError
+from models.image_tokenizer import TokenizerSpec
 from models.vqgan import names as vqgan_names
-from models.vqgan.checkpoint import VQGANCheckpoint
-from models.vqgan.codec_inputs import check_codes, check_images
 from models.vqgan.config import VQGANConfig
+from models.weights.checks import Leaves
 
 INSTALL = 'pip install "vqbeam[jax]" git+https://github.com/patil-suraj/vqgan-jax'
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest", "float16": "highest"}
@@ -34,44 +33,49 @@ class JaxCodec:
     """
 
     def __init__(
-        self, checkpoint: VQGANCheckpoint, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None
+        self,
+        config: VQGANConfig,
+        spec: TokenizerSpec,
+        leaves: Leaves,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
     ) -> None:
         try:
             import jax
             from vqgan_jax.modeling_flax_vqgan import VQModel
         except ImportError as error:
             raise ConfigError(f"backend vqgan-jax: {error}. Install it with: {INSTALL}") from error
-        self.config = checkpoint.config
+        self.config = config
         if self.config.quantizer != "nearest":
             raise ConfigError(f"backend vqgan-jax: has no {self.config.quantizer} quantiser; use the torch backend")
-        self.name = checkpoint.name
-        self.codebook_id = checkpoint.codebook_id()
-        self.has_encoder = checkpoint.has_encoder
+        self.spec = spec
         devices = _devices(jax, device)
         on_cpu = devices[0].platform == "cpu"
         self.dtype = _resolve_dtype(dtype, on_cpu)
-        wanted = batch_size or default_batch_size("cpu" if on_cpu else "cuda", self.config) * len(devices)
+        wanted = batch_size or self.spec.batch_size("cpu" if on_cpu else "cuda") * len(devices)
         self.batch_size = -(-wanted // len(devices)) * len(devices)
         self._lock = threading.Lock()
         mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
         self._rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
         whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._put = jax.device_put
-        weights = _flax_tree(checkpoint)
+        weights = _flax_tree(leaves)
         self.codebook: np.ndarray = weights["quantize"]["embedding"]["embedding"]
         self._weights = jax.device_put(weights, whole)
         self._encode, self._decode = _compiled(VQModel.module_class, self.config, self.dtype)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image]."""
-        if not self.has_encoder:
-            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode pictures")
-        check_images(images, self.config, self.batch_size)
+        if not self.spec.has_encoder:
+            raise ConfigError(f"{self.spec.name} holds a decoder only: it can decode codes, not encode images")
+        self.spec.check_images(images, self.batch_size)
         return self._run(self._encode, images)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Integer codes [n, codes_per_image], n <= batch_size -> uint8 [n, H, W, 3]."""
-        check_codes(codes, self.config, self.batch_size)
+        self.spec.check_codes(codes, self.batch_size)
         return self._run(self._decode, codes.astype(np.int32))
 
     def _run(self, function: Any, rows: np.ndarray) -> np.ndarray:
@@ -102,10 +106,10 @@ def _resolve_dtype(dtype: str, on_cpu: bool) -> str:
     return dtype
 
 
-def _flax_tree(checkpoint: VQGANCheckpoint) -> dict[str, Any]:
+def _flax_tree(leaves: Leaves) -> dict[str, Any]:
     """The weights as the package nests them, float32 numpy arrays."""
     tree: dict[str, Any] = {}
-    for name, leaf in checkpoint.checked_leaves():
+    for name, leaf in leaves:
         path, value = vqgan_names.to_flax(name, leaf.float())
         *parents, last = path.split("/")
         node = tree

@@ -1,35 +1,41 @@
-"""Whether weights fit their network, said of every weight at once; each checkpoint reader streams through this."""
+"""Checks of checkpoints: whether weights fit their network, named all at once, and the largest sizes of networks."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from models.errors import CheckpointError
 
-Leaves = Iterable[tuple[str, Tensor]]
-Network = TypeVar("Network", bound=nn.Module)
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+Leaves: TypeAlias = "Iterable[tuple[str, Tensor]]"
+Network = TypeVar("Network", bound="nn.Module")
 
-class _Unfilled(TorchFunctionMode):
-    """Modules built within draw no first weights: on the device "meta" drawing them would import torch's compiler."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        fills = getattr(func, "__module__", None) == nn.init.__name__
-        return None if fills else func(*args, **(kwargs or {}))
+# The largest sizes that a configuration may ask for: a wrong number must not fill the memory.
+MOST_BLOCKS = 1 << 8  # of each level of a VQGAN; and how many times its first width a level may be wide
+MOST_LAYERS = 1 << 10
+MOST = 1 << 24  # of all else
 
 
 def without_weights(build: Callable[[], Network]) -> Network:
-    """The network of `build`, whose weights have shapes only, for those of a checkpoint to take their places."""
-    with torch.device("meta"), _Unfilled():
+    """The network of `build` with weights that have shapes and no values, to be replaced by those of a checkpoint."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        """Skips the first values of weights: on the device "meta" drawing them would import torch's compiler."""
+
+        def __torch_function__(
+            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            fills = getattr(func, "__module__", None) == torch.nn.init.__name__
+            return None if fills else func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Unfilled():
         return build()
 
 

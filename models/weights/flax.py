@@ -13,14 +13,13 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from importlib import import_module
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from models.errors import CheckpointError
+from models.weights import native
 from models.weights.native import CONFIG_NAME, read_json
 
 WEIGHTS_NAME = "flax_model.msgpack"
@@ -29,18 +28,18 @@ CHUNKED_MARK = "__msgpack_chunked_array__"
 OWN_PAGES = 1 << 16  # bytes
 ARRAY_TYPES = (1, 3)  # extension types of flax: an array, and a numpy scalar written as one
 
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
+DTYPES = (
+    "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has weights beside its `config.json`, flax's or ours."""
+    return any((folder / name).is_file() for name in (native.WEIGHTS_NAME, WEIGHTS_NAME, INDEX_NAME))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -99,6 +98,7 @@ class _Reader:
         self.file = file
         self.path = path
         self.size = os.fstat(file.fileno()).st_size
+        self.torch = import_module("torch")  # only here: a folder is looked at without it
 
     def left(self) -> int:
         return self.size - self.file.tell()
@@ -127,11 +127,11 @@ class _Reader:
         dtype_name = self.text(name)
         if dtype_name not in DTYPES:
             raise self.bad(name, f"dtype {dtype_name!r} is not supported")
-        dtype = DTYPES[dtype_name]
+        dtype: torch.dtype = getattr(self.torch, dtype_name)
         nbytes = self.header("bin", name)
         if nbytes != math.prod(shape) * dtype.itemsize or self.file.tell() + nbytes != end:
             raise self.bad(name, f"{nbytes} bytes do not make {dtype_name} {shape}")
-        tensor = _empty(shape, dtype)
+        tensor = self.empty(shape, dtype)
         self.fill(tensor, name)
         return tensor
 
@@ -151,7 +151,7 @@ class _Reader:
         for _ in range(self.header("map", name)):
             piece = self.array(f"{name}/{self.text(name)}")
             if whole is None:
-                whole = _empty([math.prod(shape)], piece.dtype)
+                whole = self.empty([math.prod(shape)], piece.dtype)
             if start + piece.numel() > whole.numel():
                 raise self.bad(name, f"its chunks hold more than {shape}")
             whole[start : start + piece.numel()] = piece
@@ -160,10 +160,20 @@ class _Reader:
             raise self.bad(name, f"its chunks hold less than {shape}")
         return whole.reshape(shape)
 
+    def empty(self, shape: list[int], dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor; a large one in pages of its own, which return to the system when it is dropped.
+
+        From malloc, the leaves that a caller drops would leave holes between those that it keeps.
+        """
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < OWN_PAGES:
+            return self.torch.empty(shape, dtype=dtype)
+        return self.torch.frombuffer(mmap.mmap(-1, nbytes), dtype=dtype).reshape(shape)
+
     def fill(self, tensor: Tensor, name: str) -> None:
         if tensor.numel() == 0:
             return
-        view = tensor.reshape(-1).view(torch.uint8).numpy().data
+        view = tensor.reshape(-1).view(self.torch.uint8).numpy().data
         if self.file.readinto(view) != len(view):
             raise self.cut_short(name)
 
@@ -252,17 +262,6 @@ _KINDS = (  # by the last type byte of each kind
     (0xDF, "map"),
     (0xFF, "signed int"),
 )
-
-
-def _empty(shape: list[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor; a large one in pages of its own, which the system has back as soon as it is dropped.
-
-    From malloc, the leaves that a caller drops would leave holes between those that it keeps.
-    """
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < OWN_PAGES:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(mmap.mmap(-1, nbytes), dtype=dtype).reshape(shape)
 
 
 def _kind(first: int) -> str:

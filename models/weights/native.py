@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from models.errors import CheckpointError, ConfigError
 from models.weights.fingerprints import weights_id
 
@@ -39,6 +37,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object")
     return values
+
+
+def json_beside(folder: Path) -> dict[str, Any]:
+    """The `config.json` in a folder, empty if it has none."""
+    path = folder / CONFIG_NAME
+    return read_json(path) if path.is_file() else {}
 
 
 def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str, Any], path: Path) -> Config:
@@ -121,6 +125,8 @@ def _metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path, framework: str = "pt") -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework=framework) as file:
             yield file

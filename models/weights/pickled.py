@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from models.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # pytorch-lightning keys the state of its callbacks by their class. The published taming checkpoints carry these; they
 # are read as empty stand-ins, so neither lightning nor any code of the file is needed or run.
@@ -23,6 +23,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Tensors are mapped from the file where its format allows, so nothing is read before it is used.
     Raises `CheckpointError` for a file that is cut short, or that holds anything but plain data and tensors.
     """
+    import torch
+
     stand_ins: list[Any] = [_stand_in(name) for name in BOOKKEEPING]
     try:
         with path.open("rb") as file:
@@ -40,6 +42,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    from torch import Tensor
+
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -52,6 +56,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
     """Names what the pickle asks for beside tensors: running that is how such a file could run code."""
+    import torch
+
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except (ValueError, RuntimeError, pickle.UnpicklingError):  # the format from before PyTorch 1.6, or a torn file

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from models.bart.hashtags import WORD_LIST_NAME
 from models.errors import CheckpointError
 
+WORD_LIST_NAME = "enwiki-words-frequency.txt"  # beside the published weights of dalle-mini: how to split hashtags
 WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 NAMES = (WHOLE, "tokenizer_config.json", "special_tokens_map.json", VOCABULARY, MERGES, WORD_LIST_NAME)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from models.devices import default_batch_size, resolve_device, resolve_dtype
+from models.devices import collapse_into_huge_pages, resolve_device, resolve_dtype
 from models.errors import ConfigError
 from models.vqgan.config import VQGANConfig
 from tests.support.fixtures_checkpoints import TINY
@@ -50,7 +52,24 @@ def test_a_dtype_that_the_device_lacks_is_refused(dtype: str, message: str) -> N
 
 
 def test_the_default_batch_falls_with_the_size_of_the_pictures() -> None:
+    def batch_size(config: VQGANConfig, device: str = "cpu") -> int:
+        return config.spec(name="").batch_size(device)
+
     f16 = VQGANConfig()
-    assert default_batch_size("cpu", TINY) > default_batch_size("cpu", f16) >= 1
-    assert default_batch_size("cuda", f16) > default_batch_size("cpu", f16)
-    assert default_batch_size("cpu", replace(f16, resolution=4096)) == 1
+    assert batch_size(TINY) > batch_size(f16) >= 1
+    assert batch_size(f16, "cuda") > batch_size(f16)
+    assert batch_size(replace(f16, resolution=4096)) == 1
+
+
+def large_page_bytes() -> int:
+    text = Path("/proc/self/smaps_rollup").read_text()
+    found = re.search(r"AnonHugePages:\s+(\d+) kB", text)
+    return int(found[1]) * 1024 if found else 0
+
+
+def test_arrays_move_and_keep_their_values() -> None:
+    values = torch.arange(1 << 22)
+    moved = collapse_into_huge_pages()
+    assert torch.equal(values, torch.arange(1 << 22))
+    if moved:  # elsewhere the system cannot, or has large pages only
+        assert large_page_bytes() >= 1 << 24

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
+from models.bart.checkpoint import save_bart
 from models.errors import CheckpointError
-from models.find import EMBEDDED, locate_model
+from models.find import EMBEDDED, Model, locate_model
+from models.vqgan import checkpoint as vqgans
+from models.vqgan.checkpoint import open_checkpoint, save_vqgan
+from tests.support.fixtures_bart import TINY_BART, random_bart, write_dalle_mini, write_min_dalle
+from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan, write_taming, write_vqgan_jax
 from tests.support.paths import ROOT
 from tests.support.web_server import QuietHandler, WebServer
 
@@ -245,3 +251,104 @@ def test_a_model_that_the_hub_does_not_have_is_told(hub: tuple[type[Hub], str], 
 def test_a_hub_name_without_owner_and_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected hf://owner/name"):
         locate_model(name, tmp_path)
+
+
+def bart_weights() -> dict[str, torch.Tensor]:
+    return dict(random_bart().state_dict())
+
+
+def vqgan_weights() -> dict[str, torch.Tensor]:
+    return dict(random_vqgan().state_dict())
+
+
+def write_clip(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+
+
+def test_the_embedded_layout(tmp_path: Path) -> None:
+    save_vqgan(random_vqgan(), tmp_path, name="tiny")
+    save_bart(random_bart(), tmp_path / "dalle_bart", name="tiny")
+    write_clip(tmp_path / "clip")
+    assert Model(tmp_path).bart_path == tmp_path / "dalle_bart"
+    assert vqgans.find(tmp_path) == tmp_path
+    assert Model(tmp_path).clip_path == tmp_path / "clip"
+
+
+def test_the_layout_that_convert_writes(tmp_path: Path) -> None:
+    save_vqgan(random_vqgan(), tmp_path / "vqgan", name="tiny")
+    save_bart(random_bart(), tmp_path / "dalle_bart", name="tiny")
+    assert Model(tmp_path).bart_path == tmp_path / "dalle_bart"
+    assert vqgans.find(tmp_path) == tmp_path / "vqgan"
+    assert Model(tmp_path).clip_path is None
+
+
+@pytest.mark.parametrize(("sizes", "found"), [(["mini"], "mini"), (["mega"], "mega"), (["mini", "mega"], "mega")])
+def test_the_cache_of_min_dalle(sizes: list[str], found: str, tmp_path: Path) -> None:
+    for size in sizes:
+        write_min_dalle(tmp_path / f"dalle_bart_{size}", bart_weights())
+    (tmp_path / "vqgan").mkdir()
+    torch.save(min_dalle_weights(vqgan_weights()), tmp_path / "vqgan" / "detoker.pt")
+    assert Model(tmp_path).bart_path == tmp_path / f"dalle_bart_{found}"
+    vqgan = vqgans.find(tmp_path)
+    assert vqgan == tmp_path / "vqgan"
+    assert open_checkpoint(vqgan).format == "min-dalle"
+
+
+def test_the_flat_folder_of_min_dalle(tmp_path: Path) -> None:
+    write_min_dalle(tmp_path, bart_weights())
+    write_min_dalle(tmp_path, bart_weights(), suffix="_mini")
+    torch.save(min_dalle_weights(vqgan_weights()), tmp_path / "detoker.pt")
+    assert Model(tmp_path).bart_path == vqgans.find(tmp_path) == tmp_path
+    mini = tmp_path / "encoder_mini.pt"
+    assert Model(mini).bart_path == mini
+    assert Model(mini).tokenizer.spec.format == "min-dalle"
+
+
+def test_a_folder_that_is_one_model(tmp_path: Path) -> None:
+    write_dalle_mini(tmp_path / "bart", bart_weights(), TINY_BART)
+    write_vqgan_jax(tmp_path / "jax", vqgan_weights(), TINY)
+    write_taming(tmp_path / "taming", vqgan_weights(), TINY)
+    write_clip(tmp_path / "clip_alone")
+    assert Model(tmp_path / "bart").bart_path == tmp_path / "bart"
+    assert Model(tmp_path / "bart" / "flax_model.msgpack").bart_path == tmp_path / "bart"
+    assert Model(tmp_path / "bart").bart.format == "dalle-mini"
+    assert vqgans.find(tmp_path / "bart") is None
+    assert vqgans.find(tmp_path / "jax") == tmp_path / "jax"
+    assert vqgans.find(tmp_path / "taming") == tmp_path / "taming"
+    assert Model(tmp_path / "clip_alone").clip_path == tmp_path / "clip_alone"
+    assert Model(tmp_path / "bart").clip_path is None
+
+
+def test_a_part_that_is_incomplete_is_found_by_its_name_and_told_by_its_reader(tmp_path: Path) -> None:
+    save_bart(random_bart(), tmp_path / "dalle_bart", name="tiny")
+    save_vqgan(random_vqgan(), tmp_path / "vqgan", name="tiny")
+    (tmp_path / "dalle_bart" / "config.json").unlink()
+    (tmp_path / "vqgan" / "model.safetensors").unlink()
+    model = Model(tmp_path)
+    assert model.bart_path == tmp_path / "dalle_bart"
+    assert vqgans.find(tmp_path) == tmp_path / "vqgan"
+    with pytest.raises(CheckpointError, match=r"dalle_bart/model\.safetensors: there is no config\.json beside it"):
+        _ = model.bart
+    with pytest.raises(CheckpointError, match=r"vqgan: no VQGAN checkpoint here\. .*found config\.json$"):
+        _ = model.tokenizer
+
+
+def test_a_folder_without_a_bart_is_told_with_what_it_holds(tmp_path: Path) -> None:
+    save_vqgan(random_vqgan(), tmp_path, name="tiny")
+    with pytest.raises(CheckpointError, match=r"no DALL·E BART here.*found config\.json, model\.safetensors\. Name"):
+        _ = Model(tmp_path).bart
+    with pytest.raises(CheckpointError, match="found nothing"):
+        _ = Model(tmp_path / "nowhere").bart
+
+
+NO_TORCH = """
+import sys, models
+model = models.find(sys.argv[1], "")
+print(model.tokenizer.spec.codebook_size, model.clip_path is not None, "torch" in sys.modules)
+"""
+
+
+def test_a_model_is_found_and_described_without_torch() -> None:
+    found = subprocess.run([sys.executable, "-c", NO_TORCH, "emoji"], capture_output=True, text=True, cwd=ROOT)
+    assert found.stdout == "1024 True False\n", found.stderr

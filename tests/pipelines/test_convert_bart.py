@@ -11,7 +11,8 @@ import torch
 
 from models.bart.checkpoint import open_bart, save_bart
 from models.bart.network import DalleBartConfig
-from models.model_folders import find_bart, find_clip, find_vqgan
+from models.find import Model
+from models.vqgan import checkpoint as vqgans
 from models.vqgan.checkpoint import open_checkpoint, save_vqgan
 from pipelines.__main__ import main
 from tests.support.fixtures_bart import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
@@ -60,10 +61,9 @@ def test_the_cache_of_min_dalle_becomes_a_folder_of_both(tmp_path: Path) -> None
     (root / "vqgan").mkdir()
     torch.save(min_dalle_weights(dict(random_vqgan().state_dict())), root / "vqgan" / "detoker.pt")
     assert main(["convert", str(root), str(tmp_path / "own")]) == 0
-    assert open_bart(find_bart(tmp_path / "own")).config == MINI_WIDTH
-    vqgan = find_vqgan(tmp_path / "own")
-    assert vqgan == tmp_path / "own" / "vqgan"
-    assert not open_checkpoint(vqgan).has_encoder
+    assert Model(tmp_path / "own").bart.config == MINI_WIDTH
+    assert vqgans.find(tmp_path / "own") == tmp_path / "own" / "vqgan"
+    assert not Model(tmp_path / "own").tokenizer.spec.has_encoder
 
 
 def test_a_folder_like_the_embedded_model_keeps_its_clip(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_a_folder_like_the_embedded_model_keeps_its_clip(tmp_path: Path) -> None
     (source / "clip").mkdir()
     (source / "clip" / "config.json").write_text('{"model_type": "clip"}')
     assert main(["convert", str(source), str(target)]) == 0
-    assert (find_bart(target), find_vqgan(target)) == (target / "dalle_bart", target / "vqgan")
-    assert find_clip(target) == target / "clip"
+    assert (Model(target).bart_path, vqgans.find(target)) == (target / "dalle_bart", target / "vqgan")
+    assert Model(target).clip_path == target / "clip"
     assert open_checkpoint(target / "vqgan").weights_id() == open_checkpoint(source).weights_id()
 
 
@@ -93,7 +93,7 @@ def test_a_pair_that_does_not_belong_together_is_not_converted(
     save_vqgan(random_vqgan(), tmp_path / "source" / "vqgan", name="tiny")
     write_bart(tmp_path / "source" / "dalle_bart")
     assert main(["convert", str(tmp_path / "source"), str(tmp_path / "own")]) == 2
-    assert "the BART draws 9 codes a picture and the VQGAN paints 8x8 = 64" in capsys.readouterr().err
+    assert "the BART draws 9 codes an image and the VQGAN paints 8x8 = 64" in capsys.readouterr().err
     assert not (tmp_path / "own").exists()
 
 

@@ -18,7 +18,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from models.vqgan.codec import open_codec
+from models.vqgan.checkpoint import open_checkpoint
 from tests.support.fixtures_images import encoded, scene
 from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode
@@ -123,7 +123,7 @@ def test_errors_are_a_table_as_well(tokens: Outcome) -> None:
 
 def reconstructions(model: Path) -> np.ndarray:
     """uint8 [3, 16, 16, 3]: the good pictures of a file through the model, without vqbeam's pipelines."""
-    codec = open_codec(model, backend="torch", device="cpu", dtype="float32", batch_size=4, threads=1)
+    codec = open_checkpoint(model).load(backend="torch", device="cpu", dtype="float32", batch_size=4, threads=1)
     sources = (GOOD, encoded(scene(20, 30), "PNG"), encoded(scene(16, 16), "WEBP", lossless=True))
     return codec.decode(codec.encode(np.stack([decode_image(data, ImageOptions(16)).pixels for data in sources])))
 

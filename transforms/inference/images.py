@@ -7,7 +7,6 @@ steps inside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -16,9 +15,8 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from models.find import locate_model
-from models.vqgan.checkpoint import open_checkpoint
-from models.vqgan.config import VQGANConfig
+from models import find
+from models.image_tokenizer import TokenizerSpec
 from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_rows
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, Resize, decode_image
@@ -206,7 +204,7 @@ class ReadPictures(beam.DoFn):
         self._values = options
 
     def setup(self) -> None:
-        self._options = ImageOptions(size=model_config(self._model).resolution, **self._values)
+        self._options = ImageOptions(size=tokenizer_spec(self._model).resolution, **self._values)
 
     def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
         try:
@@ -229,11 +227,11 @@ class ReadCodes(beam.DoFn):
         self._keep = keep
 
     def setup(self) -> None:
-        self._config = model_config(self._model)
+        self._spec = tokenizer_spec(self._model)
 
     def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
         try:
-            codes = checked_codes(row, self._column, self._config)
+            codes = checked_codes(row, self._column, self._spec)
         except RowRejected as cause:
             yield dead_letter(row, cause)
         else:
@@ -248,9 +246,9 @@ def settings(
     return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
 
 
-def model_config(model: ModelSettings) -> VQGANConfig:
-    """The geometry of the model, without its weights."""
-    return open_checkpoint(locate_model(model.name, Path(model.cache_dir).expanduser())).config
+def tokenizer_spec(model: ModelSettings) -> TokenizerSpec:
+    """What the model takes and gives, read without its weights."""
+    return find(model.name, model.cache_dir).tokenizer.spec
 
 
 def image_bytes(row: Row, column: str) -> bytes:
@@ -265,7 +263,7 @@ def image_bytes(row: Row, column: str) -> bytes:
     return bytes(cell)
 
 
-def checked_codes(row: Row, column: str, config: VQGANConfig) -> np.ndarray:
+def checked_codes(row: Row, column: str, spec: TokenizerSpec) -> np.ndarray:
     """int32 [codes_per_image]. Raises `RowRejected` where they do not fit the model, `UsageError` for no integers."""
     try:
         codes = np.asarray(row.get(column))
@@ -276,7 +274,7 @@ def checked_codes(row: Row, column: str, config: VQGANConfig) -> np.ndarray:
     if codes.size and (codes.ndim != 1 or codes.dtype.kind not in "iu"):
         found = f"{codes.dtype} {list(codes.shape)}"
         raise UsageError(f"column {column!r} holds {found}, not a list of integers; name another with codes_column=")
-    return fitting_codes(codes.reshape(-1), config.codes_per_image, config.n_embed)
+    return fitting_codes(codes.reshape(-1), spec.codes_per_image, spec.codebook_size)
 
 
 def without(row: Row, column: str, keep: bool) -> Row:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from models.vqgan.codec import ImageCodec
+from models.image_tokenizer import ImageTokenizer
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, Resize, decode_image, resized_image
 from transforms.work.step import ModelSettings
@@ -24,26 +24,26 @@ ImageLike: TypeAlias = "Image.Image | np.ndarray | bytes"
 class Tokenizer:
     """An image tokenizer with its weights loaded; see `load`. Safe to call from several threads."""
 
-    def __init__(self, codec: ImageCodec, resize: Resize) -> None:
+    def __init__(self, codec: ImageTokenizer, resize: Resize) -> None:
         self._codec = codec
-        self._options = ImageOptions(size=codec.config.resolution, resize=resize)
+        self._options = ImageOptions(size=codec.spec.resolution, resize=resize)
 
     @property
     def name(self) -> str:
-        return self._codec.name
+        return self._codec.spec.name
 
     @property
     def resolution(self) -> int:
         """The side in pixels of the square images that the model reads and writes."""
-        return self._codec.config.resolution
+        return self._codec.spec.resolution
 
     @property
     def codes_per_image(self) -> int:
-        return self._codec.config.codes_per_image
+        return self._codec.spec.codes_per_image
 
     @property
     def codebook_size(self) -> int:
-        return self._codec.config.n_embed
+        return self._codec.spec.codebook_size
 
     def encode(self, images: Sequence[ImageLike]) -> np.ndarray:
         """N images -> codes int32 [N, codes_per_image] in raster order.

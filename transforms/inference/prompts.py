@@ -11,12 +11,10 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from models.bart.model_pair import check_pair
+from models import find
+from models.bart.checkpoint import check_pair
 from models.bart.options import OPTIONS, Drawing, read_generation_defaults
-from models.devices import default_batch_size, resolve_device, resolve_dtype
-from models.find import locate_model
-from models.model_folders import vqgan_place
-from models.vqgan.checkpoint import open_checkpoint
+from models.devices import resolve_device, resolve_dtype
 from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PIXELS, PROMPT, SAMPLE, WIDTH, to_images, to_rows
 from transforms.errors import RowRejected, UsageError
 from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
@@ -26,7 +24,7 @@ from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import batches, fill_prompt, prompt_key
 from transforms.outputs.image_files import check_format, encode_image
-from transforms.work.generate_step import GenerateStep, GeneratorSettings, bart_checkpoint, bart_text, picture_texts
+from transforms.work.generate_step import GenerateStep, GeneratorSettings, picture_texts
 from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts
 from transforms.work.step import ModelSettings
 
@@ -134,13 +132,13 @@ class Asked:
 
     def drawing(self) -> Drawing:
         """What holds for a prompt that says nothing: opens the checkpoint of the BART, without its weights."""
-        return read_generation_defaults(bart_checkpoint(self.model, self.cache_dir).path) | dict(self.options)
+        return read_generation_defaults(find(self.model, self.cache_dir).bart.path) | dict(self.options)
 
     def settings(self) -> GeneratorSettings:
         """Finds the models and checks that they go together. Raises `CheckpointError` and `ConfigError`."""
         device = resolve_device(self.device)
-        vqgan = open_checkpoint(vqgan_place(locate_model(self.vqgan, self.cache_dir)))
-        check_pair(bart_checkpoint(self.model, self.cache_dir).config, vqgan.config)
+        spec = find(self.vqgan, self.cache_dir).tokenizer.spec
+        check_pair(find(self.model, self.cache_dir).bart.config, spec)
         return GeneratorSettings(
             bart=self.model,
             vqgan=ModelSettings(
@@ -149,7 +147,7 @@ class Asked:
                 backend="torch",
                 device=device,
                 dtype=resolve_dtype(self.dtype, device),
-                batch_size=min(self.batch_size, default_batch_size(device, vqgan.config)),
+                batch_size=min(self.batch_size, spec.batch_size(device)),
                 threads=self.threads,
             ),
             prompts=self.places,
@@ -181,7 +179,7 @@ class ReadPrompts(beam.DoFn):
         self._asked = asked
 
     def setup(self) -> None:
-        self._text = bart_text(bart_checkpoint(self._asked.model, self._asked.cache_dir))
+        self._text = find(self._asked.model, self._asked.cache_dir).bart.text_encoder()
         self._drawing = self._asked.drawing()
 
     def process(self, prompt: str | Row) -> Iterable[PlaceRow | beam.pvalue.TaggedOutput]:
@@ -251,7 +249,7 @@ class AddPictures(beam.DoFn):
         self._format = image_format
 
     def setup(self) -> None:
-        self._model = bart_checkpoint(self._asked.model, self._asked.cache_dir).name
+        self._model = find(self._asked.model, self._asked.cache_dir).bart.name
 
     def process(self, drawn: DrawnRow) -> Iterable[Row]:
         batch = drawn.pictures

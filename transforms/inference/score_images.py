@@ -11,7 +11,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RunInference
 
-from models.clip.checkpoint import open_clip_checkpoint
+from models import find
 from models.clip.scorer import read_clip_parts
 from transforms.batch import CLIP_PIXELS, CLIP_SCORE, first_caption
 from transforms.errors import RowFiltered, RowRejected, UsageError
@@ -28,7 +28,7 @@ from transforms.inference.images import (
     image_bytes,
 )
 from transforms.inference.notebook import check_notebook
-from transforms.work.score_step import ClipSettings, ScoreStep, clip_folder, decode_for_clip
+from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
 
 check_notebook()
 
@@ -91,8 +91,7 @@ class ReadPairs(beam.DoFn):
         self._limits = limits
 
     def setup(self) -> None:
-        checkpoint = open_clip_checkpoint(clip_folder(self._clip.name, self._clip.cache_dir))
-        self._preprocess, _ = read_clip_parts(checkpoint)
+        self._preprocess, _ = read_clip_parts(find(self._clip.name, self._clip.cache_dir).clip)
 
     def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
         try:

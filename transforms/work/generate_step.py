@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from models.bart.checkpoint import BartCheckpoint, open_bart
+from models import find
 from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING
 from models.bart.request import TokenRequest
-from models.bart.text import TextEncoder, open_text_encoder
+from models.bart.text import TextEncoder
 from models.clip.scorer import ClipScorer, open_clip
-from models.find import locate_model
-from models.model_folders import find_bart
+from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
-from models.vqgan.codec import ImageCodec
 from transforms.batch import (
     ATTENTION_MASK,
     CLIP_SCORE,
@@ -34,7 +32,6 @@ from transforms.batch import (
     fixed_lists,
     to_rows,
 )
-from transforms.work.score_step import clip_folder
 from transforms.work.step import ModelSettings
 
 USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, "images")  # of no use behind the step
@@ -57,18 +54,15 @@ class GeneratorSettings:
     clip: str | None = None
     dtype: str | None = None
 
-    def open_bart(self) -> BartCheckpoint:
-        return bart_checkpoint(self.bart, self.vqgan.cache_dir)
-
     def open_text(self) -> TextEncoder:
-        """The tokenizer beside the BART."""
-        return bart_text(self.open_bart())
+        """The text tokenizer beside the BART."""
+        return find(self.bart, self.vqgan.cache_dir).bart.text_encoder()
 
     def open_generator(self, codebook_size: int) -> TokenGenerator:
         """Load the BART onto the device."""
         model = self.vqgan
         return TokenGenerator(
-            self.open_bart().load(),
+            find(self.bart, model.cache_dir).bart.load(),
             codebook_size=codebook_size,
             prompts_per_batch=self.prompts,
             pictures_per_prompt=self.pictures,
@@ -82,8 +76,8 @@ class GeneratorSettings:
         """Load the CLIP onto the device, where there is to be one."""
         if self.clip is None:
             return None
-        folder = clip_folder(self.clip, self.vqgan.cache_dir)
-        return open_clip(folder, device=self.vqgan.device, threads=self.vqgan.threads)
+        checkpoint = find(self.clip, self.vqgan.cache_dir).clip
+        return open_clip(checkpoint, device=self.vqgan.device, threads=self.vqgan.threads)
 
 
 @dataclass
@@ -93,7 +87,7 @@ class GenerateStep:
 
     settings: GeneratorSettings
     generator: TokenGenerator | None = field(default=None, repr=False)
-    codec: ImageCodec | None = field(default=None, repr=False)
+    codec: ImageTokenizer | None = field(default=None, repr=False)
     clip: ClipScorer | None = field(default=None, repr=False)
 
     @property
@@ -104,7 +98,7 @@ class GenerateStep:
     def setup(self) -> None:
         """Load all weights."""
         self.codec = self.codec or self.settings.vqgan.open()
-        self.generator = self.generator or self.settings.open_generator(self.codec.config.n_embed)
+        self.generator = self.generator or self.settings.open_generator(self.codec.spec.codebook_size)
         self.clip = self.clip or self.settings.open_clip()
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -115,7 +109,7 @@ class GenerateStep:
         pixels = paint(codec, codes)
         rows = len(pixels)
         batch = batch.drop_columns([name for name in USED_UP if name in batch.schema.names])
-        batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.config.n_embed))))
+        batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size))))
         batch = batch.append_column(WIDTH, pa.array(np.full(rows, pixels.shape[2], np.int32)))
         batch = batch.append_column(HEIGHT, pa.array(np.full(rows, pixels.shape[1], np.int32)))
         if self.clip is not None:
@@ -146,7 +140,7 @@ def draw(
     return generator.generate(TokenRequest(input_ids, mask, drawn, options, given, kept))[slots, within]
 
 
-def paint(codec: ImageCodec, codes: np.ndarray) -> np.ndarray:
+def paint(codec: ImageTokenizer, codes: np.ndarray) -> np.ndarray:
     """Codes [N, T] -> uint8 [N, H, W, 3], as many at once as the codec takes."""
     size = codec.batch_size
     return np.concatenate([codec.decode(codes[start : start + size]) for start in range(0, len(codes), size)])
@@ -161,17 +155,6 @@ def score(clip: ClipScorer, pixels: np.ndarray, prompts: list[str]) -> np.ndarra
             images = np.stack(list(pool.map(clip.preprocess, pixels[part])))
             parts.append(clip.scores(images, prompts[part]))
     return np.concatenate(parts)
-
-
-def bart_checkpoint(name: str, cache_dir: str) -> BartCheckpoint:
-    """Find a DALL·E BART by the name of a model. Raises `CheckpointError` and `ConfigError`."""
-    return open_bart(find_bart(locate_model(name, cache_dir)))
-
-
-def bart_text(checkpoint: BartCheckpoint) -> TextEncoder:
-    """The tokenizer beside a BART. Raises `CheckpointError`."""
-    path = checkpoint.path
-    return open_text_encoder(path if path.is_dir() else path.parent, checkpoint.config, checkpoint.tokenizer)
 
 
 def picture_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pyarrow as pa
 
+from models import find
 from models.clip.pixels import ClipPixels
 from models.clip.scorer import ClipScorer, open_clip
-from models.errors import CheckpointError
-from models.find import locate_model
-from models.model_folders import find_clip
 from transforms.batch import CLIP_PIXELS, CLIP_SCORE, LONGEST_CAPTION, first_caption, to_rows
 from transforms.errors import RowRejected
 from transforms.images import DecodedImage, ImageLimits, decode_whole
@@ -28,9 +25,9 @@ class ClipSettings:
     threads: int
 
     def open(self) -> ClipScorer:
-        """Find the weights, wherever `name` says they are, and load them."""
-        folder = clip_folder(self.name, self.cache_dir)
-        return open_clip(folder, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
+        """Find the weights by `name`, and load them."""
+        checkpoint = find(self.name, self.cache_dir).clip
+        return open_clip(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
 
 
 @dataclass
@@ -72,14 +69,3 @@ def decode_for_clip(data: bytes, limits: ImageLimits, preprocess: ClipPixels) ->
             f"{width} x {height}; --max_image_pixels allows {limits.max_image_pixels:,}",
         )
     return replace(picture, pixels=preprocess(picture.pixels))
-
-
-def clip_folder(name: str, cache_dir: str) -> Path:
-    """Find a CLIP by the name of a model. Raises `CheckpointError`."""
-    located = locate_model(name, cache_dir)
-    found = find_clip(located)
-    if found is None:
-        raise CheckpointError(
-            f"{located}: no CLIP here, nor in {located / 'clip'}; name the folder of a transformers CLIPModel"
-        )
-    return found

@@ -7,9 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from models.find import locate_model
-from models.model_folders import vqgan_place
-from models.vqgan.codec import ImageCodec, open_codec
+from models import find
+from models.image_tokenizer import ImageTokenizer
 from transforms.batch import CODES, ENCODING, PIXELS, code_dtype, fixed_lists, to_images, to_rows
 
 
@@ -26,17 +25,14 @@ class ModelSettings:
     threads: int
     pixel_range: tuple[float, float] | None = None
 
-    def open(self) -> ImageCodec:
-        """Find the weights, wherever `name` says they are, and load them."""
-        folder = vqgan_place(locate_model(self.name, self.cache_dir))
-        return open_codec(
-            folder,
+    def open(self) -> ImageTokenizer:
+        """Find the weights by `name`, and load them."""
+        return find(self.name, self.cache_dir, self.pixel_range).tokenizer.load(
             backend=self.backend,
             device=self.device,
             dtype=self.dtype,
             batch_size=self.batch_size,
             threads=self.threads,
-            pixel_range=self.pixel_range,
         )
 
 
@@ -56,7 +52,7 @@ class ModelStep:
     """What the steps of a VQGAN share: settings that travel to the worker, and the model once it is loaded there."""
 
     model: ModelSettings
-    codec: ImageCodec | None = field(default=None, repr=False)
+    codec: ImageTokenizer | None = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
@@ -66,7 +62,7 @@ class ModelStep:
         if self.codec is None:
             self.codec = self.model.open()
 
-    def loaded(self) -> ImageCodec:
+    def loaded(self) -> ImageTokenizer:
         """The model. Raises `RuntimeError` before `setup`."""
         if self.codec is None:
             raise RuntimeError("a step is called before its setup()")
@@ -79,7 +75,7 @@ class EncodeStep(ModelStep):
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         codec = self.loaded()
         codes = codec.encode(to_images(batch.column(PIXELS)))
-        column = fixed_lists(codes.astype(code_dtype(codec.config.n_embed)))
+        column = fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size)))
         return batch.drop_columns([PIXELS]).append_column(ENCODING, column)
 
 

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from models.bart.generator import TokenGenerator
 from models.errors import ConfigError
-from models.vqgan.codec import ImageCodec, TorchCodec
-from models.vqgan.neighbours import nearest_codes, spread, trained_codes
-from models.vqgan.variations import gaussians, neighbour_count, redrawn
+from models.image_tokenizer import ImageTokenizer, LatentTokenizer
+from models.vqgan.variations import gaussians, nearest_codes, neighbour_count, redrawn, spread, trained_codes
 from transforms.batch import (
     CODES,
     ENCODING,
@@ -35,7 +34,7 @@ class Variation(Protocol):
 
     name: ClassVar[str]
 
-    def open(self, codec: ImageCodec) -> Varied: ...
+    def open(self, codec: ImageTokenizer) -> Varied: ...
 
 
 class Varied(Protocol):
@@ -54,15 +53,18 @@ class LatentNoise:
     strength: float
     name: ClassVar[str] = "latent"
 
-    def open(self, codec: ImageCodec) -> Varied:
-        if not isinstance(codec, TorchCodec):
-            raise ConfigError("--method latent needs --backend torch: the other gives codes, and no latents")
-        return _LatentNoise(codec, self.strength * spread(codec.codebook))
+    def open(self, codec: ImageTokenizer) -> Varied:
+        if not isinstance(codec, LatentTokenizer):
+            raise ConfigError(
+                f"method latent needs latents, and {codec.spec.name} gives codes only; choose method codes"
+            )
+        return _LatentNoise(codec, codec, self.strength * spread(codec.codebook))
 
 
 @dataclass(frozen=True)
 class _LatentNoise:
-    codec: TorchCodec
+    codec: ImageTokenizer
+    between: LatentTokenizer
     deviation: float
 
     def codes(self, batch: pa.RecordBatch) -> np.ndarray:
@@ -70,20 +72,20 @@ class _LatentNoise:
             return source_codes(self.codec, batch)
         if CODES in batch.schema.names:
             codes = to_rows(batch.column(CODES))
-            grid = self.codec.config.grid
+            grid = self.codec.spec.grid
             latents = self.codec.codebook[codes].reshape(len(codes), grid, grid, -1)
         else:
             firsts, of = distinct_rows(batch)
             pictures = to_images(batch.column(PIXELS))[firsts]
             size = self.codec.batch_size
-            parts = [self.codec.latents(pictures[start : start + size]) for start in range(0, len(pictures), size)]
+            parts = [self.between.latents(pictures[start : start + size]) for start in range(0, len(pictures), size)]
             latents = np.concatenate(parts)[of]
         names = (batch.column(name).to_pylist() for name in ("seed", "key", SAMPLE))
         shape = latents.shape[1:]
         for i, (seed, key, sample) in enumerate(zip(*names, strict=True)):
             noise = gaussians(seed, key, sample, latents[i].size).reshape(shape)
             latents[i] += (self.deviation * noise).astype(np.float32)
-        return self.codec.quantise(latents)
+        return self.between.quantise(latents)
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,14 @@ class CodeNoise:
     strength: float
     name: ClassVar[str] = "codes"
 
-    def open(self, codec: ImageCodec) -> Varied:
+    def open(self, codec: ImageTokenizer) -> Varied:
         count = neighbour_count(len(trained_codes(codec.codebook)))
         return _CodeNoise(codec, self.strength, nearest_codes(codec.codebook, count))
 
 
 @dataclass(frozen=True)
 class _CodeNoise:
-    codec: ImageCodec
+    codec: ImageTokenizer
     strength: float
     neighbours: np.ndarray
 
@@ -118,14 +120,14 @@ class Completion:
     keep_rows: int
     name: ClassVar[str] = "model"
 
-    def open(self, codec: ImageCodec) -> Varied:
-        generator = self.models.open_generator(codec.config.n_embed)
-        return _Completion(codec, generator, self.keep_rows * codec.config.grid)
+    def open(self, codec: ImageTokenizer) -> Varied:
+        generator = self.models.open_generator(codec.spec.codebook_size)
+        return _Completion(codec, generator, self.keep_rows * codec.spec.grid)
 
 
 @dataclass(frozen=True)
 class _Completion:
-    codec: ImageCodec
+    codec: ImageTokenizer
     generator: TokenGenerator
     keep: int
 
@@ -159,13 +161,13 @@ class VaryStep(ModelStep):
         pixels = paint(codec, codes)
         rows = len(pixels)
         batch = batch.drop_columns([name for name in (PIXELS, CODES, *USED_UP) if name in batch.schema.names])
-        batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.config.n_embed))))
+        batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size))))
         batch = batch.append_column(WIDTH, pa.array(np.full(rows, pixels.shape[2], np.int32)))
         batch = batch.append_column(HEIGHT, pa.array(np.full(rows, pixels.shape[1], np.int32)))
         return batch.append_column(PIXELS, fixed_lists(pixels))
 
 
-def source_codes(codec: ImageCodec, batch: pa.RecordBatch) -> np.ndarray:
+def source_codes(codec: ImageTokenizer, batch: pa.RecordBatch) -> np.ndarray:
     """The codes int32 [N, T] that N pictures are variations of; each picture of the input is encoded once."""
     if CODES in batch.schema.names:
         return to_rows(batch.column(CODES))

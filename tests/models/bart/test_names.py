@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.bart import names as bart_names
-from models.bart.min_dalle_geometry import infer_bart_geometry
+from models.bart.checkpoint import infer_geometry
 from models.bart.network import DalleBart, DalleBartConfig
 from tests.support.paths import GOLDEN
 
@@ -49,7 +49,7 @@ def test_min_dalles_names_and_shapes_at_real_size_are_ours_one_to_one(size: str,
         for half in ("encoder", "decoder")
         for name, shape in json.loads((GOLDEN / f"keys_mindalle_{size}_{half}.json").read_text()).items()
     }
-    inferred = infer_bart_geometry(
+    inferred = infer_geometry(
         {name: tuple(shape) for name, shape in keys.items()}, Path("."), heads=None, force_ln_scale=False
     )
     assert inferred == replace(config, normalize_text=True)

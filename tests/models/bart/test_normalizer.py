@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bart.hashtags import read_word_costs, split_hashtag
-from models.bart.normalizer import EXACT_LENGTH, TextNormalizer
+from models.bart.normalizer import EXACT_LENGTH, TextNormalizer, read_word_costs, split_hashtag
 from models.errors import CheckpointError
 from tests.support.paths import GOLDEN
 

@@ -7,17 +7,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from models.clip.scorer import open_clip
-from models.find import EMBEDDED
-from models.model_folders import find_clip
+from models.find import find
 from tests.support.paths import SAMPLE
 
 COUNT = 20
 
 
 def test_the_embedded_clip_finds_the_captions_of_pictures_it_never_saw() -> None:
-    folder = find_clip(EMBEDDED["emoji"])
-    assert folder is not None
-    clip = open_clip(folder, batch_size=COUNT)
+    clip = open_clip(find("emoji", "").clip, batch_size=COUNT)
     rows = pq.read_table(SAMPLE / "emoji.parquet", columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
     assert {row["split"] for row in rows} == {"held_out"}
     pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
@@ -29,6 +26,5 @@ def test_the_embedded_clip_finds_the_captions_of_pictures_it_never_saw() -> None
 
 
 def test_the_embedded_clip_is_small() -> None:
-    folder = find_clip(EMBEDDED["emoji"])
-    assert folder is not None
+    folder = find("emoji", "").clip.path
     assert 1e6 < sum(path.stat().st_size for path in folder.iterdir()) < 6e6

@@ -9,8 +9,7 @@ import torch
 from transformers import CLIPModel
 
 from models.clip.checkpoint import open_clip_checkpoint
-from models.clip.scorer import ClipScorer, open_clip
-from models.clip.texts import open_clip_texts
+from models.clip.scorer import ClipScorer, open_clip, open_clip_texts
 from models.errors import CheckpointError
 from tests.support.tiny_clip import BOS, EOS, LENGTH, SIDE, tiny_model, tiny_tokenizer, write_tiny_clip
 

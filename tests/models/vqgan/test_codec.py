@@ -12,8 +12,8 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 from models.errors import ConfigError
-from models.vqgan.checkpoint import save_vqgan
-from models.vqgan.codec import TorchCodec, open_codec
+from models.vqgan.checkpoint import open_checkpoint, save_vqgan
+from models.vqgan.codec import TorchCodec
 from models.vqgan.network import VQGAN
 from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
 from tests.support.paths import ROOT
@@ -24,7 +24,7 @@ def pictures(count: int, side: int = 16) -> np.ndarray:
 
 
 def codec(model: VQGAN | None = None, **settings: object) -> TorchCodec:
-    return TorchCodec(model or random_vqgan(), name="tiny", codebook_id="id", device="cpu", **settings)
+    return TorchCodec(model or random_vqgan(), name="tiny", device="cpu", **settings)
 
 
 def test_codes_are_those_of_the_bare_model() -> None:
@@ -173,8 +173,8 @@ def test_without_a_compiler_the_network_runs_uncompiled(
 
 def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
     check = (
-        "import sys; from models.vqgan.codec import open_codec\n"
-        "open_codec('models/emoji', device='cpu')\n"
+        "import sys; from models.vqgan.checkpoint import open_checkpoint\n"
+        "open_checkpoint('models/emoji').load(device='cpu')\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
@@ -211,15 +211,14 @@ def test_codes_of_the_wrong_kind_are_refused(codes: np.ndarray, message: str) ->
 
 def test_a_codec_is_opened_from_a_folder_with_its_provenance(tmp_path: Path) -> None:
     save_vqgan(random_vqgan(), tmp_path, name="tiny")
-    opened = open_codec(tmp_path, device="cpu", dtype="float32", batch_size=3, threads=1)
-    assert (opened.name, opened.batch_size, opened.config) == ("tiny", 3, TINY)
-    assert len(opened.codebook_id) == 64
+    opened = open_checkpoint(tmp_path).load(device="cpu", dtype="float32", batch_size=3, threads=1)
+    assert (opened.batch_size, opened.spec) == (3, TINY.spec(name="tiny"))
     np.testing.assert_array_equal(opened.encode(pictures(3)), codec(batch_size=3, threads=1).encode(pictures(3)))
 
 
 def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:
     torch.save(min_dalle_weights(dict(random_vqgan().state_dict())), tmp_path / "detoker.pt")
-    opened = open_codec(tmp_path, device="cpu", batch_size=1)
+    opened = open_checkpoint(tmp_path).load(device="cpu", batch_size=1)
     assert opened.decode(np.zeros((1, 64 * 4), np.int32)).shape == (1, 32, 32, 3)
     with pytest.raises(ConfigError, match="min-dalle holds a decoder only"):
         opened.encode(pictures(1))
@@ -227,7 +226,7 @@ def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:
 
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected torch or vqgan-jax"):
-        open_codec(tmp_path, backend="tensorflow")
+        open_checkpoint(tmp_path).load(backend="tensorflow")
 
 
 def test_latents_quantised_are_the_codes_of_the_picture() -> None:

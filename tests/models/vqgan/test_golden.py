@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.bart.min_dalle_geometry import infer_geometry
 from models.vqgan import names as vqgan_names
-from models.vqgan.checkpoint import convert, load_vqgan
+from models.vqgan.checkpoint import convert, infer_geometry, load_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from models.vqgan.taming import read_taming_config

@@ -14,8 +14,8 @@ import torch
 
 from models.errors import ConfigError
 from models.find import EMBEDDED
-from models.vqgan.checkpoint import convert, save_vqgan
-from models.vqgan.codec import ImageCodec, open_codec
+from models.image_tokenizer import ImageTokenizer
+from models.vqgan.checkpoint import convert, open_checkpoint, save_vqgan
 from tests.support.fixtures_checkpoints import (
     GOLDEN_VQGAN,
     TINY,
@@ -34,15 +34,17 @@ def pictures(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def both(folder: Path, **settings: object) -> tuple[ImageCodec, ImageCodec]:
-    return open_codec(folder, backend="vqgan-jax", **settings), open_codec(folder, device="cpu", **settings)
+def both(folder: Path, **settings: object) -> tuple[ImageTokenizer, ImageTokenizer]:
+    return open_checkpoint(folder).load(backend="vqgan-jax", **settings), open_checkpoint(folder).load(
+        device="cpu", **settings
+    )
 
 
 @pytest.mark.skipif(INSTALLED, reason="the vqgan-jax package is installed")
 def test_a_missing_package_is_told_with_the_line_that_installs_it() -> None:
     line = r'pip install "vqbeam\[jax\]" git\+https://github\.com/patil-suraj/vqgan-jax'
     with pytest.raises(ConfigError, match=line):
-        open_codec(GOLDEN_VQGAN, backend="vqgan-jax")
+        open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax")
 
 
 @needs_package
@@ -60,15 +62,15 @@ def test_codes_and_pictures_of_golden_weights_equal_those_of_torch() -> None:
 @needs_package
 def test_provenance_is_that_of_torch() -> None:
     theirs, ours = both(GOLDEN_VQGAN)
-    assert (theirs.codebook_id, theirs.name) == (ours.codebook_id, ours.name)
+    assert theirs.spec.name == ours.spec.name
 
 
 @needs_package
 def test_a_checkpoint_of_another_format_gives_the_same_codes(tmp_path: Path) -> None:
     convert(GOLDEN_VQGAN, tmp_path / "own")
     images = pictures(2, 64)
-    own = open_codec(tmp_path / "own", backend="vqgan-jax", batch_size=2)
-    flax = open_codec(GOLDEN_VQGAN, backend="vqgan-jax", batch_size=2)
+    own = open_checkpoint(tmp_path / "own").load(backend="vqgan-jax", batch_size=2)
+    flax = open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax", batch_size=2)
     np.testing.assert_array_equal(own.encode(images), flax.encode(images))
 
 
@@ -91,7 +93,7 @@ def test_the_quantiser_stays_float32_in_bfloat16() -> None:
 
 @needs_package
 def test_neighbours_in_a_batch_change_nothing() -> None:
-    theirs = open_codec(GOLDEN_VQGAN, backend="vqgan-jax", batch_size=3)
+    theirs = open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax", batch_size=3)
     images = pictures(3, 64)
     np.testing.assert_array_equal(theirs.encode(images[1:2])[0], theirs.encode(images)[1])
 
@@ -110,7 +112,7 @@ def test_a_decoder_alone_decodes_and_says_that_it_cannot_encode(tmp_path: Path) 
 def test_a_gumbel_quantiser_is_refused(tmp_path: Path) -> None:
     save_vqgan(random_vqgan(TINY_GUMBEL), tmp_path, name="gumbel")
     with pytest.raises(ConfigError, match="gumbel"):
-        open_codec(tmp_path, backend="vqgan-jax")
+        open_checkpoint(tmp_path).load(backend="vqgan-jax")
 
 
 @needs_package
@@ -118,7 +120,7 @@ def test_a_gumbel_quantiser_is_refused(tmp_path: Path) -> None:
 def test_unknown_settings_are_refused(tmp_path: Path, device: str, dtype: str) -> None:
     write_vqgan_jax(tmp_path, dict(random_vqgan().state_dict()), TINY)
     with pytest.raises(ConfigError, match=device if device == "abacus" else dtype):
-        open_codec(tmp_path, backend="vqgan-jax", device=device, dtype=dtype)
+        open_checkpoint(tmp_path).load(backend="vqgan-jax", device=device, dtype=dtype)
 
 
 @needs_package
@@ -128,12 +130,12 @@ def test_a_batch_is_spread_over_all_devices(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", images)
     script = """
 import sys, jax, numpy as np
-from models.vqgan.codec import open_codec
-codec = open_codec(sys.argv[1], backend="vqgan-jax", batch_size=5)
+from models.vqgan.checkpoint import open_checkpoint
+codec = open_checkpoint(sys.argv[1]).load(backend="vqgan-jax", batch_size=5)
 assert len(jax.local_devices()) == 2 and codec.batch_size == 6
 np.save(sys.argv[1] + "/codes.npy", codec.encode(np.load(sys.argv[1] + "/images.npy")))
 """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment)
-    ours = open_codec(tmp_path, device="cpu", batch_size=4)
+    ours = open_checkpoint(tmp_path).load(device="cpu", batch_size=4)
     np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), ours.encode(images))

@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from models.vqgan import variations
-from models.vqgan.variations import gaussians, kept_rows, neighbour_count, redrawn
+from models.vqgan.variations import (
+    gaussians,
+    kept_rows,
+    nearest_codes,
+    neighbour_count,
+    redrawn,
+    spread,
+    trained_codes,
+)
 
 K, REACH, LENGTH = 64, 16, 4096
 NEIGHBOURS = (np.arange(K)[:, None] + np.arange(1, REACH + 1)).astype(np.int32) % K  # of code c: c + 1, c + 2, ...
@@ -93,3 +101,49 @@ def test_rows_are_kept_by_strength() -> None:
     assert [kept_rows(0.1 * tenths, 10) for tenths in range(11)] == list(range(10, -1, -1))
     assert kept_rows(0.001, 16) == 15, "some noise leaves not everything as it was"
     assert kept_rows(0.999, 16) == 0
+
+
+def codebook(codes: int = 50, width: int = 4) -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(codes, width)).astype(np.float32)
+
+
+def test_neighbours_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variations, "BLOCK", 16)  # three whole blocks and a rest
+    book = codebook().astype(np.float64)
+    distances = np.square(book[:, None] - book).sum(2)
+    np.fill_diagonal(distances, np.inf)
+    found = nearest_codes(codebook(), 7)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, distances.argsort(1)[:, :7])
+
+
+def test_equal_distances_go_by_id_and_no_code_is_its_own_neighbour() -> None:
+    line = np.array([[1.0], [3], [5], [7], [5]], np.float32)
+    assert nearest_codes(line, 4).tolist() == [
+        [1, 2, 4, 3],
+        [0, 2, 4, 3],
+        [4, 1, 3, 0],
+        [2, 4, 1, 0],
+        [2, 1, 3, 0],
+    ]
+
+
+def test_codes_that_training_has_not_moved_are_nobodys_neighbours() -> None:
+    book = codebook()
+    book[10:45] = np.random.default_rng(0).uniform(-1 / 50, 1 / 50, (35, 4))
+    assert trained_codes(book).tolist() == [*range(10), *range(45, 50)]
+    found = nearest_codes(book, 14)
+    assert set(found[20].tolist()) < set(trained_codes(book).tolist())
+    assert sorted(found[0].tolist()) == [*range(1, 10), *range(45, 50)]
+
+
+def test_a_codebook_as_it_was_drawn_counts_as_trained() -> None:
+    book = np.random.default_rng(0).uniform(-1 / 50, 1 / 50, (50, 4)).astype(np.float32)
+    assert len(trained_codes(book)) == 50
+
+
+def test_the_spread_is_that_of_the_trained_codes() -> None:
+    book = codebook(2000) * 3 + 5
+    assert spread(book) == pytest.approx(3, rel=0.03)
+    mostly_dead = np.concatenate([book, np.zeros((20_000, 4), np.float32)])
+    assert spread(mostly_dead) == pytest.approx(spread(book))

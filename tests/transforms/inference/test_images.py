@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -49,6 +50,15 @@ def test_rows_gain_the_codes_of_their_pictures_and_lose_the_bytes():
     assert np.array_equal(rows[0].pop("encoding"), expected[0].numpy().astype(np.uint16))
     assert rows == [{"key": "000", "caption": "number 0", "original_width": 64, "original_height": 64}]
     assert rejected == []
+
+
+def test_the_tokenizer_in_a_folder_of_several_models_is_found_as_the_commands_find_it(tmp_path):
+    """A folder that `vqbeam convert` wrote has the tokenizer in `vqgan/`."""
+    shutil.copytree(MODEL, tmp_path / "vqgan")
+    rows, _ = outcome(EncodeImages(str(tmp_path), batch_size=1, threads=1), picture_rows(1))
+    assert rows[0]["encoding"].shape == (CODES,)
+    rows, _ = outcome(DecodeTokens(str(tmp_path), batch_size=1, threads=1), code_rows(1))
+    assert Image.open(io.BytesIO(rows[0]["image"])).size == (SIDE, SIDE)
 
 
 def test_each_bad_row_goes_to_the_dead_letters_alone():
@@ -211,7 +221,7 @@ def test_options_that_make_no_sense_are_refused_when_the_pipeline_is_built(make)
 @pytest.mark.parametrize("cell", [[0.5] * CODES, [[1] * 16] * 16, [[1], [2, 3]], "12 7 9"])
 def test_a_codes_column_of_another_type_is_the_users_mistake(cell):
     with pytest.raises(UsageError, match="column 'encoding' holds"):
-        checked_codes({"encoding": cell}, "encoding", VQGANConfig())
+        checked_codes({"encoding": cell}, "encoding", VQGANConfig().spec(name="f16"))
 
 
 def test_paths_where_bytes_are_expected_stop_the_pipeline_with_advice():

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from models.vqgan.codec import TorchCodec
-from models.vqgan.neighbours import spread
+from models.vqgan.variations import spread
 from tests.support.fixtures_checkpoints import random_vqgan
 from transforms.batch import CODES, PIXELS, ROW, SAMPLE, fixed_lists
 from transforms.work.vary_step import CodeNoise, LatentNoise
@@ -36,7 +36,7 @@ class Watched(TorchCodec):
 
 @pytest.fixture
 def codec() -> Watched:
-    return Watched(random_vqgan(), name="tiny", codebook_id="id", device="cpu", batch_size=4)
+    return Watched(random_vqgan(), name="tiny", device="cpu", batch_size=4)
 
 
 def batch(payload: np.ndarray, rows: list[int], samples: list[int]) -> pa.RecordBatch:

@@ -1,0 +1,156 @@
+"""What pipelines and transforms know of an image tokenizer, and the list of families.
+
+A family is a folder of `models/` and one line in `FAMILIES`. Its module `checkpoint.py` has
+
+- `find(path)`: the folder or file to open in the folder (or file) of a model, None if there is nothing of the family;
+- `open_checkpoint(path, pixel_range)`: what `find` found, as a `TokenizerCheckpoint`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from models.devices import fitting_batch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FAMILIES = ("vqgan",)  # folders of `models/`; the first says what a path lacks that no family opens
+
+PixelRange = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """What a tokenizer turns into what, and what that costs; read without its weights.
+
+    `name` is what provenance calls the model, `format` that of its checkpoint. Images have `resolution` pixels a side,
+    each code stands for `factor` x `factor` of them, and is one of `codebook_size`. `pixel_range` is what the network
+    reads and writes for 0 to 255. `nearest` tells that a code is the vector of the codebook nearest to a latent.
+    `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32.
+    """
+
+    name: str
+    format: str
+    resolution: int
+    factor: int
+    codebook_size: int
+    flops: float
+    image_bytes: float
+    has_encoder: bool = True
+    pixel_range: PixelRange = (0.0, 1.0)
+    nearest: bool = True
+
+    @property
+    def grid(self) -> int:
+        """Codes a side."""
+        return self.resolution // self.factor
+
+    @property
+    def codes_per_image(self) -> int:
+        return self.grid * self.grid
+
+    def batch_size(self, device: str) -> int:
+        """The default for a device: a power of two that its memory holds with room to spare."""
+        return fitting_batch(device, self.image_bytes)
+
+    def check_images(self, images: np.ndarray, batch_size: int) -> None:
+        """Raise `ValueError` unless `images` is uint8 [n, H, W, 3] that fits the model and the batch."""
+        if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] % self.factor or images.shape[2] % self.factor:
+            raise ValueError(
+                f"images must be [n, H, W, 3] with sides in multiples of {self.factor}, not {list(images.shape)}"
+            )
+        if images.dtype != "uint8":
+            raise ValueError(f"images must be uint8, not {images.dtype}")
+        if len(images) > batch_size:
+            raise ValueError(f"{len(images)} images are more than the batch size of {batch_size}")
+
+    def check_codes(self, codes: np.ndarray, batch_size: int) -> None:
+        """Raise `ValueError` unless `codes` are integers [n, codes_per_image] within the codebook and the batch."""
+        if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or codes.dtype.kind not in "iu":
+            wanted = f"integers [n, {self.codes_per_image}]"
+            raise ValueError(f"codes must be {wanted}, not {codes.dtype} {list(codes.shape)}")
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+            raise ValueError(f"codes must be in [0, {self.codebook_size}), not in [{codes.min()}, {codes.max()}]")
+        if len(codes) > batch_size:
+            raise ValueError(f"{len(codes)} rows of codes are more than the batch size of {batch_size}")
+
+
+class ImageTokenizer(Protocol):
+    """A running tokenizer. `encode` and `decode` may be called from several threads."""
+
+    batch_size: int
+
+    @property
+    def spec(self) -> TokenizerSpec: ...
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """float32 [codebook_size, D]."""
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image], raster order."""
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Integer codes [n, codes_per_image], n <= batch_size -> uint8 [n, H, W, 3]."""
+
+
+@runtime_checkable
+class LatentTokenizer(Protocol):
+    """A running tokenizer that also gives the latents between image and codes."""
+
+    def latents(self, images: np.ndarray) -> np.ndarray:
+        """Images as for `encode` -> float32 [n, h, w, D]; `quantise` turns them into the codes of `encode`."""
+
+    def quantise(self, latents: np.ndarray) -> np.ndarray:
+        """float32 [n, h, w, D], n <= batch_size -> int32 [n, h*w]."""
+
+
+class TokenizerCheckpoint(Protocol):
+    """A tokenizer whose configuration has been read and whose weights have not."""
+
+    @property
+    def spec(self) -> TokenizerSpec: ...
+
+    def weights_id(self) -> str:
+        """The fingerprint of all weights, which is part of that of a job."""
+
+    def codebook_id(self) -> str:
+        """The fingerprint of the meaning of its codes: stored with tokens, and compared before they are decoded."""
+
+    def load(
+        self,
+        *,
+        backend: str = "torch",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> ImageTokenizer:
+        """The running tokenizer on a device. Raises `ConfigError` and `CheckpointError`."""
+
+
+def find_tokenizer(path: Path) -> tuple[Any, Path] | None:
+    """The module of the first family that opens something in `path`, and what it opens; None if no family does."""
+    for family in map(_family, FAMILIES):
+        found = family.find(path)
+        if found is not None:
+            return family, found
+    return None
+
+
+def open_tokenizer(path: Path, pixel_range: PixelRange | None = None) -> TokenizerCheckpoint:
+    """The tokenizer in a folder or file; `pixel_range` overrides what its format implies.
+
+    Raises `CheckpointError` if there is none, or it is broken, and `ConfigError` for an option that is not supported.
+    """
+    family, part = find_tokenizer(path) or (_family(FAMILIES[0]), path)
+    opened: TokenizerCheckpoint = family.open_checkpoint(part, pixel_range)
+    return opened
+
+
+def _family(folder: str) -> Any:
+    return import_module(f"{__package__}.{folder}.checkpoint")

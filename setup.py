@@ -33,6 +33,7 @@ setup(
         "filelock>=3.13",
         "pyyaml>=6.0",
         "braceexpand>=0.1.7",
+        "urllib3>=2.2",
         "tqdm>=4.66",
         "transformers>=4.57",  # CLIP
         "tokenizers>=0.21",

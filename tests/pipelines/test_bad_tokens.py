@@ -97,7 +97,7 @@ def test_tokens_of_another_model_are_refused_unless_allowed(tmp_path: Path, own_
 
     assert refused.code == 2
     assert "'tiny'" in refused.err
-    assert "--allow_model_mismatch" in refused.err
+    assert "allow_model_mismatch" in refused.err
     assert not (tmp_path / "refused").exists()
     assert allowed.code == 0, allowed.err
     assert len(allowed.rows()) == 1

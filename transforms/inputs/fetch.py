@@ -1,20 +1,23 @@
 """Bytes of an image that a row only names. Called from the decode threads of a worker.
 
-What the row is to blame for is a `RowRejected`; what the network or the store is to blame for a `StorageFailed`.
+A fault of the row is a `RowRejected`; one of the network or the store is a `StorageFailed`.
 """
 
 from __future__ import annotations
 
 import errno
-import http.client
+import ssl
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from typing import Any
+
+import urllib3
+from urllib3.exceptions import HTTPError, InvalidHeader, ProxySchemeUnknown
 
 from transforms import storage
 from transforms.errors import RowRejected, StorageFailed, amount
@@ -23,6 +26,9 @@ from transforms.inputs.uris import scheme_of
 USER_AGENT = "vqbeam"
 WEB_SCHEMES = ("http", "https")
 TRY_AGAIN = (408, 429)
+LONGEST_WAIT_S = 60.0  # that a server may ask for before the next try
+REDIRECTS = 10
+HOSTS, CONNECTIONS = 64, 64  # to how many hosts connections stay open, and how many to each
 URL_CHARS = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold; anything else in one is meant to be percent-encoded
 
 
@@ -37,7 +43,7 @@ class FetchOptions:
 
 
 def fetch_image(uri: str, options: FetchOptions, stop: threading.Event | None = None) -> bytes:
-    """The bytes at an absolute path or URI whose scheme was found to be allowed.
+    """The bytes at an absolute path or URI, whose scheme has been checked to be allowed.
 
     Raises `RowRejected` (image_not_found, fetch_refused, image_too_large) and `StorageFailed`. Setting `stop` cuts
     the waits between tries short.
@@ -72,40 +78,78 @@ def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
     return RowRejected("image_too_large", f"{uri} has {amount(size, 'bytes')}, {allowed}")
 
 
-class _SameWeb(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to web addresses only."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if scheme_of(newurl) not in WEB_SCHEMES:
-            raise urllib.error.HTTPError(req.full_url, 403, f"redirected to {newurl}", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
-    opener = urllib.request.build_opener(_SameWeb)
-    failure = ""
+    failure, wait = "", 0.0
     for attempt in range(options.retries + 1):
-        if attempt and stop.wait(options.backoff_s * 2 ** (attempt - 1)):
+        if attempt and stop.wait(max(wait, options.backoff_s * 2 ** (attempt - 1))):
             break
         try:
-            request = urllib.request.Request(
-                urllib.parse.quote(uri, safe=URL_CHARS), headers={"User-Agent": USER_AGENT}
-            )
-            with opener.open(request, timeout=options.timeout_s) as response:
-                return _read_within(response, uri, options)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if 300 <= error.code < 500 and error.code not in TRY_AGAIN:  # 3xx: a redirect that leads nowhere good
-                raise RowRejected("fetch_refused", f"{uri}: {error.code} {error.reason}") from error
-            failure = f"{error.code} {error.reason}"
-        except (ValueError, http.client.InvalidURL) as error:  # no URI at all, such as a port that is no number
+            with _answer(uri, options) as response:
+                if response.status < 300:
+                    return _read_within(response, uri, options)
+                failure, wait = f"{response.status} {response.reason}", _asked_wait(response)
+            if response.status < 500 and response.status not in TRY_AGAIN:  # 3xx: a redirect without a target
+                raise RowRejected("fetch_refused", f"{uri}: {failure}")
+        except ProxySchemeUnknown as error:
+            raise StorageFailed(f"cannot fetch {uri}: {error}") from error
+        except ValueError as error:  # no URI at all, such as a port that is no number
             raise RowRejected("image_not_found", f"{uri!r}: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            failure = f"{type(error).__name__}: {error}"
+        except (HTTPError, OSError) as error:
+            failure, wait = f"{type(error).__name__}: {error}", 0.0
     raise StorageFailed(f"cannot fetch {uri} after {options.retries + 1} tries: {failure}")
 
 
-def _read_within(response: Any, uri: str, options: FetchOptions) -> bytes:
+def _answer(uri: str, options: FetchOptions) -> urllib3.BaseHTTPResponse:
+    """The answer of a web server, after redirects. Raises `RowRejected`, `ValueError`, `HTTPError`, and `OSError`."""
+    url = urllib.parse.quote(uri, safe=URL_CHARS)
+    for _ in range(REDIRECTS + 1):
+        response = _connections(_proxy(url)).request(
+            "GET", url, timeout=options.timeout_s, retries=False, preload_content=False, decode_content=False
+        )
+        location = response.get_redirect_location()
+        if not location:
+            return response
+        response.close()
+        location = urllib.parse.quote(location, safe=URL_CHARS, encoding="iso-8859-1")  # as headers are decoded
+        url = urllib.parse.urljoin(url, location)
+        if scheme_of(url) not in WEB_SCHEMES:
+            raise RowRejected("fetch_refused", f"{uri}: 403 redirected to {url}")
+    raise RowRejected("fetch_refused", f"{uri}: {response.status} after {REDIRECTS} redirects")
+
+
+@cache
+def _connections(proxy: str | None) -> urllib3.PoolManager:
+    """The connections of this process that stay open, direct ones or through a proxy."""
+    options: dict[str, Any] = {
+        "num_pools": HOSTS,
+        "maxsize": CONNECTIONS,
+        "headers": {"User-Agent": USER_AGENT},
+        "ssl_context": ssl.create_default_context(),  # made once: it costs milliseconds
+    }
+    if proxy is None:
+        return urllib3.PoolManager(**options)
+    login = urllib.parse.unquote(urllib3.util.parse_url(proxy).auth or "")
+    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=login or None), **options)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy for `url` that the system or its environment (`https_proxy`, `no_proxy`) sets."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
+    """Seconds that the server asks to wait (`Retry-After`), within reason."""
+    try:
+        return min(urllib3.Retry().get_retry_after(response) or 0.0, LONGEST_WAIT_S)
+    except InvalidHeader:
+        return 0.0
+
+
+def _read_within(response: urllib3.BaseHTTPResponse, uri: str, options: FetchOptions) -> bytes:
     """The body; a server that trickles for longer than the timeout in all is as good as silent."""
     deadline = time.monotonic() + options.timeout_s
     parts: list[bytes] = []
@@ -117,7 +161,4 @@ def _read_within(response: Any, uri: str, options: FetchOptions) -> bytes:
             raise too_large(uri, size, options)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{amount(size, 'bytes')} in {options.timeout_s:g} s, and not done")
-    expected = response.headers.get("Content-Length", "")
-    if expected.isdigit() and int(expected) != size:
-        raise http.client.IncompleteRead(b"", int(expected) - size)
     return b"".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,36 +15,47 @@ from transforms.errors import RowRejected, ShardFailed
 from transforms.inputs import FetchOptions, fetch_image
 
 QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
+TARGETS = {"/to-ftp": "ftp://127.0.0.1/x", "/to-image": "/image", "/to-itself": "/to-itself", "/to-odd": "/a b/\xe4"}
 
 
 class Web(QuietHandler):
-    """Answers by the path: /status/N, /busy-once, /big, /short, /hang, /to-ftp, /to-image, /image."""
+    """Answers by the path: /status/N, /busy-once, /wait/S, /big, /short, /hang, /trickle, /to-PATH, /image."""
 
+    protocol_version = "HTTP/1.1"
     asked: list[str]
+    clients: set[tuple[str, int]]
     release: threading.Event
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        self.clients.add(self.client_address)
         if self.path.startswith("/status/"):
             self.answer(int(self.path.rpartition("/")[2]), b"")
         elif self.path == "/busy-once" and self.asked.count(self.path) == 1:
             self.answer(503, b"")
+        elif self.path.startswith("/wait/") and self.asked.count(self.path) == 1:
+            self.answer(503, b"", **{"Retry-After": self.path.rpartition("/")[2]})
         elif self.path == "/big":
             self.answer(200, b"x" * 1001)
         elif self.path == "/short":
-            self.answer(200, b"x" * 10, length=20)
+            self.answer(200, b"x" * 10, **{"Content-Length": "20"})
+            self.close_connection = True
         elif self.path == "/hang":
             self.release.wait()
-        elif self.path in ("/to-ftp", "/to-image"):
-            self.send_response(302)
-            self.send_header("Location", "ftp://127.0.0.1/x" if self.path == "/to-ftp" else "/image")
-            self.end_headers()
+        elif self.path == "/trickle":
+            self.answer(200, b"", **{"Content-Length": "900"})
+            with suppress(ConnectionError):  # the client gives up
+                while not self.release.wait(0.05):
+                    self.wfile.write(b"x")
+        elif self.path.startswith("/to-"):
+            self.answer(302, b"", Location=TARGETS[self.path])
         else:
             self.answer(200, b"bytes of " + self.path.encode())
 
-    def answer(self, status: int, body: bytes, length: int | None = None) -> None:
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -51,7 +63,7 @@ class Web(QuietHandler):
 @pytest.fixture
 def web() -> Iterator[tuple[str, list[str]]]:
     """The address of a server and the paths that it was asked for."""
-    handler = type("Handler", (Web,), {"asked": [], "release": threading.Event()})
+    handler = type("Handler", (Web,), {"asked": [], "clients": set(), "release": threading.Event()})
     with WebServer(handler) as server:
         yield server.url, handler.asked
         handler.release.set()
@@ -60,6 +72,7 @@ def web() -> Iterator[tuple[str, list[str]]]:
 def test_the_bytes_of_a_web_address(web: tuple[str, list[str]]) -> None:
     assert fetch_image(f"{web[0]}/image", QUICK) == b"bytes of /image"
     assert fetch_image(f"{web[0]}/to-image", QUICK) == b"bytes of /image"
+    assert fetch_image(f"{web[0]}/to-odd", QUICK) == b"bytes of /a%20b/%E4"
     assert fetch_image(f"{web[0]}/a b/ä.jpg?x=1%20", QUICK) == b"bytes of /a%20b/%C3%A4.jpg?x=1%20"
 
 
@@ -75,6 +88,26 @@ def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> 
         fetch_image(f"{web[0]}/to-ftp", QUICK)
 
 
+def test_a_redirect_without_an_end_is_refused(web: tuple[str, list[str]]) -> None:
+    with pytest.raises(RowRejected, match=r"fetch_refused: .*302 after 10 redirects"):
+        fetch_image(f"{web[0]}/to-itself", QUICK)
+
+
+def test_connections_stay_open() -> None:
+    handler = type("Handler", (Web,), {"asked": [], "clients": set()})
+    with WebServer(handler) as server:
+        for _ in range(3):
+            fetch_image(f"{server.url}/image", QUICK)
+    assert len(handler.clients) == 1
+
+
+def test_the_proxy_of_the_environment_is_asked(web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", web[0])
+    monkeypatch.setenv("no_proxy", "")
+    fetch_image("http://images.invalid/a.jpg", QUICK)
+    assert web[1] == ["http://images.invalid/a.jpg"]
+
+
 def test_too_many_bytes_reject_the_row(web: tuple[str, list[str]]) -> None:
     with pytest.raises(RowRejected, match=r"image_too_large: .*1,001 bytes"):
         fetch_image(f"{web[0]}/big", QUICK)
@@ -85,7 +118,26 @@ def test_a_server_that_is_busy_once_is_asked_again(web: tuple[str, list[str]]) -
     assert len(web[1]) == 2
 
 
-@pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang"])
+class Waits(threading.Event):
+    """Never set; remembers how long it was waited for."""
+
+    seconds: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds = timeout
+        return False
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("3600", 60), ("soon", QUICK.backoff_s)])
+def test_a_server_that_asks_for_time_gets_it_within_reason(
+    web: tuple[str, list[str]], asked: str, seconds: float
+) -> None:
+    waits = Waits()
+    assert fetch_image(f"{web[0]}/wait/{asked}", QUICK, waits)
+    assert waits.seconds == seconds
+
+
+@pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang", "/trickle"])
 def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
     with pytest.raises(ShardFailed, match=f"cannot fetch {web[0]}{path} after 3 tries"):
         fetch_image(web[0] + path, QUICK)

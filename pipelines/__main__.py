@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import importlib.metadata
 import os
 import shlex
 import sys
 import threading
-import types
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from pipelines.command import COMMANDS, find
 from pipelines.siblings import shadowed_sibling
 
 USAGE_ERROR = 2
-
-
-@dataclass(frozen=True)
-class Command:
-    """`pipelines/NAME.py` is imported when the command is asked for; `launches` says whether it takes Beam's flags."""
-
-    summary: str
-    launches: bool = False
-
-
-COMMANDS = {
-    "encode": Command("turn images with captions into VQGAN tokens", launches=True),
-    "decode": Command("turn VQGAN tokens back into images", launches=True),
-    "generate": Command("draw pictures for prompts with DALL·E mini", launches=True),
-    "vary": Command("make variations of images or tokens", launches=True),
-    "rank": Command("score images against their captions with a CLIP", launches=True),
-    "convert": Command("turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format"),
-    "verify": Command("check that an output folder is complete and undamaged"),
-    "status": Command("show how far the run in an output folder has come"),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +33,7 @@ def _as_process(argv: list[str]) -> int:
     if problem:
         return _refuse("vqbeam", problem)
 
-    from pipelines.process import reuse_freed_memory
-    from pipelines.quiet import quiet_logging
+    from pipelines.process import quiet_logging, reuse_freed_memory
     from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
 
     reuse_freed_memory()
@@ -81,7 +57,7 @@ def _as_process(argv: list[str]) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     from models.errors import ModelError
-    from pipelines import parsing as flags
+    from pipelines import parsing
     from transforms.errors import RunFailed, ShardFailed, UsageError
 
     if not argv:
@@ -97,37 +73,26 @@ def _dispatch(argv: list[str]) -> int:
         print(f"vqbeam {_version()}")
         return 0
     if name not in COMMANDS:
-        guess = flags.nearest(name, COMMANDS)
+        guess = parsing.nearest(name, COMMANDS)
         hint = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}."
         return _refuse("vqbeam", f"unknown command {name!r}; {hint}")
-    module, parser = _parser(name)
+    command = find(name)
+    parser = parsing.parser_of(name, command)
     try:
-        args, beam_args = flags.parse(parser, rest, launches=COMMANDS[name].launches, takers=_takers)
-        code: int = module.run(args, beam_args)
-        return code
-    except UsageError as error:
-        return _refuse(parser.prog, f"--{error.option}: {error}" if error.option else str(error))
-    except ModelError as error:
-        return _refuse(parser.prog, str(error))
+        args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
+        return command.run(args, beam_args)
+    except (UsageError, ModelError) as error:
+        return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
         return 1
-
-
-def _parser(name: str) -> tuple[types.ModuleType, argparse.ArgumentParser]:
-    """The module of a command, and a parser of its flags."""
-    from pipelines import parsing as flags
-
-    module = importlib.import_module(f"pipelines.{name}")
-    epilog = flags.EPILOG if COMMANDS[name].launches else None
-    parser = flags.CommandParser(f"vqbeam {name}", module.DESCRIPTION, epilog=epilog)
-    module.add_arguments(parser)
-    return module, parser
 
 
 def _takers(flag: str) -> list[str]:
     """The commands that have a flag."""
-    return [name for name in COMMANDS if flag in _parser(name)[1]._option_string_actions]
+    from pipelines import parsing
+
+    return [name for name in COMMANDS if flag in parsing.flag_names(parsing.parser_of(name, find(name)))]
 
 
 def _refuse(prog: str, message: str) -> int:
@@ -137,17 +102,17 @@ def _refuse(prog: str, message: str) -> int:
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: vqbeam COMMAND [flags]",
             "",
-            "Turns captioned images into VQGAN tokens, and prompts into pictures, in bulk, on one machine or on many.",
+            "Turns captioned images into VQGAN tokens, and prompts into images, in bulk, on one machine or on many.",
             "",
             "commands:",
             *lines,
             "",
-            "vqbeam COMMAND --help explains a command and its flags; vqbeam --version tells the version.",
+            "vqbeam COMMAND --help explains a command and its flags; vqbeam --version prints the version.",
             "To begin: vqbeam encode --input 'photos/*.tar' --output tokens",
         ]
     )

@@ -3,39 +3,101 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pipelines import flags as job_flags
-from transforms.images import ImageOptions
+from pipelines import flags
+from pipelines.command import JobCommand
+from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
+from transforms import storage
+from transforms.images import ImageOptions, preprocessing_id
+from transforms.inputs import FetchOptions
+from transforms.ledger.plan import Plan
 
-DESCRIPTION = "Turn images with captions into VQGAN tokens, as Parquet ready for training. Resumes by itself."
+if TYPE_CHECKING:
+    from transforms.work.work import Work
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    job_flags.add_input_flags(parser, "images")
-    job_flags.add_output_flags(parser)
-    job_flags.add_model_flags(parser, default="emoji")
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    flags.add_input_flags(parser, "images")
+    flags.add_output_flags(parser)
+    flags.add_model_flags(parser, default="emoji")
     group = parser.add_argument_group("images")
-    group.add_argument(
-        "--resize",
-        choices=("center_crop", "pad", "squash", "none"),
-        default="center_crop",
-        help="how a picture becomes the model's square (default center_crop)",
-    )
-    group.add_argument(
-        "--jpeg_scale", choices=("auto", "off"), default="auto", help="off: decode JPEGs in full before resizing"
-    )
-    group.add_argument("--max_image_bytes", type=job_flags.positive, default=ImageOptions.max_image_bytes, metavar="N")
-    group.add_argument(
-        "--max_image_pixels", type=job_flags.positive, default=ImageOptions.max_image_pixels, metavar="N"
-    )
-    group.add_argument("--min_image_size", type=job_flags.positive, metavar="N", help="filter: shortest side in pixels")
+    flags.add_image_flags(group)
+    group.add_argument("--min_image_size", type=flags.positive, metavar="N", help="filter: shortest side in pixels")
     group.add_argument("--max_aspect_ratio", type=float, metavar="R", help="filter: long side / short side")
     group.add_argument("--require_caption", action="store_true", help="reject rows without a caption")
-    job_flags.add_run_flags(parser)
+    flags.add_run_flags(parser)
 
 
-def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    job_flags.check_places(args, "images")
-    from pipelines.encode_job import encode  # torch and Beam take seconds: not for --help
+@dataclass(frozen=True)
+class EncodeOptions:
+    """`image` has the fields of `ImageOptions` that were given; `size` comes from the model."""
 
-    return encode(args, beam_args)
+    job: JobOptions
+    tokenizer: TokenizerChoice
+    image: Mapping[str, Any]
+    require_caption: bool
+
+
+def options(args: argparse.Namespace) -> EncodeOptions:
+    image = flags.given_image_flags(args) | flags.given(args, "min_image_size", "max_aspect_ratio")
+    job, tokenizer = flags.job_options(args, "images"), flags.fill(TokenizerChoice, args)
+    return flags.fill(EncodeOptions, args, job=job, tokenizer=tokenizer, image=image)
+
+
+def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
+    """Raises `CheckpointError` and `ConfigError`."""
+    from models.errors import ConfigError
+    from pipelines.planned_models import tokenizer_model
+
+    job, name = chosen.job, str(chosen.tokenizer.model)
+    checkpoint = chosen.tokenizer.open(job.model_cache)
+    if not checkpoint.spec.has_encoder:
+        raise ConfigError(f"--model {name} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
+    image = ImageOptions(size=checkpoint.spec.resolution, **chosen.image)
+    preprocessing = preprocessing_id(image)
+    limits = {
+        "max_image_bytes": image.max_image_bytes,
+        "max_image_pixels": image.max_image_pixels,
+        "min_image_size": image.min_image_size or 0,
+        "max_aspect_ratio": image.max_aspect_ratio or 0,
+        "require_caption": chosen.require_caption,
+    }
+
+    def work(plan: Plan, settings: Settings) -> Work:
+        from transforms.work.encode import Encode
+
+        return Encode(
+            model=chosen.tokenizer.settings(job.model_cache, settings),
+            image=image,
+            codes_per_image=checkpoint.spec.codes_per_image,
+            codebook_size=checkpoint.spec.codebook_size,
+            require_caption=chosen.require_caption,
+        )
+
+    def provenance(plan: Plan) -> dict[str, Any]:
+        return tokenizer_provenance("encode", checkpoint, plan) | {"preprocessing": preprocessing}
+
+    tokens = storage.join(job.output, "data", "*.parquet")
+    return Task(
+        models=(tokenizer_model(checkpoint, name),),
+        fingerprint={"preprocessing": preprocessing, "rows": limits},
+        input=job.input,
+        inputs=files.listed,
+        work=work,
+        provenance=provenance,
+        look=f"vqbeam decode --input '{tokens}' --output pictures --contact_sheet",
+        backend=chosen.tokenizer.backend,
+        fetch=FetchOptions(max_bytes=image.max_image_bytes),
+    )
+
+
+COMMAND = JobCommand(
+    name="encode",
+    description="Turn images with captions into VQGAN tokens, as Parquet ready for training. Resumes by itself.",
+    add_flags=add_flags,
+    options=options,
+    prepare=prepare,
+)

@@ -1,24 +1,23 @@
-"""The flags that commands share, and what they resolve to before anything is planned."""
+"""The flags that commands share, and the typed options that they become."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields
+from typing import Any, TypeVar, cast
 
 from models.bart.options import OPTIONS, SAMPLING
-from models.find import locate_model
-from pipelines.model_cache import default_model_cache
+from pipelines.request import JobOptions, Settings
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs import InputRequest, formats_of
-from transforms.inputs.formats.format import Inputs
-from transforms.inputs.listing import find_inputs
 from transforms.inputs.options import option_value
 from transforms.inputs.request import Kind
-from transforms.ledger.plan import load_plan
 from transforms.outputs.layout import EXTENSIONS, LAYOUTS
+
+Options = TypeVar("Options")
 
 MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
@@ -103,9 +102,13 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
         metavar="NAME",
         help=MODEL_PLACES + (f" (default {default})" if default else "; default: the one that made the tokens"),
     )
-    group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
+    add_backend_flag(group)
     add_device_flags(group)
     add_checkpoint_flags(group)
+
+
+def add_backend_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
 
 
 def add_device_flags(group: argparse._ArgumentGroup, *, draws: bool = False) -> None:
@@ -145,21 +148,36 @@ def add_cache_flag(group: argparse._ArgumentGroup) -> None:
 
 
 def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
-    """How codes are drawn; None where the model says."""
+    """How codes are drawn; None for the model's own defaults."""
     for name, record in SAMPLING.items():
         meaning = f"{record.help}; " if record.help else ""
         default = f"default: the model's, else {record.default:g}"
         group.add_argument(f"--{name}", type=option(name), metavar=record.metavar, help=meaning + default)
 
 
-def add_picture_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
-    """How pictures are written."""
+def add_image_flags(group: argparse._ArgumentGroup) -> None:
+    """How images are read and become squares."""
+    group.add_argument(
+        "--resize",
+        choices=("center_crop", "pad", "squash", "none"),
+        help="how an image becomes the model's square (default center_crop)",
+    )
+    group.add_argument("--jpeg_scale", choices=("auto", "off"), help="off: decode JPEGs in full before resizing")
+    add_limit_flags(group)
+
+
+def add_limit_flags(group: argparse._ArgumentGroup) -> None:
+    """The largest images that are read."""
+    group.add_argument("--max_image_bytes", type=positive, metavar="N")
+    group.add_argument("--max_image_pixels", type=positive, metavar="N")
+
+
+def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
+    """How images are written."""
     group.add_argument("--image_format", choices=tuple(EXTENSIONS), default="png", help="default png")
     layouts = "; ".join(f"{name}: {text}" for name, (_, text) in LAYOUTS.items())
     group.add_argument("--image_layout", choices=tuple(LAYOUTS), default="files", help=f"{layouts} (default files)")
-    group.add_argument(
-        "--contact_sheet", action="store_true", help=f"also one PNG of the first pictures with {caption}"
-    )
+    group.add_argument("--contact_sheet", action="store_true", help=f"also one PNG of the first images with {caption}")
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
@@ -176,17 +194,41 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     group.add_argument("--temp_dir", metavar="DIR", help="for temporary files; default: the system's")
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How the work is run, as far as the user said; None is "find out, or as stored"."""
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The flags of these names that were given."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
-    rows_per_shard: int | None
-    batch_size: int | None
-    workers: int | None
-    threads_per_worker: int | None
+
+def given_image_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags of `add_image_flags` that were given, as fields of `ImageOptions`."""
+    found = given(args, "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
+    return found | ({"jpeg_scale": found["jpeg_scale"] == "auto"} if "jpeg_scale" in found else {})
+
+
+def fill(kind: type[Options], args: argparse.Namespace, **others: Any) -> Options:
+    """A dataclass of options from the flags that are called like its fields; `others` are its other fields."""
+    names = [field.name for field in fields(cast(Any, kind)) if field.name not in others]
+    return kind(**{name: getattr(args, name) for name in names}, **others)
+
+
+def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
+    """The options that every launching command has. Raises `UsageError`."""
+    if storage.has_wildcard(args.output):
+        raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
+    settings = Settings(args.device, args.dtype, args.batch_size or 0, args.threads_per_worker or 0, args.workers or 0)
+    return fill(
+        JobOptions,
+        args,
+        input=input_request(args, kind),
+        output=storage.absolute(args.output),
+        settings=settings,
+        model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),
+        contact_sheet=getattr(args, "contact_sheet", False),
+    )
 
 
 def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
+    """What is read. Raises `UsageError`."""
     return InputRequest(
         patterns=tuple(args.input),
         input_format=args.input_format,
@@ -203,28 +245,10 @@ def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
     )
 
 
-def inputs_of(args: argparse.Namespace, kind: Kind) -> Inputs:
-    """The files of the input flags, listed once a command: a store takes minutes for millions. Raises `UsageError`."""
-    listed: dict[Kind, Inputs] = vars(args).setdefault("listed", {})
-    if kind not in listed:
-        listed[kind] = find_inputs(tuple(args.input), args.input_format, kind)
-    return listed[kind]
-
-
-def check_places(args: argparse.Namespace, kind: Kind) -> None:
-    """Raise `UsageError` where a new job has no input, and `CheckpointError` where a folder of a model is not there: at
-    once, not after seconds of imports. A job that has its plan goes by that, and lists nothing."""
-    for name in ("model", "vqgan", "clip"):
-        place = getattr(args, name, None)
-        if place and "://" not in place:
-            locate_model(place, args.model_cache)
-    if args.input and (args.overwrite or load_plan(storage.absolute(args.output)) is None):
-        inputs_of(args, kind)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_model_cache() -> str:
+    """`$VQBEAM_CACHE`, else `vqbeam` in the user's cache folder; `~` is left for each worker to expand."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.environ.get("VQBEAM_CACHE") or f"{home}/vqbeam"
 
 
 def positive(text: str) -> int:

@@ -68,8 +68,13 @@ class LaunchResult:
 
 def is_local(beam_args: list[str]) -> bool:
     """Whether the pipeline runs on this machine, under our own control."""
+    return runner_name(beam_args) in (None, *LOCAL_RUNNERS)
+
+
+def runner_name(beam_args: list[str]) -> str | None:
+    """ "dataflowrunner" for "--runner DataflowRunner", however it is written; None if no runner is named."""
     runner = PipelineOptions(beam_args).view_as(StandardOptions).runner
-    return runner is None or _bare(runner) in LOCAL_RUNNERS
+    return None if runner is None else _bare(runner)
 
 
 def local_workers(beam_args: list[str], workers: int | None, default: int = 1) -> int:

@@ -40,14 +40,12 @@ def main(scratch: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
-    from pipelines.process import reuse_freed_memory
+    from pipelines.process import SILENT, quiet_logging, reuse_freed_memory
 
     reuse_freed_memory()
     threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
 
     import grpc
-
-    from pipelines.quiet import SILENT, quiet_logging
 
     quiet_logging(prefix="worker: ", beam_level=SILENT)
     os.environ.pop("LOGGING_API_SERVICE_DESCRIPTOR", None)  # Beam would send every line to the launcher as well

@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from pipelines.command import Command, JobCommand
 from transforms.errors import UsageError
 
 EPILOG = (
@@ -43,6 +44,18 @@ class CommandParser(argparse.ArgumentParser):
         return super().format_help()
 
 
+def parser_of(name: str, command: Command | JobCommand[Any]) -> CommandParser:
+    """A parser of a command's own flags."""
+    parser = CommandParser(f"vqbeam {name}", command.description, epilog=EPILOG if command.launches else None)
+    command.add_flags(parser)
+    return parser
+
+
+def flag_names(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Action]:
+    """The flags of a parser by name ("--input"). argparse keeps them to itself."""
+    return parser._option_string_actions
+
+
 def parse(
     parser: argparse.ArgumentParser,
     argv: Sequence[str],
@@ -55,7 +68,7 @@ def parse(
     `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the
     commands that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
     """
-    own = parser._option_string_actions
+    own = flag_names(parser)
     own_argv: list[str] = []
     foreign: list[str] = []  # from the first flag that is not ours on: Beam's, if it knows them
     rest: list[str] = []
@@ -98,6 +111,18 @@ def parse(
     return args, foreign + rest
 
 
+def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None = None) -> str:
+    """A message of the library with its options as flags: "max_error_rate 0.1" as "--max_error_rate 0.1".
+
+    Only names with an underscore are looked for, since "columns" may be a plain word. `option` is the one at fault: its
+    flag begins the message if it is not in it.
+    """
+    names = [name[2:] for name in flag_names(parser) if "_" in name]
+    if names:
+        message = re.sub(rf"(?<![^\s(])({'|'.join(names)})(?=[\s,;:)=]|$)", r"--\1", message)
+    return message if option is None or f"--{option}" in message else f"--{option}: {message}"
+
+
 @cache
 def beam_flag_names() -> frozenset[str]:
     """The flags spelled in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
@@ -113,7 +138,7 @@ def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
 
     `runner`, a class with its module, is imported first, since it may declare flags of its own.
     """
-    return dict(_beam_parser(runner)._option_string_actions)
+    return dict(flag_names(_beam_parser(runner)))
 
 
 def _beam_parser(runner: str | None) -> argparse.ArgumentParser:

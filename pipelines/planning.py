@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any
 
 from models.devices import resolve_device, resolve_drawing_dtype
-from pipelines.flags import RunSettings, cores
-from pipelines.planned_models import PlannedModel
-from pipelines.summary import PICTURE_COUNTERS
+from pipelines.command import JobCommand, find_job
+from pipelines.process import cores
+from pipelines.request import JobOptions, Task
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
-from transforms.inputs.formats.format import Inputs
 from transforms.inputs.plan import count_rows
 from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import IMAGES, OutputFolder
@@ -28,50 +27,32 @@ from transforms.ledger.types import Shard, Slice, Source
 from transforms.outputs.layout import main_folders
 
 DELETERS = 16
-SCHEMA_VERSIONS = {"decode": 2, "generate": 2}  # of the columns that a command writes; else 1
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
-LEAST_ROWS = 256  # of a shard
 MOST_ROWS = 65536
 CHANGES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Everything a plan is made from. `options` are a command's own choices that decide the output (JSON values).
+    """Everything that a plan is made from. `local`: the workers are processes of this machine."""
 
-    The first of `models` gives the job its name and the default size of a batch. A row of the input becomes
-    `pictures_per_row` of those that a batch counts; `least_rows` is the smallest shard that planning chooses itself.
-    `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however full.
-    `inputs` are the files of `input`, where the command has listed them already.
-    """
-
-    command: str
-    output: str
-    input: InputRequest
-    models: tuple[PlannedModel, ...]
-    backend: str
-    device: str
-    dtype: str
-    options: Mapping[str, Any]
-    run: RunSettings
-    limit: int | None
-    local: bool = True  # whether the workers are this machine
-    pictures_per_row: int = 1
-    least_rows: int = LEAST_ROWS
-    fit_batch: bool = False
-    inputs: Inputs | None = None
+    command: JobCommand[Any]
+    job: JobOptions
+    task: Task
+    local: bool
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
-    """What decides the output; None where the user left to planning what depends on the machine."""
-    asked = request.input
+    """What decides the output; None for what depends on the machine and the user left open."""
+    job, task = request.job, request.task
+    asked = task.input
     identities: dict[str, Any] = {}
-    for model in request.models:
+    for model in task.models:
         identities |= model.identity
     return {
-        "command": request.command,
-        "schema_version": SCHEMA_VERSIONS.get(request.command, 1),
+        "command": request.command.name,
+        "schema_version": request.command.schema_version,
         "input": {
             "patterns": [storage.absolute(pattern) for pattern in asked.patterns],
             "format": asked.input_format or "guessed",
@@ -85,11 +66,11 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
             **_prompts(asked),
         },
         **identities,
-        "backend": request.backend,
-        "dtype": None if request.dtype == "auto" else request.dtype,
-        "rows_per_shard": request.run.rows_per_shard,
-        "limit": request.limit or 0,
-        **request.options,
+        "backend": task.backend,
+        "dtype": None if job.settings.dtype == "auto" else job.settings.dtype,
+        "rows_per_shard": job.rows_per_shard,
+        "limit": job.limit or 0,
+        **task.fingerprint,
     }
 
 
@@ -103,76 +84,79 @@ def _prompts(asked: InputRequest) -> dict[str, Any]:
 
 def find_plan(request: PlanRequest) -> Plan | None:
     """The plan stored in the output folder, if it is this job's. Raises `UsageError` with what differs if not."""
-    plan = load_plan(request.output)
+    output = request.job.output
+    plan = load_plan(output)
     if plan is None:
         try:
-            _check_empty(request.output, _folders(request.command))
+            _check_empty(output, _folders(request.command))
             return None
         except UsageError:
-            plan = load_plan(request.output)  # unless another run has begun just now
+            plan = load_plan(output)  # unless another run has begun just now
             if plan is None:
                 raise
-    check_fingerprint(request.output, plan, fingerprint(request))
+    check_fingerprint(output, plan, fingerprint(request))
     return plan
 
 
 def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     """A new plan, not stored yet, and its shards."""
-    settings = resolve_settings(request)
-    rows = request.run.rows_per_shard or default_rows_per_shard(request, settings)
-    found = plan_sources(request.input, rows, inputs=request.inputs)
+    job, task = request.job, request.task
+    settings = resolved_settings(request)
+    rows = job.rows_per_shard or default_rows_per_shard(task, settings)
+    found = plan_sources(task.input, rows, inputs=task.inputs)
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
-    if request.limit:
-        shards = limited(shards, request.limit)
+    if job.limit:
+        shards = limited(shards, job.limit)
     own_number = has_own_number(found.schema.options)
-    if request.fit_batch and request.run.batch_size is None and shards and not own_number:
-        settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, request.pictures_per_row)}
+    if task.fit_batch and not job.settings.batch_size and shards and not own_number:
+        settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, task.images_per_row)}
     if not shards:
-        raise UsageError(f"no rows in {', '.join(request.input.patterns) or '--prompt'}: nothing to do")
+        raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
     resolved = fingerprint(request) | {
-        "dtype": resolve_drawing_dtype(request.dtype, str(settings["device"])),
+        "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
     }
-    plan = Plan(request.command, resolved, settings, found.schema.to_json())
+    plan = Plan(request.command.name, resolved, settings, found.schema.to_json())
     return plan, shards
 
 
 def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
     """Say which columns get another name, since the command writes those of their own names itself."""
     names = zip(schema.origins, schema.passthrough.names, strict=True)
-    renamed = dict(request.input.rename)
-    moved = [f"{old} as {new}" for old, new in names if old in request.input.moved and old not in renamed]
+    asked = request.task.input
+    moved = [f"{old} as {new}" for old, new in names if old in asked.moved and old not in dict(asked.rename)]
     if moved:
         print(
-            f"{request.command} writes columns that the input has, too; the input's are kept, {', '.join(moved)} "
+            f"{request.command.name} writes columns that the input has, too; the input's are kept, {', '.join(moved)} "
             "(--rename gives other names, --columns leaves them out)",
             file=sys.stderr,
         )
 
 
 def has_own_number(options: Iterable[str]) -> bool:
-    """Whether each prompt says how many pictures it wants, given the columns that say how it is drawn."""
+    """Whether each prompt says how many images it wants, given the columns that say how it is drawn."""
     return "images" in map(str.lower, options)
 
 
-def _fitted(batch_size: int, shards: list[Shard], pictures_per_row: int) -> int:
-    """The smallest power of two, up to `batch_size`, that holds every picture of the largest shard, where known."""
+def _fitted(batch_size: int, shards: list[Shard], images_per_row: int) -> int:
+    """The smallest power of two, up to `batch_size`, that holds every image of the largest shard, where known."""
     counts = [[None if part.stop is None else part.stop - part.start for part in shard.slices] for shard in shards]
     if any(count is None for parts in counts for count in parts):
         return batch_size
-    most = pictures_per_row * max(sum(count or 0 for count in parts) for parts in counts)
+    most = images_per_row * max(sum(count or 0 for count in parts) for parts in counts)
     return min(batch_size, 1 << max(0, most - 1).bit_length())
 
 
 def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
     """Shards for the files that the stored plan lacks, numbered after its own."""
-    if request.limit:
+    job, task = request.job, request.task
+    if job.limit:
         raise UsageError("--extend and --limit contradict each other")
-    known = {part.source.uri: part.source for shard in load_shards(request.output, plan) for part in shard.slices}
+    known = {part.source.uri: part.source for shard in load_shards(job.output, plan) for part in shard.slices}
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
-    found = plan_sources(request.input, rows, schema=schema, known=known, inputs=request.inputs)
+    found = plan_sources(task.input, rows, schema=schema, known=known, inputs=task.inputs)
     _warn_of_changes(known, found.listed)
     return make_shards(found.pieces, rows, first_index=plan.shards)
 
@@ -195,40 +179,40 @@ def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileI
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
-    """Store a new plan or segment; where another run was first with another job, that is an error."""
-    stored = store_segment(request.output, plan, shards)
-    check_fingerprint(request.output, stored, fingerprint(request))
+    """Store a new plan or segment. Raises `UsageError` if another run was first with another job."""
+    stored = store_segment(request.job.output, plan, shards)
+    check_fingerprint(request.job.output, stored, fingerprint(request))
     return stored
 
 
-def resolve_settings(request: PlanRequest) -> dict[str, Any]:
-    """How the work is run: what the user said, else what suits the device."""
-    device = resolve_device(request.device) if request.local else request.device
-    threads = request.run.threads_per_worker or max(1, cores() // (request.run.workers or 1))
+def resolved_settings(request: PlanRequest) -> dict[str, Any]:
+    """How the work is run, as the plan stores it: what the user said, else what suits the device."""
+    asked, models = request.job.settings, request.task.models
+    device = resolve_device(asked.device) if request.local else asked.device
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    first, *others = request.models
+    first, *others = models
     parts = {
         model.role: {"name": model.name, "source": model.source, "batch_size": model.batch_size(kind)}
-        for model in request.models
+        for model in models
     }
     return {
         "model": first.name,
         "model_source": first.source,
         "device": kind,
-        "batch_size": request.run.batch_size or first.batch_size(kind),
-        "threads_per_worker": threads,
-        "workers": request.run.workers,
+        "batch_size": asked.batch_size or first.batch_size(kind),
+        "threads_per_worker": asked.threads or max(1, cores() // (asked.workers or 1)),
+        "workers": asked.workers or None,
         **({"models": parts} if others else {}),
     }
 
 
-def default_rows_per_shard(request: PlanRequest, settings: Mapping[str, Any]) -> int:
+def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
     """Some minutes of the device, in whole batches."""
     kind, batch_size = settings["device"], int(settings["batch_size"])
     flops = ASSUMED_FLOPS[kind] * (cores() if kind == "cpu" else 1)
-    rows = SECONDS_PER_SHARD * flops / (request.pictures_per_row * sum(model.flops for model in request.models))
-    rows = min(max(rows, request.least_rows), MOST_ROWS)
-    whole = max(1, batch_size // request.pictures_per_row)
+    rows = SECONDS_PER_SHARD * flops / (task.images_per_row * sum(model.flops for model in task.models))
+    rows = min(max(rows, task.least_rows), MOST_ROWS)
+    whole = max(1, batch_size // task.images_per_row)
     return max(1, round(rows / whole)) * whole
 
 
@@ -250,30 +234,31 @@ def limited(shards: list[Shard], limit: int) -> list[Shard]:
 
 
 def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
-    """Delete what vqbeam wrote into a folder: marks before what they list, tables before the pictures that they name,
+    """Delete what vqbeam wrote into a folder: marks before what they list, tables before the images that they name,
     the plan last, so that an interruption leaves a job that can go on. Raises `UsageError` where there is no plan of
     vqbeam and files are in the way that may be anybody's, or where `planned` shards read what would be deleted."""
     plan = load_plan(output)
     if plan is None:
-        _check_empty(output, _folders("decode"))
+        _check_empty(output, _folders(None))
         return
-    lost = tuple(storage.join(output, folder, "") for folder in _folders(plan.command))
+    folders = _folders(find_job(plan.command))
+    lost = tuple(storage.join(output, folder, "") for folder in folders)
     for shard in planned:
         for part in shard.slices:
             if part.source.uri.startswith(lost):
                 raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
     names = OutputFolder(output)
     storage.delete(names.success)
-    for folder in ("_vqbeam/stats", *_folders(plan.command), "_vqbeam/errors"):
+    for folder in ("_vqbeam/stats", *folders, "_vqbeam/errors"):
         storage.delete_folder(storage.join(output, folder))
     segments = [names.shards(number) for number in reversed(range(len(plan.segments)))]
     for uri in (names.contact_sheet, names.last_run, names.plan, *segments):
         storage.delete(uri)
 
 
-def _folders(command: str) -> tuple[str, ...]:
-    """The folders of an output folder that belong to a command, tables and tars first."""
-    return ("data",) if command in ("encode", "rank") else (*main_folders(), IMAGES)
+def _folders(command: JobCommand[Any] | None) -> tuple[str, ...]:
+    """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
+    return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
 
 
 def _check_empty(output: str, folders: tuple[str, ...]) -> None:
@@ -302,20 +287,20 @@ def _undo_shard(output: str, index: int) -> None:
 
 def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
     """What --dry_run prints."""
-    segment = segment_of(shards)
+    segment, task = segment_of(shards), request.task
     weight = {shard.index: _weight(shard) for shard in shards}
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
-    rows = "prompts" if request.input.kind == "prompts" else "rows"
+    rows = "prompts" if task.input.kind == "prompts" else "rows"
     known = segment.rows is not None
     lines = [
         f"files       {segment.sources:,}",
         f"{rows:<11} {f'{segment.rows:,}' if known else 'not known before they are read'}",
-        *([f"pictures    {_pictures_text(plan, segment.rows, request)}"] if plan.command in PICTURE_COUNTERS else []),
+        *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
         f"bytes       {segment.bytes:,}",
         f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
-        *(f"{model.role:<11} {model.name} ({model.about})" for model in request.models),
+        *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
-        f"output      {request.output}",
+        f"output      {request.job.output}",
         f"largest     {', '.join(f'{shard.name} ({_size_text(shard, rows)})' for shard in largest)}",
     ]
     if len(shards) > 1:
@@ -338,11 +323,11 @@ def _slice_bytes(part: Slice) -> float:
     return source.size
 
 
-def _pictures_text(plan: Plan, rows: int | None, request: PlanRequest) -> str:
-    """How many pictures `rows` of the input become."""
+def _images_text(plan: Plan, rows: int | None, task: Task) -> str:
+    """How many images `rows` of the input become."""
     if has_own_number(plan.schema.get("options", ())):
-        return f"as the column images says, else {request.pictures_per_row:,} a prompt"
-    return f"{request.pictures_per_row:,} for each" if rows is None else f"{rows * request.pictures_per_row:,}"
+        return f"as the column images says, else {task.images_per_row:,} a prompt"
+    return f"{task.images_per_row:,} for each" if rows is None else f"{rows * task.images_per_row:,}"
 
 
 def _size_text(shard: Shard, unit: str) -> str:

@@ -1,12 +1,21 @@
-"""Settings of the C library's allocator for a process that runs a network on a CPU."""
+"""Settings of a process that runs networks with Beam: its cores, its memory allocator and what it logs."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
+import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 LARGEST = 1 << 28  # bytes of one array of activations; what is larger still comes from and goes to the system
 KEPT = 1 << 30  # bytes of free memory that the process holds on to
+SILENT = logging.CRITICAL + 1
+BEAM_FOLDER = f"{os.sep}apache_beam{os.sep}"
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reuse_freed_memory() -> bool:
@@ -22,3 +31,20 @@ def reuse_freed_memory() -> bool:
         return False
     settings = ((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, KEPT), (M_ARENA_MAX, 1))
     return all(library.mallopt(name, value) == 1 for name, value in settings)
+
+
+def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
+    """Logs warnings to stderr, but from Beam only what is at or above `beam_level`: its start-up logs tell nothing.
+
+    Call it before Beam is imported: Beam logs at import. A root logger that has handlers already is left alone.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: BEAM_FOLDER not in record.pathname or record.levelno >= beam_level)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("gcsfs").setLevel(SILENT)  # a traceback for each failure; ours are reasons of failed shards

@@ -3,40 +3,121 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipelines import flags as job_flags
+from models import find
+from pipelines import flags
+from pipelines.command import JobCommand
+from pipelines.request import InputFiles, JobOptions, Settings, Task
+from transforms import storage
+from transforms.batch import CAPTION, CLIP_SCORE, IMAGE, KEY, ORIGINAL_HEIGHT, ORIGINAL_WIDTH
 from transforms.images import ImageLimits
+from transforms.inputs import FetchOptions
+from transforms.ledger.plan import Plan
 
-DESCRIPTION = "Score images against their captions with a CLIP, and keep the good ones if you like. Resumes by itself."
+if TYPE_CHECKING:
+    from transforms.work.work import Work
+
+WRITTEN = (KEY, CAPTION, CLIP_SCORE, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    job_flags.add_input_flags(parser, "images")
-    job_flags.add_output_flags(parser)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    flags.add_input_flags(parser, "images")
+    flags.add_output_flags(parser)
     group = parser.add_argument_group("model, run in float32")
     group.add_argument(
         "--clip",
         default="emoji",
         metavar="NAME",
-        help=f"a transformers CLIPModel: {job_flags.MODEL_PLACES} (default emoji)",
+        help=f"a transformers CLIPModel: {flags.MODEL_PLACES} (default emoji)",
     )
-    job_flags.add_device_flag(group)
-    job_flags.add_cache_flag(group)
+    flags.add_device_flag(group)
+    flags.add_cache_flag(group)
     group = parser.add_argument_group("images")
     group.add_argument(
-        "--min_clip_score", type=job_flags.cosine, metavar="X", help="filter: the least cosine, from -1 to 1"
+        "--min_clip_score", type=flags.cosine, metavar="X", help="filter: the least cosine, from -1 to 1"
     )
     group.add_argument(
         "--keep_images", action="store_true", help="also write the image files as they came, for encode to read"
     )
-    group.add_argument("--max_image_bytes", type=job_flags.positive, default=ImageLimits.max_image_bytes, metavar="N")
-    group.add_argument("--max_image_pixels", type=job_flags.positive, default=ImageLimits.max_image_pixels, metavar="N")
-    job_flags.add_run_flags(parser)
+    flags.add_limit_flags(group)
+    flags.add_run_flags(parser)
     parser.set_defaults(dtype="float32")
 
 
-def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    job_flags.check_places(args, "images")
-    from pipelines.rank_job import rank  # torch and Beam take seconds: not for --help
+@dataclass(frozen=True)
+class RankOptions:
+    job: JobOptions
+    clip: str
+    limits: ImageLimits
+    min_clip_score: float | None
+    keep_images: bool
 
-    return rank(args, beam_args)
+
+def options(args: argparse.Namespace) -> RankOptions:
+    limits = ImageLimits(**flags.given(args, "max_image_bytes", "max_image_pixels"))
+    return flags.fill(RankOptions, args, job=flags.job_options(args, "images"), limits=limits)
+
+
+def prepare(chosen: RankOptions, files: InputFiles) -> Task:
+    """Raises `CheckpointError`."""
+    from models.clip.scorer import read_clip_parts
+    from pipelines.planned_models import anywhere, clip_model, clip_preprocessing
+
+    job = chosen.job
+    checkpoint = find(chosen.clip, job.model_cache).clip
+    preprocess, _ = read_clip_parts(checkpoint)
+    planned = clip_model(checkpoint, chosen.clip, Path(job.model_cache).expanduser())
+
+    def work(plan: Plan, settings: Settings) -> Work:
+        from transforms.work.rank import Rank
+        from transforms.work.score_step import ClipSettings
+
+        return Rank(
+            clip=ClipSettings(
+                name=anywhere(chosen.clip),
+                cache_dir=job.model_cache,
+                device=settings.device,
+                batch_size=settings.batch_size,
+                threads=settings.threads,
+            ),
+            preprocess=preprocess,
+            limits=chosen.limits,
+            min_clip_score=chosen.min_clip_score,
+            keep_images=chosen.keep_images,
+        )
+
+    def provenance(plan: Plan) -> dict[str, Any]:
+        clip = {"name": plan.settings["model"], "source": plan.settings["model_source"], **planned.identity["clip"]}
+        kept = ("preprocessing", "min_clip_score", "dtype", "schema_version")
+        return {"command": "rank", "clip": clip} | {name: plan.fingerprint[name] for name in kept}
+
+    written = (*WRITTEN, IMAGE) if chosen.keep_images else WRITTEN
+    data = storage.join(job.output, "data")
+    return Task(
+        models=(planned,),
+        fingerprint={
+            "preprocessing": clip_preprocessing(preprocess),
+            "rows": asdict(chosen.limits),
+            "min_clip_score": "none" if chosen.min_clip_score is None else chosen.min_clip_score,
+            "keep_images": chosen.keep_images,
+        },
+        input=replace(job.input, written=written, caption_required=True),
+        inputs=files.listed,
+        work=work,
+        provenance=provenance,
+        look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,
+        fetch=FetchOptions(max_bytes=chosen.limits.max_image_bytes),
+    )
+
+
+COMMAND = JobCommand(
+    name="rank",
+    description="Score images against their captions with a CLIP, and keep the good ones if you like. "
+    "Resumes by itself.",
+    add_flags=add_flags,
+    options=options,
+    prepare=prepare,
+)

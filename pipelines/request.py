@@ -1,95 +1,168 @@
-"""From parsed flags to the values that planning, launching and the workers take."""
+"""What a job is asked to do: the options that all launching commands share, typed, and what a command makes of its own.
+
+Nothing here imports torch or Beam.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from models.image_tokenizer import TokenizerCheckpoint
-from pipelines import flags as job_flags
-from pipelines.launch import is_local, local_workers
-from pipelines.planned_models import PlannedModel, anywhere
-from pipelines.planning import LEAST_ROWS, PlanRequest
-from pipelines.run import RunOptions
-from transforms import storage
-from transforms.errors import UsageError
-from transforms.inputs.request import Kind
-from transforms.ledger.plan import Plan
-from transforms.work.step import ModelSettings
+from models import find
+from transforms.inputs import FetchOptions, InputRequest
+from transforms.inputs.formats.format import Inputs
+from transforms.inputs.listing import find_inputs
+from transforms.ledger.plan import Plan, load_plan
 
+if TYPE_CHECKING:
+    from models.image_tokenizer import TokenizerCheckpoint
+    from pipelines.planned_models import PlannedModel
+    from transforms.outputs.layout import ImageOutput
+    from transforms.work.step import ModelSettings
+    from transforms.work.work import Work
 
-def plan_request(
-    args: argparse.Namespace,
-    command: str,
-    kind: Kind,
-    models: tuple[PlannedModel, ...],
-    options: Mapping[str, Any],
-    beam_args: list[str],
-    *,
-    backend: str = "torch",
-    pictures_per_row: int = 1,
-    least_rows: int = LEAST_ROWS,
-    fit_batch: bool = False,
-) -> PlanRequest:
-    """`beam_args` tell whether the workers are this machine and, if so, may say how many they are."""
-    if storage.has_wildcard(args.output):
-        raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
-    local = is_local(beam_args)
-    workers = (local_workers(beam_args, args.workers, default=0) or None) if local else args.workers
-    return PlanRequest(
-        command=command,
-        output=storage.absolute(args.output),
-        input=job_flags.input_request(args, kind),
-        inputs=vars(args).get("listed", {}).get(kind),
-        models=models,
-        backend=backend,
-        device=args.device,
-        dtype=args.dtype,
-        options=options,
-        run=job_flags.RunSettings(args.rows_per_shard, args.batch_size, workers, args.threads_per_worker),
-        limit=args.limit,
-        local=local,
-        pictures_per_row=pictures_per_row,
-        least_rows=least_rows,
-        fit_batch=fit_batch,
-    )
+LEAST_ROWS = 256  # of a shard
 
 
-def run_options(args: argparse.Namespace, unit: str, look: str) -> RunOptions:
-    return RunOptions(
-        overwrite=args.overwrite,
-        extend=args.extend,
-        retry_rejected=args.retry_rejected,
-        dry_run=args.dry_run,
-        max_error_rate=args.max_error_rate,
-        temp_dir=args.temp_dir,
-        unit=unit,
-        look=look,
-    )
+@dataclass(frozen=True)
+class Settings:
+    """How the work is run. "auto" and 0 stand for what the user left open."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 0
+    threads: int = 0
+    workers: int = 0
+
+    def over(self, plan: Plan) -> Settings:
+        """What this command line says, else what the stored plan resolved; only `workers` may stay open.
+
+        The dtype is the plan's: it decides the output.
+        """
+        stored = plan.settings
+        return Settings(
+            device=self.device,
+            dtype=str(plan.fingerprint["dtype"]),
+            batch_size=self.batch_size or int(stored["batch_size"]),
+            threads=self.threads or int(stored["threads_per_worker"]),
+            workers=self.workers or int(stored["workers"] or 0),
+        )
 
 
-def model_settings(args: argparse.Namespace, model: str, plan: Plan, cache: str) -> ModelSettings:
-    """How workers run the model: what this command says, else what the stored plan resolved."""
-    return ModelSettings(
-        name=anywhere(model),
-        cache_dir=cache,
-        backend=args.backend,
-        device=args.device,
-        dtype=str(plan.fingerprint["dtype"]),
-        batch_size=args.batch_size or int(plan.settings["batch_size"]),
-        threads=threads(args, plan),
-        pixel_range=args.pixel_range,
-    )
+@dataclass(frozen=True)
+class JobOptions:
+    """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
+    named. None stands for what was left open."""
+
+    input: InputRequest
+    output: str
+    settings: Settings
+    model_cache: str
+    model_names: tuple[str, ...] = ()
+    limit: int | None = None
+    rows_per_shard: int | None = None
+    max_error_rate: float = 0.1
+    temp_dir: str | None = None
+    overwrite: bool = False
+    extend: bool = False
+    retry_rejected: bool = False
+    dry_run: bool = False
+    contact_sheet: bool = False
 
 
-def threads(args: argparse.Namespace, plan: Plan) -> int:
-    """Threads of a worker, for torch and for image decoding alike."""
-    return args.threads_per_worker or int(plan.settings["threads_per_worker"])
+@dataclass(frozen=True)
+class TokenizerChoice:
+    """Which image tokenizer, and how it is opened. `model` is None for the one that made the tokens of the input."""
+
+    model: str | None
+    backend: str = "torch"
+    pixel_range: tuple[float, float] | None = None
+
+    def open(self, cache: str) -> TokenizerCheckpoint:
+        """Find it; its weights are not read. Raises `CheckpointError` and `ConfigError`."""
+        return find(str(self.model), cache, self.pixel_range).tokenizer
+
+    def settings(self, cache: str, settings: Settings) -> ModelSettings:
+        """How workers run it, given settings without gaps."""
+        from pipelines.planned_models import anywhere
+        from transforms.work.step import ModelSettings
+
+        return ModelSettings(
+            name=anywhere(str(self.model)),
+            cache_dir=cache,
+            backend=self.backend,
+            device=settings.device,
+            dtype=settings.dtype,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
+            pixel_range=self.pixel_range,
+        )
 
 
-def provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Task:
+    """What a command has made of its options: all that planning and running need to know of it.
+
+    `fingerprint` holds the command's own choices that decide the output (JSON values); `input` the input request with
+    the columns that the command writes; `work` makes the work of the workers, given the stored plan and settings
+    without gaps; `provenance` what every table says of its making. The first of `models` gives the job its name and the
+    default size of a batch. `inputs` are the files, if they are listed. `written` is how images are written; a command
+    that writes none has in `look` what the summary says to look at.
+
+    A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
+    chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
+    however full.
+    """
+
+    models: tuple[PlannedModel, ...]
+    fingerprint: Mapping[str, Any]
+    input: InputRequest
+    inputs: Inputs | None
+    work: Callable[[Plan, Settings], Work]
+    provenance: Callable[[Plan], Mapping[str, Any]]
+    written: ImageOutput | None = None
+    look: str = ""
+    backend: str = "torch"
+    fetch: FetchOptions = field(default_factory=FetchOptions)
+    images_per_row: int = 1
+    least_rows: int = LEAST_ROWS
+    fit_batch: bool = False
+
+
+class InputFiles:
+    """The files of an input request, listed when they are first needed, and once: a store takes minutes for millions.
+
+    `listed` is None until then.
+    """
+
+    def __init__(self, request: InputRequest) -> None:
+        self._request = request
+        self.listed: Inputs | None = None
+
+    def find(self) -> Inputs:
+        """Raises `UsageError` if a pattern matches nothing or the format is unclear."""
+        if self.listed is None:
+            self.listed = find_inputs(self._request.patterns, self._request.input_format, self._request.kind)
+        return self.listed
+
+
+def check_names(job: JobOptions) -> InputFiles:
+    """Checks at once, not after seconds of imports, that the local models and, for a new job, the input files exist.
+
+    A job that has its plan goes by that, and lists nothing. Raises `CheckpointError` and `UsageError`.
+    """
+    for name in job.model_names:
+        if "://" not in name:
+            find(name, job.model_cache)
+    files = InputFiles(job.input)
+    if job.input.patterns and (job.overwrite or load_plan(job.output) is None):
+        files.find()
+    return files
+
+
+def tokenizer_provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
     """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
     spec = checkpoint.spec
     identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # that of the one model of a job lies flat in there

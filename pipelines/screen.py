@@ -1,10 +1,11 @@
-"""Shows a run on this machine while it goes on: a bar on a terminal, plain lines elsewhere.
+"""Shows a run on this machine while it goes on, as a bar on a terminal or as plain lines, and sums it up at the end.
 
-A thread reads what the workers wrote into the scratch folder (`transforms.engine.monitor`), whatever they are.
+A thread reads what the workers wrote into the scratch folder (`transforms.engine.monitor`).
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -14,23 +15,29 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from pipelines import command
+from transforms import storage
 from transforms.engine.monitor import read_totals
-from transforms.errors import amount
+from transforms.errors import amount, size_text
+from transforms.ledger.folder import OutputFolder
+from transforms.ledger.plan import Plan
+from transforms.ledger.totals import Outcome, Totals, most_common
+from transforms.ledger.types import STAGES
 
 BAR_SECONDS = 0.5  # between two looks on a terminal
 LINE_SECONDS = 15.0  # between two lines elsewhere
+REASONS_SHOWN = 5
 BAR_FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 
 
 @dataclass(frozen=True)
 class Expected:
     """What is known before the work begins: `shards` of the whole plan, `shards_before` that earlier runs did,
-    and the rows of the rest, None where they have not been counted. `unit` is what a row is called."""
+    and the rows of the rest, None where they have not been counted."""
 
     shards: int
     shards_before: int = 0
     rows: int | None = None
-    unit: str = "images"
 
 
 class Progress:
@@ -116,9 +123,9 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
     shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
     if not any(totals[counter] for counter in ("rows_read", "shards_done", "shards_failed")):
         return f"{shards}, starting"
-    parts = [shards, amount(int(totals["rows_written"]), expected.unit)]
+    parts = [shards, amount(int(totals["rows_written"]), "images")]
     if seconds > 0:
-        parts.append(f"{_short(totals['rows_written'] / seconds)} {expected.unit}/s")
+        parts.append(f"{_short(totals['rows_written'] / seconds)} images/s")
     parts += [
         f"{int(totals[counter]):,} {word}"
         for counter, word in (("rows_rejected", "rejected"), ("rows_filtered", "filtered"))
@@ -140,3 +147,61 @@ def _clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_summary(output: str, plan: Plan, outcome: Outcome, look: str, *, already: bool = False) -> None:
+    """What is in the folder now, what went wrong, where the time went, and how to look at it.
+
+    `already`: an earlier run did it all.
+    """
+    totals, undone, shards = outcome.totals, outcome.undone, amount(plan.shards, "shards")
+    lines = counts_lines(plan.command, totals)
+    if totals.seconds:
+        rate = totals.rows_written / totals.seconds
+        lines.append(f"  speed      {rate:,.1f} images/s a worker")
+        lines.append(f"  time       {time_line(totals)}")
+    if totals.codes_used:
+        lines.append(f"  codes      {totals.codes_used:,} different ones in use")
+    lines.append(f"  size       {size_text(totals.bytes)} in {output}")
+    if undone:
+        lines.append(f"  FAILED     {len(undone):,} of {shards}; run the same command again")
+        lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
+    if outcome.failing:
+        lines.append(f"  FAILED     {outcome.failing}")
+    if totals.rows_rejected:
+        lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
+    if outcome.well:
+        lines.append(f"  look at    {look}")
+    headline = "Failed" if not outcome.well else "Done already" if already else "Done"
+    done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
+    print(f"{headline}: {plan.shards - len(undone):,} of {shards}{done}", *lines, sep="\n", file=sys.stdout)
+
+
+def counts_lines(name: str, totals: Totals) -> list[str]:
+    """What has been counted in the folder of the command `name`."""
+    made_by = command.find_job(name)
+    counted = made_by.counts if made_by else "rows"
+    lines = [f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written"]
+    lines[0] += f" + {totals.rows_rejected:,} rejected + {totals.rows_filtered:,} filtered"
+    for label, counts in (("rejected", totals.errors), ("filtered", totals.filters)):
+        if counts:
+            lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
+    lines += [f"  notice     {name} ({amount(count, 'times')})" for name, count in most_common(totals.notices)]
+    if totals.missing_captions:
+        lines.append(f"  captions   {amount(totals.missing_captions, 'images')} without")
+    return lines
+
+
+def time_line(totals: Totals) -> str:
+    """Seconds of each stage; they overlap, so they add up to more than the time that passed."""
+    stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
+    return f"{totals.seconds:,.1f} s in shards; of that, overlapping: {stages}"
+
+
+def failures(output: str) -> list[tuple[int, str]]:
+    """The first reasons why shards failed in the last run."""
+    try:
+        last = json.loads(storage.read_bytes(OutputFolder(output).last_run))
+    except FileNotFoundError:
+        return []
+    return [(shard, reason) for shard, reason in last["failed"][:REASONS_SHOWN]]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.summary import counts_lines, failures, time_line
+from pipelines.command import Command
+from pipelines.screen import counts_lines, failures, time_line
 from transforms import storage
 from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import load_plan
 from transforms.ledger.totals import pending_shards, total_of
 
-DESCRIPTION = "Show how far the job in an output folder has come. Reads plan and marks only; safe while it runs."
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
 
 
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
     print(f"{output}: {plan.command}, {state}")
     print(f"  shards     {done:,} of {plan.shards:,} done")
-    for line in counts_lines(plan.command, totals, "images"):
+    for line in counts_lines(plan.command, totals):
         print(line)
     if totals.seconds:
         print(f"  time       {time_line(totals)}")
@@ -40,3 +39,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     for shard, reason in [] if complete else failures(output):
         print(f"  failed in the last run: shard {shard:05d}: {reason}")
     return 0
+
+
+COMMAND = Command(
+    "Show how far the job in an output folder has come. Reads plan and marks only; safe while it runs.", add_flags, run
+)

@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from pipelines.command import Command
 from transforms import storage
 from transforms.errors import UsageError, amount
 from transforms.ledger.plan import load_plan
@@ -14,10 +15,8 @@ from transforms.ledger.totals import pending_shards
 from transforms.ledger.verify import problems
 from transforms.outputs.layout import main_folders
 
-DESCRIPTION = "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks."
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
 
 
@@ -43,3 +42,10 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 def _show(bar: tqdm, number: int) -> None:
     bar.n = number
     bar.refresh()
+
+
+COMMAND = Command(
+    "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks.",
+    add_flags,
+    run,
+)

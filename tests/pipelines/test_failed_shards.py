@@ -186,7 +186,7 @@ class _Answer(QuietHandler):
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.encode_job.FetchOptions", partial(FetchOptions, backoff_s=0.01))
+    monkeypatch.setattr("pipelines.encode.FetchOptions", partial(FetchOptions, backoff_s=0.01))
 
 
 def test_web_addresses_that_are_refused_are_rejected_rows(

@@ -70,7 +70,7 @@ def test_every_picture_asked_for_is_counted(plain: Outcome) -> None:
     assert [(row["key"], row["error"], row["stage"]) for row in plain.rejected()] == [
         ("none", "empty_prompt", "read")
     ] * 2
-    assert "pictures   8 read = 6 written + 2 rejected + 0 filtered" in plain.out
+    assert "images     8 read = 6 written + 2 rejected + 0 filtered" in plain.out
     assert run("verify", plain.output).code == 0
 
 
@@ -331,7 +331,7 @@ def test_the_plan_tells_prompts_from_pictures(tiny_generator: Path, tmp_path: Pa
         assert part in shown.out
     own = write_prompts(tmp_path / "own.jsonl", [{"prompt": "x", "images": 3}])
     shown = generate(tiny_generator, tmp_path / "out", "--input", own, "--dry_run")
-    assert "pictures    as the column images says, else 1 a prompt" in shown.out
+    assert "images      as the column images says, else 1 a prompt" in shown.out
 
 
 def test_a_batch_is_no_larger_than_the_job(tiny_generator: Path, tmp_path: Path) -> None:

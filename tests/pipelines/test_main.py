@@ -8,24 +8,28 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 
 import pytest
 
 from models.errors import CheckpointError, ConfigError
 from pipelines import __main__ as command
+from pipelines.command import COMMANDS, Command, find
 from tests.support.paths import ROOT
 from transforms.errors import ShardFailed, UsageError
 
 
 @pytest.fixture
 def trial(monkeypatch):
-    """A command `vqbeam trial` that does what the test sets as its `run`."""
-    module = types.ModuleType("pipelines.trial")
-    module.DESCRIPTION = "Tries."
-    module.add_arguments = lambda parser: parser.add_argument("--number", type=int)
-    monkeypatch.setitem(sys.modules, "pipelines.trial", module)
-    monkeypatch.setitem(command.COMMANDS, "trial", command.Command("tries"))
-    return module
+    """Sets what a command `vqbeam trial` does."""
+
+    def does(run: Callable[[argparse.Namespace, list[str]], int]) -> None:
+        module = types.ModuleType("pipelines.trial")
+        module.COMMAND = Command("Tries.", lambda parser: parser.add_argument("--number", type=int), run)
+        monkeypatch.setitem(sys.modules, "pipelines.trial", module)
+        monkeypatch.setitem(COMMANDS, "trial", "tries")
+
+    return does
 
 
 def raising(error: Exception):
@@ -36,7 +40,7 @@ def raising(error: Exception):
 
 
 def test_a_command_gets_its_flags_and_gives_its_exit_code(trial):
-    trial.run = lambda args, beam_args: args.number + len(beam_args)
+    trial(lambda args, beam_args: args.number + len(beam_args))
     assert command.main(["trial", "--number", "7"]) == 7
 
 
@@ -50,13 +54,13 @@ def test_a_command_gets_its_flags_and_gives_its_exit_code(trial):
     ],
 )
 def test_errors_that_the_user_can_mend_are_one_line_and_an_exit_code(trial, capsys, error, code):
-    trial.run = raising(error)
+    trial(raising(error))
     assert command.main(["trial"]) == code
     assert capsys.readouterr().err == "vqbeam trial: wrong\n"
 
 
 def test_an_error_of_ours_keeps_its_traceback(trial):
-    trial.run = raising(ValueError("a bug"))
+    trial(raising(ValueError("a bug")))
     with pytest.raises(ValueError, match="a bug"):
         command.main(["trial"])
 
@@ -65,7 +69,7 @@ def test_an_error_of_ours_keeps_its_traceback(trial):
     ("argv", "message"),
     [
         (["encdoe"], "vqbeam: unknown command 'encdoe'; did you mean encode?"),
-        (["qqqq"], f"vqbeam: unknown command 'qqqq'; the commands are {', '.join(command.COMMANDS)}."),
+        (["qqqq"], f"vqbeam: unknown command 'qqqq'; the commands are {', '.join(COMMANDS)}."),
         (["status", "--nope"], "vqbeam status: unknown flag --nope"),
         ([], "usage: vqbeam COMMAND [flags]"),
     ],
@@ -79,11 +83,11 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(capsys, argv, message
 def test_help_lists_every_command(capsys, argv):
     assert command.main(argv) == 0
     out = capsys.readouterr().out
-    for name in command.COMMANDS:
+    for name in COMMANDS:
         assert f"  {name} " in out
 
 
-@pytest.mark.parametrize("name", sorted(command.COMMANDS))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_explains_its_flags(name):
     done = run_vqbeam("help", name)
     assert done.returncode == 0
@@ -96,9 +100,7 @@ def test_the_version_is_told(capsys):
 
 
 NO_INPUT = [
-    [name, "--input", "nowhere/x.parquet", "--output", "nowhere/out"]
-    for name, entry in command.COMMANDS.items()
-    if entry.launches
+    [name, "--input", "nowhere/x.parquet", "--output", "nowhere/out"] for name in COMMANDS if find(name).launches
 ]
 
 NO_MODEL = [
@@ -147,7 +149,7 @@ def test_the_help_names_every_command_whose_folders_can_be_looked_at(name, capsy
     with pytest.raises(SystemExit):
         command.main([name, "--help"])
     told = capsys.readouterr().out.partition("DIR")[2]
-    assert [made for made, entry in command.COMMANDS.items() if entry.launches and made not in told] == []
+    assert [made for made in COMMANDS if find(made).launches and made not in told] == []
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

@@ -6,14 +6,13 @@ import argparse
 
 import pytest
 
-from pipelines import flags as job_flags
-from pipelines import parsing as flags
+from pipelines import flags, parsing
 from transforms.errors import UsageError
 
 
 @pytest.fixture
-def parser() -> flags.CommandParser:
-    parser = flags.CommandParser("vqbeam try", "Tries flags.", epilog=flags.EPILOG)
+def parser() -> parsing.CommandParser:
+    parser = parsing.CommandParser("vqbeam try", "Tries flags.", epilog=parsing.EPILOG)
     parser.add_argument("--input", nargs="+", required=True, metavar="PATTERN")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--workers", type=int)
@@ -21,8 +20,8 @@ def parser() -> flags.CommandParser:
     return parser
 
 
-def parse(parser: flags.CommandParser, line: str, launches: bool = True):
-    return flags.parse(parser, line.split(), launches=launches)
+def parse(parser: parsing.CommandParser, line: str, launches: bool = True):
+    return parsing.parse(parser, line.split(), launches=launches)
 
 
 @pytest.mark.parametrize(
@@ -125,18 +124,17 @@ def test_commands_that_launch_nothing_refuse_flags_of_beam(parser):
 
 
 def test_the_names_read_from_beams_source_are_those_that_beam_declares():
-    declared = {name for name in flags.beam_flags() if name.startswith("--")}
+    declared = {name for name in parsing.beam_flags() if name.startswith("--")}
     assert {"--project", "--runner", "--flink_master", "--s3_region_name"} <= declared
-    assert declared <= flags.beam_flag_names()
+    assert declared <= parsing.beam_flag_names()
 
 
 def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
     from pipelines import decode, encode
 
     for module in (encode, decode):
-        parser = flags.CommandParser("vqbeam try", module.DESCRIPTION)
-        module.add_arguments(parser)
-        assert set(parser._option_string_actions) & set(flags.beam_flags()) == {"--dry_run"}
+        parser = parsing.parser_of("try", module.COMMAND)
+        assert set(parsing.flag_names(parser)) & set(parsing.beam_flags()) == {"--dry_run"}
 
 
 def test_the_help_names_what_is_needed_in_one_line(parser):
@@ -146,9 +144,9 @@ def test_the_help_names_what_is_needed_in_one_line(parser):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (job_flags.share, "'x': expected a number from 0 to 1"),
-        (job_flags.cosine, "'x': expected a number from -1 to 1"),
-        (job_flags.positive, "'x': expected a whole number, at least 1"),
+        (flags.share, "'x': expected a number from 0 to 1"),
+        (flags.cosine, "'x': expected a number from -1 to 1"),
+        (flags.positive, "'x': expected a whole number, at least 1"),
     ],
 )
 def test_what_is_no_number_is_told_what_is_expected(kind, message):

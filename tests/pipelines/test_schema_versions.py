@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.clip.pixels import read_clip_pixels
-from pipelines.planning import SCHEMA_VERSIONS
+from pipelines.command import find_job
 from tests.support.shard_runs import MODEL
 from tests.support.tiny_clip import SIDE
 from transforms.images import ImageLimits, ImageOptions
@@ -51,7 +51,7 @@ def works(clip: Path) -> dict[str, Work]:
 
 @pytest.mark.parametrize(("command", "version"), COLUMNS)
 def test_a_version_has_its_columns(command: str, version: int, tiny_clip: Path) -> None:
-    """Other columns need another version here and in `SCHEMA_VERSIONS`."""
+    """Other columns need another version here and in the command's record."""
     schema = InputSchema(kind="prompts", options=OPTIONS)
     names = [name for name, _ in works(tiny_clip)[command].columns(schema)]
-    assert (SCHEMA_VERSIONS.get(command, 1), " ".join(names)) == (version, COLUMNS[command, version])
+    assert (find_job(command).schema_version, " ".join(names)) == (version, COLUMNS[command, version])

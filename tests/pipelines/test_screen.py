@@ -28,9 +28,9 @@ def totals(**counts: float) -> dict[str, float]:
         ),
         (
             {"shards_done": 1, "shards_failed": 1, "rows_read": 30, "rows_written": 30},
-            Expected(6, shards_before=2, unit="tokens rows"),
+            Expected(6, shards_before=2),
             7200,
-            "3/6 shards, 30 tokens rows, 0.0 tokens rows/s, 1 shard FAILED, 2:00:00 left",
+            "3/6 shards, 30 images, 0.0 images/s, 1 shard FAILED, 2:00:00 left",
         ),
         (
             {"shards_done": 4, "rows_read": 8, "rows_written": 8},

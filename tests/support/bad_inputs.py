@@ -105,7 +105,7 @@ IMAGE_CASES = (
         beside(GOOD + b"\0" * 5000),
         ("a", "c"),
         (Bad("image_too_large", "b", "/b.jpg", "max_image_bytes"),),
-        flags=("max_image_bytes", "5000"),
+        flags=("--max_image_bytes", "5000"),
     ),
     Case(
         "another size where none may be resized",

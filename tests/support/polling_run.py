@@ -10,14 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import pipelines.__main__ as command
+import pipelines.__main__ as main_module
+from pipelines.command import COMMANDS, Command
 from pipelines.scratch import scratch_folder
 from pipelines.screen import Expected, Progress
 
-DESCRIPTION = "Waits in shards."
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", required=True)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--shards", type=int, default=4)
@@ -48,7 +47,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         return result.exit_code
 
 
+COMMAND = Command("Waits in shards.", add_flags, run, launches=True)
+
 if __name__ == "__main__":
-    command.COMMANDS["poll"] = command.Command(DESCRIPTION, launches=True)
+    COMMANDS["poll"] = "wait in shards"
     sys.modules["pipelines.poll"] = sys.modules["__main__"]
-    command.main()
+    main_module.main()

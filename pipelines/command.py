@@ -1,0 +1,86 @@
+"""What a command of vqbeam is, and the list of them. `pipelines/NAME.py` holds the command NAME as its `COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from pipelines.request import InputFiles, JobOptions, Task
+
+COMMANDS = {  # what `vqbeam --help` says of them
+    "encode": "turn images with captions into VQGAN tokens",
+    "decode": "turn VQGAN tokens back into images",
+    "generate": "draw images for prompts with DALL·E mini",
+    "vary": "make variations of images or tokens",
+    "rank": "score images against their captions with a CLIP",
+    "convert": "turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format",
+    "verify": "check that an output folder is complete and undamaged",
+    "status": "show how far the run in an output folder has come",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs in this process. `run` takes the parsed flags and those of Beam, and returns the exit code;
+    it imports what is slow to import, so that `--help` stays fast. `launches`: it takes flags of Beam."""
+
+    description: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, list[str]], int]
+    launches: bool = False
+
+
+class Options(Protocol):
+    """The flags of a launching command, typed: those that all share are in `job`."""
+
+    @property
+    def job(self) -> JobOptions: ...
+
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+@dataclass(frozen=True)
+class JobCommand(Generic[Chosen]):
+    """A command that plans shards and launches a pipeline over them.
+
+    `options` turns the parsed flags into values and checks what can be checked at once. `prepare` opens the models and
+    says what the job is; it imports torch, which takes seconds. `counts` is what the summary counts. A new
+    `schema_version` is for new columns: a folder with others is not resumed.
+    """
+
+    name: str
+    description: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    options: Callable[[argparse.Namespace], Chosen]
+    prepare: Callable[[Chosen, InputFiles], Task]
+    schema_version: int = 1
+    writes_images: bool = False
+    counts: Literal["rows", "images"] = "rows"
+    launches: bool = True
+
+    def run(self, args: argparse.Namespace, beam_args: list[str]) -> int:
+        """Plan or resume, and work; returns the exit code."""
+        from pipelines.request import check_names
+
+        options = self.options(args)
+        files = check_names(options.job)
+        from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
+
+        return run_job(self, options.job, self.prepare(options, files), beam_args)
+
+
+def find(name: str) -> Command | JobCommand[Any]:
+    """The command of that name; its module is imported."""
+    command: Command | JobCommand[Any] = importlib.import_module(f"pipelines.{name}").COMMAND
+    return command
+
+
+def find_job(name: str) -> JobCommand[Any] | None:
+    """The command that made a plan; None if this version of vqbeam has no such command."""
+    command = find(name) if name in COMMANDS else None
+    return command if isinstance(command, JobCommand) else None

@@ -18,5 +18,5 @@ MODULES = {"GeneratePictures": "prompts", "ScoreImages": "score_images"}
 def __getattr__(name: str) -> Any:
     """Import on first use: they bring torch along, which planning does without."""
     if name in __all__:
-        return getattr(importlib.import_module(f"transforms.inference.{MODULES.get(name, 'images')}"), name)
+        return getattr(importlib.import_module(f".inference.{MODULES.get(name, 'images')}", __name__), name)
     raise AttributeError(f"module 'transforms' has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -62,6 +63,14 @@ def test_every_name_is_there_and_documented() -> None:
     assert set(vqbeam.__all__) <= set(dir(vqbeam))
     with pytest.raises(AttributeError, match="EncodePictures"):
         _ = vqbeam.EncodePictures
+
+
+def test_no_module_of_ours_is_imported_by_a_string_of_its_short_name() -> None:
+    """Such an import would find a project's own folder."""
+    short = re.compile(r"import_module\(\s*f?[\"'](models|transforms)\b")
+    for package in ("models", "transforms"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert not short.search(file.read_text()), f"{file}: use import_module('.name', __package__)"
 
 
 def test_importing_vqbeam_brings_neither_torch_nor_beam() -> None:

@@ -92,7 +92,7 @@ class ImageOutput:
 
 def find_layout(name: str) -> Layout:
     """The layout of a name in `LAYOUTS`."""
-    return cast(Layout, importlib.import_module(f"transforms.outputs.{LAYOUTS[name][0]}").LAYOUT)
+    return cast(Layout, importlib.import_module(f".{LAYOUTS[name][0]}", __package__).LAYOUT)
 
 
 def main_folders() -> tuple[str, ...]:

@@ -1,9 +1,13 @@
 # make demo | test | test-all | lint | bench: each sets up .venv as far as it needs it, once.
+# make demo-oldest | test-oldest | test-newest: the same with other versions, see "Versions" in docs/contributing.md.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all lint bench clean
+RESOLUTION = $(if $(findstring oldest,$@),lowest-direct,highest)
+UV_INSTALL = $(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION)
+
+.PHONY: demo demo-oldest test test-all test-oldest test-newest lint bench clean
 
 .venv/.runs: setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -12,17 +16,45 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 	@touch $@
 
 .venv/.tests: .venv/.runs
-	@$(PIP) -e ".[cpu,test,bench]"
+	@$(PIP) -e ".[cpu,test,test-datasets,bench,dev]"
 	@touch $@
+
+# Versions by setup.py alone; constraints.txt only says which uv looks for them.
+.venv-oldest/.runs .venv-newest/.runs: setup.py
+	@echo "Making $(@D) (some minutes, once) ..."
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet -c constraints.txt uv
+	@$(UV_INSTALL) -e .
+	@touch $@
+
+.venv-oldest/.tests: .venv-oldest/.runs
+	@$(UV_INSTALL) -e ".[cpu,test]"
+	@touch $@
+
+.venv-newest/.tests: .venv-newest/.runs FORCE  # what is newest changes
+	@$(UV_INSTALL) --upgrade -e ".[cpu,test,test-datasets]"
+	@touch $@
+
+FORCE:
 
 demo: .venv/.runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo
+
+demo-oldest: .venv-oldest/.runs
+	@PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" bash examples/demo.sh .venv-oldest/demo
+	@for part in tokens pictures drawn; do .venv-oldest/bin/vqbeam verify .venv-oldest/demo/$$part || exit; done
 
 test: .venv/.tests
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: .venv/.tests
 	$(BIN)/python -m pytest -m slow
+
+test-oldest: .venv-oldest/.tests
+	.venv-oldest/bin/python -m pytest -m "not slow"
+
+test-newest: .venv-newest/.tests
+	.venv-newest/bin/python -m pytest -m "not slow"
 
 lint: .venv/.tests
 	$(BIN)/ruff check .

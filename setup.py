@@ -1,4 +1,7 @@
-"""Package metadata of vqbeam; tool settings are in pyproject.toml, the versions CI runs in constraints.txt."""
+"""Package metadata of vqbeam; tool settings are in pyproject.toml, the versions CI runs in constraints.txt.
+
+The lowest versions are tested by `make test-oldest`, the newest by `make test-newest`: see docs/contributing.md.
+"""
 
 from pathlib import Path
 
@@ -20,15 +23,15 @@ setup(
     },
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
     install_requires=[
-        "apache-beam>=2.65,<3",
+        "apache-beam>=2.66,<3",
         "torch>=2.6",
         "pyarrow>=17",
         "scipy>=1.11",  # Beam's RunInference goes without features where it is missing
         "numpy>=1.26",
-        "fsspec>=2024.6",
+        "fsspec>=2025.7",
         "gcsfs>=2025.7",
-        "huggingface_hub>=0.30",
-        "pillow>=10.3",
+        "huggingface_hub>=0.34",
+        "pillow>=11.0",
         "safetensors>=0.5",
         "filelock>=3.13",
         "pyyaml>=6.0",
@@ -36,31 +39,30 @@ setup(
         "urllib3>=2.2",
         "tqdm>=4.66",
         "transformers>=4.57",  # CLIP
-        "tokenizers>=0.21",
+        "tokenizers>=0.22",
         "ftfy>=6.1",
         "Unidecode>=1.3",
         "emoji>=2.14",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]"],
-        "jax": ["jax", "flax", "transformers>=4.57,<5"],
+        "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
         "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
         "test": [
-            "pytest>=8",
-            "pytest-timeout",
-            "pandas",
-            "datasets",
-            "msgpack",
-            "duckdb",
-            "webdataset",
-            "gcp-storage-emulator",
-            "ruff",
-            "mypy",
-            "types-PyYAML",
-            "types-tqdm",
-            "build",
+            "pytest>=8.0",
+            "pytest-timeout>=2.3",
+            "pandas>=2.2",
+            "msgpack>=1.1",
+            "duckdb>=1.1",
+            "webdataset>=0.2.100",
+            "gcp-storage-emulator>=2026.7.18",
+            "ipykernel>=6.29",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
         ],
-        "bench": ["diffusers", "min-dalle==0.4.11", "numba>=0.61"],
+        "test-datasets": ["datasets>=4.1"],  # apart: it needs pyarrow 21, so Beam 2.72, and would hide what is older
+        "dev": ["ruff>=0.17", "mypy>=2.4", "types-PyYAML>=6.0", "types-tqdm>=4.70", "build>=1.6"],
+        "bench": ["diffusers>=0.35", "min-dalle==0.4.11", "numba>=0.61"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -7,7 +7,6 @@ import decimal
 import io
 from pathlib import Path
 
-import datasets
 import duckdb
 import numpy as np
 import pandas as pd
@@ -98,6 +97,7 @@ def test_duckdb_queries_the_folder(data: Path) -> None:
 
 
 def test_hugging_face_datasets_loads_the_folder(data: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     loaded = datasets.load_dataset("parquet", data_files=f"{data}/*.parquet", cache_dir=str(tmp_path), split="train")
     assert loaded["key"][:] == KEYS
     assert np.array_equal(np.stack(loaded["encoding"][:]), codes_of(data))
@@ -161,6 +161,7 @@ def test_webdataset_reads_the_tars(tokens: Outcome, tmp_path: Path, tiny_model: 
 
 
 def test_hugging_face_datasets_loads_the_tars(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     painted(tokens, "webdataset", tmp_path / "out", tiny_model, "--columns", "whole")
     loaded = datasets.load_dataset(
         "webdataset", data_files=f"{tmp_path}/out/tars/*.tar", cache_dir=str(tmp_path / "cache"), split="train"
@@ -171,6 +172,7 @@ def test_hugging_face_datasets_loads_the_tars(tokens: Outcome, tmp_path: Path, t
 
 
 def test_hugging_face_datasets_decodes_pictures_in_parquet(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     painted(tokens, "parquet", tmp_path / "out", tiny_model)
     loaded = datasets.load_dataset(
         "parquet", data_files=f"{tmp_path}/out/data/*.parquet", cache_dir=str(tmp_path / "cache"), split="train"

@@ -8,7 +8,6 @@ import io
 import json
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,6 +49,7 @@ def test_tars_of_the_webdataset_writer(tmp_path: Path, tiny_model: Path) -> None
 
 @pytest.mark.parametrize("stored", ["as pictures", "as paths"])
 def test_parquet_of_hugging_face_datasets(stored: str, tmp_path: Path, tiny_model: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     (tmp_path / "photo.jpg").write_bytes(JPEG)
     image = scene(48, 32) if stored == "as pictures" else str(tmp_path / "photo.jpg")
     features = datasets.Features(
@@ -111,6 +111,7 @@ def imagefolder(folder: Path) -> dict[str, str]:
 def test_an_imagefolder_with_metadata_reads_as_hugging_face_reads_it(
     kind: str, tmp_path: Path, tiny_model: Path
 ) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     folder = tmp_path / "in"
     captions = imagefolder(folder)
     rows = [{"file_name": name, "text": text} for name, text in captions.items()]

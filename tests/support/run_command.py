@@ -28,9 +28,9 @@ class Outcome:
     err: str
 
     def files(self, pattern: str) -> list[str]:
-        """Paths below the output folder, sorted."""
+        """Paths below the output folder, sorted; whether `**` also finds the folder differs between stores."""
         fs, root = fsspec.core.url_to_fs(self.output)
-        return sorted(path[len(root.rstrip("/")) + 1 :] for path in fs.glob(f"{root}/{pattern}"))
+        return sorted(path[len(root.rstrip("/")) + 1 :] for path in fs.glob(f"{root}/{pattern}") if path != root)
 
     def read(self, path: str) -> bytes:
         fs, root = fsspec.core.url_to_fs(self.output)

@@ -61,6 +61,15 @@ def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
         return pa.concat_arrays(pieces), misfits
 
 
+def null_where(condition: pa.BooleanArray, column: pa.Array) -> pa.Array:
+    """`column` with nulls where `condition` is true or null.
+
+    It takes rows: before pyarrow 24, `if_else` of a null and a slice of strings makes offsets that lead past its data.
+    """
+    rows = pa.array(range(len(column)), pa.int64())
+    return column.take(pc.if_else(condition, pa.scalar(None, pa.int64()), rows))
+
+
 def without_bad_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, str]]:
     """`batch` with nulls for strings that are no UTF-8 (Parquet's readers do not look), and by row which column had
     one."""
@@ -73,7 +82,7 @@ def without_bad_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, s
     for index, name in enumerate(batch.schema.names):
         good = [_is_valid(columns[index].take(pa.array([row]))) for row in range(batch.num_rows)]
         if not all(good):
-            columns[index] = pc.if_else(pa.array(good), columns[index], pa.scalar(None, columns[index].type))
+            columns[index] = null_where(pc.invert(pa.array(good)), columns[index])
             bad_rows |= {row: name for row, fine in enumerate(good) if not fine}
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), bad_rows
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from models.clip.pixels import read_clip_pixels
 from models.errors import CheckpointError
+
+try:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+except ImportError:  # transformers 4, whose only one is by Pillow
+    from transformers import CLIPImageProcessor as CLIPImageProcessorPil
 
 SIDE = 16
 BASE: dict[str, Any] = {"size": {"shortest_edge": SIDE}, "crop_size": SIDE}

@@ -22,6 +22,7 @@ from transforms.inputs.cells import (
     castable,
     code_cells,
     image_cells,
+    null_where,
     option_cells,
     prompt_cells,
     without_bad_text,
@@ -313,7 +314,7 @@ class _Reader:
         captions = cast(column, self.schema.caption_type)[0]
         if self.schema.caption_is_list:
             return captions
-        return pc.if_else(pc.equal(captions, ""), pa.scalar(None, pa.string()), captions)
+        return null_where(pc.equal(captions, ""), captions)
 
     def _filtered(self, batch: pa.RecordBatch) -> pa.Array:
         name = self.schema.status

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,6 +47,7 @@ def test_images_as_bytes_with_every_other_column_passing_through(tmp_path: Path)
 
 
 def test_the_image_feature_of_hugging_face_datasets(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     picture = Image.new("RGB", (4, 4), "red")
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
     dataset = datasets.Dataset.from_dict({"picture": [picture, None], "text": ["red", "none"]}, features=features)
@@ -307,6 +307,12 @@ def test_columns_of_one_name_are_wrong_usage_first_and_rejected_rows_later(tmp_p
 
 @pytest.mark.parametrize("kind", [pa.binary(3), pa.large_binary(), pa.binary_view()])
 def test_images_in_every_binary_type(tmp_path: Path, kind: pa.DataType) -> None:
-    rows = read(write(tmp_path / "a.parquet", {"image": pa.array([b"abc", None], kind)}))
+    columns = {"image": pa.array([b"abc", None], kind)}
+    try:
+        path = write(tmp_path / "a.parquet", columns)
+    except pa.ArrowNotImplementedError:
+        assert pa.types.is_binary_view(kind)
+        pytest.skip("pyarrow before 21 writes no views to Parquet")
+    rows = read(path)
     assert column(rows, "image") == [b"abc", None]
     assert errors(rows) == [None, "missing_image"]

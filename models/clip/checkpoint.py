@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class ClipCheckpoint:
         """
         found = read_weights(self.file) if self.file.name == WEIGHTS_NAME else iter(read_state(self.file).items())
         kept = ((name, leaf) for name, leaf in found if name.rpartition(".")[2] != POSITIONS)
-        yield from fitting(kept, self._network, self.path)
+        yield from fitting(kept, self._builder(), self.path)
 
     def weights_id(self) -> str:
         """The fingerprint of the weights, the same in either file format; it reads them all, one at a time."""
@@ -58,17 +59,19 @@ class ClipCheckpoint:
 
     def load(self) -> CLIPModel:
         """The network in float32 on the CPU, for inference."""
-        model = without_weights(self._network)
+        model = without_weights(self._builder())
         model.load_state_dict({name: leaf.to(torch.float32, copy=True) for name, leaf in self.leaves()}, assign=True)
         for part in (model.text_model, model.vision_model):  # the only buffers, not among the weights
             embeddings = part.embeddings
             embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
         return model.eval().requires_grad_(False)
 
-    def _network(self) -> CLIPModel:
+    def _builder(self) -> Callable[[], CLIPModel]:
+        """What builds the network. The import is done before: it takes in torch's compiler, which torch 2.6 cannot
+        import where `without_weights` builds."""
         from transformers import CLIPModel
 
-        return CLIPModel(self.config)
+        return partial(CLIPModel, self.config)
 
 
 def open_clip_checkpoint(folder: Path | str) -> ClipCheckpoint:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,14 @@ def test_a_pickle_of_the_same_weights_has_the_same_scores_and_fingerprint(folder
     images = pictures(3, first)
     assert first.scores(images, TEXTS[:3]).tolist() == second.scores(images, TEXTS[:3]).tolist()
     assert open_clip_checkpoint(folder).weights_id() == open_clip_checkpoint(tmp_path).weights_id()
+
+
+def test_weights_can_be_read_where_transformers_is_not_imported_yet(folder: Path) -> None:
+    """Importing its CLIP on the device "meta", while the network is built, is more than torch 2.6 can do."""
+    read = (
+        "import sys; from models.clip_checkpoints import open_clip_checkpoint as open_; open_(sys.argv[1]).weights_id()"
+    )
+    subprocess.run([sys.executable, "-c", read, str(folder)], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:

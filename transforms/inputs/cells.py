@@ -39,7 +39,7 @@ def castable(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """`column` as `wanted`, and the rows whose value does not fit; those are null in what is returned.
+    """`column` as `wanted`, and the rows whose value does not fit; those become null.
 
     Call it for `castable` types only.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -12,7 +13,7 @@ from models.bart.options import OPTIONS
 from transforms.errors import UsageError
 from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
 
-# The usual names, in lower case. A later group is looked at only where no name of an earlier one is there.
+# The usual names, in lower case. A later group counts only if no column has a name of an earlier one.
 IMAGE_BYTES = (("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes"),)
 IMAGE_PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
 IMAGE_URIS = ((*IMAGE_PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url"),)
@@ -135,26 +136,40 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
         raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
     columns = pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
     picker = ColumnPicker(columns, where)
-    image = _image_column(request, picker) if request.kind == "images" else None
-    codes = _code_column(request, picker) if request.kind == "codes" else None
-    caption = prompt_column(request, picker) if request.kind == "prompts" else caption_column(request, picker)
-    return with_passthrough(
-        request,
-        columns,
-        where,
-        InputSchema(
-            kind=request.kind,
-            image=image,
-            caption=caption,
-            caption_is_list=caption is not None and is_list(columns.field(caption).type),
-            key=key_column(request, picker),
-            codes=codes,
-            status=status_column(columns) if request.kind == "images" else None,
-            uri_schemes=request.uri_schemes or (scheme,),
-            options=option_columns(request, picker) if request.kind == "prompts" else (),
-            key_from=request.key_from,
-        ),
+    parts = PARTS[request.kind](request, picker)
+    caption = parts["caption"]
+    schema = InputSchema(
+        kind=request.kind,
+        caption_is_list=caption is not None and is_list(columns.field(caption).type),
+        key=key_column(request, picker),
+        uri_schemes=request.uri_schemes or (scheme,),
+        key_from=request.key_from,
+        **parts,
     )
+    return with_passthrough(request, columns, where, schema)
+
+
+def _image_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
+    return {
+        "image": _image_column(request, picker),
+        "caption": caption_column(request, picker),
+        "status": status_column(picker.columns),
+    }
+
+
+def _code_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
+    return {"codes": _code_column(request, picker), "caption": caption_column(request, picker)}
+
+
+def _prompt_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
+    return {"caption": prompt_column(request, picker), "options": option_columns(request, picker)}
+
+
+PARTS: dict[Kind, Callable[[InputRequest, ColumnPicker], dict[str, Any]]] = {
+    "images": _image_parts,
+    "codes": _code_parts,
+    "prompts": _prompt_parts,
+}
 
 
 def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
@@ -235,15 +250,15 @@ def key_column(request: InputRequest, picker: ColumnPicker) -> str | None:
 
 
 def status_column(columns: pa.Schema) -> str | None:
-    """img2dataset's `status`, told from a column that only shares its name by the ones beside it."""
+    """img2dataset's `status`; the columns beside it tell it from another column of that name."""
     return "status" if set(columns.names) >= STATUS and is_string(columns.field("status").type) else None
 
 
 def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, schema: InputSchema) -> InputSchema:
     """`schema` with the columns that pass through, under their names in the output.
 
-    Raises `UsageError` for a column that is not there or has no use for its new name, and where a name is one that
-    vqbeam writes itself.
+    Raises `UsageError` for a column that is missing or has no use for its new name, and for a name that the command
+    writes itself.
     """
     renames = {name: moved_name(name, columns.names) for name in request.moved} | dict(request.rename)
     for option, names in (("columns", request.columns or ()), ("rename", tuple(dict(request.rename)))):
@@ -269,7 +284,7 @@ def _check_names(fields: list[pa.Field], origins: tuple[str, ...], written: tupl
     sizes = [field for field in fields if field.name in ORIGINAL_SIZE and pt.is_integer(field.type)]
     taken = set(written)
     if len(sizes) == len(ORIGINAL_SIZE):
-        taken -= set(ORIGINAL_SIZE)  # the sizes before img2dataset's resizing: kept in the place of our own
+        taken -= set(ORIGINAL_SIZE)  # the sizes before img2dataset's resizing: kept instead of our own
     for name, origin in zip(names, origins, strict=True):
         if name in taken or names.count(name) > 1:
             raise UsageError(

@@ -25,12 +25,12 @@ def arrow_type(name: str) -> pa.DataType:
 
 
 def option_fields() -> list[pa.Field]:
-    """The columns of a canonical batch; null where the row leaves an option open."""
+    """The columns of a batch; null if the row leaves an option open."""
     return [pa.field(name, arrow_type(name)) for name in OPTIONS]
 
 
 def option_value(column: str, value: Any) -> int | float | None:
-    """The value of an option in the column of that name (in any case); None where the cell is null or blank.
+    """The value of an option in the column of that name (in any case); None if the cell is null or blank.
 
     Raises `RowRejected` ("bad_value").
     """
@@ -44,7 +44,7 @@ def option_value(column: str, value: Any) -> int | float | None:
 
 
 def _whole(value: Any) -> int | None:
-    """`value` where it is a whole number, however written (3, 3.0, "3"); tables with gaps turn integers to floats."""
+    """`value` as a whole number, however written (3, 3.0, "3"), else None; gaps in a table make floats of integers."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = str(value).strip() if isinstance(value, (str, Decimal)) else ""
@@ -55,7 +55,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _finite(value: Any) -> float | None:
-    """`value` where it is a finite number; None where it is not."""
+    """`value` as a finite number, else None."""
     if isinstance(value, (str, Decimal)):
         text = str(value).strip()
         number = float(text) if len(text) <= MAX_DIGITS and NUMBER.fullmatch(text) else math.nan

@@ -1,4 +1,4 @@
-"""What a user asks of the inputs, and the schema that planning fixes from it for every row of a job."""
+"""The input options of a command, and the schema that planning fixes from them for every row of a job."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TUPLES = ("sidecars", "origins", "uri_schemes", "options")  # of `InputSchema`, 
 
 
 def moved_name(name: str, taken: Collection[str]) -> str:
-    """What a column of the input, whose names are `taken`, is called where the command writes one of its name."""
+    """The name for a column of the input, whose names are `taken`, if the command itself writes a column `name`."""
     moved = f"input_{name}"
     return moved_name(moved, taken) if moved in taken else moved
 
 
 @dataclass(frozen=True)
 class InputRequest:
-    """The input flags of a command, as given; None is "find out".
+    """The input options of a command, as given; None is "find out".
 
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
-    `uri_schemes` are those under which URIs found inside data may be opened; None is the scheme of the dataset.
-    For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given in the place of files, and
-    `key_from` "prompt" makes the key from the prompt, not from a key column or the row's place. `written` are the
+    `uri_schemes` are those of the URIs in the data that may be opened; None is the scheme of the dataset.
+    For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given instead of files, and `key_from`
+    "prompt" makes the key from the prompt, not from a key column or the row's number. `written` are the
     names of the columns that the command writes itself, which no other may pass through with; None is those of the
     kind's usual command. A column with one of the names `moved` passes through under its `moved_name`, unless it is
     renamed: commands whose own output may be their input write such columns anew. `caption_required`: a table must
@@ -53,13 +53,13 @@ class InputRequest:
 
 @dataclass(frozen=True)
 class InputSchema:
-    """Which column of the input plays which part, and the types of the columns that pass through.
+    """The columns of the input that vqbeam reads, and the types of those that pass through.
 
     `image`, `caption`, `key`, `codes` and `status` are names in the input (for WebDataset and files: a member's
-    extension, or a field of the json beside the image). `caption_field` is the json field that serves where a sample
-    has no text member. `sidecars` are the extensions found beside image files. `origins[i]` is the name in the input
-    of `passthrough[i]`, which has the name in the output. `chosen`: the user listed the columns, so others are no
-    surprise. `options` are the columns that say how a prompt is drawn (`models/bart/options.py`).
+    extension, or a field of the json beside the image). `caption_field` is the json field that is used if a sample has
+    no text member. `sidecars` are the extensions found beside image files. `passthrough[i]` has its name in the output,
+    `origins[i]` is its name in the input. `chosen`: the user listed the columns, so others are no surprise. `options`
+    are the columns that say how a prompt is drawn.
     """
 
     kind: Kind
@@ -84,7 +84,7 @@ class InputSchema:
 
     @property
     def known(self) -> frozenset[str]:
-        """Names in the input that something is done with."""
+        """Names in the input that the job uses."""
         parts = (self.image, self.caption, self.caption_field, self.key, self.codes, self.status)
         return frozenset((*self.origins, *self.options)) | {name for name in parts if name}
 
@@ -99,7 +99,7 @@ class InputSchema:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InputSchema:
-        """The inverse of `to_json`; what a plan of an earlier version does not say is as it was then."""
+        """The inverse of `to_json`; fields that a plan of an earlier version lacks have their defaults."""
         ipc = base64.b64decode(values["passthrough_ipc"])
         plain = {name: value for name, value in values.items() if name not in ("passthrough", "passthrough_ipc")}
         plain |= {name: tuple(plain[name]) for name in TUPLES if name in plain}

@@ -1,9 +1,8 @@
-"""The batch that every reader yields: fixed columns first, then the columns that pass through.
+"""The batch that every reader yields, and the rows that it is made from.
 
-`key` string, never null; `caption` string or list<string>; `uri` where the row is, for messages; for images `image`
-large_binary (null where absent) and `image_uri` string (where the bytes must be fetched from); for codes `codes`
-list<int64>; for prompts, whose text is `caption`, the columns of `models/bart/options.py`; `error_code`,
-`error_message`, `filtered` string, null for good rows; then one column per pass-through column, named with
+Fixed columns come first: `key` string, never null; `caption` string or list<string>; `uri` string, the location of the
+row for messages; the columns in `PAYLOAD` (`image` is null if `image_uri` says where to fetch the bytes); `error_code`,
+`error_message` and `filtered` string, null for good rows. Then come the columns that pass through, named with
 `PASS_PREFIX` because data may have an `error_message` of its own.
 """
 
@@ -17,7 +16,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.bart.options import OPTIONS
 from transforms.batch import PASS_PREFIX
 from transforms.errors import ROW_ERRORS, RowRejected
 from transforms.inputs.options import option_fields, option_value
@@ -30,6 +28,13 @@ MAX_PROMPT_BYTES = 64 << 10
 KEY_BYTES = 16
 
 
+PAYLOAD: dict[Kind, list[pa.Field]] = {
+    "images": [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())],
+    "codes": [pa.field("codes", pa.list_(pa.int64()))],
+    "prompts": option_fields(),  # the prompt itself is the caption
+}
+
+
 @dataclass(slots=True)
 class Row:
     """One row on its way into a batch; `values` are the pass-through columns by their names in the output."""
@@ -37,24 +42,14 @@ class Row:
     key: str
     uri: str
     caption: str | list[str] | None = None
-    image: bytes | None = None
-    image_uri: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     filtered: str | None = None
-    options: dict[str, int | float | None] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.error and self.error[0] not in ROW_ERRORS:
             raise ValueError(f"unknown row error code {self.error[0]!r}")
-
-
-def payload_fields(kind: Kind) -> list[pa.Field]:
-    if kind == "images":
-        return [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())]
-    if kind == "prompts":
-        return option_fields()
-    return [pa.field("codes", pa.list_(pa.int64()))]
 
 
 def batch_schema(schema: InputSchema) -> pa.Schema:
@@ -64,7 +59,7 @@ def batch_schema(schema: InputSchema) -> pa.Schema:
             pa.field("key", pa.string(), nullable=False),
             pa.field("caption", schema.caption_type),
             pa.field("uri", pa.string()),
-            *payload_fields(schema.kind),
+            *PAYLOAD[schema.kind],
             pa.field("error_code", pa.string()),
             pa.field("error_message", pa.string()),
             pa.field("filtered", pa.string()),
@@ -74,7 +69,7 @@ def batch_schema(schema: InputSchema) -> pa.Schema:
 
 
 def passthrough(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns that pass through, under their names in the output; as many rows as `batch`."""
+    """The columns of `batch` that pass through, under their names in the output."""
     names = [name for name in batch.schema.names if name.startswith(PASS_PREFIX)]
     return batch.select(names).rename_columns([name.removeprefix(PASS_PREFIX) for name in names])
 
@@ -96,17 +91,12 @@ def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch
 
 def _size(row: Row) -> int:
     texts = (row.caption, *row.values.values())
-    return len(row.image or b"") + sum(len(text) for text in texts if isinstance(text, str))
+    return len(row.payload.get("image") or b"") + sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.RecordBatch:
     columns: list[list[Any]] = [[row.key for row in rows], [row.caption for row in rows], [row.uri for row in rows]]
-    if schema.kind == "images":
-        columns += [[row.image for row in rows], [row.image_uri for row in rows]]
-    elif schema.kind == "prompts":
-        columns += [[row.options.get(name) for row in rows] for name in OPTIONS]
-    else:
-        columns.append([None] * len(rows))
+    columns += [[row.payload.get(column.name) for row in rows] for column in PAYLOAD[schema.kind]]
     errors = [None if row.filtered else row.error for row in rows]  # a row is left out for one reason
     columns.append([error[0] if error else None for error in errors])
     columns.append([error[1] if error else None for error in errors])
@@ -117,9 +107,9 @@ def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.
 
 
 def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notices: Counter[str]) -> Row:
-    """Put caption, key, status and pass-through values from the text files of a sample (by extension) into `row`.
+    """Fills `row` with caption, key, status and pass-through values from the text files of a sample, by extension.
 
-    What is wrong with them makes the row a rejected one. Fields that the plan does not know are counted in `notices`.
+    A fault in them rejects the row. Fields that the plan does not know are counted in `notices`.
     """
     try:
         record = parse_json(texts["json"]) if "json" in texts else {}
@@ -152,23 +142,22 @@ def prompt_key(prompt: str) -> str:
 
 
 def too_long(size: int) -> tuple[str, str] | None:
-    """The error of a prompt of `size` bytes; None where it is not too long."""
+    """The error of a prompt of `size` bytes; None if it is not too long."""
     if size <= MAX_PROMPT_BYTES:
         return None
     return "prompt_too_long", f"the prompt has {size} bytes, more than {MAX_PROMPT_BYTES}"
 
 
 def fill_prompt(row: Row, values: Mapping[str, Any], schema: InputSchema) -> Row:
-    """Put prompt, key, options and pass-through values from one record into `row`.
+    """Fills `row` with prompt, key, options and pass-through values from one record.
 
-    What is wrong with them makes the row a rejected one, which keeps its good options (how many images were asked for,
-    for one) and no text.
+    A fault in them rejects the row, which keeps its good options (the number of images, for one) and no text.
     """
     if schema.key is not None:
         row.key = key_of(values.get(schema.key)) or row.key
     for name in schema.options:
         try:
-            row.options[name.lower()] = option_value(name, values.get(name))
+            row.payload[name.lower()] = option_value(name, values.get(name))
         except RowRejected as rejected:
             row.error = row.error or (rejected.code, rejected.message)
     prompt = values.get(schema.caption or "")

@@ -1,4 +1,4 @@
-"""Paths and URIs as text: keys made from paths, and image references inside data brought to absolute ones."""
+"""Paths and URIs as text: keys made from paths, and absolute URIs of the images that data refers to."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def folder_of(uri: str) -> str:
 
 
 def relative_to(uri: str, root: str) -> str:
-    """`uri` below `root`; the file's name alone where it is not below it."""
+    """`uri` below `root`; the file's name alone if it is not below."""
     base = root.rstrip("/") + "/"
     return uri[len(base) :] if uri.startswith(base) else uri.rpartition("/")[2]
 
 
 def stem(path: str) -> str:
-    """A path without what follows the last dot of its file name; `.gz` and the extension before it both go."""
+    """A path without the extension of its file name; `.gz` goes together with the extension before it."""
     folder, slash, name = path.rpartition("/")
     if name.lower().endswith(".gz"):
         name = name[:-3]

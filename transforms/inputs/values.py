@@ -19,7 +19,7 @@ MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
 class TypeGuess:
     """The narrowest type of each field over all the records shown to it: bool, int64, double, string, list<string>.
 
-    What is none of these (mixed kinds, nested values, integers beyond 64 bits) becomes a string that holds json.
+    Anything else (mixed kinds, nested values, integers beyond 64 bits) becomes a string that holds json.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ def _type_of(kinds: set[str]) -> pa.DataType:
 
 
 def fit(value: Any, kind: pa.DataType, name: str) -> Any:
-    """`value` as `kind`, where that loses nothing. Raises `RowRejected` ("schema_mismatch")."""
+    """`value` as `kind`. Raises `RowRejected` ("schema_mismatch") if that would lose something."""
     if value is None or kind == pa.null():
         return None
     found = _kind(value)
@@ -81,7 +81,7 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
 
 
 def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
-    """A caption as the job keeps it; a single one is a list of one where the job has lists. Raises `RowRejected`."""
+    """A caption as the job keeps it: a list, also of a single one, if the job has lists. Raises `RowRejected`."""
     if value is None or value == "" or value == []:
         return None
     if is_list and isinstance(value, str):
@@ -93,7 +93,7 @@ def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
 
 
 def key_of(value: Any) -> str | None:
-    """A key as a string; None for what makes no key, so that the row is named by its place."""
+    """A key as a string; None if `value` makes no key, so that the row is named by file and number."""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         return None
     return str(value)
@@ -110,7 +110,7 @@ def shown(value: Any) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """Raises `RowRejected` ("broken_record") where the bytes are not UTF-8."""
+    """Raises `RowRejected` ("broken_record") if the bytes are not UTF-8."""
     try:
         return data.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -118,7 +118,7 @@ def decode_text(data: bytes) -> str:
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """A json object. Raises `RowRejected` ("broken_record") where the bytes hold none."""
+    """A json object. Raises `RowRejected` ("broken_record") if the bytes hold none."""
     try:
         record = json.loads(data)
         if b"\\u" in data:

@@ -120,7 +120,7 @@ def _load(source: Source, schema: InputSchema, options: FetchOptions) -> tuple[R
         row.error = (rejected.code, rejected.message)
     else:
         try:
-            row.image = storage.read_bytes(source.uri)
+            row.payload["image"] = storage.read_bytes(source.uri)
         except FileNotFoundError as error:
             raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
     texts: dict[str, bytes] = {}

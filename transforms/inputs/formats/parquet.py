@@ -54,7 +54,7 @@ class Footer:
 
 
 def read_footer(uri: str) -> Footer:
-    """Raises `pa.ArrowInvalid` where the file is no (whole) Parquet, `ShardFailed`, `FileNotFoundError`."""
+    """Raises `pa.ArrowInvalid` if the file is no whole Parquet file, `ShardFailed`, and `FileNotFoundError`."""
     with storage.open_read(uri, buffer_size=PAGE_BUFFER) as file:
         parquet = pq.ParquetFile(file)
         groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
@@ -86,8 +86,8 @@ def plan(task: PlanTask) -> Planned:
 
 
 def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer | None]]:
-    """Columns, bytes a row and the footers read: those of the first file, and of some more while columns are without
-    a type (all null) or files without rows."""
+    """Columns, bytes a row, and footers: those of the first file, and of some more while columns have no type (all
+    null) or files no rows."""
     footers: dict[str, Footer | None] = {}
     rows = size = 0
     columns: pa.Schema | None = None
@@ -106,7 +106,7 @@ def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer 
 
 
 def _footer(uri: str) -> Footer | None:
-    """None where the file is no Parquet: reading it makes that a rejected row."""
+    """None if the file is no Parquet: reading it makes that a rejected row."""
     try:
         return read_footer(uri)
     except pa.ArrowInvalid:
@@ -114,7 +114,7 @@ def _footer(uri: str) -> Footer | None:
 
 
 def _with_types(columns: pa.Schema, later: pa.Schema) -> pa.Schema:
-    """`columns`, with types from `later` where they have none."""
+    """`columns`, with types from `later` for those that have none."""
     return pa.schema(
         [
             pa.field(field.name, later.field(field.name).type)
@@ -175,12 +175,12 @@ def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Count
                 message = f"the file cannot be read from row {row} on: {error}"
                 yield from batches(reader.lost(row, stop, message), schema)
                 return
-            yield reader.canonical(batch, row)
+            yield reader.batch(batch, row)
             row += batch.num_rows
 
 
 class _Reader:
-    """Reads one open file: its own columns on the one side, the schema of the job on the other."""
+    """Reads one open file, with its own columns, as batches of the schema of the job."""
 
     def __init__(self, source: Source, schema: InputSchema, parquet: pq.ParquetFile, notices: Counter[str]) -> None:
         self.source = source
@@ -196,7 +196,7 @@ class _Reader:
                 notices[f"column {name}, which the first file has not, was left out"] += 1
 
     def _mismatch(self) -> str | None:
-        """What keeps every row of this file from fitting the schema; None where it fits."""
+        """The reason why no row of this file fits the schema; None if they do."""
         schema = self.schema
         names = self.parquet.schema_arrow.names
         twice = sorted(name for name in schema.known if names.count(name) > 1)
@@ -220,14 +220,14 @@ class _Reader:
                 return f"column {name} is {self.types[name]}, which holds no numbers"
         return None
 
-    def place(self, row: int) -> str:
-        """The key of a row that has none of its own."""
+    def default_key(self, row: int) -> str:
+        """The key of a row that has none."""
         return f"{self.prefix}-{row:09d}"
 
     def lost(self, start: int, stop: int, message: str) -> Iterator[Row]:
-        """Rejected rows in the place of rows [start, stop)."""
+        """Rejected rows that stand for rows [start, stop)."""
         for row in range(start, stop):
-            yield Row(self.place(row), f"{self.source.uri}#{row}", error=("broken_archive", message))
+            yield Row(self.default_key(row), f"{self.source.uri}#{row}", error=("broken_archive", message))
 
     def raw(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """Rows [start, stop) as the file has them; only the row groups that hold some of them are opened."""
@@ -258,8 +258,8 @@ class _Reader:
         per_row = max(1, size // max(1, metadata.num_rows))
         return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES // per_row))
 
-    def canonical(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-        """A raw batch whose first row is row `first` of the file, in the canonical form."""
+    def batch(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+        """A raw batch, whose first row is row `first` of the file, as a batch of the job."""
         rows = batch.num_rows
         batch, no_text = without_bad_text(batch)
         errors: list[tuple[str, str] | None] = [
@@ -289,12 +289,12 @@ class _Reader:
         return pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
 
     def _keys(self, batch: pa.RecordBatch, first: int) -> pa.Array:
-        places = [self.place(first + row) for row in range(batch.num_rows)]
+        defaults = [self.default_key(first + row) for row in range(batch.num_rows)]
         name = self.schema.key
         if name is None or name not in self.types:
-            return pa.array(places, pa.string())
-        own = batch.column(name).to_pylist()
-        return pa.array([str(key) if key not in (None, "") else place for key, place in zip(own, places, strict=True)])
+            return pa.array(defaults, pa.string())
+        pairs = zip(batch.column(name).to_pylist(), defaults, strict=True)
+        return pa.array([str(key) if key not in (None, "") else default for key, default in pairs])
 
     def _cast_columns(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
         """The caption and the columns that pass through; a value that does not fit marks its row in `errors`."""

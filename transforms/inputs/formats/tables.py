@@ -38,7 +38,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a table: `values` by column, or what is wrong with it; `offset` is where it begins in the file."""
+    """One row of a table: `values` by column, or its error; `offset` is the byte of the file at which it begins."""
 
     offset: int
     values: Mapping[str, Any] | None
@@ -143,9 +143,9 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
             raise RowRejected("missing_image", f"the cell of {schema.image} is null")
         if not isinstance(reference, str):
             raise RowRejected("schema_mismatch", f"{schema.image} is {reference!r}, not a path or a URI")
-        row.image_uri = resolve(reference, source.uri, source.root, schema.uri_schemes)
+        image = row.payload["image_uri"] = resolve(reference, source.uri, source.root, schema.uri_schemes)
         if source.format == METADATA.name and row.key == key:
-            row.key = stem(relative_to(row.image_uri, source.root))
+            row.key = stem(relative_to(image, source.root))
     except RowRejected as rejected:
         row.error = (rejected.code, rejected.message)
 
@@ -161,7 +161,7 @@ def _unpacked(file: io.BufferedReader) -> BinaryIO:
 
 
 def records(source: Source, offset: int = 0) -> Iterator[Record]:
-    """Every record from the byte `offset` on (0, or where a record begins), in order; broken ones in their place."""
+    """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too."""
     syntax = _syntax(source)
     header = _read_header(source) if syntax in DELIMITERS and offset else []
     with storage.open_read(source.uri, buffer_size=READ_BUFFER) as file:

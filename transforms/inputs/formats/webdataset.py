@@ -180,8 +180,9 @@ def _row(sample: Sample, uri: str, schema: InputSchema, options: FetchOptions, n
     if images:
         name = images[0]
         row.uri = f"{uri}#{sample.name}.{name}"
-        row.image = sample.data.get(name)
-        if row.image is None:
+        if name in sample.data:
+            row.payload["image"] = sample.data[name]
+        else:
             rejected = too_large(row.uri, sample.sizes[name], options)
             row.error = (rejected.code, rejected.message)
         if len(images) > 1:

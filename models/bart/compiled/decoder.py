@@ -95,16 +95,12 @@ class CompiledDecoder:
         self.codes = decoder.embed_tokens.weight.detach().to(rest)
         self.positions = decoder.embed_positions.weight.detach().float()
         self.embedding_norm = decoder.layernorm_embedding
-        self.text_keys_values = [
-            torch.cat((each.encoder_attn.k_proj.weight, each.encoder_attn.v_proj.weight)).detach().to(rest)
-            for each in layers
-        ]
         self._tiled = _tiled(rows, dtype)
         self._row_step = tiles.TILE if self._tiled else 2  # products take whole tiles of rows, or pairs
         arranged = tiles.arranged if self._tiled else None
 
-        def matrices(of: Callable[[DecoderLayer], Tensor]) -> Any:
-            held = [_held(of(each).detach(), dtype, arranged) for each in layers]
+        def matrices(of: Callable[[DecoderLayer], Tensor], kept: torch.dtype = dtype) -> Any:
+            held = [_held(of(each).detach(), kept, arranged) for each in layers]
             weights, scales = zip(*held, strict=True)
             return compiled.Matrices(readable(torch.stack(weights)), torch.stack(scales).numpy())
 
@@ -135,13 +131,16 @@ class CompiledDecoder:
             hidden_norm=norms(lambda layer: cast("Norm", layer.glu.ln1)),
             glu_out=matrices(lambda layer: F.pad(layer.glu.fc2.weight, (0, padding))),
         )
+        self._text_keys_values = matrices(
+            lambda layer: torch.cat([layer.encoder_attn.get_parameter(f"{n}_proj.weight") for n in "kv"]), rest
+        )
         self._final_norm = _scale_and_bias(decoder.final_ln)
         head, scale = _held(decoder.lm_head.weight.detach()[:codebook_size], rest, arranged)
         self._lm_head, self._lm_head_scale = readable(head), scale.numpy()
         self._codebook_size = codebook_size
         self._x = torch.zeros(rows, size)
         whole = self._whole(rows)
-        operand = torch.bfloat16 if self._tiled else torch.float32
+        self._operand = operand = torch.bfloat16 if self._tiled else torch.float32
         self._states = torch.zeros(2 * whole, size, dtype=operand)
         self._logits = torch.zeros(2 * whole, -(-codebook_size // self._row_step) * self._row_step)
         cached = (len(layers), rows, heads, length, size // heads)
@@ -164,27 +163,38 @@ class CompiledDecoder:
 
     def begin(self, captions: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Take encoder states [G, L, D] and masks [G, L] (1 = real): each pair is for an equal share of the rows."""
-        heads = self._own.keys.shape[2]
         share = self.rows // len(captions)
-        most = max(states.shape[1] for states, _ in captions)
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        pieces: list[int] = []
+        texts: list[Tensor] = []
         group: list[int] = []
         for states, mask in captions:
-            first = len(pieces)
-            for caption, real in zip(states, mask.bool(), strict=True):
-                seen = F.pad(caption[real].to(self.codes.dtype), (0, 0, 0, most - int(real.sum())))
-                both = torch.stack([F.linear(seen, weight) for weight in self.text_keys_values])
-                split = both.view(len(both), most, 2, heads, -1).permute(2, 0, 3, 1, 4)
-                keys.append(split[0])
-                values.append(split[1])
-                pieces.append(int(real.sum()))
-            group += [first + row // (share // len(states)) for row in range(share)]
-        self._text = self._attended(readable(torch.stack(keys, 1)), readable(torch.stack(values, 1)), np.array(group))
-        self._pieces = np.array(pieces)[self._text.group]
+            group += [len(texts) + row // (share // len(states)) for row in range(share)]
+            texts += [caption[real] for caption, real in zip(states, mask.bool(), strict=True)]
+        pieces = np.array([len(text) for text in texts])
+        most = int(pieces.max())
+        keys, values = self._keys_and_values(texts, most)
+        self._text = self._attended(readable(keys), readable(values), np.array(group))
+        self._pieces = pieces[self._text.group]
         if most > self._scratch.scores.shape[1]:
             self._scratch = self._scratch._replace(scores=np.zeros((len(self._scratch.scores), most), np.float32))
+
+    def _keys_and_values(self, texts: Sequence[Tensor], places: int) -> tuple[Tensor, Tensor]:
+        """States [pieces, D] of each of G captions -> their keys and values, [layers, G, heads, places, head size].
+
+        The pieces of all captions are the rows of one product a layer. A row's sums depend neither on how many others
+        there are nor on the number of threads: torch's own products round by both on some processors.
+        """
+        layers, _, heads, _, size = self._own.keys.shape
+        lengths = [len(text) for text in texts]
+        count, whole = sum(lengths), self._whole(sum(lengths))
+        rows = F.pad(torch.cat(list(texts)).to(self.codes.dtype).to(self._operand), (0, 0, 0, whole - count))
+        found = torch.empty(whole, 2, heads, size)
+        both = torch.zeros(2, layers, len(texts), heads, places, size, dtype=self.codes.dtype)
+        weight, scale = self._text_keys_values
+        for layer in range(layers):
+            self._multiply(weight[layer], scale[layer], rows, found.view(whole, -1))
+            for number, part in enumerate(found[:count].split(lengths)):
+                both[:, layer, number, :, : len(part)] = part.permute(1, 2, 0, 3)
+        return both[0], both[1]
 
     def step(self, ids: Tensor, position: Tensor, filled: int, *, exact: bool) -> Tensor:
         """Ids int64 [N] at `position` int64 [1], the last of `filled` -> states in front of `lm_head`, float32 [N, D].
@@ -216,17 +226,15 @@ class CompiledDecoder:
             rows, found = self._states[: 2 * whole], self._logits[: 2 * whole]
             rows[whole : whole + count] = states - states.bfloat16().float()
         rows[:count] = states
-        with ONE_CALL:
-            self._dense(
-                self._lm_head,
-                self._lm_head_scale,
-                readable(rows),
-                found.numpy(),
-                self._scratch.tiles,
-                self._use_threads(torch.get_num_threads()),
-            )
+        self._multiply(self._lm_head, self._lm_head_scale, rows, found)
         logits = found[:count] + found[whole : whole + count] if self._tiled else found[:count]
         return logits[:, : self._codebook_size]
+
+    def _multiply(self, weight: np.ndarray, scale: np.ndarray, rows: Tensor, out: Tensor) -> None:
+        """`rows` [whole, inputs] times a matrix as `_held` gives it -> float32 `out` [whole, outputs or more]."""
+        with ONE_CALL:
+            threads = self._use_threads(torch.get_num_threads())
+            self._dense(weight, scale, readable(rows), out.numpy(), self._scratch.tiles, threads)
 
     def _whole(self, rows: int) -> int:
         """`rows`, rounded up to what a product takes."""

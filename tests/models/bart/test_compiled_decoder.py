@@ -192,22 +192,53 @@ def test_every_float32_is_rounded_as_torch_does() -> None:
     torch.testing.assert_close(numbers, expected, atol=0, rtol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "rows"), [("float32", 2), ("bfloat16", 2), pytest.param("bfloat16", 34, marks=needs_tiles)]
+held_in = pytest.mark.parametrize(
+    ("dtype", "rows"),
+    [("float32", 2), ("float32", 4), ("bfloat16", 2), ("int8", 2), pytest.param("bfloat16", 34, marks=needs_tiles)],
 )
-def test_the_number_of_threads_moves_no_bit(model: DalleBart, dtype: str, rows: int) -> None:
+
+
+def _first_logits(decoder: CompiledDecoder, captions: list[torch.Tensor]) -> torch.Tensor:
+    """[rows, CODES]. The captions [pieces, D] each serve as many rows, and those of each are fed the same codes."""
+    mask = torch.ones(len(captions), max(map(len, captions)), dtype=torch.int64)
+    for row, caption in enumerate(captions):
+        mask[row, len(caption) :] = 0
+    states = torch.nn.utils.rnn.pad_sequence(captions, batch_first=True)
+    ids = torch.arange(decoder.rows // len(captions)).repeat(len(captions))
+    with torch.inference_mode():
+        decoder.begin([(states.to(decoder.codes.dtype), mask)])
+        found = decoder.step(ids, torch.tensor([0]), 1, exact=True)
+        return decoder.logits(found).clone()
+
+
+def _captions(model: DalleBart, *pieces: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(count, model.config.d_model, generator=generator) for count in pieces]
+
+
+@held_in
+@pytest.mark.parametrize("pieces", [(2, 2), (5, 5), (5, 10), (9, 16)], ids=str)
+def test_the_number_of_threads_moves_no_bit(model: DalleBart, dtype: str, rows: int, pieces: tuple[int, ...]) -> None:
+    """From the states of captions on: those come from a text encoder, whose products are torch's."""
     decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=CODES, dtype=getattr(torch, dtype))
-    mask = torch.ones(2, 5, dtype=torch.int64)
-    states = torch.randn(2, 5, model.config.d_model, generator=torch.Generator().manual_seed(0))
+    captions = _captions(model, *pieces)
     before = torch.get_num_threads()
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        with torch.inference_mode():
-            decoder.begin([(states.to(getattr(torch, dtype)), mask)])
-            found.append(decoder.step(torch.arange(rows), torch.tensor([0]), 1, exact=True).clone())
+        found.append(_first_logits(decoder, captions))
     torch.set_num_threads(before)
     assert torch.equal(*found)
+
+
+@held_in
+def test_the_captions_beside_it_move_no_bit_of_a_row(model: DalleBart, dtype: str, rows: int) -> None:
+    decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=CODES, dtype=getattr(torch, dtype))
+    one, short, long = _captions(model, 5, 2, 16)
+    half = rows // 2
+    expected = _first_logits(decoder, [one, short])
+    assert torch.equal(_first_logits(decoder, [one, long])[:half], expected[:half])
+    assert torch.equal(_first_logits(decoder, [long, one])[half:], expected[:half])
 
 
 def _decoder_of(model: DalleBart, **options: object) -> type:

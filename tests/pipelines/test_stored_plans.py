@@ -17,7 +17,7 @@ import PIL
 import pyarrow.parquet as pq
 import pytest
 
-from tests.run_command import Outcome, run
+from tests.support.run_command import Outcome, run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STORED = GOLDEN / "stored_by_first_layout"

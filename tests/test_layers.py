@@ -12,8 +12,8 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGES = ("models", "transforms", "pipelines", "vqbeam")
-# From the bottom up. A module may import what stands in a line below its own; rooms in one line do not import each
-# other. A package stands for everything in it; its `__init__` alone is named where its modules have lines of their own.
+# From the bottom up. A module imports only modules of lines below its own; rooms in one line do not import each other.
+# A name covers everything in that package; `__init__` is listed by itself if the package's modules have other lines.
 LAYERS = (
     ("models.errors",),
     ("models.devices", "models.uniforms"),
@@ -35,7 +35,7 @@ LAYERS = (
     ("vqbeam",),
 )
 KNOWN = {  # imports that are still upward, and why
-    ("transforms.work", "transforms.engine.resources"): "the pools of a worker stand with the engine",
+    ("transforms.work", "transforms.engine.resources"): "the pools of a worker lie with the engine",
     ("pipelines.vary_job", "pipelines.vary"): "two halves of one command",
 }
 WITHOUT_TORCH = ("transforms.ledger", "transforms.inputs")
@@ -43,7 +43,7 @@ WITHOUT_TORCH = ("transforms.ledger", "transforms.inputs")
 Graph = Mapping[str, set[str]]
 
 
-def test_no_module_imports_what_stands_above_it() -> None:
+def test_no_module_imports_upwards() -> None:
     assert upward_imports(project(), LAYERS) == []
 
 
@@ -52,7 +52,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
-def test_what_plans_and_reads_plans_imports_no_torch(room: str) -> None:
+def test_planning_and_the_ledger_import_no_torch(room: str) -> None:
     graph = read_imports(ROOT, PACKAGES, at_import_only=True)
     assert [name for name in graph if in_room(name, room) and "torch" in reachable(graph, name)] == []
 
@@ -103,21 +103,21 @@ def test_imports_that_go_down_pass(tmp_path: Path) -> None:
     ],
 )
 def test_a_new_upward_import_is_found_however_it_is_written(tmp_path: Path, text: str) -> None:
-    assert upward_imports(made_up(tmp_path, low__b=text), ORDER) == ["low.b imports high.top, which stands above it"]
+    assert upward_imports(made_up(tmp_path, low__b=text), ORDER) == ["low.b imports high.top, which is above it"]
 
 
 def test_rooms_in_one_line_do_not_import_each_other(tmp_path: Path) -> None:
     graph = made_up(tmp_path, low__b="from low.a.one import f")
-    assert upward_imports(graph, ORDER) == ["low.b imports low.a.one, which stands beside it"]
+    assert upward_imports(graph, ORDER) == ["low.b imports low.a.one, which is beside it"]
 
 
-def test_a_module_does_not_import_its_own_package_where_that_stands_above(tmp_path: Path) -> None:
+def test_a_module_does_not_import_its_own_package_if_that_is_above(tmp_path: Path) -> None:
     graph = made_up(tmp_path, low__b="from low import anything")
-    assert upward_imports(graph, ORDER) == ["low.b imports low.__init__, which stands above it"]
+    assert upward_imports(graph, ORDER) == ["low.b imports low.__init__, which is above it"]
 
 
 def test_a_module_without_a_layer_is_found(tmp_path: Path) -> None:
-    assert upward_imports(made_up(tmp_path, low__new=""), ORDER) == ["low.new stands in no line of LAYERS"]
+    assert upward_imports(made_up(tmp_path, low__new=""), ORDER) == ["low.new is in no line of LAYERS"]
 
 
 def test_modules_of_one_room_that_import_each_other_are_found(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def _waits(node: ast.AST) -> bool:
 
 
 def _module(full: str, files: Mapping[str, Path], packages: Sequence[str]) -> str:
-    """The module that a full name is of."""
+    """The module that defines a full name."""
     parts = full.split(".")
     if parts[0] not in packages:
         return parts[0]
@@ -200,17 +200,17 @@ def in_room(module: str, room: str) -> bool:
 
 
 def upward_imports(graph: Graph, layers: Sequence[Sequence[str]]) -> list[str]:
-    """What is wrong, a sentence each."""
+    """A sentence for each import that goes upwards or sideways, and for each module without a line."""
     height = {room: number for number, line in enumerate(layers) for room in line}
     rooms = {name: max((room for room in height if in_room(name, room)), key=len, default=None) for name in graph}
-    wrong = [f"{name} stands in no line of LAYERS" for name, room in rooms.items() if room is None]
+    wrong = [f"{name} is in no line of LAYERS" for name, room in rooms.items() if room is None]
     for name, imported in graph.items():
         for other in sorted(imported & graph.keys()):
             mine, theirs = rooms[name], rooms[other]
             if mine is None or theirs is None or mine == theirs or height[theirs] < height[mine]:
                 continue
             where = "above" if height[theirs] > height[mine] else "beside"
-            wrong.append(f"{name} imports {other}, which stands {where} it")
+            wrong.append(f"{name} imports {other}, which is {where} it")
     return wrong
 
 

@@ -1,6 +1,6 @@
-"""What vqbeam uses of other packages without their promise to keep it: the table in docs/architecture.md, tested.
+"""The parts of other packages that may change without notice and that vqbeam uses: the table in docs/architecture.md.
 
-Each test fails with a sentence that names what an upgrade took away and the module that needs it.
+Each test fails with a sentence that names the missing part, the version seen and the module that needs it.
 """
 
 from __future__ import annotations

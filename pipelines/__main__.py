@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import argparse
 import os
 import shlex
 import sys
@@ -10,9 +10,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from pipelines.command import COMMANDS, find
+from pipelines.command import COMMANDS, Command, JobCommand, find
 from pipelines.siblings import shadowed_sibling
 
 USAGE_ERROR = 2
@@ -56,10 +56,6 @@ def _as_process(argv: list[str]) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    from models.errors import ModelError
-    from pipelines import parsing
-    from transforms.errors import RunFailed, ShardFailed, UsageError
-
     if not argv:
         print(_overview(), file=sys.stderr)
         return USAGE_ERROR
@@ -72,6 +68,10 @@ def _dispatch(argv: list[str]) -> int:
     if name in ("-V", "--version"):
         print(f"vqbeam {_version()}")
         return 0
+    from models.errors import ModelError  # slower than all of the above
+    from pipelines import parsing
+    from transforms.errors import RunFailed, ShardFailed, UsageError
+
     if name not in COMMANDS:
         guess = parsing.nearest(name, COMMANDS)
         hint = f"did you mean {guess}?" if guess else f"the commands are {', '.join(COMMANDS)}."
@@ -80,12 +80,25 @@ def _dispatch(argv: list[str]) -> int:
     parser = parsing.parser_of(name, command)
     try:
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
-        return command.run(args, beam_args)
+        return _run(command, args, beam_args)
     except (UsageError, ModelError) as error:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:
         print(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
         return 1
+
+
+def _run(command: Command | JobCommand[Any], args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Runs a command and returns its exit code."""
+    if isinstance(command, Command):
+        return command.run(args, beam_args)
+    from pipelines.request import check_names
+
+    options = command.options(args)
+    files = check_names(options.job)
+    from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
+
+    return run_job(command, options.job, command.prepare(options, files), beam_args)
 
 
 def _takers(flag: str) -> list[str]:
@@ -119,9 +132,11 @@ def _overview() -> str:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version("vqbeam")
-    except importlib.metadata.PackageNotFoundError:
+        return version("vqbeam")
+    except PackageNotFoundError:
         return "(run from a checkout, not installed)"
 
 

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pipelines.request import InputFiles, JobOptions, Task
@@ -61,17 +61,7 @@ class JobCommand(Generic[Chosen]):
     schema_version: int = 1
     writes_images: bool = False
     counts: Literal["rows", "images"] = "rows"
-    launches: bool = True
-
-    def run(self, args: argparse.Namespace, beam_args: list[str]) -> int:
-        """Plan or resume, and work; returns the exit code."""
-        from pipelines.request import check_names
-
-        options = self.options(args)
-        files = check_names(options.job)
-        from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
-
-        return run_job(self, options.job, self.prepare(options, files), beam_args)
+    launches: ClassVar[bool] = True
 
 
 def find(name: str) -> Command | JobCommand[Any]:

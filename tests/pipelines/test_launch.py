@@ -10,7 +10,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines.launch import is_local, local_workers, run_pipeline
+from pipelines.launch import is_local, local_workers, run_pipeline, runner_name
 from pipelines.local_worker import worker_pids
 from pipelines.scratch import scratch_folder
 from transforms.engine.monitor import Monitor, read_totals
@@ -89,6 +89,20 @@ def here(workers: int, scratch: str) -> dict:
 )
 def test_local_runs_are_told_from_others(beam_args, local):
     assert is_local(beam_args) == local
+
+
+@pytest.mark.parametrize(
+    ("beam_args", "name"),
+    [
+        ([], None),
+        (["--runner=dataflow"], "dataflowrunner"),
+        (["--runner", "apache_beam.runners.dataflow.dataflow_runner.DataflowRunner"], "dataflowrunner"),
+        (["--runner=FlinkRunner", "--job_name=after-dataflow"], "flinkrunner"),
+        (["--job_name=dataflow"], None),
+    ],
+)
+def test_the_runner_is_what_the_flag_names_however_it_is_written(beam_args, name):
+    assert runner_name(beam_args) == name
 
 
 @pytest.mark.parametrize(

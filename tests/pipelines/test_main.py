@@ -59,6 +59,12 @@ def test_errors_that_the_user_can_mend_are_one_line_and_an_exit_code(trial, caps
     assert capsys.readouterr().err == "vqbeam trial: wrong\n"
 
 
+def test_an_error_about_an_option_names_its_flag(trial, capsys):
+    trial(raising(UsageError("expected a whole number", option="number")))
+    assert command.main(["trial"]) == 2
+    assert capsys.readouterr().err == "vqbeam trial: --number: expected a whole number\n"
+
+
 def test_an_error_of_ours_keeps_its_traceback(trial):
     trial(raising(ValueError("a bug")))
     with pytest.raises(ValueError, match="a bug"):
@@ -122,7 +128,7 @@ def test_quick_answers_import_neither_torch_nor_beam(argv):
         "import sys; from pipelines.__main__ import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "sys.exit(len({'torch', 'apache_beam', 'pandas'} & set(sys.modules)))"
+        "sys.exit(len({'torch', 'apache_beam', 'pandas', 'urllib3'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True).returncode == 0
 

@@ -152,3 +152,19 @@ def test_the_help_names_what_is_needed_in_one_line(parser):
 def test_what_is_no_number_is_told_what_is_expected(kind, message):
     with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
         kind("x")
+
+
+@pytest.mark.parametrize(
+    ("message", "option", "shown"),
+    [
+        ("no column a; it has b", "batch_size", "--batch_size: no column a; it has b"),
+        ("batch_size 0 is not at least 1", "batch_size", "--batch_size 0 is not at least 1"),
+        ("2 of 3 rows, more than batch_size 1", None, "2 of 3 rows, more than --batch_size 1"),
+        ("give input_format, or batch_size=1", None, "give input_format, or --batch_size=1"),  # has no input_format
+        ("pick another input", None, "pick another input"),
+        ("--batch_size 0", "batch_size", "--batch_size 0"),
+        ("/data/batch_size/a.tar has a column 'batch_size'", None, "/data/batch_size/a.tar has a column 'batch_size'"),
+    ],
+)
+def test_what_the_library_calls_an_option_is_shown_as_a_flag(parser, message, option, shown):
+    assert parsing.in_flags(message, parser, option) == shown

@@ -206,3 +206,19 @@ def test_a_safetensors_checkpoint_cut_short_is_refused(tmp_path: Path, inputs: P
         (folder / path.name).write_bytes(path.read_bytes())
     cut_short(folder / "model.safetensors")
     encode(inputs / "x.tar", tmp_path / "out", folder).check_refused("model.safetensors")
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflow"])
+def test_workers_of_dataflow_are_given_no_local_files(
+    runner: str, tmp_path: Path, inputs: Path, tiny_model: Path
+) -> None:
+    refused = encode(inputs / "x.tar", tmp_path / "out", tiny_model, "--runner", runner, "--dry_run")
+    refused.check_refused(f"--output {tmp_path}/out", "workers of Dataflow")
+
+
+def test_another_runner_may_share_files_whatever_its_job_is_called(
+    tmp_path: Path, inputs: Path, tiny_model: Path
+) -> None:
+    words = ("--runner", "FlinkRunner", "--job_name", "after-dataflow", "--dry_run")
+    shown = encode(inputs / "x.tar", tmp_path / "out", tiny_model, *words)
+    assert shown.code == 0, shown.err

@@ -14,14 +14,14 @@ import urllib.request
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from typing import Any
-
-import urllib3
-from urllib3.exceptions import HTTPError, InvalidHeader, ProxySchemeUnknown
+from typing import TYPE_CHECKING, Any
 
 from transforms import storage
 from transforms.errors import RowRejected, StorageFailed, amount
 from transforms.inputs.uris import scheme_of
+
+if TYPE_CHECKING:  # else only where something is fetched: `vqbeam encode --help` imports this module
+    import urllib3
 
 USER_AGENT = "vqbeam"
 WEB_SCHEMES = ("http", "https")
@@ -79,6 +79,8 @@ def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
 
 
 def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
+    from urllib3.exceptions import HTTPError, ProxySchemeUnknown
+
     failure, wait = "", 0.0
     for attempt in range(options.retries + 1):
         if attempt and stop.wait(max(wait, options.backoff_s * 2 ** (attempt - 1))):
@@ -120,6 +122,8 @@ def _answer(uri: str, options: FetchOptions) -> urllib3.BaseHTTPResponse:
 @cache
 def _connections(proxy: str | None) -> urllib3.PoolManager:
     """The connections of this process that stay open, direct ones or through a proxy."""
+    import urllib3
+
     options: dict[str, Any] = {
         "num_pools": HOSTS,
         "maxsize": CONNECTIONS,
@@ -143,9 +147,11 @@ def _proxy(url: str) -> str | None:
 
 def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
     """Seconds that the server asks to wait (`Retry-After`), within reason."""
+    import urllib3
+
     try:
         return min(urllib3.Retry().get_retry_after(response) or 0.0, LONGEST_WAIT_S)
-    except InvalidHeader:
+    except urllib3.exceptions.InvalidHeader:
         return 0.0
 
 

@@ -34,8 +34,8 @@ from models.vqgan.network import VQGAN
 from pipelines.process import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputRequest
-from transforms.work.encode import Encode
-from transforms.work.step import EncodeStep, ModelSettings
+from transforms.work.encode import Encode, EncodeStep
+from transforms.work.step import ModelSettings
 
 REAL = VQGANConfig()  # f16, 16,384 codes, 256x256
 TINY = VQGANConfig(

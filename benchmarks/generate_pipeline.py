@@ -31,8 +31,7 @@ from models.vqgan.config import VQGANConfig
 from pipelines.process import reuse_freed_memory
 from transforms.inputs import InputRequest
 from transforms.outputs.layout import ImageOutput
-from transforms.work.generate import Generate
-from transforms.work.generate_step import GenerateStep, GeneratorSettings
+from transforms.work.generate import Generate, GenerateStep, GeneratorSettings
 from transforms.work.step import ModelSettings
 
 MINI = Sizes(vqgan=VQGANConfig(), width=1024, ffn=2730, heads=16, layers=12)  # as DALL·E mini
@@ -73,7 +72,7 @@ class Worker:
             batch_size=setup.batch,
             threads=threads,
         )
-        settings = GeneratorSettings(bart=str(setup.folder), vqgan=vqgan, prompts=setup.batch, pictures=1)
+        settings = GeneratorSettings(bart=str(setup.folder), vqgan=vqgan, slots=setup.batch, images_per_slot=1)
         step = GenerateStep(settings)
         step.setup()
         assert step.codec is not None

@@ -27,7 +27,7 @@ IMAGES = 4  # of a prompt; where they are ranked, kept of twice as many
 @dataclass(frozen=True)
 class Rows:
     """`once` is 1x, in images written: more than are ever in flight at once (a Parquet row group is 4,096 rows), and
-    batches enough for the gaps between arrays to have reached what `transforms/engine/freed_memory.py` tolerates."""
+    batches enough for the gaps between arrays to have reached what `transforms/engine/resources.py` tolerates."""
 
     once: int
     shard: int

@@ -23,7 +23,7 @@ from models.bart.options import read_generation_defaults
 from models.bart.request import TokenRequest
 from models.find import find
 from models.uniforms import uniforms
-from transforms.work.generate_step import paint
+from transforms.work.step import paint
 
 
 @dataclass(frozen=True)

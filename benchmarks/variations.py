@@ -18,7 +18,7 @@ from benchmarks.support import machine
 from benchmarks.support.emoji import MODEL, read_sample
 from transforms.batch import CODES, ENCODING, PIXELS, ROW, SAMPLE, fixed_lists, to_images, to_rows
 from transforms.work.step import ModelSettings
-from transforms.work.vary_step import CodeNoise, LatentNoise, Variation, VaryStep
+from transforms.work.vary import CodeNoise, LatentNoise, Variation, VaryStep
 
 STRENGTHS = (0.1, 0.25, 0.5, 1.0)
 METHODS: tuple[tuple[str, Callable[[float], Variation], str], ...] = (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.clip.pixels import ClipPixels
     from models.image_tokenizer import TokenizerCheckpoint
     from pipelines.planned_models import PlannedModel
-    from transforms.work.generate_step import GeneratorSettings
+    from transforms.work.generate import GeneratorSettings
     from transforms.work.work import Work
 
 
@@ -176,7 +176,7 @@ class Models:
         """How workers run the models."""
         from models.devices import INT8
         from pipelines.planned_models import anywhere
-        from transforms.work.generate_step import GeneratorSettings
+        from transforms.work.generate import GeneratorSettings
         from transforms.work.step import ModelSettings
 
         images = min(int(drawing["images"]), settings.batch_size)
@@ -194,8 +194,8 @@ class Models:
                 threads=settings.threads,
                 pixel_range=self.names.pixel_range,
             ),
-            prompts=settings.batch_size // images,
-            pictures=images,
+            slots=settings.batch_size // images,
+            images_per_slot=images,
             guided="guidance_scale" in map(str.lower, asked) or drawing["guidance_scale"] != 1,
             clip=None if self.names.clip is None else anywhere(self.names.clip),
         )

@@ -73,7 +73,7 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
 
     def work(plan: Plan, settings: Settings) -> Work:
         from transforms.work.rank import Rank
-        from transforms.work.score_step import ClipSettings
+        from transforms.work.step import ClipSettings
 
         return Rank(
             clip=ClipSettings(

@@ -22,7 +22,7 @@ from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
     from models.image_tokenizer import TokenizerCheckpoint
-    from transforms.work.vary_step import Variation
+    from transforms.work.vary import Variation
     from transforms.work.work import Work
 
 METHODS = ("latent", "codes", "model")
@@ -159,8 +159,7 @@ def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
         fingerprint |= {"preprocessing": preprocessing_id(image), "rows": rows}
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.vary import Vary
-        from transforms.work.vary_step import CodeNoise, Completion, LatentNoise
+        from transforms.work.vary import CodeNoise, Completion, LatentNoise, Vary
 
         variation: Variation
         if drawn and drawing:

@@ -35,10 +35,9 @@ LAYERS = (
     ("vqbeam",),
 )
 KNOWN = {  # imports that are still upward, and why
-    ("transforms.work", "transforms.engine.resources"): "the pools of a worker lie with the engine",
     ("pipelines.command", "pipelines.run"): "the record of a command runs its job",
 }
-WITHOUT_TORCH = ("transforms.ledger", "transforms.inputs")
+WITHOUT_TORCH = ("transforms.ledger", "transforms.inputs", "transforms.outputs")
 
 Graph = Mapping[str, set[str]]
 

@@ -32,6 +32,7 @@ CLIP_PIXELS = "clip_pixels"  # float32 [3*H*W] a row: square, as a CLIP's own pr
 PROMPT = "prompt"  # string
 INPUT_IDS = "input_ids"  # int32 [L] a row: the pieces of a prompt
 ATTENTION_MASK = "attention_mask"  # int32 [L] a row
+IMAGES = "images"  # int32: how many images are drawn of the row
 SLOT = "slot"  # int32: the slot of the generator's batch that the image is drawn in
 
 # Columns of output tables.
@@ -42,11 +43,23 @@ IMAGE_PATH = "image_path"  # string: an image in a file of its own, counted from
 WIDTH, HEIGHT = "width", "height"  # int32, of a written image
 ORIGINAL_WIDTH, ORIGINAL_HEIGHT = "original_width", "original_height"  # int32, of an image as read and displayed
 CLIP_SCORE = "clip_score"  # float32: the cosine of image and caption
-RANK = "rank"  # int32: the image's place among those of its prompt, 1 for the best
+RANK = "rank"  # int32: the image's position among those of its prompt, 1 for the best
 
 IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores images
+OUTPUT_TYPES = {  # of the columns whose type is the same in every job
+    **dict.fromkeys((KEY, PROMPT, IMAGE_PATH), pa.string()),
+    **dict.fromkeys((SAMPLE, RANK, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
+    SEED: pa.int64(),
+    CLIP_SCORE: pa.float32(),
+    IMAGE: IMAGE_STRUCT,
+}
 LONGEST_CAPTION = 1 << 16  # characters that are tokenised: a CLIP reads some dozens of words
+
+
+def code_list(codebook_size: int, codes_per_image: int) -> pa.DataType:
+    """The type of a column of codes."""
+    return pa.list_(pa.from_numpy_dtype(code_dtype(codebook_size)), codes_per_image)
 
 
 def code_dtype(codebook_size: int) -> np.dtype:

@@ -1,4 +1,4 @@
-"""What can go wrong with a row, a shard or a run, and how messages write amounts.
+"""The errors of a row, a shard and a run, and how messages write amounts.
 
 The short codes are those of `_vqbeam/errors/` and `docs/errors.md`.
 """
@@ -12,7 +12,7 @@ ROW_ERRORS: dict[str, str] = {
     "too_many_pixels": "more pixels than max_image_pixels",
     "not_an_image": "the bytes are no image format that vqbeam reads",
     "broken_image": "the image is cut short or corrupt",
-    "wrong_size": "the image is not of the size of the model, and resize is none",
+    "wrong_size": "the image is not the model's size, and resize is none",
     "image_not_found": "the path or URI in the row leads to nothing",
     "uri_not_allowed": "the URI's scheme is not in uri_schemes, or a relative path leaves its dataset",
     "fetch_refused": "the web server answered the URI in the row with a 4xx status",
@@ -23,7 +23,7 @@ ROW_ERRORS: dict[str, str] = {
     "missing_codes": "the codes of the row are null",
     "wrong_code_count": "the row holds more or fewer codes than the grid has",
     "code_out_of_range": "a code is negative, or not smaller than the codebook",
-    "empty_prompt": "there is no prompt, or nothing is left of it once it is normalised",
+    "empty_prompt": "there is no prompt, or normalising leaves nothing of it",
     "prompt_too_long": "more bytes than a prompt may have",
     "bad_value": "a seed, number of images, guidance scale, temperature, top_k or top_p that cannot be used",
 }
@@ -41,7 +41,7 @@ class RowRejected(Exception):
 
 
 class RowFiltered(Exception):
-    """The user asked for this row to be left out; `reason` names the filter."""
+    """A filter that the user set leaves this row out; `reason` names it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class RowFiltered(Exception):
 
 
 class ShardFailed(Exception):
-    """A shard cannot be finished: no row of it is rejected, nothing is kept, and the next run does it again."""
+    """A shard cannot be finished: no row is rejected, nothing is kept, and the next run does it again."""
 
 
 class StorageFailed(ShardFailed):
@@ -79,11 +79,12 @@ class RunFailed(Exception):
 class UsageError(Exception):
     """What the user asked for cannot be done as asked; the message says what to do. Exit code 2.
 
-    `option` is the option at fault by its plain name ("image_column"): a command line shows it as its flag.
+    `option` is the option at fault by its plain name ("image_column"), with which the text begins: a command line makes
+    it a flag.
     """
 
     def __init__(self, message: str, option: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(f"{option}: {message}" if option else message)
         self.option = option
 
 

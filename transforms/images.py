@@ -1,4 +1,4 @@
-"""Bytes of one picture from a dataset -> the RGB pixels that a model reads. Runs in the decode threads of a worker.
+"""The bytes of one image from a dataset -> the RGB pixels that a model reads. Runs in the decode threads of a worker.
 
 Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only six
 formats are ever tried, and whatever a corrupt file makes Pillow raise becomes a `RowRejected`.
@@ -33,12 +33,12 @@ from transforms.errors import RowFiltered, RowRejected, UsageError, amount
 Resize = Literal["center_crop", "pad", "squash", "none"]
 Box = tuple[float, float, float, float]
 
-WHITE = (255, 255, 255)  # under transparent pixels, and beside padded pictures
+WHITE = (255, 255, 255)  # under transparent pixels, and beside padded images
 FILTER = Image.Resampling.LANCZOS
 DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many times the target's pixels a side
 ORIENTATION_TAG = 0x0112
 
-# The readers are called directly and not through `Image.open`: it would warn about big pictures through process-wide
+# The readers are called directly and not through `Image.open`: it would warn about big images through process-wide
 # state, cap them at a global of its own, and put memory addresses into messages that have to repeat between attempts.
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -80,10 +80,10 @@ BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """Which pictures are read at all.
+    """Which images are read at all.
 
-    `max_image_bytes`, `max_image_pixels`: what is larger is rejected undecoded. `min_image_size` (short side) and
-    `max_aspect_ratio` (long side / short side): what falls outside is filtered.
+    Images beyond `max_image_bytes` or `max_image_pixels` are rejected undecoded. Those outside of `min_image_size`
+    (short side) or `max_aspect_ratio` (long side / short side) are filtered.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -97,17 +97,17 @@ class ImageLimits:
         for name in ("max_image_bytes", "max_image_pixels", "min_image_size"):
             _check_positive(name, getattr(self, name))
         if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
-            raise UsageError(f"--max_aspect_ratio is long side / short side: at least 1, not {self.max_aspect_ratio}")
+            raise UsageError(f"long side / short side is at least 1, not {self.max_aspect_ratio}", "max_aspect_ratio")
 
 
 @dataclass(frozen=True)
 class ImageOptions(ImageLimits):
-    """How pictures become squares.
+    """How images become squares.
 
     `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
     cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
-    only pictures that already are `size` x `size`. `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 where at least
-    twice `size` remains.
+    only images that already are `size` x `size`. `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice
+    `size` remains.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -119,13 +119,13 @@ class ImageOptions(ImageLimits):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resize not in get_args(Resize):
-            raise UsageError(f"--resize {self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}")
+            raise UsageError(f"{self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}", "resize")
         _check_positive("size", self.size)
 
 
 def _check_positive(name: str, value: int | None) -> None:
     if value is not None and value < 1:
-        raise UsageError(f"--{name} must be at least 1, not {value}")
+        raise UsageError(f"must be at least 1, not {value}", name)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class DecodedImage:
 
 
 def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
-    """What decides the pixels that a picture becomes, for provenance and the fingerprint. JSON-ready."""
+    """The choices that decide the pixels of an image, for provenance and the fingerprint. JSON-ready."""
     return {
         "size": options.size,
         "resize": options.resize,
@@ -152,7 +152,7 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
 def decode_image(data: bytes, options: ImageOptions) -> DecodedImage:
     """Decode, turn upright, bring to RGB over white, and resize to [size, size, 3].
 
-    Colour profiles are not applied. Of animations and multi-page files the first picture is taken.
+    Colour profiles are not applied. Of animations and multi-page files the first image is taken.
 
     Raises `RowRejected` (empty_image, image_too_large, not_an_image, broken_image, too_many_pixels, wrong_size) and
     `RowFiltered` (min_image_size, max_aspect_ratio).
@@ -175,7 +175,7 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
 
 
 def decode_whole(data: bytes, limits: ImageLimits) -> DecodedImage:
-    """The same in the size in which the picture is stored, for whoever has a resizing of his own."""
+    """The same in the stored size, for a caller with another way to resize."""
     return _decode(data, limits, lambda image: (0.0, 0.0, *image.size), lambda image, box: image)
 
 
@@ -185,12 +185,12 @@ def _decode(
     load_box: Callable[[ImageFile.ImageFile], Box],
     resized: Callable[[Image.Image, Box], Image.Image],
 ) -> DecodedImage:
-    """`load_box` is called before pixels are decoded and says which part of them is the picture."""
+    """`load_box` is called before pixels are decoded and returns the part of them that is the image."""
     if not data:
         raise RowRejected("empty_image", "the image has 0 bytes")
     if len(data) > limits.max_image_bytes:
         raise RowRejected(
-            "image_too_large", f"{amount(len(data), 'bytes')}; --max_image_bytes allows {limits.max_image_bytes:,}"
+            "image_too_large", f"{amount(len(data), 'bytes')}; max_image_bytes allows {limits.max_image_bytes:,}"
         )
     image_format = sniff_format(data)
     if image_format is None:
@@ -206,11 +206,11 @@ def _decode(
             turn in SIDEWAYS and image_format != "TIFF"
         ):  # Pillow's TIFF reader has applied its tag and swapped the sides
             original = (original[1], original[0])
-        picture = resized(to_grey_or_rgb(image), box)
+        result = resized(to_grey_or_rgb(image), box)
         if turn is not None:
-            picture = picture.transpose(turn)
-        pixels = np.asarray(picture.convert("RGB") if picture.mode != "RGB" else picture)
-    except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the picture
+            result = result.transpose(turn)
+        pixels = np.asarray(result.convert("RGB") if result.mode != "RGB" else result)
+    except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the image
         raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
     except BAD_DATA as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -219,7 +219,7 @@ def _decode(
 
 
 def sniff_format(data: bytes) -> str | None:
-    """The format by its first bytes, whatever the file was called; None where it is none of ours."""
+    """The format by the first bytes, never by the name; None for a format that is not read."""
     for signature, image_format in SIGNATURES:
         if data.startswith(signature):
             return image_format
@@ -231,7 +231,7 @@ def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     width, height = size
     if width * height > limits.max_image_pixels:
         raise RowRejected(
-            "too_many_pixels", f"{width} x {height} pixels; --max_image_pixels allows {limits.max_image_pixels:,}"
+            "too_many_pixels", f"{width} x {height} pixels; max_image_pixels allows {limits.max_image_pixels:,}"
         )
     if limits.min_image_size is not None and min(size) < limits.min_image_size:
         raise RowFiltered("min_image_size")
@@ -240,17 +240,17 @@ def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
 
 
 def box_to_fit(image: Image.Image, options: ImageOptions) -> Box:
-    """What `fit` takes of the picture. Raises `RowRejected` where nothing is to be resized and the size is another."""
+    """The part of an image that `fit` takes. Raises `RowRejected` for another size if nothing is to be resized."""
     width, height = image.size
     if options.resize == "none" and image.size != (options.size, options.size):
         raise RowRejected(
-            "wrong_size", f"{width} x {height} pixels; --resize none takes only {options.size} x {options.size}"
+            "wrong_size", f"{width} x {height} pixels; resize none takes only {options.size} x {options.size}"
         )
     return shrink_on_load(image, options)
 
 
 def shrink_on_load(image: Image.Image, options: ImageOptions) -> Box:
-    """Tell the JPEG reader to decode at reduced scale where enough remains; the box that the picture then fills."""
+    """Tell the JPEG reader to decode at reduced scale if enough remains; returns the box that the image then fills."""
     width, height = image.size
     if options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile) and options.resize != "none":
         decisive = max(width, height) if options.resize == "pad" else min(width, height)
@@ -279,7 +279,7 @@ SIDEWAYS = (
 
 
 def upright(image: Image.Image) -> Image.Transpose | None:
-    """The turn that EXIF asks for; none where the EXIF block is corrupt, as every viewer does."""
+    """The turn that EXIF asks for; none if the EXIF block is corrupt, as every viewer does."""
     try:
         return TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except BAD_DATA:
@@ -329,7 +329,7 @@ def deep_to_grey(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, box: Box, options: ImageOptions) -> Image.Image:
-    """The part `box` of a picture -> `size` x `size` in one resampling, cut included."""
+    """The part `box` of an image -> `size` x `size` in one resampling, cut included."""
     side = options.size
     width, height = box[2], box[3]
     if options.resize == "none":

@@ -19,10 +19,9 @@ from vqbeam.own_packages import install
 if TYPE_CHECKING:
     from models.errors import CheckpointError, ConfigError, ModelError
     from transforms.errors import RowRejected, UsageError
-    from transforms.inference.images import DecodeTokens, EncodeImages
+    from transforms.inference.images import DecodeTokens, EncodeImages, ScoreImages
     from transforms.inference.load import Tokenizer, load
     from transforms.inference.prompts import GeneratePictures
-    from transforms.inference.score_images import ScoreImages
 
 __all__ = [
     "CheckpointError",
@@ -41,8 +40,7 @@ __all__ = [
 HOMES = {
     "models.errors": ("CheckpointError", "ConfigError", "ModelError"),
     "transforms.errors": ("RowRejected", "UsageError"),
-    "transforms.inference.images": ("DecodeTokens", "EncodeImages"),
-    "transforms.inference.score_images": ("ScoreImages",),
+    "transforms.inference.images": ("DecodeTokens", "EncodeImages", "ScoreImages"),
     "transforms.inference.load": ("Tokenizer", "load"),
     "transforms.inference.prompts": ("GeneratePictures",),
 }

@@ -70,7 +70,7 @@ def test_extend_needs_a_plan_and_no_overwrite(tmp_path: Path, tiny_model: Path) 
         refused = encode_small(source, tmp_path / "out", tiny_model, flag)
         assert (refused.code, "holds no plan yet" in refused.err) == (2, True)
         refused = encode_small(source, tmp_path / "out", tiny_model, flag, "--overwrite")
-        assert (refused.code, "--overwrite starts over" in refused.err) == (2, True)
+        assert (refused.code, "overwrite starts over" in refused.err) == (2, True)
     assert not (tmp_path / "out").exists()
 
 

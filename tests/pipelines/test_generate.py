@@ -305,8 +305,8 @@ def test_other_texts_of_the_command_line_are_told_in_words(tiny_generator: Path,
     other = generate(tiny_generator, tmp_path / "out", "--prompt", "a dog")
     files = generate(tiny_generator, tmp_path / "out", "--input", prompts)
     assert (other.code, files.code) == (2, 2)
-    assert "--prompt: other texts\n" in other.err
-    assert "prompts: the folder has texts given with --prompt, not files\n" in files.err
+    assert "prompt: other texts\n" in other.err
+    assert "prompts: the folder has texts given as prompt, not files\n" in files.err
 
 
 def test_what_reads_the_prompt_is_part_of_the_job(plain: Outcome, tiny_generator: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_another_job_in_the_same_folder_is_refused_with_what_differs(
     second = encode(inputs / "x.tar", tmp_path / "out", tiny_model, "--resize", "pad")
 
     assert second.code == 2
-    for part in ("preprocessing.resize", "'center_crop'", "'pad'", "--overwrite"):
+    for part in ("preprocessing.resize", "'center_crop'", "'pad'", "--output", "overwrite to start over"):
         assert part in second.err
     assert len(first.rows()) == 1
 

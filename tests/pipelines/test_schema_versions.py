@@ -15,12 +15,10 @@ from transforms.inputs import InputSchema
 from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
-from transforms.work.generate import Generate
-from transforms.work.generate_step import GeneratorSettings
+from transforms.work.generate import Generate, GeneratorSettings
 from transforms.work.rank import Rank
-from transforms.work.score_step import ClipSettings
-from transforms.work.vary import Vary
-from transforms.work.vary_step import CodeNoise
+from transforms.work.step import ClipSettings
+from transforms.work.vary import CodeNoise, Vary
 from transforms.work.work import Work
 
 COLUMNS = {
@@ -39,7 +37,7 @@ OPTIONS = ("guidance_scale", "temperature", "top_k", "top_p")
 def works(clip: Path) -> dict[str, Work]:
     """Each command with all that it can write."""
     scorer = ClipSettings(str(clip), "none", "cpu", batch_size=4, threads=1)
-    drawn = GeneratorSettings("none", MODEL, prompts=1, pictures=1, clip=str(clip))
+    drawn = GeneratorSettings("none", MODEL, slots=1, images_per_slot=1, clip=str(clip))
     return {
         "encode": Encode(MODEL, IMAGE, 4, 300),
         "decode": Decode(MODEL, FILES, 4, 300),

@@ -313,5 +313,5 @@ def test_provenance_tells_what_decides_the_pixels():
     ],
 )
 def test_options_that_make_no_sense_are_refused(options):
-    with pytest.raises(UsageError, match=r"--(size|resize|max_image_bytes|min_image_size|max_aspect_ratio)"):
+    with pytest.raises(UsageError, match=r"^(size|resize|max_image_bytes|min_image_size|max_aspect_ratio): "):
         ImageOptions(**options)

@@ -1,16 +1,19 @@
-"""What belongs to a worker process and is shared by its shards: the model, the thread pools, the byte budget."""
+"""The resources of a worker process, which its shards share: GPUs, model steps, thread pools, memory, disk space."""
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import os
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from transforms import storage
-from transforms.engine.freed_memory import FreedMemory
 from transforms.engine.monitor import Monitor
 from transforms.errors import ShardFailed, TooManyRejected
 from transforms.work.step import Step
@@ -20,6 +23,8 @@ UPLOAD_THREADS = 16
 BYTES_IN_FLIGHT = 256 << 20  # of rows read and not yet through the model, over all shards of a process
 ROOM_PER_SHARD = 256 << 20  # bytes of temporary files; a shard that needs more and finds none fails by itself
 ROWS_BEFORE_RATE = 1000  # the share of rejected rows says nothing before
+STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, the second is what is resident
+TOLERATED = 1.03  # of what one batch needs; less would have a batch of large arrays fault its memory in again and again
 
 
 class ByteBudget:
@@ -85,7 +90,7 @@ class RejectionRate:
             if self._read >= ROWS_BEFORE_RATE and bad > self._max * self._read:
                 codes = ", ".join(f"{count} {code}" for code, count in self._rejected.most_common())
                 raise TooManyRejected(
-                    f"{bad} of {self._read} rows rejected so far ({codes}), more than --max_error_rate {self._max:g}"
+                    f"{bad} of {self._read} rows rejected so far ({codes}), more than max_error_rate {self._max:g}"
                 )
 
 
@@ -97,8 +102,39 @@ def require_room(folder: str | None, shards: int = 1) -> None:
     if free < needed:
         raise ShardFailed(
             f"{folder} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
-            "free some space or choose another --temp_dir"
+            "free some space or choose another temp_dir"
         )
+
+
+class FreedMemory:
+    """Gives memory back to the system between batches, once the process holds more than they need.
+
+    All threads that run a model call `after_batch`.
+
+    glibc keeps what a batch frees for the next (`pipelines/process.py`). But the small pieces that each thread
+    puts aside for itself are not joined to the gaps beside them; before glibc 2.39 those are also the slivers that are
+    cut off every aligned array (https://sourceware.org/bugzilla/show_bug.cgi?id=30723). So gaps get too short for an
+    array of the same size, which ends up behind them, and a process grows for thousands of batches though it holds
+    nothing. Once the gaps are given back, the next batch has a page fault for each page that it uses, a fraction of
+    what a fault in each layer would cost; hence only after growth. Without glibc nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self._give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if STATM.exists() else None
+        self._needed = 0  # pages resident after the first batch since memory was given back; 0 before that
+        self._lock = threading.Lock()
+
+    def after_batch(self) -> None:
+        """Give back the gaps if this process has grown since the last time."""
+        if self._give_back is None:
+            return
+        with self._lock:
+            resident = int(STATM.read_text(encoding="ascii").split()[1])
+            if not self._needed:
+                self._needed = resident
+            elif resident > TOLERATED * self._needed:
+                self._give_back(0)
+                self._needed = 0
 
 
 class Resources:
@@ -133,3 +169,33 @@ class Resources:
         finally:
             with self._lock:
                 self._shards_on[number] -= 1
+
+
+_CLAIMS: list[int] = []  # open, hence locked, for as long as the process lives
+
+
+def claim_gpus(count: int, processes: int, folder: str | None = None) -> list[int]:
+    """The GPUs, of `count`, for one of `processes` worker processes: an equal share, at least one, none left over.
+
+    Processes share GPUs evenly if there are fewer of these. A claim is a locked file, held until the process ends.
+    """
+    home = Path(folder or tempfile.gettempdir())
+    shares = min(count, max(1, processes))
+    turn = 0
+    while True:
+        for share in range(shares):
+            if _claim(home / f"vqbeam-gpus-{os.getuid()}-{count}-{shares}-{share}-{turn}.lock"):
+                return list(range(share * count // shares, (share + 1) * count // shares))
+        turn += 1
+
+
+def _claim(path: Path) -> bool:
+    """Lock a file for as long as the process lives; False if another process has it."""
+    claim = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(claim)
+        return False
+    _CLAIMS.append(claim)
+    return True

@@ -18,9 +18,8 @@ import torch
 
 from models.errors import ModelError
 from transforms.engine.job import Job
-from transforms.engine.local_gpus import claim_gpus
 from transforms.engine.prefetch import Behind, ahead
-from transforms.engine.resources import Resources, require_room
+from transforms.engine.resources import Resources, claim_gpus, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs import fetch_image, read_slices
 from transforms.ledger.commit import ShardTransaction

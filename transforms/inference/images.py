@@ -1,47 +1,49 @@
-"""The model steps for pipelines of your own: rows that are dicts in, through Beam's `RunInference`, dicts out.
-
-The commands do not go through here; they stream whole shards (`transforms/engine/worker.py`) with the same
-steps inside.
-"""
+"""Transforms for images in pipelines of your own: rows are dicts, in and out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import RunInference
 
 from models import find
+from models.clip.scorer import read_clip_parts
 from models.image_tokenizer import TokenizerSpec
-from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_rows
+from transforms.batch import (
+    CAPTION,
+    CLIP_PIXELS,
+    CLIP_SCORE,
+    CODES,
+    ENCODING,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    PIXELS,
+    first_caption,
+)
 from transforms.errors import RowFiltered, RowRejected, UsageError
-from transforms.images import ImageOptions, Resize, decode_image
-from transforms.inference.notebook import check_notebook
+from transforms.images import ImageLimits, ImageOptions, Resize, decode_image
+from transforms.inference.handlers import (
+    CACHE_DIR,
+    GOOD,
+    REJECTED,
+    Outcome,
+    Row,
+    RowArray,
+    StepHandler,
+    check_batch_size,
+    rejected,
+)
 from transforms.outputs.image_files import check_format, encode_image
-from transforms.work.codes import fitting_codes
-from transforms.work.step import DecodeStep, EncodeStep, ModelSettings, Step
-
-check_notebook()
-
-Row = dict[str, Any]
-RowArray = tuple[Row, np.ndarray]
-Beside = Callable[[Row], Mapping[str, Any]]
-
-GOOD = "good"
-REJECTED = "rejected"
-CACHE_DIR = "~/.cache/vqbeam"
-
-
-class Outcome(NamedTuple):
-    """`rows`: dicts that went through the model. `rejected`: a dict for each that could not, with the `row` as it came,
-    `error` (a code of `docs/errors.md`) and `message`."""
-
-    rows: beam.PCollection
-    rejected: beam.PCollection
+from transforms.work.decode import DecodeStep
+from transforms.work.encode import EncodeStep
+from transforms.work.prepare import Decode, fitting_codes
+from transforms.work.rank import ScoreStep, decode_for_clip
+from transforms.work.step import ClipSettings, ModelSettings
 
 
 class EncodeImages(beam.PTransform):
@@ -58,13 +60,13 @@ class EncodeImages(beam.PTransform):
 
     `image_column` holds bytes, or the `{bytes, path}` of Hugging Face datasets; it is dropped unless `keep_image`.
     Added are `encoding`, uint16 (int32 for codebooks past 65,536) [codes_per_image] in raster order, and
-    `original_width` and `original_height` where the row has none. Every other column stays. `resize` and further
+    `original_width` and `original_height` unless the row has them. Every other column stays. `resize` and further
     `image_options` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageOptions`; rows that its filters take
     out are counted in the metric vqbeam/rows_filtered.
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
-    itself: name them where workers differ. `threads` are those within an operation on a CPU, by default what torch has.
+    itself: name them if workers differ. `threads` are those within an operation on a CPU, by default torch's own.
 
     Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes.
     """
@@ -92,24 +94,24 @@ class EncodeImages(beam.PTransform):
         ImageOptions(size=1, **self._options)
 
     def expand(self, rows: beam.PCollection) -> Outcome:
-        read = ReadPictures(self._model, self._column, self._keep, self._options)
-        pictures = rows | "Read pictures" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
+        read = ReadImages(partial(square_decoder, self._model, self._options), self._column, self._keep, sizes=True)
+        images = rows | "Read images" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
         encoded = (
-            pictures[GOOD]
+            images[GOOD]
             | "Encode" >> RunInference(StepHandler(EncodeStep(self._model), PIXELS, ENCODING))
             | "Add codes" >> beam.MapTuple(lambda row, codes: {**row, ENCODING: codes})
         )
-        return Outcome(encoded, pictures[REJECTED])
+        return Outcome(encoded, images[REJECTED])
 
 
 class DecodeTokens(beam.PTransform):
-    """Dicts with VQGAN codes -> dicts with a picture file.
+    """Dicts with VQGAN codes -> dicts with an image file.
 
         with beam.Pipeline() as p:
             rows, rejected = p | beam.io.ReadFromParquet("tokens/data/*.parquet") | DecodeTokens("emoji")
             rows | beam.Map(lambda row: (row["key"], row["image"])) | ...  # PNG files
 
-    `codes_column` holds a list or array of any integer type; it is dropped unless `keep_codes`. The picture, a whole
+    `codes_column` holds a list or array of any integer type; it is dropped unless `keep_codes`. The image, a whole
     png, webp or jpeg file, goes to `image_column`. Model, batches, device and threads as with `EncodeImages`. Rows
     whose codes do not fit the model are rejected; codes of another codebook of the same size cannot be told.
 
@@ -146,80 +148,111 @@ class DecodeTokens(beam.PTransform):
         decoded = (
             codes[GOOD]
             | "Decode" >> RunInference(StepHandler(DecodeStep(self._model), CODES, PIXELS))
-            | "Add pictures"
+            | "Add images"
             >> beam.MapTuple(lambda row, pixels: {**row, column: encode_image(square(pixels), image_format)})
         )
         return Outcome(decoded, codes[REJECTED])
 
 
-class StepHandler(ModelHandler):
-    """A `ModelHandler` around a step: (row, array) in, (row, array or number) out.
+class ScoreImages(beam.PTransform):
+    """Dicts with the bytes of an image file and a caption -> the same dicts with their CLIP score.
 
-    `taken` and `given` are what the step calls the two; `beside` makes further columns for it out of a row. The handler
-    gives no resource hints: they would break fusion and put the pixels through a shuffle, on local runners too.
+        with beam.Pipeline() as p:
+            scored = p | beam.io.ReadFromParquet("photos/*.parquet") | ScoreImages("hf://openai/clip-vit-base-patch32")
+            scored.rows | beam.Filter(lambda row: row["clip_score"] > 0.25) | ...
+
+    `clip_score`, a float that replaces one that the row has, is the cosine of the image and the unchanged caption; of
+    a list of captions the first that is not blank. `image_column` holds bytes, or the `{bytes, path}` of Hugging
+    Face datasets. Further `limits` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageLimits`; rows that its
+    filters take out are counted in the metric vqbeam/rows_filtered. The CLIP computes in float32; batches, device and
+    threads as with `EncodeImages`.
+
+    Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes or no text.
     """
 
-    def __init__(self, step: Step, taken: str, given: str, beside: Beside | None = None) -> None:
+    def __init__(
+        self,
+        clip: str = "emoji",
+        *,
+        image_column: str = "image",
+        caption_column: str = "caption",
+        batch_size: int = 32,
+        device: str = "auto",
+        threads: int | None = None,
+        cache_dir: str = CACHE_DIR,
+        **limits: Any,
+    ) -> None:
         super().__init__()
-        self._step = step
-        self._taken = taken
-        self._given = given
-        self._beside = beside
+        check_batch_size(batch_size)
+        self._clip = ClipSettings(clip, cache_dir, device, batch_size, threads or 0)
+        self._image_column = image_column
+        self._caption_column = caption_column
+        self._limits = ImageLimits(**limits)
 
-    def load_model(self) -> Step:
-        self._step.setup()
-        return self._step
-
-    def run_inference(
-        self, batch: Sequence[RowArray], model: Step, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[RowArray]:
-        rows = [row for row, _ in batch]
-        columns = {self._taken: fixed_lists(np.stack([array for _, array in batch]))}
-        if self._beside is not None:
-            columns |= pa.RecordBatch.from_pylist([self._beside(row) for row in rows]).to_pydict()
-        result = model(pa.RecordBatch.from_pydict(columns)).column(self._given)
-        return zip(
-            rows, to_rows(result) if pa.types.is_fixed_size_list(result.type) else result.to_numpy(), strict=True
+    def expand(self, rows: beam.PCollection) -> Outcome:
+        decoder = partial(clip_decoder, self._clip, self._limits)
+        read = ReadImages(decoder, self._image_column, keep=True, caption_column=self._caption_column)
+        pairs = rows | "Read pairs" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
+        beside = partial(caption_for_step, column=self._caption_column)
+        scored = (
+            pairs[GOOD]
+            | "Score" >> RunInference(StepHandler(ScoreStep(self._clip), CLIP_PIXELS, CLIP_SCORE, beside))
+            | "Add scores" >> beam.MapTuple(lambda row, score: {**row, CLIP_SCORE: float(score)})
         )
-
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """One size: with a range Beam would tune the size by timing, and each is computed at the full size anyway."""
-        return {"min_batch_size": self._step.batch_size, "max_batch_size": self._step.batch_size}
-
-    def get_num_bytes(self, batch: Sequence[RowArray]) -> int:
-        """For Beam's metrics; the default pickles the batch to find out."""
-        return sum(array.nbytes for _, array in batch)
-
-    def get_metrics_namespace(self) -> str:
-        return f"vqbeam_{self._given}"
+        return Outcome(scored, pairs[REJECTED])
 
 
-class ReadPictures(beam.DoFn):
-    """A dict -> (dict, uint8 [size, size, 3]); rows whose picture cannot be read go to the dead letters, one by one."""
+class ReadImages(beam.DoFn):
+    """A dict -> (dict, array for the model); rejects rows whose image cannot be read, or that lack a caption.
 
-    def __init__(self, model: ModelSettings, column: str, keep: bool, options: Mapping[str, Any]) -> None:
-        self._model = model
+    `open_decoder` is called in the worker, which has the model. `sizes` adds the original size, `caption_column` is
+    that of a caption that is needed.
+    """
+
+    def __init__(
+        self,
+        open_decoder: Callable[[], Decode],
+        column: str,
+        keep: bool,
+        sizes: bool = False,
+        caption_column: str | None = None,
+    ) -> None:
+        self._open_decoder = open_decoder
         self._column = column
         self._keep = keep
-        self._values = options
+        self._sizes = sizes
+        self._caption_column = caption_column
 
     def setup(self) -> None:
-        self._options = ImageOptions(size=tokenizer_spec(self._model).resolution, **self._values)
+        self._decode = self._open_decoder()
 
     def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
         try:
-            picture = decode_image(image_bytes(row, self._column), self._options)
+            if self._caption_column is not None:
+                caption_of(row, self._caption_column)
+            image = self._decode(image_bytes(row, self._column))
         except RowFiltered:
             Metrics.counter("vqbeam", "rows_filtered").inc()
         except RowRejected as cause:
-            yield dead_letter(row, cause)
+            yield rejected(row, cause)
         else:
-            sizes = {"original_width": picture.original_width, "original_height": picture.original_height}
-            yield {**sizes, **without(row, self._column, self._keep)}, picture.pixels
+            sizes = {ORIGINAL_WIDTH: image.original_width, ORIGINAL_HEIGHT: image.original_height}
+            yield {**(sizes if self._sizes else {}), **without(row, self._column, self._keep)}, image.pixels
+
+
+def square_decoder(model: ModelSettings, options: Mapping[str, Any]) -> Decode:
+    """The decoder of `vqbeam encode` for a model."""
+    return partial(decode_image, options=ImageOptions(size=model.spec.resolution, **options))
+
+
+def clip_decoder(clip: ClipSettings, limits: ImageLimits) -> Decode:
+    """The decoder of `vqbeam rank` for a CLIP."""
+    preprocess, _ = read_clip_parts(find(clip.name, clip.cache_dir).clip)
+    return partial(decode_for_clip, limits=limits, preprocess=preprocess)
 
 
 class ReadCodes(beam.DoFn):
-    """A dict -> (dict, int32 [codes_per_image]); rows whose codes do not fit the model go to the dead letters."""
+    """A dict -> (dict, int32 [codes_per_image]); rejects rows whose codes do not fit the model."""
 
     def __init__(self, model: ModelSettings, column: str, keep: bool) -> None:
         self._model = model
@@ -227,13 +260,13 @@ class ReadCodes(beam.DoFn):
         self._keep = keep
 
     def setup(self) -> None:
-        self._spec = tokenizer_spec(self._model)
+        self._spec = self._model.spec
 
     def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
         try:
             codes = checked_codes(row, self._column, self._spec)
         except RowRejected as cause:
-            yield dead_letter(row, cause)
+            yield rejected(row, cause)
         else:
             yield without(row, self._column, self._keep), codes
 
@@ -241,18 +274,12 @@ class ReadCodes(beam.DoFn):
 def settings(
     model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int, threads: int | None
 ) -> ModelSettings:
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+    check_batch_size(batch_size)
     return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
 
 
-def tokenizer_spec(model: ModelSettings) -> TokenizerSpec:
-    """What the model takes and gives, read without its weights."""
-    return find(model.name, model.cache_dir).tokenizer.spec
-
-
 def image_bytes(row: Row, column: str) -> bytes:
-    """The bytes in `column`. Raises `RowRejected` where there are none, `UsageError` where it holds something else."""
+    """The bytes in `column`. Raises `RowRejected` if it is empty, `UsageError` if it holds something else."""
     cell = row.get(column)
     if isinstance(cell, Mapping):
         cell = cell.get("bytes")
@@ -264,7 +291,7 @@ def image_bytes(row: Row, column: str) -> bytes:
 
 
 def checked_codes(row: Row, column: str, spec: TokenizerSpec) -> np.ndarray:
-    """int32 [codes_per_image]. Raises `RowRejected` where they do not fit the model, `UsageError` for no integers."""
+    """int32 [codes_per_image]. Raises `RowRejected` if they do not fit the model, `UsageError` for no integers."""
     try:
         codes = np.asarray(row.get(column))
     except ValueError as error:
@@ -281,12 +308,25 @@ def without(row: Row, column: str, keep: bool) -> Row:
     return row if keep else {name: value for name, value in row.items() if name != column}
 
 
-def dead_letter(row: Row, cause: RowRejected) -> beam.pvalue.TaggedOutput:
-    Metrics.counter("vqbeam", "rows_rejected").inc()
-    return beam.pvalue.TaggedOutput(REJECTED, {"row": row, "error": cause.code, "message": cause.message})
-
-
 def square(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H*H*3] -> [H, H, 3]."""
     side = round((len(pixels) // 3) ** 0.5)
     return pixels.reshape(side, side, 3)
+
+
+def caption_of(row: Row, column: str) -> str:
+    """The text that is scored. Raises `RowRejected` if there is none, `UsageError` for a column of another type."""
+    cell = row.get(column)
+    texts = list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        found = type(cell).__name__
+        raise UsageError(f"column {column!r} holds {found}, no text or texts; name another with caption_column=")
+    caption = first_caption(texts)
+    if not caption:
+        raise RowRejected("missing_caption", f"no text in column {column!r}; the row has {', '.join(map(str, row))}")
+    return caption
+
+
+def caption_for_step(row: Row, column: str) -> Mapping[str, str]:
+    text = caption_of(row, column)
+    return {CAPTION: text.encode("utf-8", "replace").decode()}  # Arrow takes no half of a surrogate pair

@@ -1,56 +1,77 @@
-"""Pictures for prompts in pipelines of your own: the step of `vqbeam generate` through Beam's `RunInference`."""
+"""`GeneratePictures`: images for prompts in pipelines of your own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import RunInference
 
 from models import find
 from models.bart.checkpoint import check_pair
 from models.bart.options import OPTIONS, Drawing, read_generation_defaults
 from models.devices import resolve_device, resolve_dtype
-from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PIXELS, PROMPT, SAMPLE, WIDTH, to_images, to_rows
+from transforms.batch import (
+    CLIP_SCORE,
+    ENCODING,
+    HEIGHT,
+    IMAGES,
+    KEY,
+    PIXELS,
+    PROMPT,
+    SAMPLE,
+    SEED,
+    WIDTH,
+    to_images,
+    to_rows,
+)
 from transforms.errors import RowRejected, UsageError
-from transforms.inference.images import CACHE_DIR, GOOD, REJECTED, Outcome, Row, dead_letter
-from transforms.inference.notebook import check_notebook
+from transforms.inference.handlers import (
+    CACHE_DIR,
+    GOOD,
+    REJECTED,
+    DrawnRow,
+    Outcome,
+    Row,
+    SlotHandler,
+    SlotRow,
+    check_batch_size,
+    rejected,
+)
 from transforms.inputs import InputSchema
 from transforms.inputs.options import option_value
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import batches, fill_prompt, prompt_key
 from transforms.outputs.image_files import check_format, encode_image
-from transforms.work.generate_step import GenerateStep, GeneratorSettings, picture_texts
-from transforms.work.prompts import CUT, Place, place_batch, prepare_prompts
+from transforms.work.generate import GeneratorSettings, png_texts
+from transforms.work.prompts import CUT, prepare_prompts, slots_of
 from transforms.work.step import ModelSettings
 
-check_notebook()
-
 SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
-MADE = ("key", PROMPT, SAMPLE, "seed", WIDTH, HEIGHT)  # of a picture, beside its codes, file and score
+MADE = (KEY, PROMPT, SAMPLE, SEED, WIDTH, HEIGHT)  # of an image, beside its codes, file and score
 
 
 class GeneratePictures(beam.PTransform):
-    """Prompts -> dicts with a picture each.
+    """Prompts -> dicts with an image each.
 
         with beam.Pipeline() as p:
             drawn = p | beam.Create(["a red apple", {"prompt": "a rocket", "seed": 7}]) | GeneratePictures("emoji")
             drawn.rows | beam.Map(lambda row: (row["key"], row["sample"], row["image"])) | ...  # PNG files
 
-    A prompt is a string, or a dict with `prompt` and, where it wants, `key`, `seed`, `images`, `guidance_scale`,
-    `temperature`, `top_k` and `top_p`, which stand above those given here; these stand above the model's own. What else
-    a dict holds stays. Added are `key` (made from the prompt where there is none, so that equal prompts without keys
-    give equal pictures), `prompt`, `sample` (from 0), `seed`, `encoding` (the codes, in raster order), `image` (a whole
+    A prompt is a string, or a dict with `prompt` and, optionally, `key`, `seed`, `images`, `guidance_scale`,
+    `temperature`, `top_k` and `top_p`. These override the options given here, which override the model's own. The
+    other entries of a dict stay. Added are `key` (made from the prompt if missing, so that equal prompts without keys
+    give equal images), `prompt`, `sample` (from 0), `seed`, `encoding` (the codes, in raster order), `image` (a whole
     png, webp or jpeg file), `width`, `height` and, with a `clip`, `clip_score`.
 
-    A picture depends on seed, key, sample, model and `batch_size`, the number of pictures at once, and is that of
-    `vqbeam generate` where these are the same; not on its neighbours. With `guidance_scale=1` the half that guidance
-    takes is not computed, and no prompt can ask for another. `model`, `vqgan` and `clip` are as the flags of the
-    command; device, dtype and threads as with `EncodeImages`. Prompts that cannot be drawn are rejected, once each.
+    An image depends on seed, key, sample, model and `batch_size`, the number of images at once, not on its neighbours.
+    If these are the same, it is that of `vqbeam generate`. With `guidance_scale=1` the half that guidance takes is not
+    computed, and no prompt can ask for another. `model`, `vqgan` and `clip` are as the flags of the command; device,
+    dtype and threads as with `EncodeImages`. Prompts that cannot be drawn are rejected, once each.
 
     Raises `UsageError` for options that make no sense, in the worker for elements that are neither string nor dict.
     """
@@ -76,8 +97,7 @@ class GeneratePictures(beam.PTransform):
         cache_dir: str = CACHE_DIR,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        check_batch_size(batch_size)
         check_format(image_format)
         options = {"images": images_per_prompt, "seed": seed, "guidance_scale": guidance_scale}
         options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -96,18 +116,18 @@ class GeneratePictures(beam.PTransform):
         self._image_format = image_format
 
     def expand(self, prompts: beam.PCollection) -> Outcome:
-        places = prompts | "Read prompts" >> beam.ParDo(ReadPrompts(self._asked)).with_outputs(REJECTED, main=GOOD)
+        slots = prompts | "Read prompts" >> beam.ParDo(ReadPrompts(self._asked)).with_outputs(REJECTED, main=GOOD)
         drawn = (
-            places[GOOD]
-            | "Draw" >> RunInference(PlaceHandler(self._asked))
-            | "Add pictures" >> beam.ParDo(AddPictures(self._asked, self._image_column, self._image_format))
+            slots[GOOD]
+            | "Draw" >> RunInference(SlotHandler(self._asked.slots, self._asked.settings))
+            | "Add images" >> beam.ParDo(AddImages(self._asked, self._image_column, self._image_format))
         )
-        return Outcome(drawn, places[REJECTED])
+        return Outcome(drawn, slots[REJECTED])
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked for, where `options` has no entry left to the model. Travels to the workers, which resolve
+    """What the user asked for; `options` lacks those that are left to the model. Travels to the workers, which resolve
     it: the models need not be on the machine that builds the pipeline."""
 
     model: str
@@ -121,17 +141,16 @@ class Asked:
     cache_dir: str
 
     @property
-    def pictures(self) -> int:
-        """Of a place for a prompt."""
-        return min(int(self.options["images"]), self.batch_size)
+    def images_per_slot(self) -> int:
+        return min(int(self.options[IMAGES]), self.batch_size)
 
     @property
-    def places(self) -> int:
-        """Of a batch."""
-        return self.batch_size // self.pictures
+    def slots(self) -> int:
+        """The slots of a batch."""
+        return self.batch_size // self.images_per_slot
 
     def drawing(self) -> Drawing:
-        """What holds for a prompt that says nothing: opens the checkpoint of the BART, without its weights."""
+        """The options of a prompt that has none; opens the checkpoint of the BART, without its weights."""
         return read_generation_defaults(find(self.model, self.cache_dir).bart.path) | dict(self.options)
 
     def settings(self) -> GeneratorSettings:
@@ -150,30 +169,15 @@ class Asked:
                 batch_size=min(self.batch_size, spec.batch_size(device)),
                 threads=self.threads,
             ),
-            prompts=self.places,
-            pictures=self.pictures,
+            slots=self.slots,
+            images_per_slot=self.images_per_slot,
             guided=self.drawing()["guidance_scale"] != 1,
             clip=self.clip,
         )
 
 
-class PlaceRow(NamedTuple):
-    """A prompt as it came, and a part of its pictures, prepared."""
-
-    row: Row
-    place: Place
-
-
-class DrawnRow(NamedTuple):
-    """A prompt as it came, and a row for each picture of a part."""
-
-    row: Row
-    pictures: pa.RecordBatch
-
-
 class ReadPrompts(beam.DoFn):
-    """A string or dict -> a `PlaceRow` for every so many of its pictures; what cannot be drawn goes to the dead
-    letters."""
+    """A string or dict -> a `SlotRow` for each slot that its images take; rejects prompts that cannot be drawn."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -182,7 +186,7 @@ class ReadPrompts(beam.DoFn):
         self._text = find(self._asked.model, self._asked.cache_dir).bart.text_encoder()
         self._drawing = self._asked.drawing()
 
-    def process(self, prompt: str | Row) -> Iterable[PlaceRow | beam.pvalue.TaggedOutput]:
+    def process(self, prompt: str | Row) -> Iterable[SlotRow | beam.pvalue.TaggedOutput]:
         row = prompt_row(prompt)
         try:
             batch = next(batches([canonical(row)], SCHEMA))
@@ -191,13 +195,12 @@ class ReadPrompts(beam.DoFn):
                 raise prepared.refusals[0].cause
             self._check_guidance(prepared.columns)
         except RowRejected as cause:
-            yield dead_letter(row, cause)
+            yield rejected(row, cause)
             return
         Metrics.counter("vqbeam", "prompts_cut").inc(prepared.notices.get(CUT, 0))
-        images = prepared.columns.column("images")[0].as_py()
-        step = self._asked.pictures
-        for first in range(0, images, step):
-            yield PlaceRow(row, Place(prepared.columns, range(first, min(first + step, images))))
+        images = prepared.columns.column(IMAGES)[0].as_py()
+        for slot in slots_of(prepared.columns, images, self._asked.images_per_slot):
+            yield SlotRow(row, slot)
 
     def _check_guidance(self, columns: pa.RecordBatch) -> None:
         asked = columns.column("guidance_scale")[0].as_py()
@@ -207,41 +210,8 @@ class ReadPrompts(beam.DoFn):
             )
 
 
-class PlaceHandler(ModelHandler[PlaceRow, DrawnRow, GenerateStep]):
-    """A `ModelHandler` around the step of `generate`. Like `StepHandler` it gives no resource hints."""
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self._asked = asked
-
-    def load_model(self) -> GenerateStep:
-        step = GenerateStep(self._asked.settings())
-        step.setup()
-        return step
-
-    def run_inference(
-        self, batch: Sequence[PlaceRow], model: GenerateStep, inference_args: dict[str, Any] | None = None
-    ) -> Iterator[DrawnRow]:
-        drawn = model(place_batch([item.place for item in batch]))
-        start = 0
-        for item in batch:
-            count = len(item.place.samples)
-            yield DrawnRow(item.row, drawn.slice(start, count))
-            start += count
-
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """One size, as with `StepHandler`."""
-        return {"min_batch_size": self._asked.places, "max_batch_size": self._asked.places}
-
-    def get_num_bytes(self, batch: Sequence[PlaceRow]) -> int:
-        return sum(item.place.prompt.nbytes for item in batch)
-
-    def get_metrics_namespace(self) -> str:
-        return "vqbeam_pictures"
-
-
-class AddPictures(beam.DoFn):
-    """A `DrawnRow` -> a dict for each picture, with its file."""
+class AddImages(beam.DoFn):
+    """A `DrawnRow` -> a dict for each image, with its file."""
 
     def __init__(self, asked: Asked, image_column: str, image_format: str) -> None:
         self._asked = asked
@@ -252,14 +222,13 @@ class AddPictures(beam.DoFn):
         self._model = find(self._asked.model, self._asked.cache_dir).bart.name
 
     def process(self, drawn: DrawnRow) -> Iterable[Row]:
-        batch = drawn.pictures
+        batch = drawn.images
         names = [*MADE, *([CLIP_SCORE] if CLIP_SCORE in batch.schema.names else [])]
         made = batch.select(names).to_pylist()
         codes, pixels = to_rows(batch.column(ENCODING)), to_images(batch.column(PIXELS))
-        texts = picture_texts(batch, self._model)
-        for values, encoding, picture, text in zip(made, codes, pixels, texts, strict=True):
-            image = encode_image(picture, self._format, text)
-            yield {**drawn.row, **values, ENCODING: encoding, self._column: image}
+        texts = png_texts(batch, self._model)
+        for values, encoding, image, text in zip(made, codes, pixels, texts, strict=True):
+            yield {**drawn.row, **values, ENCODING: encoding, self._column: encode_image(image, self._format, text)}
 
 
 def usable(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,12 +250,12 @@ def prompt_row(prompt: str | Row) -> Row:
 
 
 def canonical(row: Row) -> PromptRow:
-    """A row as the readers of prompts make it; without a key of its own it has the prompt's.
+    """A row as the readers of prompts make it; if it lacks a key, one is made from the prompt.
 
     Raises `RowRejected` for half a surrogate pair, which no table and no file can hold.
     """
     prompt = row.get(PROMPT)
-    for name in (PROMPT, "key"):
+    for name in (PROMPT, KEY):
         try:
             str(row.get(name)).encode()
         except UnicodeEncodeError as error:

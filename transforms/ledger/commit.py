@@ -130,7 +130,7 @@ class ShardTransaction:
         try:
             return StoredObject(path, storage.stat(uri).size, storage.sha256(uri))
         except FileNotFoundError as error:
-            raise OutputDamaged(f"{self.main_uri} names {path}, which is gone; --overwrite starts over") from error
+            raise OutputDamaged(f"{self.main_uri} names {path}, which is gone; overwrite starts over") from error
 
 
 def marked_paths(uri: str) -> list[str]:

@@ -31,7 +31,7 @@ class OutputFolder:
         return join(self.root, ERRORS, f"{shard}.")
 
     def shards(self, segment: int) -> str:
-        """The shards of a plan; each `--extend` adds a segment."""
+        """The shards of a plan; each extension adds a segment."""
         name = "shards.parquet" if segment == 0 else f"shards-{segment:03d}.parquet"
         return join(self.root, "_vqbeam", name)
 

@@ -1,4 +1,4 @@
-"""The stored plan: which shards there are and what decides their output. Made once; a rerun runs the stored one.
+"""The stored plan: the shards, and everything that decides their output. Made once; a rerun runs the stored one.
 
 The segment files are the atomic points (created, never replaced): the shards as rows, the header in the schema
 metadata. `plan.json` is the same header for people, written from them.
@@ -43,13 +43,13 @@ SHARD_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of shards planned together: the first of a plan, or what one `--extend` added."""
+    """A run of shards planned together: the first of a plan, or those that one extension added."""
 
     first_shard: int
     shards: int
     sources: int
     bytes: int
-    rows: int | None  # None: some source does not tell before it is read
+    rows: int | None  # None: not known for some source before it is read
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def segment_of(shards: Sequence[Shard]) -> Segment:
 
 
 def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
-    """Add `shards` to `plan` and store them; where another run was first, its plan is returned instead."""
+    """Add `shards` to `plan` and store them; if another run was first, its plan is returned instead."""
     grown = Plan(plan.command, plan.fingerprint, plan.settings, plan.schema, (*plan.segments, segment_of(shards)))
     names = OutputFolder(output)
     with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
@@ -123,7 +123,7 @@ def write_shards(path: Path, shards: Iterable[Shard], plan: Plan) -> None:
 
 
 def load_plan(output: str) -> Plan | None:
-    """The plan stored in an output folder with all its segments; None where there is none."""
+    """The plan stored in an output folder with all its segments; None if it has none."""
     plan: Plan | None = None
     segment = 0
     while True:
@@ -134,14 +134,15 @@ def load_plan(output: str) -> Plan | None:
         except FileNotFoundError:
             return plan
         except pa.ArrowInvalid as error:
-            raise OutputDamaged(f"{uri} is damaged: {error}; --overwrite starts over") from error
+            raise OutputDamaged(f"{uri} is damaged: {error}; overwrite starts over") from error
         if HEADER_KEY not in metadata:
-            raise UsageError(f"{uri} is no plan of vqbeam: choose another --output")
+            raise UsageError(f"{uri} is no plan of vqbeam: choose another folder", "output")
         values = json.loads(metadata[HEADER_KEY])
         if values["plan_version"] != PLAN_VERSION:
             raise UsageError(
                 f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "
-                f"reads {PLAN_VERSION}): finish it with that version, or choose another --output"
+                f"reads {PLAN_VERSION}): finish it with that version, or choose another folder",
+                "output",
             )
         segments = tuple(Segment(**item) for item in values["segments"])
         plan = Plan(values["command"], values["fingerprint"], values["settings"], values["schema"], segments)
@@ -161,7 +162,7 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
 
 
 def load_shard(output: str, index: int) -> Shard:
-    """One shard of the stored plan. Raises `OutputDamaged` where the plan is gone or lacks it."""
+    """One shard of the stored plan. Raises `OutputDamaged` if the plan is gone or lacks it."""
     plan = load_plan(output)
     shards = [] if plan is None else load_shards(output, plan, index, index + 1)
     if not shards:
@@ -170,7 +171,7 @@ def load_shard(output: str, index: int) -> Shard:
 
 
 def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
-    """Rows of some shards of a plan; None where they are not known before they are read."""
+    """Rows of some shards of a plan; None if they are not known before they are read."""
     wanted = pa.array(shards, pa.int32())
     total = 0
     for number in range(len(plan.segments)):
@@ -193,35 +194,38 @@ def _shards_from(table: pa.Table) -> list[Shard]:
 
 
 def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None:
-    """Raise `UsageError` with what differs where `asked` would give other output than the stored plan.
+    """Raise `UsageError` with the differences if `asked` would give other output than the stored plan.
 
-    A value of None in `asked` means "whatever the plan has".
+    A value of None in `asked` agrees with any.
     """
     command = asked.get("command")
     if command not in (None, plan.command):
         raise UsageError(
-            f"{output} belongs to `vqbeam {plan.command}`, this is `vqbeam {command}`: choose another --output, or "
-            "--overwrite to start over"
+            f"{output} belongs to `vqbeam {plan.command}`, this is `vqbeam {command}`: choose another folder, or "
+            "overwrite to start over",
+            "output",
         )
     if asked.get("schema_version") not in (None, plan.fingerprint.get("schema_version")):
         raise UsageError(
             f"{output} was begun by another version of vqbeam, whose rows have other columns: finish it with that "
-            "version, choose another --output, or --overwrite to start over"
+            "version, choose another folder, or overwrite to start over",
+            "output",
         )
     differences = sorted(_differences(plan.fingerprint, asked))
     if differences:
         lines = "\n".join(_told(*difference) for difference in differences)
         raise UsageError(
             f"{output} holds the output of another job:\n{lines}\n"
-            "Use the same options to resume it, another --output for a new job, or --overwrite to start over."
+            "Use the same options to resume it, another folder for a new job, or overwrite to start over.",
+            "output",
         )
 
 
 def _told(name: str, old: Any, new: Any) -> str:
     if name == "input.prompts":  # a hash of the texts, or "files"
-        said = ["files" if value == "files" else "texts given with --prompt" for value in (old, new)]
+        said = ["files" if value == "files" else "texts given as prompt" for value in (old, new)]
         if said[0] == said[1]:
-            return "  --prompt: other texts"
+            return "  prompt: other texts"
         return f"  prompts: the folder has {said[0]}, not {said[1]}"
     return f"  {name}: the folder has {old!r}, this command asks for {new!r}"
 

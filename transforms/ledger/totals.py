@@ -1,4 +1,4 @@
-"""The whole of an output folder, added up from the marks of its shards."""
+"""An output folder as a whole: the marks of its shards, added up."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def total_of(output: str) -> Totals:
 
 
 def _read(uri: str) -> dict[str, Any] | None:
-    """A mark with the bytes of its objects in place of their list, which may be long; None where it is gone."""
+    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone."""
     try:
         mark: dict[str, Any] = json.loads(storage.read_bytes(uri))
     except FileNotFoundError:
@@ -90,8 +90,8 @@ def _read(uri: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a job stands: what its marks add up to, the shards without one, and why it has failed though all are
-    done (None where it has not)."""
+    """How far a job is: the sum of its marks, the shards without one and, if it has failed although all are done, the
+    reason."""
 
     totals: Totals
     undone: list[int]
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
-    """Add up a job of so many shards, and make `_SUCCESS` say whether all of it is done and well."""
+    """Add up a job of so many shards; create `_SUCCESS` if all of it is done and well, else remove it."""
     undone = pending_shards(output, shards)
     totals = total_of(output)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
@@ -115,7 +115,7 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
 
 
 def failing(totals: Totals, max_error_rate: float) -> str | None:
-    """Why a run whose shards are all done has failed all the same; None where it has not."""
+    """The reason why a run has failed although its shards are all done; None if it has not."""
     if totals.rows_read == 0:
         return "nothing was written: there was nothing to read"
     if totals.rows_written == 0:
@@ -123,7 +123,7 @@ def failing(totals: Totals, max_error_rate: float) -> str | None:
     if totals.error_rate > max_error_rate:
         return (
             f"rejected {totals.rows_rejected:,} of {amount(totals.rows_read, 'rows')} "
-            f"({totals.error_rate:.1%}), more than --max_error_rate {max_error_rate:g}"
+            f"({totals.error_rate:.1%}), more than max_error_rate {max_error_rate:g}"
         )
     return None
 

@@ -86,6 +86,11 @@ class ImageOutput:
     def layout(self) -> Layout:
         return find_layout(self.image_layout)
 
+    @property
+    def absent_columns(self) -> set[str]:
+        """The columns of other layouts, which this one lacks."""
+        return {*image_columns()} - {name for name, _ in self.layout.columns}
+
     def sink(self, target: SinkTarget, texts: Texts | None = None) -> Sink:
         return self.layout.sink(target, self.image_format, texts)
 

@@ -1,4 +1,4 @@
-"""`vqbeam decode` inside a shard: codes in, pictures out."""
+"""`vqbeam decode` inside a shard: codes in, images out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.types as pt
 
-from transforms.batch import CODES, PASS_PREFIX, SAMPLE
-from transforms.engine.resources import Resources
+from transforms.batch import CAPTION, CODES, KEY, PASS_PREFIX, PIXELS, SAMPLE, fixed_lists, to_rows
 from transforms.inputs import InputSchema
 from transforms.inputs.provenance import check_codebook
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
-from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget
+from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
 from transforms.work.prepare import Fetch, PrepareCodes, Prepared, full_batches
-from transforms.work.step import DecodeStep, ModelSettings
-from transforms.work.work import Work
+from transforms.work.step import ModelSettings, ModelStep
+from transforms.work.work import Pools, Work, output_columns
+
+WRITTEN = (KEY, CAPTION, *image_columns())
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class Decode(Work):
         return self.written.layout.main
 
     def columns(self, schema: InputSchema) -> Columns:
-        return [("key", pa.string()), ("caption", schema.caption_type), *self.written.layout.columns]
+        absent, image = self.written.absent_columns, dict(self.written.layout.columns)
+        return output_columns(WRITTEN, absent, caption=schema.caption_type, **image)
 
     def check_source(self, source: Source) -> None:
         check_codebook(source, self.expected_codebook)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareCodes:
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareCodes:
         return PrepareCodes(self.codes_per_image, self.codebook_size)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
@@ -57,9 +59,17 @@ class Decode(Work):
         return self.written.sink(target)
 
 
+class DecodeStep(ModelStep):
+    """`codes` -> `pixels`."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        pixels = self.loaded().decode(to_rows(batch.column(CODES)))
+        return batch.drop_columns([CODES]).append_column(PIXELS, fixed_lists(pixels))
+
+
 def _numbered(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """With the number of each picture among those of its prompt or input, where the table has it as generate and vary
-    write it: it goes into the names of the files, as it does there."""
+    """Add the number of each image among those of its prompt or input, if the table has it as generate and vary write
+    it: it goes into the names of the files, as it does there."""
     index = batch.schema.get_field_index(PASS_PREFIX + SAMPLE)
     if index < 0 or not pt.is_integer(batch.column(index).type):
         return batch

@@ -1,4 +1,4 @@
-"""`vqbeam encode` inside a shard: pictures in, a table of codes out."""
+"""`vqbeam encode` inside a shard: images in, a table of codes out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.batch import ENCODING, PIXELS, code_dtype
-from transforms.engine.resources import Resources
+from transforms.batch import (
+    CAPTION,
+    ENCODING,
+    KEY,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    PIXELS,
+    code_dtype,
+    code_list,
+    fixed_lists,
+    to_images,
+)
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TokenSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches
-from transforms.work.step import EncodeStep, ModelSettings
-from transforms.work.work import Work
+from transforms.work.step import ModelSettings, ModelStep
+from transforms.work.work import Pools, Work, output_columns
+
+WRITTEN = (KEY, CAPTION, ENCODING, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 
 
 @dataclass(frozen=True)
@@ -34,16 +46,10 @@ class Encode(Work):
         return self.model.device
 
     def columns(self, schema: InputSchema) -> Columns:
-        code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
-        return [
-            ("key", pa.string()),
-            ("caption", schema.caption_type),
-            (ENCODING, pa.list_(code, self.codes_per_image)),
-            ("original_width", pa.int32()),
-            ("original_height", pa.int32()),
-        ]
+        codes = code_list(self.codebook_size, self.codes_per_image)
+        return output_columns(WRITTEN, caption=schema.caption_type, encoding=codes)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareImages:
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareImages:
         decode = partial(decode_image, options=self.image)
         return PrepareImages(decode, schema, fetch, pools.decode_pool, pools.fetch_pool, self.require_caption)
 
@@ -55,3 +61,13 @@ class Encode(Work):
 
     def sink(self, target: SinkTarget) -> TokenSink:
         return TokenSink(target, self.codebook_size)
+
+
+class EncodeStep(ModelStep):
+    """`pixels` -> `encoding`: VQGAN codes in raster order, fixed-size list of uint16 (int32 past 65,536 codes)."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        codec = self.loaded()
+        codes = codec.encode(to_images(batch.column(PIXELS)))
+        column = fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size)))
+        return batch.drop_columns([PIXELS]).append_column(ENCODING, column)

@@ -1,30 +1,109 @@
-"""`vqbeam generate` inside a shard: prompts in, pictures out, ranked where a CLIP is given."""
+"""`vqbeam generate` inside a shard: prompts in, images out, scored and ranked if there is a CLIP."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 
+from models import find
+from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing
-from transforms.batch import CLIP_SCORE, ENCODING, HEIGHT, PROMPT, RANK, SAMPLE, WIDTH, code_dtype
-from transforms.engine.resources import Resources
+from models.bart.request import TokenRequest
+from models.bart.text import TextEncoder
+from models.clip.scorer import ClipScorer, open_clip
+from models.image_tokenizer import ImageTokenizer
+from models.uniforms import uniforms
+from transforms.batch import (
+    ATTENTION_MASK,
+    CLIP_SCORE,
+    ENCODING,
+    HEIGHT,
+    IMAGES,
+    INPUT_IDS,
+    KEY,
+    PROMPT,
+    RANK,
+    ROW,
+    SAMPLE,
+    SEED,
+    SLOT,
+    WIDTH,
+    code_list,
+    joined,
+    to_rows,
+)
+from transforms.errors import RowFiltered
 from transforms.inputs import InputSchema
 from transforms.inputs.options import arrow_type
 from transforms.ledger.commit import MainObject
-from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget
-from transforms.work.generate_step import GenerateStep, GeneratorSettings, picture_texts
-from transforms.work.prepare import Fetch, Prepared, Refusal
-from transforms.work.prompts import PreparePrompts, picture_batches
-from transforms.work.ranking import ranked
-from transforms.work.work import Work
+from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
+from transforms.work.prepare import Fetch, Prepared, Refusal, refusal_of
+from transforms.work.prompts import PreparePrompts, slot_batches
+from transforms.work.step import NOT_SET_UP, ModelSettings, painted
+from transforms.work.work import Pools, Work, output_columns
+
+WRITTEN = (KEY, PROMPT, SAMPLE, SEED, ENCODING, *image_columns(), CLIP_SCORE, RANK, WIDTH, HEIGHT)
+NOT_BEST = "not_best"  # the filter's name in the counts
+USED_UP = (INPUT_IDS, ATTENTION_MASK, SLOT, IMAGES)  # of no use behind the step
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Which models, and how they are run; every value is resolved.
+
+    `bart` and `clip` are names as `vqgan.name` is; the device, threads and cache of `vqgan` serve all, its dtype the
+    BART too unless `dtype` is given. A batch has `slots` for prompts, with `images_per_slot` each. `guided` is false if
+    every prompt has guidance 1.
+    """
+
+    bart: str
+    vqgan: ModelSettings
+    slots: int
+    images_per_slot: int
+    guided: bool = True
+    clip: str | None = None
+    dtype: str | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images at once."""
+        return self.slots * self.images_per_slot
+
+    def open_text(self) -> TextEncoder:
+        """The text tokenizer beside the BART."""
+        return find(self.bart, self.vqgan.cache_dir).bart.text_encoder()
+
+    def open_generator(self, codebook_size: int) -> TokenGenerator:
+        """Load the BART onto the device."""
+        model = self.vqgan
+        return TokenGenerator(
+            find(self.bart, model.cache_dir).bart.load(),
+            codebook_size=codebook_size,
+            prompts_per_batch=self.slots,
+            pictures_per_prompt=self.images_per_slot,
+            device=model.device,
+            dtype=self.dtype or model.dtype,
+            threads=model.threads,
+            guided=self.guided,
+        )
+
+    def open_clip(self) -> ClipScorer | None:
+        """Load the CLIP onto the device, if there is to be one."""
+        if self.clip is None:
+            return None
+        checkpoint = find(self.clip, self.vqgan.cache_dir).clip
+        return open_clip(checkpoint, device=self.vqgan.device, threads=self.vqgan.threads)
 
 
 @dataclass(frozen=True)
 class Generate(Work):
-    """`model_name` is what PNGs call the BART. `keep_best` is of the pictures of a prompt, None for all."""
+    """`model_name` is what PNGs call the BART. `keep_best` is of the images of a prompt, None for all."""
 
     models: GeneratorSettings
     drawing: Drawing
@@ -44,37 +123,134 @@ class Generate(Work):
         return self.written.layout.main
 
     def columns(self, schema: InputSchema) -> Columns:
-        code = pa.from_numpy_dtype(code_dtype(self.codebook_size))
-        tokens = [(ENCODING, pa.list_(code, self.codes_per_image))] if self.keep_tokens else []
         asked = {name.lower() for name in schema.options}
-        options = [(name, arrow_type(name)) for name in SAMPLING if name in asked]
-        scores = [(CLIP_SCORE, pa.float32()), (RANK, pa.int32())] if self.models.clip is not None else []
-        return [
-            ("key", pa.string()),
-            (PROMPT, pa.string()),
-            (SAMPLE, pa.int32()),
-            ("seed", pa.int64()),
-            *options,
-            *tokens,
-            *self.written.layout.columns,
-            *scores,
-            (WIDTH, pa.int32()),
-            (HEIGHT, pa.int32()),
-        ]
+        options = {name: arrow_type(name) for name in SAMPLING if name in asked}
+        absent = self.written.absent_columns
+        absent |= set() if self.keep_tokens else {ENCODING}
+        absent |= set() if self.models.clip is not None else {CLIP_SCORE, RANK}
+        types = {ENCODING: code_list(self.codebook_size, self.codes_per_image), **dict(self.written.layout.columns)}
+        after_seed = WRITTEN.index(SEED) + 1
+        written = (*WRITTEN[:after_seed], *options, *WRITTEN[after_seed:])
+        return output_columns(written, absent, **types, **options)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PreparePrompts:
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PreparePrompts:
         return PreparePrompts(self.models.open_text(), self.drawing, pools.decode_pool)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
-        return picture_batches(parts, self.models.prompts, self.models.pictures)
+        return slot_batches(parts, self.models.slots, self.models.images_per_slot)
 
     def step(self, device: str) -> GenerateStep:
         return GenerateStep(replace(self.models, vqgan=replace(self.models.vqgan, device=device)))
 
     def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
-        if self.models.clip is None:
-            return batches
-        return ranked(batches, CLIP_SCORE, self.keep_best)
+        return batches if self.models.clip is None else ranked(batches, self.keep_best)
 
     def sink(self, target: SinkTarget) -> Sink:
-        return self.written.sink(target, partial(picture_texts, model_name=self.model_name))
+        return self.written.sink(target, partial(png_texts, model_name=self.model_name))
+
+
+@dataclass
+class GenerateStep:
+    """Rows of `slot_batches` gain `encoding`, `pixels`, `width`, `height` and, with a CLIP, `clip_score` float32; the
+    columns that only the generator reads are dropped."""
+
+    settings: GeneratorSettings
+    generator: TokenGenerator | None = field(default=None, repr=False)
+    codec: ImageTokenizer | None = field(default=None, repr=False)
+    clip: ClipScorer | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.batch_size
+
+    def setup(self) -> None:
+        """Load all weights."""
+        self.codec = self.codec or self.settings.vqgan.open()
+        self.generator = self.generator or self.settings.open_generator(self.codec.spec.codebook_size)
+        self.clip = self.clip or self.settings.open_clip()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self.codec is None or self.generator is None:
+            raise RuntimeError(NOT_SET_UP)
+        codes = draw(self.generator, batch)
+        prompts = batch.column(PROMPT).to_pylist()
+        batch = batch.drop_columns([name for name in USED_UP if name in batch.schema.names])
+        batch, pixels = painted(self.codec, batch, codes)
+        if self.clip is None:
+            return batch
+        return batch.append_column(CLIP_SCORE, pa.array(score(self.clip, pixels, prompts), pa.float32()))
+
+
+def draw(
+    generator: TokenGenerator, batch: pa.RecordBatch, prefix: np.ndarray | None = None, keep: int = 0
+) -> np.ndarray:
+    """Codes int32 [N, T] for the N images of a batch, each from its own random numbers.
+
+    The first `keep` codes of `prefix`, int [N, T], are taken as they are.
+    """
+    slots = batch.column(SLOT).to_numpy()
+    starts = np.flatnonzero(np.diff(slots, prepend=-1))  # the first image of each slot
+    within = np.arange(len(slots)) - starts[slots]
+    drawn = np.zeros((len(starts), generator.pictures_per_prompt, generator.length))
+    names = (batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE))
+    for slot, number, seed, key, sample in zip(slots, within, *names, strict=True):
+        drawn[slot, number] = uniforms(seed, key, sample, generator.length)
+    options = {name: batch.column(name).to_numpy()[starts] for name in SAMPLING}
+    input_ids, mask = (to_rows(batch.column(name))[starts] for name in (INPUT_IDS, ATTENTION_MASK))
+    given, kept = np.zeros(drawn.shape, np.int64), np.full(len(starts), keep)
+    if prefix is not None:
+        given[slots, within] = prefix
+    return generator.generate(TokenRequest(input_ids, mask, drawn, options, given, kept))[slots, within]
+
+
+def score(clip: ClipScorer, pixels: np.ndarray, prompts: list[str]) -> np.ndarray:
+    """The cosine of each image and its prompt, float32 [N]; a few images are preprocessed in memory at a time."""
+    parts = []
+    with ThreadPoolExecutor(clip.threads, "vqbeam-clip") as pool:
+        for start in range(0, len(pixels), clip.batch_size):
+            part = slice(start, start + clip.batch_size)
+            images = np.stack(list(pool.map(clip.preprocess, pixels[part])))
+            parts.append(clip.scores(images, prompts[part]))
+    return np.concatenate(parts)
+
+
+def ranked(batches: Iterable[pa.RecordBatch], keep_best: int | None = None) -> Iterator[pa.RecordBatch | Refusal]:
+    """Rows come in with `clip_score`, those of one prompt (`row`) one after the other; they go out with `rank`.
+
+    Of each prompt the rows go out best first, from rank 1, equals by `sample`; past `keep_best` they are filtered.
+    A row that cannot win any more goes at once, so that no more is held than what one prompt keeps, and a batch.
+    """
+    held: pa.RecordBatch | None = None
+    for batch in batches:
+        done: list[pa.RecordBatch] = []
+        for part in _by_row(batch):
+            if held is not None and held.column(ROW)[0] != part.column(ROW)[0]:
+                done.append(_with_ranks(held))
+                held = None
+            pool = part if held is None else joined([held, part])
+            order = np.lexsort((pool.column(SAMPLE).to_numpy(), -pool.column(CLIP_SCORE).to_numpy())).tolist()
+            # by slices: taking from lists builds an index eight times the size of the pixels
+            held = joined([pool.slice(i, 1) for i in order[:keep_best]])
+            for i in order[keep_best:] if keep_best is not None else ():
+                yield refusal_of(pool, i, "rank", RowFiltered(NOT_BEST))
+        if done:
+            yield joined(done)
+    if held is not None:
+        yield _with_ranks(held)
+
+
+def _by_row(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """A batch cut between prompts."""
+    rows = batch.column(ROW).to_numpy()
+    starts = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)]
+    return [batch.slice(start, stop - start) for start, stop in pairwise(starts)]
+
+
+def _with_ranks(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.append_column(RANK, pa.array(np.arange(1, batch.num_rows + 1, dtype=np.int32)))
+
+
+def png_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:
+    """What the PNG of each row says about how it was made."""
+    names = (PROMPT, SEED, *SAMPLING, SAMPLE, KEY)
+    return [{name: str(row[name]) for name in names} | {"model": model_name} for row in batch.select(names).to_pylist()]

@@ -13,13 +13,28 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from transforms.batch import IMAGE, IMAGE_FILE, READER_COLUMNS, ROW, fixed_lists, missing_captions
-from transforms.errors import RowFiltered, RowRejected
+from transforms.batch import (
+    CODES,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    FILTERED,
+    IMAGE,
+    IMAGE_FILE,
+    IMAGE_URI,
+    KEY,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    READER_COLUMNS,
+    ROW,
+    URI,
+    fixed_lists,
+    missing_captions,
+)
+from transforms.errors import RowFiltered, RowRejected, amount
 from transforms.images import DecodedImage
 from transforms.inputs import InputSchema
-from transforms.work.codes import fitting_codes
 
-NO_CAPTION = "the row has no caption, which --require_caption, rank and vary --method model ask for"
+NO_CAPTION = "the row has no caption, which require_caption, rank and vary method model ask for"
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
 
@@ -39,8 +54,9 @@ class Refusal:
 class Prepared:
     """The good rows of one batch read: their columns (with `row`), one array each, and the refusals.
 
-    `rows_read` is what the counts must balance to: where a row of the input stands for several pictures, it counts
-    each of them, and a refused one has as many refusals. `notices` counts what befell rows that are kept, in words."""
+    `rows_read` is what the counts must balance to: if a row of the input stands for several images, it counts each of
+    them, and a refused row has as many refusals. `notices` counts, in words, changes to rows that are kept.
+    """
 
     columns: pa.RecordBatch
     arrays: list[np.ndarray]
@@ -56,7 +72,7 @@ class Preparer(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Of threads, at work on pictures, codes or texts."""
+        """Of threads, at work on images, codes or texts."""
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
 
@@ -64,10 +80,10 @@ class Preparer(Protocol):
 
 
 class PrepareImages:
-    """Fetches and decodes pictures in thread pools; the pixels that `decode` makes come out.
+    """Fetches and decodes images in thread pools; the pixels that `decode` makes come out.
 
-    `keep_files` adds the column `IMAGE`: the file as it came, and its name where the row only named it. The files of
-    the batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
+    `keep_files` adds the column `IMAGE`: the file as it came, and its name if the row only named it. The files of the
+    batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
     """
 
     def __init__(
@@ -93,8 +109,8 @@ class PrepareImages:
 
     def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
         known = known_refusals(batch, first_row, self._require_caption)
-        images = batch.column("image")
-        uris = batch.column("image_uri")
+        images = batch.column(IMAGE)
+        uris = batch.column(IMAGE_URI)
         waiting: dict[int, Future[_Read]] = {}
         for i in range(batch.num_rows):
             if i in known:
@@ -127,13 +143,13 @@ class PrepareImages:
     def _with_own_columns(
         self, columns: pa.RecordBatch, batch: pa.RecordBatch, good: list[_Read], rows: list[int]
     ) -> pa.RecordBatch:
-        """`columns` and what is known of the good pictures, which are the `rows` of `batch`."""
+        """`columns` with the sizes and files of the good images, which are the `rows` of `batch`."""
         if not self._keeps_sizes:
             widths = pa.array([one.image.original_width for one in good], pa.int32())
             heights = pa.array([one.image.original_height for one in good], pa.int32())
-            columns = columns.append_column("original_width", widths).append_column("original_height", heights)
+            columns = columns.append_column(ORIGINAL_WIDTH, widths).append_column(ORIGINAL_HEIGHT, heights)
         if self._keep_files:
-            uris = batch.column("image_uri").take(pa.array(rows, pa.int64()))
+            uris = batch.column(IMAGE_URI).take(pa.array(rows, pa.int64()))
             files = [
                 {"bytes": one.data, "path": uri and uri.rpartition("/")[2]}
                 for one, uri in zip(good, uris.to_pylist(), strict=True)
@@ -174,7 +190,7 @@ class PrepareCodes:
             start = time.perf_counter()
             known = known_refusals(batch, first_row, self._require_caption)
             arrays: list[np.ndarray] = []
-            column = batch.column("codes")
+            column = batch.column(CODES)
             for i in range(batch.num_rows):
                 if i in known:
                     continue
@@ -197,19 +213,33 @@ class PrepareCodes:
         return fitting_codes(cell.values.to_numpy(zero_copy_only=False), self._length, self._size)
 
 
+def fitting_codes(codes: np.ndarray, codes_per_image: int, codebook_size: int) -> np.ndarray:
+    """Integers [N] of any type -> int32 [codes_per_image].
+
+    Raises `RowRejected` (wrong_code_count, code_out_of_range) unless they are a full grid of a codebook's ids.
+    """
+    if len(codes) != codes_per_image:
+        there = amount(len(codes), "codes")
+        raise RowRejected("wrong_code_count", f"{there}; the model's grid has {codes_per_image:,}")
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= codebook_size:
+        raise RowRejected("code_out_of_range", f"code {low if low < 0 else high}; the codebook has {codebook_size}")
+    return codes.astype(np.int32)
+
+
 def keeps_original_sizes(passthrough: pa.Schema) -> bool:
-    """Whether the input brings the true original sizes itself, as img2dataset does."""
-    names = ("original_width", "original_height")
+    """Whether the input has columns of the true original sizes, as img2dataset's has."""
+    names = (ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
     return all(name in passthrough.names and pa.types.is_integer(passthrough.field(name).type) for name in names)
 
 
 def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool) -> dict[int, Refusal]:
-    """Rows that the reader knows to be bad or filtered, and rows without a caption where one is required."""
+    """Rows that the reader rejected or filtered and, if a caption is required, rows without one."""
     known: dict[int, Refusal] = {}
-    codes = batch.column("error_code")
-    filtered = batch.column("filtered")
+    codes = batch.column(ERROR_CODE)
+    filtered = batch.column(FILTERED)
     if codes.null_count < batch.num_rows or filtered.null_count < batch.num_rows:
-        messages = batch.column("error_message")
+        messages = batch.column(ERROR_MESSAGE)
         for i in range(batch.num_rows):
             if codes[i].is_valid:
                 cause = RowRejected(codes[i].as_py(), messages[i].as_py() or "")
@@ -225,12 +255,12 @@ def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool)
 
 
 def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
-    return Refusal(first_row + i, batch.column("key")[i].as_py(), batch.column("uri")[i].as_py(), stage, cause)
+    return Refusal(first_row + i, batch.column(KEY)[i].as_py(), batch.column(URI)[i].as_py(), stage, cause)
 
 
 def refusal_of(batch: pa.RecordBatch, i: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
     """Row `i` of a batch that has been prepared ends at a later stage."""
-    key, uri = batch.column("key")[i].as_py(), batch.column("uri")[i].as_py()
+    key, uri = batch.column(KEY)[i].as_py(), batch.column(URI)[i].as_py()
     return Refusal(batch.column(ROW)[i].as_py(), key, uri, stage, cause)
 
 

@@ -1,33 +1,45 @@
-"""`vqbeam rank` inside a shard: pictures with captions in, a table of their CLIP scores out."""
+"""`vqbeam rank` inside a shard: images with captions in, a table of their CLIP scores out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from models.clip.pixels import ClipPixels
-from transforms.batch import CLIP_PIXELS, CLIP_SCORE, IMAGE, IMAGE_STRUCT
-from transforms.engine.resources import Resources
-from transforms.errors import RowFiltered
-from transforms.images import ImageLimits
+from models.clip.scorer import ClipScorer
+from transforms.batch import (
+    CAPTION,
+    CLIP_PIXELS,
+    CLIP_SCORE,
+    IMAGE,
+    KEY,
+    LONGEST_CAPTION,
+    ORIGINAL_HEIGHT,
+    ORIGINAL_WIDTH,
+    first_caption,
+    to_rows,
+)
+from transforms.errors import RowFiltered, RowRejected
+from transforms.images import DecodedImage, ImageLimits, decode_whole
 from transforms.inputs import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TableSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
-from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
-from transforms.work.work import Work
+from transforms.work.step import NOT_SET_UP, ClipSettings
+from transforms.work.work import Pools, Work, output_columns
 
 TOO_LOW = "min_clip_score"  # the filter's name in the counts
+WRITTEN = (KEY, CAPTION, CLIP_SCORE, IMAGE, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)  # `IMAGE` only with `keep_images`
 
 
 @dataclass(frozen=True)
 class Rank(Work):
-    """`preprocess` is that of the CLIP. Rows that score less than `min_clip_score` are filtered; `keep_images` writes
-    the files of the pictures, too, as they came."""
+    """`preprocess` is that of the CLIP. Rows that score less than `min_clip_score` are filtered; `keep_images` also
+    writes the image files as they came."""
 
     clip: ClipSettings
     preprocess: ClipPixels
@@ -40,16 +52,9 @@ class Rank(Work):
         return self.clip.device
 
     def columns(self, schema: InputSchema) -> Columns:
-        return [
-            ("key", pa.string()),
-            ("caption", schema.caption_type),
-            (CLIP_SCORE, pa.float32()),
-            *([(IMAGE, IMAGE_STRUCT)] if self.keep_images else []),
-            ("original_width", pa.int32()),
-            ("original_height", pa.int32()),
-        ]
+        return output_columns(WRITTEN, () if self.keep_images else (IMAGE,), caption=schema.caption_type)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> PrepareImages:
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareImages:
         decode = partial(decode_for_clip, limits=self.limits, preprocess=self.preprocess)
         return PrepareImages(
             decode,
@@ -63,7 +68,7 @@ class Rank(Work):
 
     @property
     def rows_prepared(self) -> int | None:
-        """As many as the CLIP takes at once where files are kept: of those that rows only name, the reader knows no
+        """As many as the CLIP takes at once if files are kept: of those that rows only name, the reader knows no
         sizes."""
         return self.clip.batch_size if self.keep_images else None
 
@@ -90,3 +95,44 @@ class Rank(Work):
             return np.zeros(batch.num_rows, bool)
         low: np.ndarray = batch.column(CLIP_SCORE).to_numpy() < np.float32(self.min_clip_score)
         return low
+
+
+@dataclass
+class ScoreStep:
+    """`clip_pixels` and `caption` -> `clip_score` float32: the cosine of image and caption."""
+
+    clip: ClipSettings
+    scorer: ClipScorer | None = field(default=None, repr=False)
+
+    @property
+    def batch_size(self) -> int:
+        return self.clip.batch_size
+
+    def setup(self) -> None:
+        self.scorer = self.scorer or self.clip.open()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self.scorer is None:
+            raise RuntimeError(NOT_SET_UP)
+        rows = to_rows(batch.column(CLIP_PIXELS))
+        side = round((rows.shape[1] // 3) ** 0.5)
+        captions = [first_caption(caption)[:LONGEST_CAPTION] for caption in batch.column(CAPTION).to_pylist()]
+        scores = self.scorer.scores(rows.reshape(-1, 3, side, side), captions)
+        return batch.drop_columns([CLIP_PIXELS]).append_column(CLIP_SCORE, pa.array(scores, pa.float32()))
+
+
+def decode_for_clip(data: bytes, limits: ImageLimits, preprocess: ClipPixels) -> DecodedImage:
+    """The bytes of an image file -> the CLIP's view of it, float32 [3, H, W], with the original sizes.
+
+    JPEGs are decoded in full. Raises as `decode_image` does, and `RowRejected` ("too_many_pixels") for a strip so
+    narrow that it would not fit into memory once its short side has the model's size.
+    """
+    image = decode_whole(data, limits)
+    width, height = preprocess.resized(image.original_width, image.original_height)
+    if width * height > limits.max_image_pixels:
+        raise RowRejected(
+            "too_many_pixels",
+            f"{image.original_width} x {image.original_height} pixels, which for the CLIP become "
+            f"{width} x {height}; max_image_pixels allows {limits.max_image_pixels:,}",
+        )
+    return replace(image, pixels=preprocess(image.pixels))

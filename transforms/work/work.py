@@ -1,14 +1,15 @@
-"""What the shard runner asks of a command: columns, stages and sink, in the order in which rows meet them."""
+"""What a command is inside a shard: its columns, its stages and its sink, in the order in which rows meet them."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Executor
 from typing import Protocol
 
 import pyarrow as pa
 
-from transforms.engine.resources import Resources
+from transforms.batch import OUTPUT_TYPES
 from transforms.inputs import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
@@ -18,17 +19,27 @@ from transforms.work.prepare import Fetch, Prepared, Preparer, Refusal
 from transforms.work.step import Step
 
 
-class Work(Protocol):
+class Pools(Protocol):
+    """The thread pools of a worker process."""
+
+    @property
+    def decode_pool(self) -> Executor: ...
+
+    @property
+    def fetch_pool(self) -> Executor: ...
+
+
+class Work(ABC):
     """One command, with all its settings resolved: a frozen dataclass that travels to the workers inside the `Job`.
 
-    A subclass states what has no default here. Rows pass `preparer`, `batches`, `step`, `after` and `sink`. The runner
-    (`transforms/engine/worker.py`) reads, counts, times, logs what is refused, stops and commits.
+    Rows pass `preparer`, `batches`, `step`, `after` and `sink`. The engine (`transforms/engine/worker.py`) reads,
+    counts, times, logs refused rows, stops and commits.
     """
 
     @property
     @abstractmethod
     def device(self) -> str:
-        """What the user chose: "auto", "cpu", "cuda" or "cuda:N"."""
+        """The device as the user chose it: "auto", "cpu", "cuda" or "cuda:N"."""
 
     @property
     def main(self) -> MainObject:
@@ -37,20 +48,19 @@ class Work(Protocol):
 
     @abstractmethod
     def columns(self, schema: InputSchema) -> Columns:
-        """Names and types of the output table, but for the columns that pass through."""
+        """Names and types of the output table, except the columns that pass through."""
 
-    def check_source(self, source: Source) -> None:
-        """Called for every source of a shard before it is read. Raises `ShardFailed` where it must not be."""
-        return
+    def check_source(self, source: Source) -> None:  # noqa: B027 - most commands read any source
+        """Called for every source of a shard before it is read. Raises `ShardFailed` if it must not be."""
 
     @abstractmethod
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> Preparer:
-        """From rows as they were read to rows that the model takes; made anew for every shard."""
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
+        """The stage from rows as they were read to rows that the model takes; made anew for every shard."""
 
     @property
     def rows_prepared(self) -> int | None:
-        """The most rows that are given to the preparer at once, where it keeps more of each than it was given; None:
-        as many as the reader puts into a batch."""
+        """The most rows given to the preparer at once, if it keeps more of each than it was given; None for no limit
+        but the reader's."""
         return None
 
     @abstractmethod
@@ -66,7 +76,7 @@ class Work(Protocol):
         """The model step for one device of the process; weights are loaded by its `setup`."""
 
     def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
-        """What has been through the step -> what goes to the sink, in order, and the rows that end here.
+        """From rows behind the step to rows for the sink, in order, and the rows that end here.
 
         Rows may be held back until others have come, no longer than that. Every row that comes in goes out once: in a
         batch, or as a `Refusal` with `RowFiltered` or `RowRejected` in it. Runs in the thread of the step.
@@ -76,3 +86,8 @@ class Work(Protocol):
     @abstractmethod
     def sink(self, target: SinkTarget) -> Sink:
         """The sink of one shard."""
+
+
+def output_columns(written: Iterable[str], absent: Collection[str] = (), **types: pa.DataType) -> Columns:
+    """The columns that a command can write, without the `absent` ones; `types` are those that depend on the job."""
+    return [(name, types[name] if name in types else OUTPUT_TYPES[name]) for name in written if name not in absent]

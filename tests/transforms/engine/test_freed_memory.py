@@ -19,7 +19,7 @@ from pipelines.process import reuse_freed_memory
 
 assert reuse_freed_memory()
 import numpy as np
-from transforms.engine.freed_memory import STATM, FreedMemory
+from transforms.engine.resources import STATM, FreedMemory
 
 def megabytes():
     return int(STATM.read_text().split()[1]) * 4096 >> 20

@@ -11,7 +11,7 @@ import pytest
 
 CLAIM = """
 import sys
-from transforms.engine.local_gpus import claim_gpus
+from transforms.engine.resources import claim_gpus
 print(*claim_gpus(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]), flush=True)
 sys.stdin.read()
 """
@@ -51,7 +51,7 @@ def test_a_link_put_where_a_lock_belongs_is_not_followed(tmp_path: Path) -> None
     victim.write_text("precious")
     import os
 
-    from transforms.engine.local_gpus import claim_gpus
+    from transforms.engine.resources import claim_gpus
 
     (tmp_path / f"vqbeam-gpus-{os.getuid()}-1-1-0-0.lock").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):

@@ -160,7 +160,7 @@ def test_too_little_room_for_temporary_files_is_said_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(storage, "free_bytes", lambda folder: 2 * ROOM_PER_SHARD)
     require_room(str(tmp_path), 2)
-    with pytest.raises(ShardFailed, match=rf"{tmp_path} has 0\.5 GB free.*0\.8 GB.*--temp_dir"):
+    with pytest.raises(ShardFailed, match=rf"{tmp_path} has 0\.5 GB free.*0\.8 GB.*temp_dir"):
         require_room(str(tmp_path), 3)
     monkeypatch.setattr(storage, "free_bytes", lambda folder: 0)
     with pytest.raises(ShardFailed, match=tempfile.gettempdir()):

@@ -26,7 +26,8 @@ from tests.support.paths import GOLDEN, ROOT
 from tests.support.run_transform import LOCAL, outcome
 from transforms import DecodeTokens, EncodeImages
 from transforms.errors import UsageError
-from transforms.inference.images import StepHandler, checked_codes
+from transforms.inference.handlers import StepHandler
+from transforms.inference.images import checked_codes
 
 MODEL = str(GOLDEN / "vqgan_small")
 SIDE, CODES, CODEBOOK = 64, 256, 64

@@ -13,7 +13,7 @@ from tests.support.fixtures_images import encoded, scene
 from tests.support.run_transform import outcome
 from transforms import ScoreImages
 from transforms.errors import UsageError
-from transforms.inference.score_images import caption_for_step, caption_of
+from transforms.inference.images import caption_for_step, caption_of
 
 CAPTIONS = ("a red apple", "a blue rocket", "rocket on a red background")
 

@@ -92,19 +92,19 @@ def test_what_differs_is_named_and_what_was_left_open_is_not(tmp_path: Path) -> 
     assert "dtype: the folder has 'float32', this command asks for 'bfloat16'" in message
     assert "input.format: the folder has 'parquet', this command asks for 'csv'" in message
     assert "seed: the folder has None, this command asks for 1" in message
-    assert "--overwrite" in message
+    assert "overwrite to start over" in message
 
 
 def test_a_folder_whose_rows_have_other_columns_is_not_gone_on_with() -> None:
     older = replace(PLAN, fingerprint=dict(PLAN.fingerprint) | {"schema_version": 1})
     check_fingerprint("out", older, {"schema_version": 1})
     for plan in (PLAN, older):
-        with pytest.raises(UsageError, match=r"^out was begun by another version of vqbeam.*--overwrite"):
+        with pytest.raises(UsageError, match=r"^output: out was begun by another version of vqbeam.*or overwrite"):
             check_fingerprint("out", plan, {"schema_version": 2, "dtype": "bfloat16"})
 
 
 def test_the_folder_of_another_command_is_named_as_that() -> None:
-    with pytest.raises(UsageError, match=r"^out belongs to `vqbeam encode`, this is `vqbeam decode`: choose another"):
+    with pytest.raises(UsageError, match=r"^output: out belongs to `vqbeam encode`, this is `vqbeam decode`: choose"):
         check_fingerprint("out", PLAN, {"command": "decode", "dtype": "bfloat16"})
 
 

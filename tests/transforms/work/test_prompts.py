@@ -11,7 +11,7 @@ from tests.support.tiny_generator import TINY_GENERATOR, TOKENIZER
 from transforms.inputs import InputSchema, read_slices
 from transforms.ledger.types import INLINE, Slice, Source
 from transforms.work.prepare import Prepared
-from transforms.work.prompts import CUT, PreparePrompts, picture_batches
+from transforms.work.prompts import CUT, PreparePrompts, slot_batches
 
 DRAWING = {"images": 2, "seed": 5, "guidance_scale": 10.0, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
 
@@ -38,22 +38,22 @@ def test_a_row_keeps_its_prompt_and_stands_for_its_pictures() -> None:
     assert [len(row["input_ids"]) for row in rows] == [TINY_GENERATOR.max_text_length] * 2
 
 
-@pytest.mark.parametrize(("prompts", "pictures", "sizes"), [(2, 3, [4, 2]), (4, 1, [4, 2]), (2, 1, [2, 2, 2])])
-def test_places_are_filled_in_order(prompts: int, pictures: int, sizes: list[int]) -> None:
-    batches = list(picture_batches([prepare("a", "b"), prepare("c")], prompts, pictures))
+@pytest.mark.parametrize(("slots", "images", "sizes"), [(2, 3, [4, 2]), (4, 1, [4, 2]), (2, 1, [2, 2, 2])])
+def test_slots_are_filled_in_order(slots: int, images: int, sizes: list[int]) -> None:
+    batches = list(slot_batches([prepare("a", "b"), prepare("c")], slots, images))
     assert [batch.num_rows for batch in batches] == sizes
     rows = [row for batch in batches for row in batch.to_pylist()]
     assert [(row["prompt"], row["sample"]) for row in rows] == [(name, n) for name in "abc" for n in range(2)]
     for batch in batches:
-        slots = np.array(batch.column("slot"))
-        assert slots[0] == 0
-        assert slots.max() < prompts
-        assert np.bincount(slots).max() <= pictures
+        taken = np.array(batch.column("slot"))
+        assert taken[0] == 0
+        assert taken.max() < slots
+        assert np.bincount(taken).max() <= images
 
 
-def test_a_prompt_of_many_pictures_takes_several_places() -> None:
+def test_a_prompt_of_many_pictures_takes_several_slots() -> None:
     drawing = {**DRAWING, "images": 5}
-    [first, second] = picture_batches([prepare("a", drawing=drawing)], 2, 2)
+    [first, second] = slot_batches([prepare("a", drawing=drawing)], 2, 2)
     assert first.column("sample").to_pylist() == [0, 1, 2, 3]
     assert first.column("slot").to_pylist() == [0, 0, 1, 1]
     assert second.column("sample").to_pylist() == [4]

@@ -24,8 +24,8 @@ from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageLimits
 from transforms.inputs import FetchOptions, fetch_image
 from transforms.work.prepare import Refusal
-from transforms.work.rank import Rank
-from transforms.work.score_step import ClipSettings, ScoreStep, decode_for_clip
+from transforms.work.rank import Rank, ScoreStep, decode_for_clip
+from transforms.work.step import ClipSettings
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_of_several_captions_the_first_with_words_is_scored() -> None:
 def test_a_strip_that_would_grow_beyond_the_bound_of_pixels_is_rejected(step: ScoreStep) -> None:
     preprocess = rank_of(step).preprocess
     data = encoded(scene(4000, 1), "PNG")
-    with pytest.raises(RowRejected, match="become 64000 x 16; --max_image_pixels allows 1,000,000") as refused:
+    with pytest.raises(RowRejected, match="become 64000 x 16; max_image_pixels allows 1,000,000") as refused:
         decode_for_clip(data, ImageLimits(max_image_pixels=1_000_000), preprocess)
     assert refused.value.code == "too_many_pixels"
     picture = decode_for_clip(data, ImageLimits(), preprocess)

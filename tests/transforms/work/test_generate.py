@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.batch import PIXELS, fixed_lists
+from transforms.work.generate import ranked
 from transforms.work.prepare import Refusal
-from transforms.work.ranking import ranked
 
 SCORES = {0: [0.5, 0.9, 0.5, 0.1], 1: [0.3], 2: [0.2, 0.2, 0.8, 0.2, 0.4]}  # of each row's pictures
 
@@ -25,7 +25,7 @@ def batches(size: int, seen: list[int] | None = None) -> Iterator[pa.RecordBatch
                 "uri": ["u"] * len(part),
                 "row": pa.array([row for row, _, _ in part]),
                 "sample": pa.array([sample for _, sample, _ in part], pa.int32()),
-                "score": pa.array([score for _, _, score in part], pa.float32()),
+                "clip_score": pa.array([score for _, _, score in part], pa.float32()),
                 PIXELS: fixed_lists(np.array([[[10 * row + sample]] for row, sample, _ in part], np.uint8)),
             }
         )
@@ -33,7 +33,7 @@ def batches(size: int, seen: list[int] | None = None) -> Iterator[pa.RecordBatch
 
 def run(size: int, keep_best: int | None = None) -> tuple[list[tuple[int, int, int]], list[Refusal]]:
     """(row, sample, rank) in the order of the output, and what was filtered."""
-    items = list(ranked(batches(size), "score", keep_best))
+    items = list(ranked(batches(size), keep_best))
     rows = [row for item in items if isinstance(item, pa.RecordBatch) for row in item.to_pylist()]
     assert all(row[PIXELS] == [10 * row["row"] + row["sample"]] for row in rows)
     order = [(row["row"], row["sample"], row["rank"]) for row in rows]
@@ -57,7 +57,7 @@ def test_all_but_the_best_are_filtered_whatever_the_batches() -> None:
 
 def test_a_prompt_goes_out_as_soon_as_the_next_begins() -> None:
     seen: list[int] = []
-    stream = ranked(batches(2, seen), "score")
+    stream = ranked(batches(2, seen))
     first = next(stream)
     assert isinstance(first, pa.RecordBatch)
     assert first.column("row").to_pylist() == [0, 0, 0, 0, 1], "what the third batch completes"

@@ -8,7 +8,7 @@ from models.vqgan.codec import TorchCodec
 from models.vqgan.variations import spread
 from tests.support.fixtures_checkpoints import random_vqgan
 from transforms.batch import CODES, PIXELS, ROW, SAMPLE, fixed_lists
-from transforms.work.vary_step import CodeNoise, LatentNoise
+from transforms.work.vary import CodeNoise, LatentNoise
 
 SIDE, LENGTH = 16, 64
 PICTURES = np.random.default_rng(1).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)

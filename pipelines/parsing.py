@@ -115,7 +115,7 @@ def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None =
     """A message of the library with its options as flags: "max_error_rate 0.1" as "--max_error_rate 0.1".
 
     Only names with an underscore are looked for, since "columns" may be a plain word. `option` is the one at fault, with
-    which the message of a `UsageError` begins: its flag does so instead, unless it is in the rest.
+    which a `UsageError` begins: its flag begins the message instead, unless it is in the rest.
     """
     message = message.removeprefix(f"{option}: ")
     names = [name[2:] for name in flag_names(parser) if "_" in name]

@@ -114,8 +114,8 @@ def parse(
 def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None = None) -> str:
     """A message of the library with its options as flags: "max_error_rate 0.1" as "--max_error_rate 0.1".
 
-    Only names with an underscore are looked for, since "columns" may be a plain word. `option` is the one at fault, with
-    which a `UsageError` begins: its flag begins the message instead, unless it is in the rest.
+    Only names with an underscore are looked for, since "columns" may be a plain word. `option` is the one at fault. Its
+    name begins a `UsageError`: its flag begins the message instead, unless it is in the rest.
     """
     message = message.removeprefix(f"{option}: ")
     names = [name[2:] for name in flag_names(parser) if "_" in name]

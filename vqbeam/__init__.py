@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.errors import CheckpointError, ConfigError, ModelError
     from transforms.errors import RowRejected, UsageError
     from transforms.inference.images import DecodeTokens, EncodeImages, ScoreImages
-    from transforms.inference.load import Tokenizer, load
+    from transforms.inference.load import Generator, Tokenizer, load, load_generator
     from transforms.inference.prompts import GeneratePictures
 
 __all__ = [
@@ -29,19 +29,21 @@ __all__ = [
     "DecodeTokens",
     "EncodeImages",
     "GeneratePictures",
+    "Generator",
     "ModelError",
     "RowRejected",
     "ScoreImages",
     "Tokenizer",
     "UsageError",
     "load",
+    "load_generator",
 ]
 
 HOMES = {
     "models.errors": ("CheckpointError", "ConfigError", "ModelError"),
     "transforms.errors": ("RowRejected", "UsageError"),
     "transforms.inference.images": ("DecodeTokens", "EncodeImages", "ScoreImages"),
-    "transforms.inference.load": ("Tokenizer", "load"),
+    "transforms.inference.load": ("Generator", "Tokenizer", "load", "load_generator"),
     "transforms.inference.prompts": ("GeneratePictures",),
 }
 

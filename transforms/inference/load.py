@@ -6,14 +6,21 @@ They run the steps of the commands, so that codes and images equal the commands'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from models.image_tokenizer import ImageTokenizer
+from transforms.batch import IMAGES, PIXELS, SEED, to_images
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, Resize, decode_image, resized_image
+from transforms.inference.asked import SCHEMA, Asked, canonical, usable
+from transforms.inputs.rows import batches
+from transforms.work.generate import GenerateStep
+from transforms.work.prompts import prepare_prompts, slot_batches
 from transforms.work.step import ModelSettings
 
 CACHE_DIR = "~/.cache/vqbeam"
@@ -101,3 +108,105 @@ def load(
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
     settings = ModelSettings(model, cache_dir, "torch", device, dtype, batch_size, threads or 0)
     return Tokenizer(settings.open(), resize)
+
+
+class Generator:
+    """A DALL·E mini model that draws images for prompts; see `load_generator`. Safe to call from several threads."""
+
+    def __init__(self, asked: Asked, batch_size: int | None) -> None:
+        self._asked = asked
+        self._batch_size = batch_size
+        self._step = GenerateStep(asked.settings())
+        self._text = self._step.settings.open_text()
+        self._lock = Lock()
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        seed: int = 0,
+        images_per_prompt: int = 1,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> np.ndarray:
+        """N prompts -> images uint8 [N * images_per_prompt, H, W, 3], those of a prompt one after the other.
+
+        An image depends on model, options, seed, prompt and its number among those of the prompt, and equals that of
+        `vqbeam generate --key_from prompt` at the same batch size. Options left out are the model's own. Raises
+        `RowRejected` for a prompt that cannot be drawn, `UsageError` for an option out of its range.
+        """
+        if isinstance(prompts, str):
+            raise UsageError("generate takes a list of prompts, not a string")
+        options = usable(
+            {
+                IMAGES: images_per_prompt,
+                SEED: seed,
+                "guidance_scale": guidance_scale,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+            }
+        )
+        images = len(prompts) * images_per_prompt
+        size = self._batch_size or min(BATCH_SIZE, 1 << max(0, images - 1).bit_length())
+        asked = replace(self._asked, options=options, batch_size=size)
+        drawing = asked.drawing()
+        prepared = [
+            prepare_prompts(batch, 0, self._text, drawing)
+            for batch in batches((canonical({"prompt": prompt}) for prompt in prompts), SCHEMA)
+        ]
+        for refusal in (refusal for part in prepared for refusal in part.refusals):
+            raise refusal.cause
+        with self._lock:
+            step = self._step_for(asked)
+            parts = [
+                to_images(step(batch).column(PIXELS))
+                for batch in slot_batches(prepared, asked.slots, asked.images_per_slot)
+            ]
+        side = self._side()
+        return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+
+    def _step_for(self, asked: Asked) -> GenerateStep:
+        """The step of this shape of a batch; the last one is kept, and its tokenizer serves all."""
+        settings = asked.settings()
+        if settings != self._step.settings:
+            self._step = GenerateStep(settings)
+        self._step.setup()
+        return self._step
+
+    def _side(self) -> int:
+        return self._step.settings.vqgan.spec.resolution
+
+
+def load_generator(
+    model: str = "emoji",
+    *,
+    vqgan: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    cache_dir: str = CACHE_DIR,
+) -> Generator:
+    """The generator of a model, which loads its weights at the first prompts.
+
+    `model` and `vqgan` are names as after the flags of `vqbeam generate`. `batch_size` images are computed at once, by
+    default as many as a call needs, up to 32; name it if calls of different lists are to agree byte for byte. Raises
+    `CheckpointError` and `ConfigError`.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+    asked = Asked(
+        model=model,
+        vqgan=vqgan or model,
+        clip=None,
+        options=usable({IMAGES: 1, SEED: 0}),
+        batch_size=batch_size or BATCH_SIZE,
+        device=device,
+        dtype=dtype,
+        threads=threads or 0,
+        cache_dir=cache_dir,
+    )
+    return Generator(asked, batch_size)

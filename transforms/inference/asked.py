@@ -1,0 +1,97 @@
+"""How prompts are to be drawn, by a pipeline or by a program: resolved where the models are. Beam is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models import find
+from models.bart.checkpoint import check_pair
+from models.bart.options import OPTIONS, Drawing, read_generation_defaults
+from models.devices import resolve_device, resolve_dtype
+from transforms.batch import IMAGES, KEY, PROMPT
+from transforms.errors import RowRejected, UsageError
+from transforms.inputs import InputSchema
+from transforms.inputs.options import option_value
+from transforms.inputs.rows import Row as PromptRow
+from transforms.inputs.rows import fill_prompt, prompt_key
+from transforms.work.generate import GeneratorSettings
+from transforms.work.step import ModelSettings
+
+SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for; `options` lacks those that are left to the model. Travels to the workers, which resolve
+    it: the models need not be on the machine that builds the pipeline."""
+
+    model: str
+    vqgan: str
+    clip: str | None
+    options: Mapping[str, Any]
+    batch_size: int
+    device: str
+    dtype: str
+    threads: int
+    cache_dir: str
+
+    @property
+    def images_per_slot(self) -> int:
+        return min(int(self.options[IMAGES]), self.batch_size)
+
+    @property
+    def slots(self) -> int:
+        """The slots of a batch."""
+        return self.batch_size // self.images_per_slot
+
+    def drawing(self) -> Drawing:
+        """The options of a prompt that has none; opens the checkpoint of the BART, without its weights."""
+        return read_generation_defaults(find(self.model, self.cache_dir).bart.path) | dict(self.options)
+
+    def settings(self) -> GeneratorSettings:
+        """Finds the models and checks that they go together. Raises `CheckpointError` and `ConfigError`."""
+        device = resolve_device(self.device)
+        spec = find(self.vqgan, self.cache_dir).tokenizer.spec
+        check_pair(find(self.model, self.cache_dir).bart.config, spec)
+        return GeneratorSettings(
+            bart=self.model,
+            vqgan=ModelSettings(
+                name=self.vqgan,
+                cache_dir=self.cache_dir,
+                backend="torch",
+                device=device,
+                dtype=resolve_dtype(self.dtype, device),
+                batch_size=min(self.batch_size, spec.batch_size(device)),
+                threads=self.threads,
+            ),
+            slots=self.slots,
+            images_per_slot=self.images_per_slot,
+            guided=self.drawing()["guidance_scale"] != 1,
+            clip=self.clip,
+        )
+
+
+def usable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given. Raises `UsageError` for a value that cannot be used."""
+    try:
+        checked = {name: option_value(name, value) for name, value in options.items()}
+    except RowRejected as error:
+        raise UsageError(error.message) from error
+    return {name: value for name, value in checked.items() if value is not None}
+
+
+def canonical(row: Mapping[str, Any]) -> PromptRow:
+    """A row as the readers of prompts make it; if it lacks a key, one is made from the prompt.
+
+    Raises `RowRejected` for half a surrogate pair, which no table and no file can hold.
+    """
+    prompt = row.get(PROMPT)
+    for name in (PROMPT, KEY):
+        try:
+            str(row.get(name)).encode()
+        except UnicodeEncodeError as error:
+            raise RowRejected("broken_record", f"{name} is not valid text: {error}") from error
+    key = prompt_key(prompt) if isinstance(prompt, str) else ""
+    return fill_prompt(PromptRow(key, ""), row, SCHEMA)

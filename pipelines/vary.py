@@ -222,7 +222,7 @@ def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
     of image bytes (paths of images do not count: tables of images have them beside codes)."""
     import pyarrow as pa
 
-    from transforms.inputs.columns import CODE_NAMES, IMAGE_BYTES, ColumnPicker, holds_codes, holds_image, plain
+    from transforms.inputs.columns import image_and_codes
     from transforms.inputs.formats.parquet import read_footer
 
     asked = chosen.job.input
@@ -236,9 +236,7 @@ def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
         columns = read_footer(first).columns
     except pa.ArrowInvalid:  # reading it makes that a rejected row
         return "images"
-    picker = ColumnPicker(pa.schema([pa.field(field.name, plain(field.type)) for field in columns]), first)
-    codes = picker.guess(CODE_NAMES, "--code_column", holds_codes, "the codes")
-    image = picker.guess(IMAGE_BYTES, "--image_column", holds_image, "the image")
+    image, codes = image_and_codes(columns, first)
     if codes and image and codes != image:
         raise UsageError(
             f"{first} has images ({image}) and tokens ({codes}): say which to vary with --image_column {image} or "

@@ -217,7 +217,7 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_written(
         (source, tmp_path / "empty", (), "no CLIP here"),
         (source, tmp_path / "nowhere", (), "no model"),
         (source, torn, (), "no tokenizer here"),
-        (plain, tiny_clip, (), "no column looks like the caption; name it"),
+        (plain, tiny_clip, (), "no column looks like the caption"),
         (source, tiny_clip, ("--min_clip_score", "1.5"), "1.5 is not between -1 and 1"),
         (source, tiny_clip, ("--min_clip_score", "nan"), "nan is not between -1 and 1"),
     ):

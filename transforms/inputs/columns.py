@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,14 +13,6 @@ from models.bart.options import OPTIONS
 from transforms.errors import UsageError
 from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
 
-# The usual names, in lower case. A later group counts only if no column has a name of an earlier one.
-IMAGE_BYTES = (("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes"),)
-IMAGE_PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
-IMAGE_URIS = ((*IMAGE_PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url"),)
-CAPTIONS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
-PROMPTS = (("prompt",), ("caption",), ("text",))
-KEYS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
-CODE_NAMES = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 
 RESERVED: dict[Kind, tuple[str, ...]] = {
@@ -86,8 +78,44 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pt.is_binary_view(kind) else kind
 
 
+def _plain_columns(columns: pa.Schema) -> pa.Schema:
+    return pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
+
+
 def listing(columns: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in columns) or "none"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that a column of the input can play, and the option that names the column.
+
+    `usual` are groups of its usual names in lower case; a later group counts only if no column has a name of an earlier
+    one. `fits` says whether a type can play the part, `wanted` says the same in words.
+    """
+
+    option: str
+    title: str
+    usual: tuple[tuple[str, ...], ...]
+    fits: Callable[[pa.DataType], bool]
+    wanted: str
+
+
+BYTES = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes")
+PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
+URIS = (*PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url")
+TEXTS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
+TOKENS = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
+IDS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
+
+IMAGE = Part("image_column", "the image", (BYTES, URIS), is_image_or_path, "bytes, {bytes, path} or a path")
+CODES = Part("code_column", "the codes", TOKENS, holds_codes, "a list of integers or binary")
+CAPTION = Part("caption_column", "the caption", TEXTS, holds_caption, "a string or a list of strings")
+PROMPT = Part("prompt_column", "the prompt", (("prompt",), ("caption",), ("text",)), holds_caption, "a string")
+KEY = Part("key_column", "the key", IDS, holds_key, "a string or an integer")
+IMAGE_BYTES = replace(IMAGE, usual=(BYTES,), fits=holds_image)
+IMAGE_PATHS = replace(IMAGE, usual=(URIS,), fits=is_string)
+FIRST_CAPTION, FIRST_KEY = replace(CAPTION, usual=TEXTS[:1]), replace(KEY, usual=IDS[:1])
 
 
 class ColumnPicker:
@@ -97,36 +125,48 @@ class ColumnPicker:
         self.columns = columns
         self.where = where
 
-    def named(self, name: str, option: str, fits: Callable[[pa.DataType], bool], wanted: str) -> str:
+    def named(self, name: str, part: Part) -> str:
         """The column that the user named. Raises `UsageError` if it is missing or has another type."""
         if name not in self.columns.names:
-            raise UsageError(f"{self.where} has no column {name}; it has {listing(self.columns)}", option=option)
+            raise UsageError(f"{self.where} has no column {name}; it has {listing(self.columns)}", option=part.option)
         kind = self.columns.field(name).type
-        if not fits(kind):
-            raise UsageError(f"column {name} of {self.where} is {kind}, not {wanted}", option=option)
+        if not part.fits(kind):
+            raise UsageError(f"column {name} of {self.where} is {kind}, not {part.wanted}", option=part.option)
         return name
 
-    def guess(
-        self, groups: Iterable[tuple[str, ...]], option: str, fits: Callable[[pa.DataType], bool], wanted: str
-    ) -> str | None:
+    def guess(self, part: Part) -> str | None:
         """The column with one of the usual names, None if none has one. Raises `UsageError` if several have."""
-        for names in groups:
-            found = [f.name for f in self.columns if f.name.lower() in names and fits(f.type)]
+        for names in part.usual:
+            found = [f.name for f in self.columns if f.name.lower() in names and part.fits(f.type)]
             if len(found) > 1:
                 raise UsageError(
-                    f"{self.where}: {' and '.join(found)} could each be {wanted}; name one of them. "
+                    f"{self.where}: {' and '.join(found)} could each be {part.title}; name one of them. "
                     f"The columns are {listing(self.columns)}",
-                    option=option,
+                    option=part.option,
                 )
             if found:
                 return found[0]
         return None
 
-    def missing(self, option: str, wanted: str) -> UsageError:
-        return UsageError(
-            f"{self.where}: no column looks like {wanted}; name it. The columns are {listing(self.columns)}",
-            option=option,
-        )
+    def find(self, part: Part, name: str | None) -> str | None:
+        """The column called `name`, or if that is None a guess. Raises `UsageError`."""
+        return self.named(name, part) if name else self.guess(part)
+
+    def need(self, part: Part, found: str | None) -> str:
+        """Returns `found`. Raises `UsageError` if it is None."""
+        if found is None:
+            raise UsageError(
+                f"{self.where}: no column looks like {part.title} ({part.wanted}); name it. "
+                f"The columns are {listing(self.columns)}",
+                option=part.option,
+            )
+        return found
+
+
+def image_and_codes(columns: pa.Schema, where: str) -> tuple[str | None, str | None]:
+    """The columns of a table that by their usual names hold image bytes and codes. Raises `UsageError`."""
+    picker = ColumnPicker(_plain_columns(columns), where)
+    return picker.guess(IMAGE_BYTES), picker.guess(CODES)
 
 
 def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: str) -> InputSchema:
@@ -134,7 +174,7 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
     twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
     if twice:
         raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
-    columns = pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
+    columns = _plain_columns(columns)
     picker = ColumnPicker(columns, where)
     parts = PARTS[request.kind](request, picker)
     caption = parts["caption"]
@@ -150,19 +190,36 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
 
 
 def _image_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
+    image = picker.named(request.image_column, IMAGE) if request.image_column else picker.guess(IMAGE_BYTES)
+    if image is None:
+        unnamed = [field.name for field in picker.columns if holds_image(field.type)]
+        image = unnamed[0] if len(unnamed) == 1 else picker.guess(IMAGE_PATHS)
     return {
-        "image": _image_column(request, picker),
-        "caption": caption_column(request, picker),
+        "image": picker.need(IMAGE, image),
+        "caption": _caption_column(request, picker),
         "status": status_column(picker.columns),
     }
 
 
 def _code_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
-    return {"codes": _code_column(request, picker), "caption": caption_column(request, picker)}
+    codes = picker.need(CODES, picker.find(CODES, request.code_column))
+    return {"codes": codes, "caption": _caption_column(request, picker)}
+
+
+def _caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
+    found = picker.find(CAPTION, request.caption_column)
+    return picker.need(CAPTION, found) if request.caption_required else found
 
 
 def _prompt_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
-    return {"caption": prompt_column(request, picker), "options": option_columns(request, picker)}
+    found = picker.need(PROMPT, picker.find(PROMPT, request.caption_column))
+    if is_list(picker.columns.field(found).type):
+        raise UsageError(
+            f"{picker.where}: column {found} holds lists, and vqbeam cannot tell which of several texts is meant: "
+            "write a row for each, or name a column of strings",
+            option=PROMPT.option,
+        )
+    return {"caption": found, "options": option_columns(request, picker)}
 
 
 PARTS: dict[Kind, Callable[[InputRequest, ColumnPicker], dict[str, Any]]] = {
@@ -170,54 +227,6 @@ PARTS: dict[Kind, Callable[[InputRequest, ColumnPicker], dict[str, Any]]] = {
     "codes": _code_parts,
     "prompts": _prompt_parts,
 }
-
-
-def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
-    if request.image_column:
-        return picker.named(request.image_column, "image_column", is_image_or_path, "bytes, {bytes, path} or a path")
-    found = picker.guess(IMAGE_BYTES, "image_column", holds_image, "the image")
-    if found is None:
-        unnamed = [field.name for field in picker.columns if holds_image(field.type)]
-        found = unnamed[0] if len(unnamed) == 1 else None
-    found = found or picker.guess(IMAGE_URIS, "image_column", is_string, "the image")
-    if found is None:
-        raise picker.missing("image_column", "the image")
-    return found
-
-
-def _code_column(request: InputRequest, picker: ColumnPicker) -> str:
-    if request.code_column:
-        return picker.named(request.code_column, "code_column", holds_codes, "a list of integers or binary")
-    found = picker.guess(CODE_NAMES, "code_column", holds_codes, "the codes")
-    if found is None:
-        raise picker.missing("code_column", "image codes")
-    return found
-
-
-def caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
-    if request.caption_column:
-        return picker.named(request.caption_column, "caption_column", holds_caption, "a string or a list of strings")
-    found = picker.guess(CAPTIONS, "caption_column", holds_caption, "the caption")
-    if found is None and request.caption_required:
-        raise picker.missing("caption_column", "the caption")
-    return found
-
-
-def prompt_column(request: InputRequest, picker: ColumnPicker) -> str:
-    option = "prompt_column"
-    if request.caption_column:
-        found: str | None = picker.named(request.caption_column, option, holds_caption, "a string")
-    else:
-        found = picker.guess(PROMPTS, option, holds_caption, "the prompt")
-    if found is None:
-        raise picker.missing(option, "the prompt (strings called prompt, caption or text)")
-    if is_list(picker.columns.field(found).type):
-        raise UsageError(
-            f"{picker.where}: column {found} holds lists, and vqbeam cannot tell which of several texts is meant: "
-            "write a row for each, or name a column of strings",
-            option=option,
-        )
-    return found
 
 
 def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ...]:
@@ -244,9 +253,7 @@ def key_column(request: InputRequest, picker: ColumnPicker) -> str | None:
         if request.key_column:
             raise UsageError(f"key_column {request.key_column} and key_from prompt contradict each other")
         return None
-    if request.key_column:
-        return picker.named(request.key_column, "key_column", holds_key, "a string or an integer")
-    return picker.guess(KEYS, "key_column", holds_key, "the key")
+    return picker.find(KEY, request.key_column)
 
 
 def status_column(columns: pa.Schema) -> str | None:
@@ -308,16 +315,15 @@ def sample_schema(
         raise UsageError(f"{where} has no {request.image_column} files; {members}", option="image_column")
     caption: str | None = "txt"
     caption_field: str | None = None
-    if request.caption_column in fields.names:
+    if request.caption_column and request.caption_column in fields.names:
         caption, caption_field = None, request.caption_column
-        caption_column(request, picker)
+        picker.named(request.caption_column, CAPTION)
     elif request.caption_column:
         caption = request.caption_column
         if caption not in seen:
             raise UsageError(f"{where} has nothing called {caption}; {members}", option="caption_column")
     else:
-        groups = CAPTIONS[:1] if "txt" in seen else CAPTIONS
-        caption_field = picker.guess(groups, "caption_column", holds_caption, "the caption")
+        caption_field = picker.guess(FIRST_CAPTION if "txt" in seen else CAPTION)
     key = request.key_column and key_column(request, picker)
     schema = InputSchema(
         kind=request.kind,
@@ -325,7 +331,7 @@ def sample_schema(
         caption=caption,
         caption_field=caption_field,
         caption_is_list=caption_field is not None and is_list(fields.field(caption_field).type),
-        key=key or picker.guess(KEYS[:1], "key_column", holds_key, "the key"),
+        key=key or picker.guess(FIRST_KEY),
         status=status_column(fields),
         uri_schemes=request.uri_schemes or (scheme,),
     )

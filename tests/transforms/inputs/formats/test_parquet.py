@@ -264,7 +264,7 @@ def test_the_token_column_can_be_named(tmp_path: Path) -> None:
     assert (rows[0]["codes"], rows[0]["pass:encoding"]) == (CODES[0], CODES[0])
     with pytest.raises(UsageError, match="no column nope"):
         plan(path, kind="codes", code_column="nope")
-    with pytest.raises(UsageError, match=r"no column looks like image codes.*n \(int64\)"):
+    with pytest.raises(UsageError, match=r"no column looks like the codes.*n \(int64\)"):
         plan(write(tmp_path / "b.parquet", {"n": [1]}), kind="codes")
 
 

@@ -225,7 +225,7 @@ def test_a_parquet_that_is_none_is_a_rejected_row(tmp_path: Path) -> None:
         (
             "p.csv",
             b"a red apple\na dog\n",
-            r"no column looks like the prompt \(strings called prompt, caption or text\)",
+            r"no column looks like the prompt \(a string\)",
         ),
         (
             "p.csv",

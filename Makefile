@@ -42,7 +42,7 @@ demo: .venv/.runs
 
 demo-oldest: .venv-oldest/.runs
 	@PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" bash examples/demo.sh .venv-oldest/demo
-	@for part in tokens pictures drawn; do .venv-oldest/bin/vqbeam verify .venv-oldest/demo/$$part || exit; done
+	@for part in tokens images drawn; do .venv-oldest/bin/vqbeam verify .venv-oldest/demo/$$part || exit; done
 
 test: .venv/.tests
 	$(BIN)/python -m pytest -m "not slow"

@@ -88,7 +88,7 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
         inputs=files.listed,
         work=work,
         provenance=provenance,
-        look=f"vqbeam decode --input '{tokens}' --output pictures --contact_sheet",
+        look=f"vqbeam decode --input '{tokens}' --output images --contact_sheet",
         backend=chosen.tokenizer.backend,
         fetch=FetchOptions(max_bytes=image.max_image_bytes),
     )

@@ -16,6 +16,7 @@ from tests.test_docs import blocks, first_image
 KERNEL_SECONDS = 250
 SNIPPETS = blocks(ROOT / "docs" / "runners.md", "python")
 HAS_BEAMS_PANDAS = int(pandas.__version__.partition(".")[0]) < 3
+pytestmark = pytest.mark.slow  # a kernel starts in some seconds
 NO_PANDAS = "import sys; sys.modules['pandas'] = None"
 
 

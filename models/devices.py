@@ -5,6 +5,7 @@ Imports torch only where it must ask it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ from models.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+# Intel's MKL, in which torch multiplies in float32, otherwise rounds by where in memory its operands begin. With several
+# threads that is another position for each, so that a row would depend on its number in the batch; some processors show
+# it. MKL reads this before its first product, and another value that is there already is somebody's choice.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 INT8 = "int8"  # of a DALL·E BART's decoder alone

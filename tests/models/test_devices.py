@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models.devices import collapse_into_huge_pages, resolve_device, resolve_dtype
 from models.errors import ConfigError
@@ -49,6 +50,19 @@ def test_dtypes_resolve_by_device_without_opening_it(dtype: str, device: str, re
 def test_a_dtype_that_the_device_lacks_is_refused(dtype: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve_dtype(dtype, "cpu")
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch multiplies without MKL")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_one_query_attends_to_the_same_bits_wherever_its_row_stands(threads: int) -> None:
+    """A token step's attention: with several threads MKL's operands begin at other places for each of them."""
+    generator = torch.Generator().manual_seed(0)
+    query, keys, values = (torch.randn(1, 4, n, 32, generator=generator).repeat(6, 1, 1, 1) for n in (1, 64, 64))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    found = F.scaled_dot_product_attention(query, keys, values)
+    torch.set_num_threads(before)
+    assert torch.equal(found, found[:1].expand_as(found))
 
 
 def test_the_default_batch_falls_with_the_size_of_the_pictures() -> None:

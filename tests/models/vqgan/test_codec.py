@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_neighbours_and_padding_change_nothing(dtype: str) -> None:
     for row in range(5):
         np.testing.assert_array_equal(running.encode(images[row : row + 1])[0], codes[row])
         np.testing.assert_array_equal(running.decode(codes[row : row + 1])[0], pixels[row])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_place_in_a_batch_of_whole_shares_changes_nothing(threads: int) -> None:
+    """In pictures so large that torch cuts norms by pixels: each thread has as many pictures as the others."""
+    running = codec(random_vqgan(replace(TINY, resolution=64)), batch_size=4, threads=threads)
+    images = pictures(4, side=64)
+    codes, latents = running.encode(images), running.latents(images)
+    pixels = running.decode(codes)
+    for order in ([1, 2, 3, 0], [3, 1, 1, 2]):
+        np.testing.assert_array_equal(running.latents(images[order]), latents[order])
+        np.testing.assert_array_equal(running.decode(codes[order]), pixels[order])
 
 
 def test_the_network_always_sees_the_full_batch() -> None:

@@ -41,7 +41,7 @@ setup(
         "transformers>=4.57",  # CLIP
         "tokenizers>=0.22",
         "ftfy>=6.1",
-        "Unidecode>=1.3",
+        "Unidecode>=1.3.6",  # before, fractions came out with other spaces: other words for the model
         "emoji>=2.14",
     ],
     extras_require={
@@ -53,7 +53,7 @@ setup(
             "pytest-timeout>=2.3",
             "pandas>=2.2",
             "msgpack>=1.1",
-            "duckdb>=1.1",
+            "duckdb>=1.3",
             "webdataset>=0.2.100",
             "gcp-storage-emulator>=2026.7.18",
             "ipykernel>=6.29",

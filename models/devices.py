@@ -14,9 +14,9 @@ from models.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# Intel's MKL, in which torch multiplies in float32, otherwise rounds by where in memory its operands begin. With several
-# threads that is another position for each, so that a row would depend on its number in the batch; some processors show
-# it. MKL reads this before its first product, and another value that is there already is somebody's choice.
+# Without this, Intel's MKL, in which torch multiplies in float32, rounds by where in memory its operands begin. That
+# differs between threads, so that a row would depend on its number in the batch; some processors show it. MKL reads
+# this before its first product, and a value that is set already is somebody's choice.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")

@@ -46,6 +46,7 @@ def save_clip_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> 
         "bos_token": BOS,
         "eos_token": EOS,
         "pad_token": PAD,
+        "add_prefix_space": True,  # as in tokenizer.json; transformers 4 would take it for False
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 

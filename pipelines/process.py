@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import warnings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 LARGEST = 1 << 28  # bytes of one array of activations; what is larger still comes from and goes to the system
@@ -36,8 +37,11 @@ def reuse_freed_memory() -> bool:
 def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     """Logs warnings to stderr, but from Beam only what is at or above `beam_level`: its start-up logs tell nothing.
 
-    Call it before Beam is imported: Beam logs at import. A root logger that has handlers already is left alone.
+    Call it before Beam is imported: Beam logs at import, and up to Beam 2.71, which holds grpcio back, Google's packages
+    warn at import, in every worker too, of what they will need one day; `python -W` still shows these. A root logger
+    that has handlers already is left alone.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.", append=True)
     root = logging.getLogger()
     if root.handlers:
         return

@@ -37,9 +37,9 @@ def reuse_freed_memory() -> bool:
 def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     """Logs warnings to stderr, but from Beam only what is at or above `beam_level`: its start-up logs tell nothing.
 
-    Call it before Beam is imported: Beam logs at import, and up to Beam 2.71, which holds grpcio back, Google's packages
-    warn at import, in every worker too, of what they will need one day; `python -W` still shows these. A root logger
-    that has handlers already is left alone.
+    Call it before Beam is imported: Beam logs at import. Up to Beam 2.71, which holds grpcio back, Google's packages
+    warn in every process of what they will need one day; `python -W` still shows that. A root logger that has handlers
+    already is left alone.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.", append=True)
     root = logging.getLogger()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
-from transforms.batch import IMAGE, IMAGE_PATH
 from transforms.errors import UsageError
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
@@ -52,6 +51,7 @@ def prepare(chosen: DecodeOptions, files: InputFiles) -> Task:
     """Find the model that made the tokens; another is refused. Raises `UsageError` and `CheckpointError`."""
     from pipelines.planned_models import tokenizer_model
     from transforms.inputs.provenance import mismatch, token_provenance
+    from transforms.work.decode import MOVED, WRITTEN, Decode
 
     job, written = chosen.job, chosen.written
     first = files.find().files[0].uri
@@ -66,8 +66,6 @@ def prepare(chosen: DecodeOptions, files: InputFiles) -> Task:
         raise UsageError(problem)
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.decode import Decode
-
         return Decode(
             model=tokenizer.settings(job.model_cache, settings),
             written=written,
@@ -82,7 +80,7 @@ def prepare(chosen: DecodeOptions, files: InputFiles) -> Task:
     return Task(
         models=(tokenizer_model(checkpoint, name),),
         fingerprint=asdict(written),
-        input=replace(job.input, moved=(IMAGE_PATH, IMAGE)),
+        input=replace(job.input, written=WRITTEN, moved=MOVED),
         inputs=files.listed,
         work=work,
         provenance=provenance,

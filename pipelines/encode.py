@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines import flags
@@ -51,6 +51,7 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
     """Raises `CheckpointError` and `ConfigError`."""
     from models.errors import ConfigError
     from pipelines.planned_models import tokenizer_model
+    from transforms.work.encode import WRITTEN, Encode
 
     job, name = chosen.job, str(chosen.tokenizer.model)
     checkpoint = chosen.tokenizer.open(job.model_cache)
@@ -67,8 +68,6 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
     }
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.encode import Encode
-
         return Encode(
             model=chosen.tokenizer.settings(job.model_cache, settings),
             image=image,
@@ -84,7 +83,7 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
     return Task(
         models=(tokenizer_model(checkpoint, name),),
         fingerprint={"preprocessing": preprocessing, "rows": limits},
-        input=job.input,
+        input=replace(job.input, written=WRITTEN),
         inputs=files.listed,
         work=work,
         provenance=provenance,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,7 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
     """Raises `CheckpointError` and `ConfigError`."""
     from models.uniforms import UNIFORMS_VERSION
     from pipelines.planned_models import clip_preprocessing
+    from transforms.work.generate import WRITTEN, Generate
 
     job, written = chosen.job, chosen.written
     models = open_models(chosen.models, job)
@@ -130,8 +131,6 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
         clip = {"clip_preprocessing": clip_preprocessing(models.clip_pixels)}
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.generate import Generate
-
         return Generate(
             models=models.settings(plan, settings, job, drawing),
             drawing=drawing,
@@ -150,7 +149,7 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
     return Task(
         models=models.planned,
         fingerprint=fingerprint | clip,
-        input=job.input,
+        input=replace(job.input, written=WRITTEN),
         inputs=files.listed,
         work=work,
         provenance=provenance,

@@ -12,15 +12,13 @@ from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.request import InputFiles, JobOptions, Settings, Task
 from transforms import storage
-from transforms.batch import CAPTION, CLIP_SCORE, IMAGE, KEY, ORIGINAL_HEIGHT, ORIGINAL_WIDTH
+from transforms.batch import IMAGE
 from transforms.images import ImageLimits
 from transforms.inputs import FetchOptions
 from transforms.ledger.plan import Plan
 
 if TYPE_CHECKING:
     from transforms.work.work import Work
-
-WRITTEN = (KEY, CAPTION, CLIP_SCORE, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +63,8 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
     """Raises `CheckpointError`."""
     from models.clip.scorer import read_clip_parts
     from pipelines.planned_models import anywhere, clip_model, clip_preprocessing
+    from transforms.work.rank import WRITTEN, Rank
+    from transforms.work.step import ClipSettings
 
     job = chosen.job
     checkpoint = find(chosen.clip, job.model_cache).clip
@@ -72,9 +72,6 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
     planned = clip_model(checkpoint, chosen.clip, Path(job.model_cache).expanduser())
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.rank import Rank
-        from transforms.work.step import ClipSettings
-
         return Rank(
             clip=ClipSettings(
                 name=anywhere(chosen.clip),
@@ -94,7 +91,7 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
         kept = ("preprocessing", "min_clip_score", "dtype", "schema_version")
         return {"command": "rank", "clip": clip} | {name: plan.fingerprint[name] for name in kept}
 
-    written = (*WRITTEN, IMAGE) if chosen.keep_images else WRITTEN
+    written = tuple(name for name in WRITTEN if chosen.keep_images or name != IMAGE)
     data = storage.join(job.output, "data")
     return Task(
         models=(planned,),

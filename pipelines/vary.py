@@ -12,7 +12,6 @@ from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.generate import ModelNames, drawing_of, open_models
 from pipelines.request import LEAST_ROWS, InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
-from transforms.batch import CAPTION, ENCODING, HEIGHT, IMAGE, IMAGE_PATH, KEY, SAMPLE, SEED, WIDTH
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, preprocessing_id
 from transforms.inputs import FetchOptions
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 METHODS = ("latent", "codes", "model")
 STRENGTH = 0.3
-OF_AN_IMAGE = (SAMPLE, SEED, ENCODING, IMAGE, IMAGE_PATH, WIDTH, HEIGHT)  # columns that the input may have, too
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +141,7 @@ def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
     Raises `UsageError`, `CheckpointError` and `ConfigError`.
     """
     from pipelines.planned_models import tokenizer_model
+    from transforms.work.vary import MOVED, WRITTEN, CodeNoise, Completion, LatentNoise, Vary
 
     kind = input_kind(chosen, files)
     job, written = replace(chosen.job, input=replace(chosen.job.input, kind=kind)), chosen.written
@@ -159,8 +158,6 @@ def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
         fingerprint |= {"preprocessing": preprocessing_id(image), "rows": rows}
 
     def work(plan: Plan, settings: Settings) -> Work:
-        from transforms.work.vary import CodeNoise, Completion, LatentNoise, Vary
-
         variation: Variation
         if drawn and drawing:
             generator = drawn.settings(plan, settings, job, drawing)
@@ -189,9 +186,7 @@ def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
     return Task(
         models=drawn.planned if drawn else (tokenizer_model(vqgan, names.painter),),
         fingerprint=fingerprint,
-        input=replace(
-            job.input, written=(KEY, CAPTION, *OF_AN_IMAGE), moved=OF_AN_IMAGE, caption_required=drawn is not None
-        ),
+        input=replace(job.input, written=WRITTEN, moved=MOVED, caption_required=drawn is not None),
         inputs=files.listed,
         work=work,
         provenance=provenance,

@@ -61,7 +61,7 @@ class SourceChanged(ShardFailed):
 
 
 class OutputDamaged(ShardFailed):
-    """A stored plan, table or tar is damaged, or lacks what it names."""
+    """A stored plan, table or tar is damaged, or lacks an object that it names."""
 
 
 class TooManyRejected(ShardFailed):
@@ -77,7 +77,7 @@ class RunFailed(Exception):
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done as asked; the message says what to do. Exit code 2.
+    """The request cannot be done as asked; the message says what to do. Exit code 2.
 
     `option` is the option at fault by its plain name ("image_column"), with which the text begins: a command line makes
     it a flag.

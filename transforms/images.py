@@ -1,7 +1,7 @@
 """The bytes of one image from a dataset -> the RGB pixels that a model reads. Runs in the decode threads of a worker.
 
 Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only six
-formats are ever tried, and whatever a corrupt file makes Pillow raise becomes a `RowRejected`.
+formats are ever tried, and every exception of Pillow for a corrupt file becomes a `RowRejected`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many tim
 ORIENTATION_TAG = 0x0112
 
 # The readers are called directly and not through `Image.open`: it would warn about big images through process-wide
-# state, cap them at a global of its own, and put memory addresses into messages that have to repeat between attempts.
+# state, cap them at another global, and put memory addresses into messages that have to repeat between attempts.
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -74,7 +74,7 @@ BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does 
     struct.error,
     zlib.error,
     ImageCms.PyCMSError,
-    Warning,  # where the user turned warnings into errors
+    Warning,  # if the user turned warnings into errors
 )
 
 

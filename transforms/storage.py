@@ -1,6 +1,6 @@
 """Files anywhere: listing, reading, and putting an object whole or not at all, on the local disk or any fsspec store.
 
-Stores retry on their own (gcsfs and s3fs with back-off); what still fails here is a fault of the environment.
+Stores retry on their own (gcsfs and s3fs with back-off); an error that still comes here is a `StorageFailed`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FileInfo:
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it. Raises `UsageError` where no installed package knows it."""
+    """The file system of `uri` and the path inside it. Raises `UsageError` if no installed package knows it."""
     try:
         return cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(uri))
     except (ValueError, ImportError) as error:
@@ -93,17 +93,17 @@ def list_files(pattern: str) -> list[FileInfo]:
 
 
 def _followed(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> dict[str, Any]:
-    """Listing a local folder tells of a link; what it leads to is what `stat` tells of and what will be read."""
+    """The target of a local link, which listings show and `stat` and reading follow."""
     if not (info.get("islink") and isinstance(fs, LocalFileSystem)):
         return info
     try:
         return cast("dict[str, Any]", fs.info(info["name"]))
-    except FileNotFoundError:  # it leads nowhere: reading it will say so
+    except FileNotFoundError:  # the link is broken: reading it will raise
         return info
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    """A folder that cannot be read is not an empty one, which is what fsspec would make of it."""
+    """Raise for a folder that cannot be read, which fsspec would list as empty."""
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -178,7 +178,7 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
 
 
 def put_new(local_path: str | Path, uri: str) -> bool:
-    """Make `uri` from a local file, whole, only where nothing is there yet; False if something is.
+    """Create `uri` from a local file, whole; False if it exists already.
 
     Locally by a hard link, so that a file is never seen half written; elsewhere by the store's create-only put.
     """
@@ -207,7 +207,7 @@ def put_bytes_new(data: bytes, uri: str) -> bool:
 
 
 def put_bytes(data: bytes, uri: str) -> None:
-    """Make or replace `uri`, whole."""
+    """Create or replace `uri`, whole."""
     fs, path = filesystem(uri)
     with faults("write", uri, ()):
         if not isinstance(fs, LocalFileSystem):
@@ -221,7 +221,7 @@ def put_bytes(data: bytes, uri: str) -> None:
 
 
 def delete_partials(prefix: str) -> None:
-    """Remove what killed writers left beside `prefix`, for names that begin with it. Stores leave nothing."""
+    """Remove the partial files of killed writers, for names that begin with `prefix`. Stores have none."""
     fs, path = filesystem(prefix)
     if not isinstance(fs, LocalFileSystem):
         return
@@ -236,7 +236,7 @@ def delete_partials(prefix: str) -> None:
 
 
 def delete(uri: str) -> None:
-    """Remove a file; nothing happens if it is not there."""
+    """Remove a file, if it exists."""
     fs, path = filesystem(uri)
     with faults("delete", uri):
         try:
@@ -246,7 +246,7 @@ def delete(uri: str) -> None:
 
 
 def delete_folder(uri: str) -> None:
-    """Remove everything below a folder; nothing happens if it is not there."""
+    """Remove everything below a folder, if it exists."""
     fs, path = filesystem(uri)
     with faults("delete", uri):
         try:
@@ -283,7 +283,7 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
 
 
 def _create(source: bytes | Path, target: Path) -> bool:
-    """Make a local file of `source`, whole, unless `target` is there."""
+    """Create a local file from `source`, whole, unless `target` exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, Path):
         try:
@@ -291,7 +291,7 @@ def _create(source: bytes | Path, target: Path) -> bool:
             return True
         except FileExistsError:
             return False
-        except OSError:  # another disk, most often; where it is worse, the copy beside the target says so
+        except OSError:  # another disk, most often; a worse fault will show in the copy beside the target
             pass
     for _ in range(CREATE_TRIES):
         if target.exists():

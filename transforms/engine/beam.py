@@ -137,9 +137,9 @@ def _add(total: dict[str, float], more: dict[str, float]) -> None:
 
 
 def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch: str | None = None) -> dict[str, Any]:
-    """Write the summary of this run and, where the whole plan is done and did not fail, `_SUCCESS`.
+    """Write the summary of this run and, if the whole plan is done and did not fail, `_SUCCESS`.
 
-    Where a local disk does not take that, a run with a `scratch` folder only says so: its launcher misses the summary.
+    If a local disk refuses them, a run with a `scratch` folder only logs it: its launcher misses the summary.
     """
     try:
         plan = load_plan(output)

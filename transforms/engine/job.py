@@ -1,4 +1,4 @@
-"""What the workers of a run have to know: one picklable value, made by the launcher from the stored plan."""
+"""The job of the workers of a run: one picklable value, made by the launcher from the stored plan."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a worker process tells the launcher while a local run goes on, and the request to stop that comes back.
+"""Counters from worker processes to the launcher of a local run, and the request to stop on the way back.
 
-Both travel as small files in the scratch folder of the run, so that it is the same for workers that are
-threads and workers that are processes. On other runners there is no such folder and nothing happens here.
+Both are small files in the scratch folder of the run, for workers that are threads as for those that are processes. On
+other runners there is no such folder and nothing happens here.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LOOK_INTERVAL = 0.1  # seconds between two looks for the request to stop
 
 
 class Monitor:
-    """Counters of one worker, cumulative, and its ear for the request to stop; safe to share between threads.
+    """Counts for one worker, and looks for the request to stop; safe to share between threads.
 
-    `folder` is the scratch folder of a local run, None elsewhere: then every method does nothing. Several
-    monitors in one process are fine: their counters are added up. Trouble with the folder never harms the work.
+    `folder` is the scratch folder of a local run; if it is None, every method does nothing. Several monitors in one
+    process are fine: their counters are added up. Errors of the folder never harm the work.
     """
 
     def __init__(self, folder: str | None) -> None:
@@ -107,6 +107,6 @@ def read_totals(folder: str) -> dict[str, float]:
 
 
 def request_stop(folder: str) -> None:
-    """Asks all workers of the run to drop what they have in flight and to take nothing new."""
+    """Asks all workers of the run to drop the shards in flight and to take no new ones."""
     with suppress(FileNotFoundError):  # the run is over already
         Path(folder, STOP_FILE).touch()

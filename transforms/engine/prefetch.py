@@ -12,7 +12,7 @@ POLL_SECONDS = 0.1  # how soon a blocked side notices that the other has gone
 
 
 class _End:
-    """Closes a queue; carries what the producing side raised."""
+    """Closes a queue; carries the exception of the producing side."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -21,7 +21,7 @@ class _End:
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Yield `items` in order while a thread produces up to `depth` of them in advance.
 
-    What producing raises is raised here, after the items before it. Closing the generator ends the thread.
+    An exception of the producer is raised here, after the items before it. Closing the generator ends the thread.
     """
     buffer: queue.Queue[T | _End] = queue.Queue(depth)
     closed = threading.Event()
@@ -67,7 +67,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
 class Behind(Generic[T]):
     """Calls `consume(item)` in a thread, in order, at most `depth` items late.
 
-    What it raises is raised by the next `put` or by `close`. `close(drop=True)` abandons what waits.
+    Its exceptions are raised by the next `put` or by `close`. `close(drop=True)` drops the waiting items.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int) -> None:

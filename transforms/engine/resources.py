@@ -40,7 +40,7 @@ class ByteBudget:
 
 
 class BudgetShare:
-    """What one shard holds of the budget; `close` gives all of it back and ends a wait for more."""
+    """The bytes that one shard holds of the budget; `close` gives all of them back and ends a wait for more."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -48,7 +48,7 @@ class BudgetShare:
         self._closed = False
 
     def acquire(self, size: int) -> bool:
-        """Wait until there is room; False where the share was closed meanwhile."""
+        """Wait until there is room; False if the share was closed meanwhile."""
         budget = self._budget
         with budget._changed:
             budget._changed.wait_for(lambda: self._closed or not budget._used or budget._used + size <= budget._limit)
@@ -95,7 +95,7 @@ class RejectionRate:
 
 
 def require_room(folder: str | None, shards: int = 1) -> None:
-    """Raise `ShardFailed` where the disk of temporary files (None: the system's) lacks room for so many shards."""
+    """Raise `ShardFailed` if the disk of temporary files (None: the system's) lacks room for so many shards."""
     folder = folder or tempfile.gettempdir()
     needed = shards * ROOM_PER_SHARD
     free = storage.free_bytes(folder)

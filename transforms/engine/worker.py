@@ -1,4 +1,4 @@
-"""One shard on one worker: read, prepare, model, write, commit. Streams in batches; nothing raised escapes."""
+"""One shard on one worker: read, prepare, model, write, commit. Streams in batches; no exception escapes."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def _devices(device: str, processes: int) -> list[str]:
 
 
 def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
-    """Do one shard, unless it is done; never raises but for a request of the process itself to end."""
+    """Do one shard, unless it is done; never raises, unless the process itself is to end."""
     return guarded(shard.index, resources, lambda: attempt_shard(shard, job, resources))
 
 
 def attempt_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
-    """Do one shard, unless it is done. Raises whatever goes wrong."""
+    """Do one shard, unless it is done. Raises any error."""
     return _ShardRun(shard, job, resources).run()
 
 
 def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
-    """What `attempt` at shard `index` reports; where it raises, that the shard failed, and why."""
+    """The report of `attempt` at shard `index`; if it raises, a report that the shard failed, with the reason."""
     start = time.perf_counter()
     try:
         report = attempt()
@@ -195,7 +195,7 @@ class _ShardRun:
             self.resources.monitor.add(read_seconds=seconds)
 
     def _prepared(self, waiting: Iterator[tuple[int, Callable[[], Prepared]]], errors: ErrorLog) -> Iterator[Prepared]:
-        """Wait for the pools, in order; count what was read, count and log what was refused."""
+        """Wait for the pools, in order; count the rows read, count and log the refused ones."""
         for size, result in waiting:
             prepared = result()
             self.share.release(size)

@@ -14,15 +14,6 @@ from transforms.errors import UsageError
 from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
 
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
-
-RESERVED: dict[Kind, tuple[str, ...]] = {
-    "images": ("key", "caption", "encoding", "original_width", "original_height"),
-    "codes": ("key", "caption", "image", "image_path"),
-    "prompts": (
-        *("key", "prompt", "sample", "seed", "encoding", "image", "image_path"),
-        *("clip_score", "rank", "width", "height"),
-    ),
-}
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
 ORIGINAL_SIZE = ("original_width", "original_height")
 
@@ -281,7 +272,7 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
             f"column {unused[0]} of {where} does not pass through; those that do: {passing}", option="rename"
         )
     fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
-    written = (*(request.written or RESERVED[request.kind]), *(n.lower() for n in schema.options if n not in chosen))
+    written = (*request.written, *(n.lower() for n in schema.options if n not in chosen))
     _check_names(fields, tuple(chosen), written, where)
     return replace(schema, passthrough=pa.schema(fields), origins=tuple(chosen), chosen=request.columns is not None)
 

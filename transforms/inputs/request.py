@@ -27,11 +27,10 @@ class InputRequest:
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
     `uri_schemes` are those of the URIs in the data that may be opened; None is the scheme of the dataset.
     For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given instead of files, and `key_from`
-    "prompt" makes the key from the prompt, not from a key column or the row's number. `written` are the
-    names of the columns that the command writes itself, which no other may pass through with; None is those of the
-    kind's usual command. A column with one of the names `moved` passes through under its `moved_name`, unless it is
-    renamed: commands whose own output may be their input write such columns anew. `caption_required`: a table must
-    have a column of captions.
+    "prompt" makes the key from the prompt, not from a key column or the row's number. `written` are the names of the
+    columns that the command writes itself, which no column that passes through may have. A column with one of the names
+    `moved` passes through under its `moved_name`, unless it is renamed: commands whose own output may be their input
+    write such columns anew. `caption_required`: a table must have a column of captions.
     """
 
     patterns: tuple[str, ...]
@@ -46,7 +45,7 @@ class InputRequest:
     kind: Kind = "images"
     prompts: tuple[str, ...] = ()
     key_from: KeyFrom = "row"
-    written: tuple[str, ...] | None = None
+    written: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     caption_required: bool = False
 

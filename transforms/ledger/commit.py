@@ -66,7 +66,7 @@ class ShardTransaction:
     def commit(self, report: ShardReport, local: Path, errors: Path | None, images: list[StoredObject]) -> ShardReport:
         """Put the rejected rows, then the main object, then the mark. `images` are stored already.
 
-        Returns the report of what is stored now: this attempt's, or the winner's with status "adopted".
+        Returns the report of the attempt whose objects are stored: this one's, or the winner's with status "adopted".
         """
         objects = list(images)
         if errors is not None:

@@ -23,7 +23,7 @@ ERROR_SCHEMA = pa.schema(
 
 class TableWriter:
     """Writes batches of one schema to a local Parquet file, in row groups of whole batches: some `ROW_GROUP_ROWS`
-    rows, fewer where rows are big. The same batches give the same bytes."""
+    rows, fewer if rows are big. The same batches give the same bytes."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
@@ -34,7 +34,7 @@ class TableWriter:
         self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; types are cast to the schema. Raises `pa.ArrowInvalid` where a value does not fit."""
+        """Add rows; types are cast to the schema. Raises `pa.ArrowInvalid` if a value does not fit."""
         table = pa.Table.from_batches([batch]).cast(self._schema)
         self._pending.append(table)
         self._rows += table.num_rows
@@ -43,7 +43,7 @@ class TableWriter:
             self._flush()
 
     def close(self, metadata: Mapping[str, str] | None = None) -> None:
-        """Write what waits, the footer and `metadata`, and make it durable."""
+        """Write the pending rows, the footer and `metadata`, and make them durable."""
         if self._pending:
             self._flush()
         if metadata:
@@ -64,7 +64,7 @@ class TableWriter:
 
 
 class ErrorLog:
-    """The rejected rows of a shard, spooled to a local file; `close` gives its path, or None where there are none."""
+    """The rejected rows of a shard, spooled to a local file; `close` returns its path, or None if there are none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

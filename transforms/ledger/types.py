@@ -59,7 +59,7 @@ class Shard:
 
 @dataclass
 class RowCounts:
-    """`rows_read` = written + rejected + filtered. `notices` counts, in words, what was left out of rows unasked."""
+    """`rows_read` = written + rejected + filtered. `notices` counts, in words, values that were left out unasked."""
 
     rows_read: int = 0
     rows_written: int = 0

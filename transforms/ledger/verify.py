@@ -41,7 +41,7 @@ def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable
 
 
 def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
-    """The paths that a mark lists, except image files, and what is wrong with the shard."""
+    """The paths that a mark lists, except image files, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
         mark = json.loads(storage.read_bytes(folder.stats(f"{index:05d}")))

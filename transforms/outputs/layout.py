@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SinkTarget:
-    """What the sink of one shard writes: the local file `path` with rows of `schema`, and image files in `folder`."""
+    """The output of one shard: the local file `path` with rows of `schema`, and image files in `folder`."""
 
     path: Path
     schema: pa.Schema

@@ -1,4 +1,4 @@
-"""Tables: of what is in the columns already, of tokens, and the layout with images inside the table."""
+"""Tables of rows as they are, tables of tokens, and the layout with images inside the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS_READ = 48  # at once, with their images
 
 
 class TableSink:
-    """Writes a table of what is in the columns already."""
+    """Writes a table of rows as they are."""
 
     def __init__(self, target: SinkTarget) -> None:
         self.path = target.path

@@ -18,7 +18,8 @@ from transforms.work.prepare import Fetch, PrepareCodes, Prepared, full_batches
 from transforms.work.step import ModelSettings, ModelStep
 from transforms.work.work import Pools, Work, output_columns
 
-WRITTEN = (KEY, CAPTION, *image_columns())
+MOVED = image_columns()  # the input may have them, too
+WRITTEN = (KEY, CAPTION, *MOVED)
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,6 @@ def _with_ranks(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def png_texts(batch: pa.RecordBatch, model_name: str) -> list[Mapping[str, str]]:
-    """What the PNG of each row says about how it was made."""
+    """The text of each row's PNG: how it was made."""
     names = (PROMPT, SEED, *SAMPLING, SAMPLE, KEY)
     return [{name: str(row[name]) for name in names} | {"model": model_name} for row in batch.select(names).to_pylist()]

@@ -68,7 +68,7 @@ class Prepared:
 
 class Preparer(Protocol):
     """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
-    up what has not been started, so that the pools are free for other shards."""
+    up the work that has not been started, so that the pools are free for other shards."""
 
     @property
     def seconds(self) -> float:

@@ -90,7 +90,7 @@ class Rank(Work):
         return TableSink(target)
 
     def _too_low(self, batch: pa.RecordBatch) -> np.ndarray:
-        """bool [N]; compared as what is written, in float32."""
+        """bool [N]; compared in float32, as the score is written."""
         if self.min_clip_score is None:
             return np.zeros(batch.num_rows, bool)
         low: np.ndarray = batch.column(CLIP_SCORE).to_numpy() < np.float32(self.min_clip_score)

@@ -74,7 +74,7 @@ class Step(Protocol):
 
 @dataclass
 class ModelStep:
-    """What the steps of a VQGAN share: settings that travel to the worker, and the model once it is loaded there."""
+    """The common part of tokenizer steps: settings that travel to the worker, and the model once it is loaded there."""
 
     model: ModelSettings
     codec: ImageTokenizer | None = field(default=None, repr=False)

@@ -48,7 +48,8 @@ from transforms.work.prompts import PrepareCaptioned, slot_batches
 from transforms.work.step import NOT_SET_UP, ModelSettings, ModelStep, painted
 from transforms.work.work import Pools, Work, output_columns
 
-WRITTEN = (KEY, CAPTION, SAMPLE, SEED, ENCODING, *image_columns(), WIDTH, HEIGHT)
+MOVED = (SAMPLE, SEED, ENCODING, *image_columns(), WIDTH, HEIGHT)  # the input may have them, too
+WRITTEN = (KEY, CAPTION, *MOVED)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Vary(Work):
         return self.written.sink(target, self._texts)
 
     def _texts(self, batch: pa.RecordBatch) -> list[Mapping[str, str]]:
-        """What the PNG of each row says about how it was made."""
+        """The text of each row's PNG: how it was made."""
         return [
             {CAPTION: first_caption(row[CAPTION])}
             | {name: str(row[name]) for name in (SEED, SAMPLE, KEY)}

@@ -1,4 +1,4 @@
-"""What a command is inside a shard: its columns, its stages and its sink, in the order in which rows meet them."""
+"""A command inside a shard: its columns, its stages and its sink, in the order in which rows meet them."""
 
 from __future__ import annotations
 

@@ -10,12 +10,15 @@ import pytest
 from transforms.errors import UsageError
 from transforms.inputs import InputRequest, InputSchema
 from transforms.inputs.columns import table_schema
+from transforms.work import decode, encode, generate
 
 BYTES, TEXT, LIST, INT = pa.binary(), pa.string(), pa.list_(pa.string()), pa.int64()
+WRITTEN = {"images": encode.WRITTEN, "codes": decode.WRITTEN, "prompts": generate.WRITTEN}
 
 
 def resolve(columns: dict[str, Any], /, **request: Any) -> InputSchema:
-    return table_schema(InputRequest(("t.parquet",), **request), pa.schema(list(columns.items())), "t.parquet", "file")
+    asked = InputRequest(("t.parquet",), written=WRITTEN[request.get("kind", "images")], **request)
+    return table_schema(asked, pa.schema(list(columns.items())), "t.parquet", "file")
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.shard_runs import attempt, shard_case
+from pipelines import command, parsing
+from tests.support.paths import ROOT
+from tests.support.shard_runs import attempt, faults_of, shard_case
 from transforms.ledger.tables import COUNTS_KEY, PROVENANCE_KEY
 from transforms.ledger.types import unpack_codes
+from transforms.outputs.layout import LAYOUTS, find_layout
 from transforms.outputs.tar import COUNTS_MEMBER, _as_text
 
 
@@ -72,3 +75,35 @@ def test_pictures_in_the_table_are_as_hugging_face_stores_them(tmp_path: Path) -
 )
 def test_what_json_has_no_type_for_is_text(value: object, text: str) -> None:
     assert _as_text(value) == text
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_in_the_help_and_in_the_docs(name: str) -> None:
+    for writer in ("decode", "generate", "vary"):
+        shown = " ".join(parsing.parser_of(writer, command.find(writer)).format_help().split())
+        assert f"{name}: {LAYOUTS[name][1]}" in shown
+    assert f"`{name}`" in (ROOT / "docs" / "decode.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_images_are_read_back_with_the_rows_that_name_them(tmp_path: Path, name: str) -> None:
+    case = shard_case(tmp_path, name, str(tmp_path / "out"))
+    assert attempt(case).status == "done"
+    main = find_layout(name).main
+    uri = f"{case.output}/{main.folder}/00000.{main.suffix}"
+    found = list(find_layout(name).read_images(uri, case.output, ("key", "caption")))
+    assert [(row["key"], row["caption"]) for _, row in found[:2]] == [("Key/0", "c"), ("Key/2", "c")]
+    assert Image.open(io.BytesIO(found[1][0])).getpixel((0, 0)) == (40, 40, 40)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_main_object_that_vqbeam_did_not_write_fails_its_shard(tmp_path: Path, name: str) -> None:
+    case = shard_case(tmp_path, name, str(tmp_path / "out"))
+    main = find_layout(name).main
+    path = Path(case.output, main.folder, f"00000.{main.suffix}")
+    path.parent.mkdir()
+    path.write_bytes(b"not ours" * 1000)
+    report = attempt(case)
+    assert report.status == "failed"
+    assert "was not written by vqbeam, or is damaged" in report.reason
+    assert faults_of(case) != []

@@ -22,6 +22,7 @@ from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sourc
 from transforms.inputs.plan import count_rows
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, store_segment
+from transforms.work.generate import WRITTEN
 
 OPTIONS = ("seed", "images", "guidance_scale", "temperature", "top_k", "top_p")
 NO_OPTIONS = dict.fromkeys(OPTIONS)
@@ -167,7 +168,7 @@ def test_a_key_column_and_keys_from_prompts_contradict(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["seed", "sample", "rank", "clip_score", "image_path", "encoding", "width", "key"])
 def test_a_column_named_as_one_of_the_output_offers_rename(tmp_path: Path, name: str) -> None:
     columns: dict[str, Any] = {"prompt": ["a"], name: [1], "name": ["k"]}
-    request: dict[str, Any] = {"key_column": "name"}
+    request: dict[str, Any] = {"key_column": "name", "written": WRITTEN}
     if name == "seed":
         request["columns"] = ("seed",)
     path = write(tmp_path / "p.parquet", columns)

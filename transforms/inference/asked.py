@@ -24,7 +24,7 @@ SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked for; `options` lacks those that are left to the model. Travels to the workers, which resolve
+    """The request of the user; `options` lacks those that are left to the model. Travels to the workers, which resolve
     it: the models need not be on the machine that builds the pipeline."""
 
     model: str

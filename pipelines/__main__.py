@@ -51,19 +51,19 @@ def _as_process(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if code in map(exit_code, SIGNALS):
-        print(f"\nStopped. What is finished is kept; this goes on with the rest:\n  {_resume(argv)}", file=sys.stderr)
+        print(f"\nStopped. Finished shards are kept; to resume:\n  {_resume(argv)}", file=sys.stderr)
     return code
 
 
 def _dispatch(argv: list[str]) -> int:
     if not argv:
-        print(_overview(), file=sys.stderr)
+        print(overview(), file=sys.stderr)
         return USAGE_ERROR
     name, rest = argv[0], argv[1:]
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
-        print(_overview())
+        print(overview())
         return 0
     if name in ("-V", "--version"):
         print(f"vqbeam {_version()}")
@@ -113,7 +113,8 @@ def _refuse(prog: str, message: str) -> int:
     return USAGE_ERROR
 
 
-def _overview() -> str:
+def overview() -> str:
+    """The help of vqbeam itself."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
@@ -141,14 +142,14 @@ def _version() -> str:
 
 
 def _resume(argv: list[str]) -> str:
-    """The command line that continues this one: the same, but it must not begin by overwriting what is done."""
+    """The command line that resumes this one: the same without --overwrite."""
     by_module = Path(sys.argv[0]).name == "__main__.py"
     program = ["python", "-m", "pipelines"] if by_module else ["vqbeam"]
     return shlex.join([*program, *(arg for arg in argv if arg != "--overwrite")])
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process at once where threads are left that a stopped run has given up on."""
+    """Ends the process at once if a stopped run has left threads behind."""
     if threading.active_count() > 1 and code != 0:
         with suppress(BrokenPipeError):
             sys.stdout.flush()

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from models.bart.options import OPTIONS, SAMPLING
+from models.image_tokenizer import FAMILIES
 from pipelines.request import JobOptions, Settings
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
@@ -19,12 +20,12 @@ from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 
 Options = TypeVar("Options")
 
-MODEL_PLACES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
+MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
 
 
 def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
-    """What is read. `kind` says what the rows hold."""
+    """What is read. `kind` is what the rows hold."""
     rows = "prompts" if kind == "prompts" else "rows"
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -38,20 +39,20 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     )
     if kind == "prompts":
         group.add_argument(
-            "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, in the place of --input"
+            "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, instead of --input"
         )
     group.add_argument("--input_format", choices=list(formats_of(kind)), help="default: inferred from file extensions")
     if kind == "images":
-        group.add_argument("--image_column", metavar="NAME", help="column of image bytes, paths or URIs; else guessed")
+        group.add_argument("--image_column", metavar="NAME", help="image bytes, paths or URIs; default: guessed")
     elif kind == "codes":
-        group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
+        group.add_argument("--code_column", metavar="NAME", help="default: guessed (encoding, codes, ...)")
     if kind == "prompts":
         group.add_argument("--prompt_column", metavar="NAME", help="default: prompt, caption or text")
         group.add_argument(
             "--key_from",
             choices=("row", "prompt"),
             default="row",
-            help="prompt: make the key, which decides the pictures, from the text and not from the row (default row)",
+            help="what the key, which decides the images, is made from: the row's number or the prompt (default row)",
         )
     else:
         group.add_argument(
@@ -59,12 +60,16 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             metavar="NAME",
             help="default: guessed from the usual names (caption, text, prompt, ...); written as caption",
         )
-    group.add_argument("--key_column", metavar="NAME", help="default: guessed, else made from file name and row number")
+    group.add_argument("--key_column", metavar="NAME", help="default: guessed, else file name and row number")
     group.add_argument(
-        "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to pass through; default: all"
+        "--columns",
+        nargs="*",
+        action="extend",
+        metavar="NAME",
+        help="other columns to copy; default: all",
     )
     group.add_argument(
-        "--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="new names for passed columns"
+        "--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="new names for copied columns"
     )
     if kind == "images":
         group.add_argument(
@@ -72,35 +77,36 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             nargs="+",
             action="extend",
             metavar="SCHEME",
-            help="schemes that URIs inside the data may have; default: that of the dataset itself",
+            help="allowed schemes of URIs inside the data; default: the scheme of the dataset",
         )
-    group.add_argument("--limit", type=positive, metavar="N", help=f"only the first N {rows} in plan order")
+    group.add_argument("--limit", type=positive, metavar="N", help=f"only the first N {rows}, in plan order")
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
-    group.add_argument("--overwrite", action="store_true", help="remove what an earlier job wrote there first")
-    group.add_argument("--extend", action="store_true", help="add files that the stored plan lacks, as more shards")
-    group.add_argument("--retry_rejected", action="store_true", help="do again the shards that rejected rows")
+    group.add_argument("--overwrite", action="store_true", help="first remove what an earlier job wrote there")
+    group.add_argument("--extend", action="store_true", help="add new input files to the stored plan, as more shards")
+    group.add_argument("--retry_rejected", action="store_true", help="redo the shards that rejected rows")
     group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     group.add_argument(
         "--max_error_rate",
         type=share,
         default=0.1,
         metavar="SHARE",
-        help="rejected rows tolerated, after 1000 rows of a worker and at the end (default 0.1)",
+        help="rejected rows tolerated, from a worker's 1000th row on and at the end (default 0.1)",
     )
 
 
 def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """The one VQGAN of a command."""
+    """The one image tokenizer of a command."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         default=default,
         metavar="NAME",
-        help=MODEL_PLACES + (f" (default {default})" if default else "; default: the one that made the tokens"),
+        help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default "
+        + (f"{default})" if default else "the model that made the tokens)"),
     )
     add_backend_flag(group)
     add_device_flags(group)
@@ -112,14 +118,14 @@ def add_backend_flag(group: argparse._ArgumentGroup) -> None:
 
 
 def add_device_flags(group: argparse._ArgumentGroup, *, draws: bool = False) -> None:
-    """Where models run, and how precisely; `draws` for a command whose model does nothing but draw codes."""
+    """Where and how precisely models run; `draws` if the model of the command only draws codes."""
     add_device_flag(group)
     group.add_argument(
         "--dtype",
         choices=(*DTYPE_CHOICES, "int8") if draws else DTYPE_CHOICES,
         default="auto",
         help="auto: float32 on a CPU, bfloat16 on a GPU"
-        + ("; int8: on a CPU, for one or two pictures at a time" if draws else ""),
+        + ("; int8: on a CPU, for one or two images at a time" if draws else ""),
     )
 
 
@@ -128,12 +134,12 @@ def add_device_flag(group: argparse._ArgumentGroup) -> None:
 
 
 def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
-    """What opening a VQGAN takes."""
+    """How an image tokenizer is opened, and where models are kept."""
     group.add_argument(
         "--pixel_range",
         type=pixel_range,
         metavar="LOW,HIGH",
-        help="what the network reads and writes, 0,1 or -1,1 (default: as the checkpoint or its format says)",
+        help="range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's)",
     )
     add_cache_flag(group)
 
@@ -143,12 +149,12 @@ def add_cache_flag(group: argparse._ArgumentGroup) -> None:
         "--model_cache",
         metavar="DIR",
         default=default_model_cache(),
-        help="for models from elsewhere (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
+        help="keeps downloaded models (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
     )
 
 
 def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
-    """How codes are drawn; None for the model's own defaults."""
+    """How codes are drawn; None stands for the model's default."""
     for name, record in SAMPLING.items():
         meaning = f"{record.help}; " if record.help else ""
         default = f"default: the model's, else {record.default:g}"
@@ -168,8 +174,8 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_limit_flags(group: argparse._ArgumentGroup) -> None:
     """The largest images that are read."""
-    group.add_argument("--max_image_bytes", type=positive, metavar="N")
-    group.add_argument("--max_image_pixels", type=positive, metavar="N")
+    group.add_argument("--max_image_bytes", type=positive, metavar="N", help="larger files are rejected")
+    group.add_argument("--max_image_pixels", type=positive, metavar="N", help="larger images are rejected")
 
 
 def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
@@ -181,21 +187,24 @@ def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "ca
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
-    """How the work is cut and spread; `shard_of` and `batch_of` are what shards and batches count."""
+    """How the work is divided; `shard_of` and `batch_of` are what shards and batches count."""
     group = parser.add_argument_group("how it runs")
     group.add_argument(
-        "--rows_per_shard", type=positive, metavar="N", help=f"{shard_of}; default: some minutes of the device"
+        "--rows_per_shard", type=positive, metavar="N", help=f"{shard_of} a shard; default: some minutes of work"
     )
     group.add_argument(
-        "--batch_size", type=positive, metavar="N", help=f"{batch_of} at once on the device; default by device"
+        "--batch_size",
+        type=positive,
+        metavar="N",
+        help=f"{batch_of} at once on the device; default: by device",
     )
-    group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one a GPU, else one")
-    group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores divided")
-    group.add_argument("--temp_dir", metavar="DIR", help="for temporary files; default: the system's")
+    group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one per GPU, else one")
+    group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores, divided")
+    group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The flags of these names that were given."""
+    """The flags of these names that were given, by name."""
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 

@@ -32,30 +32,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_output_flags(parser)
     group = parser.add_argument_group("models")
     group.add_argument(
-        "--model", default="emoji", metavar="NAME", help=f"of the DALL·E BART: {flags.MODEL_PLACES} (default emoji)"
+        "--model", default="emoji", metavar="NAME", help=f"the DALL·E BART: {flags.MODEL_NAMES} (default emoji)"
     )
-    group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints its codes; default: in --model's folder")
+    group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints; default: in --model's folder")
     group.add_argument(
         "--clip",
         metavar="NAME",
-        help="a CLIP that scores and ranks the images of each prompt; named as --model, emoji is built in",
+        help="a CLIP that scores and ranks the images of each prompt; emoji is built in",
     )
     flags.add_device_flags(group, draws=True)
     flags.add_checkpoint_flags(group)
-    group = parser.add_argument_group(
-        "drawing; rows of the input may have columns of their own for each of the last six"
-    )
+    group = parser.add_argument_group("drawing; columns of the input may set each of the last six for a row")
     group.add_argument(
         "--keep_best", type=flags.positive, metavar="K", help="keep the K best images of each prompt, by --clip"
     )
     group.add_argument(
-        "--images_per_prompt", type=flags.option("images"), default=1, metavar="N", help="column images (default 1)"
+        "--images_per_prompt", type=flags.option("images"), default=1, metavar="N", help="default 1; column images"
     )
     group.add_argument("--seed", type=flags.option("seed"), default=0, metavar="N", help="default 0")
     flags.add_sampling_flags(group)
     group = parser.add_argument_group("images")
     flags.add_output_image_flags(group, caption="their prompts")
-    group.add_argument("--keep_tokens", action="store_true", help="also write the codes of each image, as encoding")
+    group.add_argument("--keep_tokens", action="store_true", help="also write each image's codes, as encoding")
     flags.add_run_flags(parser, shard_of="prompts", batch_of="images")
 
 
@@ -76,7 +74,7 @@ class ModelNames:
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """`sampling` has the options that were given, else the model's apply."""
+    """`sampling` has the options that were given; for others the model's defaults apply."""
 
     job: JobOptions
     models: ModelNames
@@ -94,7 +92,7 @@ def options(args: argparse.Namespace) -> GenerateOptions:
     if args.keep_best is not None:
         if args.clip is None:
             raise UsageError(
-                "--keep_best needs --clip, which tells what is best: --clip emoji, or a folder with a CLIP"
+                "--keep_best needs --clip to tell which images are best: --clip emoji, or a folder with a CLIP"
             )
         if args.prompt and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
             raise UsageError(
@@ -200,7 +198,7 @@ class Models:
         )
 
     def provenance(self, command: str, plan: Plan) -> dict[str, Any]:
-        """What every table says of its making: all that `decode` asks of a table of codes, and which models drew."""
+        """The provenance in every table: what `decode` needs to know of codes, and which models drew."""
         stored: Mapping[str, Mapping[str, Any]] = plan.settings["models"]
         used = {
             model.role: {"name": stored[model.role]["name"], "source": stored[model.role]["source"]}
@@ -238,7 +236,7 @@ def open_models(names: ModelNames, job: JobOptions) -> Models:
     except ConfigError as error:
         raise ConfigError(f"--model {names.model} and --vqgan {names.painter} do not go together: {error}") from error
     planned = [
-        bart_model(bart, names.model, Path(cache).expanduser(), most_pictures=2 if settings.dtype == INT8 else None),
+        bart_model(bart, names.model, Path(cache).expanduser(), most_images=2 if settings.dtype == INT8 else None),
         tokenizer_model(vqgan, names.painter, "vqgan"),
     ]
     clip_pixels = None
@@ -250,7 +248,7 @@ def open_models(names: ModelNames, job: JobOptions) -> Models:
 
 
 def drawing_of(bart: BartCheckpoint, images: int, seed: int, sampling: Drawing) -> Drawing:
-    """What the flags say, else the model, else dalle-mini's notebook."""
+    """The given values, else the model's defaults, else those of dalle-mini's notebook."""
     return {"images": images, "seed": seed, **read_generation_defaults(bart.path), **sampling}
 
 

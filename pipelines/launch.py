@@ -1,4 +1,4 @@
-"""Runs a pipeline: on this machine with Beam's in-process runner, or on whatever `--runner` names.
+"""Runs a pipeline on this machine with Beam's in-process runner, or elsewhere with the runner that `--runner` names.
 
 Beam's default runner would first try to download another one, so local runs name theirs.
 """
@@ -51,8 +51,8 @@ NEEDS_VQBEAM = (
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """How a pipeline ended. `state` is Beam's word for it, "STOPPED" after a signal, or "SUBMITTED" where a
-    template or a dry run was asked for and there is nothing to wait for. `metrics` is Beam's, where there are any."""
+    """How a pipeline ended. `state` is Beam's word for it, "STOPPED" after a signal, or "SUBMITTED" if only a
+    template or a dry run was asked for. `metrics` are Beam's, or None."""
 
     state: str
     stop_signal: int | None = None
@@ -60,7 +60,7 @@ class LaunchResult:
 
     @property
     def exit_code(self) -> int:
-        """0 where the pipeline ended well, 1 where it did not, 130 or 143 after a signal."""
+        """0 if the pipeline ended well, 1 if it did not, 130 or 143 after a signal."""
         if self.stop_signal is not None:
             return exit_code(self.stop_signal)
         return 0 if self.state in (PipelineState.DONE, "SUBMITTED") else 1
@@ -80,7 +80,7 @@ def runner_name(beam_args: list[str]) -> str | None:
 def local_workers(beam_args: list[str], workers: int | None, default: int = 1) -> int:
     """The number of workers of a local run, from `--workers` or Beam's `--direct_num_workers`, else `default`.
 
-    Raises `UsageError` where the two differ or a mode that has one worker is asked for several.
+    Raises `UsageError` if the two differ, or if a mode with one worker is asked for several.
     """
     options = PipelineOptions(beam_args).view_as(DirectOptions)
     given = any(arg.partition("=")[0] == "--direct_num_workers" for arg in beam_args)
@@ -94,7 +94,7 @@ def local_workers(beam_args: list[str], workers: int | None, default: int = 1) -
 
 
 def local_processes(beam_args: list[str], workers: int) -> int:
-    """The worker processes of a local run: one each, or one where the workers are its threads."""
+    """The worker processes of a local run: one each, or one if the workers are threads."""
     return 1 if _mode_given(beam_args) == "multi_threading" else workers
 
 
@@ -110,7 +110,7 @@ def run_pipeline(
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
     become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended.
-    Raises `UsageError` for a runner that cannot be used, `RunFailed` where a worker process crashed, and
+    Raises `UsageError` for a runner that cannot be used, `RunFailed` if a worker process crashed, and
     what the pipeline raised.
     """
     if is_local(beam_args):
@@ -127,7 +127,7 @@ def _run_here(
     options.view_as(DirectOptions).direct_num_workers = workers
     pipeline = beam.Pipeline(runner=_local_runner(options, mode, scratch), options=options)
     build(pipeline)
-    # In a thread of its own, so that this one is free to take signals. An abandoned one ends with the process.
+    # In another thread, so that this one can take signals. An abandoned thread ends with the process.
     executor = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
     with StopSignals(scratch, grace) as stop:
         speak_again = _hush_worker_threads()
@@ -160,9 +160,9 @@ def _run_and_wait(pipeline: beam.Pipeline) -> PipelineResult:
 
 
 def _hush_worker_threads() -> Callable[[], None]:
-    """Beam's threads that talk to a worker process print a traceback when it goes; the launcher says so itself.
+    """Silences the tracebacks of Beam's threads that talk to a worker process which ends; the launcher reports it.
 
-    Returns the function that undoes this. Where workers were killed it stays: those threads notice late.
+    Returns the function that undoes this. It stays silent if workers were killed: those threads notice late.
     """
     before = threading.excepthook
     data_plane = logging.getLogger("apache_beam.runners.worker.data_plane")
@@ -213,7 +213,7 @@ def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str])
         state = result.wait_until_finish()
     except KeyboardInterrupt:
         if _bare(name) == "dataflowrunner":
-            print(f"Job {result.job_id()} goes on without this command.", file=sys.stderr)
+            print(f"Job {result.job_id()} continues without this command.", file=sys.stderr)
         raise
     return LaunchResult(state or result.state, metrics=result.metrics())
 

@@ -1,4 +1,4 @@
-"""Flags of the commands: ours are parsed here, Beam's are recognised and handed on, anything else is an error.
+"""Parses a command line: our flags here, those of Beam are recognised and passed on, any other is an error.
 
 Beam itself ignores flags that it does not know, so a misspelt one would change a run in silence.
 """
@@ -19,8 +19,8 @@ from pipelines.command import Command, JobCommand
 from transforms.errors import UsageError
 
 EPILOG = (
-    "Hyphens may stand for underscores in the name of a flag. Flags of Apache Beam and of its runners (--runner, "
-    "--project, --region, --temp_location, ...) are handed on to Beam; what comes after a lone -- goes to Beam unread."
+    "Flags may be written with hyphens instead of underscores. Flags of Apache Beam and its runners (--runner, "
+    "--project, --region, --temp_location, ...) are passed to Beam; arguments after -- are passed to Beam unchanged."
 )
 LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "strength" is not like "streaming"
 
@@ -63,10 +63,10 @@ def parse(
     launches: bool,
     takers: Callable[[str], Sequence[str]] = lambda flag: (),
 ) -> tuple[argparse.Namespace, list[str]]:
-    """Splits a command line into our own flags, parsed, and those of Beam, checked but left as text.
+    """Returns our own flags, parsed, and those of Beam, checked but left as text.
 
-    `launches` says whether the command runs a pipeline; if not, no flag of Beam is accepted. `takers` gives the
-    commands that have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
+    A command that does not launch a pipeline (`launches`) accepts no flag of Beam. `takers` returns the commands that
+    have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
     """
     own = flag_names(parser)
     own_argv: list[str] = []
@@ -126,7 +126,7 @@ def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None =
 
 @cache
 def beam_flag_names() -> frozenset[str]:
-    """The flags spelled in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
+    """The flags in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
     package = importlib.util.find_spec("apache_beam")
     if package is None or package.origin is None:
         raise UsageError("Apache Beam is not installed: pip install apache-beam")
@@ -137,7 +137,7 @@ def beam_flag_names() -> frozenset[str]:
 def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
     """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
 
-    `runner`, a class with its module, is imported first, since it may declare flags of its own.
+    `runner`, a class with its module, is imported first, since it may declare more flags.
     """
     return dict(flag_names(_beam_parser(runner)))
 
@@ -169,7 +169,7 @@ def _house_form(token: str) -> tuple[str, str, str]:
 
 
 def _runner_class_named(argv: Sequence[str]) -> str | None:
-    """What --runner says, where that is a class with its module rather than one of Beam's short names."""
+    """The value of --runner if it is a class with its module, not one of Beam's short names."""
     for index, token in enumerate(argv):
         name, _, value = token.partition("=")
         if name == "--runner":
@@ -179,7 +179,7 @@ def _runner_class_named(argv: Sequence[str]) -> str | None:
 
 
 def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: argparse.ArgumentParser) -> bool:
-    """Whether the next token is the value of the Beam flag `name`; raises `UsageError` where it needs one."""
+    """Whether the next token is the value of the Beam flag `name`. Raises `UsageError` if a needed value is missing."""
     if action.nargs == 0:
         return False
     follows = bool(tokens) and not tokens[0].startswith("--")
@@ -189,7 +189,7 @@ def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: 
 
 
 def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
-    """Has Beam's own parser look at the values now, before a plan is made; raises `UsageError`."""
+    """Checks the values with Beam's own parser now, before a plan is made. Raises `UsageError`."""
     checker = _beam_parser(_runner_class_named(beam_argv))
     checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
     checker.parse_known_args(beam_argv)
@@ -202,7 +202,7 @@ def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like this one, by letters alone: case, hyphens and underscores do not count."""
+    """The known word most like this one; case, hyphens and underscores do not count."""
     plain = {_letters(candidate): candidate for candidate in known}
     close = difflib.get_close_matches(_letters(word), plain, n=1, cutoff=LIKENESS)
     return plain[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""The models of a job as planning needs them: what identifies them, what a picture costs, how many fit at once."""
+"""What planning needs to know of a model: what identifies it, what an image costs, how many fit at once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from models.clip.pixels import ClipPixels
 from models.image_tokenizer import TokenizerCheckpoint
 from models.weights.fingerprints import remembered
 
-CLIP_BATCH = 32  # pictures
+CLIP_BATCH = 32  # images
 NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
 
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """`role` is what it is to the job: "model" where there is one, else "bart", "vqgan" or "clip".
+    """`role` is what it is to the job: "model" if it is the only one, else "bart", "vqgan" or "clip".
 
-    `source` is where it is, wherever a command is started; `about` describes it for --dry_run. `identity` goes into the
+    `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
     fingerprint of the job. `flops` is roughly what one row costs, `batch_size` gives the default for "cpu" or "cuda".
     """
 
@@ -41,7 +41,7 @@ class PlannedModel:
 
 
 def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
-    """An image tokenizer; its identity lies flat in the fingerprint where it is the one model of the job."""
+    """An image tokenizer; its identity lies flat in the fingerprint if it is the one model of the job."""
     spec = checkpoint.spec
     identity = {"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range)}
     return PlannedModel(
@@ -55,8 +55,8 @@ def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "m
     )
 
 
-def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path, most_pictures: int | None = None) -> PlannedModel:
-    """A DALL·E BART with its tokenizer, which draws `most_pictures` at once if given.
+def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path, most_images: int | None = None) -> PlannedModel:
+    """A DALL·E BART with its tokenizer, which draws `most_images` at once if given.
 
     `cache` remembers the fingerprint of weights that carry none.
     """
@@ -75,7 +75,7 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: Path, most_pictur
         f"{config.image_length} codes of {config.image_vocab_size}",
         identity={"bart": identity},
         flops=config.flops,
-        batch_size=lambda device: min(size := config.batch_size(device), most_pictures or size),
+        batch_size=lambda device: min(size := config.batch_size(device), most_images or size),
     )
 
 

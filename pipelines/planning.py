@@ -1,4 +1,4 @@
-"""From a command's request to a stored plan: made once, resumed, extended, or shown by --dry_run."""
+"""Makes, resumes, extends and describes the stored plan of a job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PlanRequest:
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
-    """What decides the output; None for what depends on the machine and the user left open."""
+    """The choices that decide the output; None for those that were left open and depend on the machine."""
     job, task = request.job, request.task
     asked = task.input
     identities: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
 
 
 def _prompts(asked: InputRequest) -> dict[str, Any]:
-    """What decides the rows of prompts beside the rest; a list of them by its hash, since it may be long."""
+    """What decides the rows of prompts, too; a list of them by its hash, since it may be long."""
     if asked.kind != "prompts":
         return {}
     listed = json.dumps(asked.prompts).encode()
@@ -122,7 +122,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
 
 
 def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
-    """Say which columns get another name, since the command writes those of their own names itself."""
+    """Tell which columns are renamed because the command writes columns of these names."""
     names = zip(schema.origins, schema.passthrough.names, strict=True)
     asked = request.task.input
     moved = [f"{old} as {new}" for old, new in names if old in asked.moved and old not in dict(asked.rename)]
@@ -135,7 +135,7 @@ def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
 
 
 def has_own_number(options: Iterable[str]) -> bool:
-    """Whether each prompt says how many images it wants, given the columns that say how it is drawn."""
+    """Whether prompts ask for a number of images, given the columns that set how they are drawn."""
     return "images" in map(str.lower, options)
 
 
@@ -162,7 +162,7 @@ def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
 
 
 def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileInfo]) -> None:
-    """Say which planned files are others now: extending adds whole files, never rows that a planned one has gained."""
+    """Warn of planned files that have changed: extending adds whole files, never new rows of a planned one."""
     changed = [
         now.uri
         for now in listed
@@ -171,7 +171,7 @@ def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileI
     for uri in changed[:CHANGES_SHOWN]:
         print(
             f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
-            "into a file of their own, or do all of it anew with another --output or --overwrite",
+            "into a new file, or redo the job with another --output or --overwrite",
             file=sys.stderr,
         )
     if len(changed) > CHANGES_SHOWN:
@@ -186,7 +186,7 @@ def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
 
 
 def resolved_settings(request: PlanRequest) -> dict[str, Any]:
-    """How the work is run, as the plan stores it: what the user said, else what suits the device."""
+    """How the work is run, as the plan stores it: the user's choices, else what suits the device."""
     asked, models = request.job.settings, request.task.models
     device = resolve_device(asked.device) if request.local else asked.device
     kind = "cuda" if device.startswith("cuda") else "cpu"
@@ -207,7 +207,7 @@ def resolved_settings(request: PlanRequest) -> dict[str, Any]:
 
 
 def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
-    """Some minutes of the device, in whole batches."""
+    """Some minutes of work of the device, in whole batches."""
     kind, batch_size = settings["device"], int(settings["batch_size"])
     flops = ASSUMED_FLOPS[kind] * (cores() if kind == "cpu" else 1)
     rows = SECONDS_PER_SHARD * flops / (task.images_per_row * sum(model.flops for model in task.models))
@@ -217,7 +217,7 @@ def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
 
 
 def limited(shards: list[Shard], limit: int) -> list[Shard]:
-    """The first `limit` rows in plan order; where a source does not tell its rows, they are counted."""
+    """The first `limit` rows in plan order; rows are counted if a source does not state their number."""
     kept: list[Shard] = []
     left = limit
     for shard in shards:
@@ -235,8 +235,8 @@ def limited(shards: list[Shard], limit: int) -> list[Shard]:
 
 def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     """Delete what vqbeam wrote into a folder: marks before what they list, tables before the images that they name,
-    the plan last, so that an interruption leaves a job that can go on. Raises `UsageError` where there is no plan of
-    vqbeam and files are in the way that may be anybody's, or where `planned` shards read what would be deleted."""
+    the plan last, so that an interruption leaves a job that can be resumed. Raises `UsageError` if files are in the way
+    without a plan of vqbeam, or if `planned` shards read what would be deleted."""
     plan = load_plan(output)
     if plan is None:
         _check_empty(output, _folders(None))
@@ -286,7 +286,7 @@ def _undo_shard(output: str, index: int) -> None:
 
 
 def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
-    """What --dry_run prints."""
+    """The text that --dry_run prints."""
     segment, task = segment_of(shards), request.task
     weight = {shard.index: _weight(shard) for shard in shards}
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]

@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--clip",
         default="emoji",
         metavar="NAME",
-        help=f"a transformers CLIPModel: {flags.MODEL_PLACES} (default emoji)",
+        help=f"a transformers CLIPModel: {flags.MODEL_NAMES} (default emoji)",
     )
     flags.add_device_flag(group)
     flags.add_cache_flag(group)

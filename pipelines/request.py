@@ -1,4 +1,4 @@
-"""What a job is asked to do: the options that all launching commands share, typed, and what a command makes of its own.
+"""The typed options that all launching commands share, and what a command tells the planner and runner about its job.
 
 Nothing here imports torch or Beam.
 """
@@ -28,7 +28,7 @@ LEAST_ROWS = 256  # of a shard
 
 @dataclass(frozen=True)
 class Settings:
-    """How the work is run. "auto" and 0 stand for what the user left open."""
+    """How the work is run. "auto" and 0 stand for settings that the user left open."""
 
     device: str = "auto"
     dtype: str = "auto"
@@ -37,7 +37,7 @@ class Settings:
     workers: int = 0
 
     def over(self, plan: Plan) -> Settings:
-        """What this command line says, else what the stored plan resolved; only `workers` may stay open.
+        """The settings of this command line, else those that the stored plan resolved; only `workers` may stay open.
 
         The dtype is the plan's: it decides the output.
         """
@@ -54,7 +54,7 @@ class Settings:
 @dataclass(frozen=True)
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
-    named. None stands for what was left open."""
+    named. None stands for an option that was left open."""
 
     input: InputRequest
     output: str
@@ -151,7 +151,7 @@ class InputFiles:
 def check_names(job: JobOptions) -> InputFiles:
     """Checks at once, not after seconds of imports, that the local models and, for a new job, the input files exist.
 
-    A job that has its plan goes by that, and lists nothing. Raises `CheckpointError` and `UsageError`.
+    A job with a stored plan lists nothing. Raises `CheckpointError` and `UsageError`.
     """
     for name in job.model_names:
         if "://" not in name:
@@ -163,9 +163,9 @@ def check_names(job: JobOptions) -> InputFiles:
 
 
 def tokenizer_provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
-    """What every table says of its making: enough to decode its codes, nothing that changes from run to run."""
+    """The provenance in every table: enough to decode its codes, nothing that changes from run to run."""
     spec = checkpoint.spec
-    identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # that of the one model of a job lies flat in there
+    identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # the identity of the one model of a job lies flat in it
     return {
         "command": command,
         "model": plan.settings["model"],

@@ -134,7 +134,7 @@ def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[
             if seen and _last_run(output) == before:
                 raise RunFailed(
                     f"the end of the run could not be written to {output}: what is finished is kept; once the folder "
-                    "takes files again, the same command goes on"
+                    "takes files again, rerun the same command to resume"
                 )
     outcome = settle(output, plan.shards, options.max_error_rate)
     print_summary(output, plan, outcome, _look(request), already=not pending)
@@ -142,7 +142,7 @@ def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[
 
 
 def _look(request: PlanRequest) -> str:
-    """What the summary says to look at."""
+    """What the summary tells the user to look at."""
     output, task = request.job.output, request.task
     if task.written is None:
         return task.look
@@ -154,7 +154,7 @@ def _look(request: PlanRequest) -> str:
 
 
 def _warn_of_waiting(workers: int, threads: int) -> None:
-    """A plan keeps its threads a worker, on which rounding depends, where a later run has other workers or cores."""
+    """A plan keeps its threads per worker, on which rounding depends; a later run may have other workers or cores."""
     here = cores()
     if workers * threads <= here:
         return
@@ -169,7 +169,7 @@ def _warn_of_waiting(workers: int, threads: int) -> None:
 
 
 def _last_run(output: str) -> storage.FileInfo | None:
-    """Which account of a run is in the folder now."""
+    """The account of a run that is in the folder now."""
     try:
         return storage.stat(OutputFolder(output).last_run)
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
 
 
 def default_workers(device: str) -> int:
-    """One a GPU, else one: a CPU's cores are used by the threads of one worker."""
+    """One per GPU, else one: the threads of one worker use all cores of a CPU."""
     if device not in ("auto", "cuda"):
         return 1
     import torch

@@ -1,6 +1,6 @@
-"""Makes sure that `models` and `transforms` are those that came with `pipelines`: people have folders of these names.
+"""Makes sure that `models` and `transforms` are those that came with `pipelines`, not folders of the user.
 
-Runs first of all, so it imports nothing of the project.
+Runs before all else, so it imports no other module of the project.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ SIBLINGS = ("models", "transforms")
 
 
 def shadowed_sibling() -> str | None:
-    """None where the siblings are what `import` finds, else what shadows them and what to do about it.
+    """What shadows a sibling and what to do about it; None if `import` finds the siblings.
 
-    `python -m pipelines` puts the working folder first on the path, which the `vqbeam` command does not: where that
-    is what shadows a sibling, the working folder is taken off the path.
+    `python -m pipelines` puts the working folder first on the path, which the `vqbeam` command does not: if
+    that shadows a sibling, the working folder is taken off the path.
     """
     if _first_shadow() is not None:
         here = Path.cwd().resolve()
@@ -32,7 +32,7 @@ def shadowed_sibling() -> str | None:
     name, found = shadow
     return (
         f"{found} is imported as {name!r} in place of vqbeam's own {HOME / name}. "
-        f"Take {found.parent} off PYTHONPATH, or rename {found}, or install vqbeam into an environment of its own."
+        f"Take {found.parent} off PYTHONPATH, or rename {found}, or install vqbeam into a separate environment."
     )
 
 

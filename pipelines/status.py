@@ -18,7 +18,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    """Prints and returns 0, whatever the state."""
+    """Prints the state, and returns 0."""
     output = storage.absolute(args.directory)
     plan = load_plan(output)
     if plan is None:

@@ -30,8 +30,8 @@ STRENGTH = 0.3
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_input_flags(parser, "images")
-    group = parser.add_argument_group("input that is tokens: Parquet with a column of codes and none of image bytes")
-    group.add_argument("--code_column", metavar="NAME", help="column of codes; else guessed (encoding, codes, ...)")
+    group = parser.add_argument_group("tokens as input: Parquet with a column of codes and none of image bytes")
+    group.add_argument("--code_column", metavar="NAME", help="default: guessed (encoding, codes, ...)")
     group.add_argument(
         "--allow_model_mismatch", action="store_true", help="vary codes that another model made: mostly nonsense"
     )
@@ -52,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         f"redrawn (codes), no row kept (model) (default {STRENGTH})",
     )
     group.add_argument(
-        "--keep_rows", type=int, metavar="N", help="with --method model: rows of codes kept, in the place of --strength"
+        "--keep_rows", type=int, metavar="N", help="with --method model: rows of codes kept, instead of --strength"
     )
     group.add_argument(
         "--images_per_input", type=flags.option("images"), default=1, metavar="N", help="variations (default 1)"
@@ -62,18 +62,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="NAME",
-        help=f"{flags.MODEL_PLACES}: a VQGAN or, for --method model, a DALL·E BART (default: emoji, for tokens the "
-        "one that made them)",
+        help=f"{flags.MODEL_NAMES}: a VQGAN or, for --method model, a DALL·E BART (default: emoji; for "
+        "tokens, the model that made them)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN; default: in --model's folder")
     flags.add_backend_flag(group)
     flags.add_device_flags(group)
     flags.add_checkpoint_flags(group)
     flags.add_sampling_flags(parser.add_argument_group("drawing, with --method model"))
-    flags.add_image_flags(parser.add_argument_group("images that are read; as for encode"))
+    flags.add_image_flags(parser.add_argument_group("images that are read, as by encode"))
     group = parser.add_argument_group("images that are written")
     flags.add_output_image_flags(group)
-    group.add_argument("--keep_tokens", action="store_true", help="also write the codes of each image, as encoding")
+    group.add_argument("--keep_tokens", action="store_true", help="also write each image's codes, as encoding")
     flags.add_run_flags(parser, shard_of="rows of the input", batch_of="images")
 
 
@@ -113,18 +113,16 @@ def options(args: argparse.Namespace) -> VaryOptions:
     sampling = flags.given(args, *SAMPLING)
     without_meaning = [*sampling, *flags.given(args, "keep_rows")]
     if without_meaning and args.method != "model":
-        raise UsageError(
-            f"--{without_meaning[0]} has a meaning with --method model only; leave it out, or choose that method"
-        )
+        raise UsageError(f"--{without_meaning[0]} only works with --method model; leave it out, or choose that method")
     if args.keep_rows is not None and args.strength is not None:
-        raise UsageError("--keep_rows and --strength both say how much is drawn anew: give one of them")
+        raise UsageError("--keep_rows and --strength both set how much is redrawn: give one of them")
     if args.backend != "torch" and args.method != "codes":
         raise UsageError(
             f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
             "with both"
         )
     if args.code_column and args.image_column:
-        raise UsageError("--code_column and --image_column contradict each other: name what is to be varied")
+        raise UsageError("--code_column and --image_column contradict each other: name one of them")
     return flags.fill(
         VaryOptions,
         args,
@@ -241,7 +239,7 @@ def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
 
 
 def model_name(chosen: VaryOptions, kind: Kind, files: InputFiles) -> str:
-    """What the flags name, else what made the tokens, else the embedded one. Raises `UsageError`."""
+    """The model that the flags name, else the one that made the tokens, else the embedded one. Raises `UsageError`."""
     from transforms.inputs.provenance import token_provenance
 
     named = chosen.model or (chosen.vqgan if chosen.method != "model" else None)
@@ -284,7 +282,7 @@ def check_vqgan(
 
 
 def fingerprint_of(chosen: VaryOptions, kind: Kind, drawing: Drawing | None, grid: int) -> dict[str, Any]:
-    """What decides the output beside the models and the rows."""
+    """The choices that decide the output, besides the models and the rows."""
     from models.uniforms import UNIFORMS_VERSION
     from models.vqgan.variations import VARIATIONS_VERSION
 
@@ -305,7 +303,7 @@ def fingerprint_of(chosen: VaryOptions, kind: Kind, drawing: Drawing | None, gri
 COMMAND = JobCommand(
     name="vary",
     description="Make variations of images, or of the images that tokens stand for, by noise on their codes or by "
-    "having a DALL·E mini model draw a part anew. Strength 0 gives their reconstructions. Resumes by itself.",
+    "having a DALL·E mini model redraw a part. Strength 0 gives their reconstructions. Resumes by itself.",
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_leaves_nothing_behind_and_says_how_to_go_on(
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, errors
-    assert "this goes on with the rest" in errors
+    assert "to resume:" in errors
     assert f"--output {output}" in errors.splitlines()[-1]
     assert session(process.pid) == []
     assert os.listdir(temp) == []

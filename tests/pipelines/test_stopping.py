@@ -89,7 +89,7 @@ def test_ctrl_c_drops_what_is_in_flight_and_leaves_nothing(start, mode):
     errors = run.end(130)
     assert list(run.folder.glob("dropped-*"))
     assert not list(run.folder.glob("ended-*"))
-    assert errors.endswith(f"goes on with the rest:\n  vqbeam poll --folder {run.folder} {' '.join(MODES[mode])}\n")
+    assert errors.endswith(f"to resume:\n  vqbeam poll --folder {run.folder} {' '.join(MODES[mode])}\n")
 
 
 @pytest.mark.slow

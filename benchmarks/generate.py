@@ -101,10 +101,11 @@ def main(argv: list[str] | None = None) -> int:
     dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "bfloat16,int8")).split(",")
     bandwidth = machine.memory_bandwidth(device, clock=clock)
     contenders = [Rates("min-dalle", "float32", images, "of one prompt") for images in PEER_IMAGES]
+    sides = machine.QUICK_SIDES if args.quick else machine.SIDES
     peaks: dict[str, float] = {}
     for dtype in dtypes:
         if dtype != INT8:
-            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), clock=clock)
+            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), sides, clock)
         for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
             limits = _limits(config, prompts, images, dtype, bandwidth, max(peaks.values()))

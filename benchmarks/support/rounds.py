@@ -67,7 +67,7 @@ def measure(
             contender.run(contender.batch)  # the first call allocates and, on a GPU, compiles
             batches = args.seconds * contender.longer * contender.run(contender.batch) / contender.batch
             contender.rows *= max(2, min(round(batches), most // contender.batch))
-    sides = (256,) if args.quick else machine.SIDES
+    sides = machine.QUICK_SIDES if args.quick else machine.SIDES
     peaks: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
     end = time.monotonic() + 60 * args.minutes
     rounds = 0

@@ -113,7 +113,7 @@ def options(args: argparse.Namespace) -> VaryOptions:
     sampling = flags.given(args, *SAMPLING)
     without_meaning = [*sampling, *flags.given(args, "keep_rows")]
     if without_meaning and args.method != "model":
-        raise UsageError(f"--{without_meaning[0]} only works with --method model; leave it out, or choose that method")
+        raise UsageError(f"--{without_meaning[0]} works with --method model only; leave it out, or choose that method")
     if args.keep_rows is not None and args.strength is not None:
         raise UsageError("--keep_rows and --strength both set how much is redrawn: give one of them")
     if args.backend != "torch" and args.method != "codes":

@@ -165,7 +165,7 @@ def _measure_ours(
             model,
             codebook_size=CODEBOOK,
             prompts_per_batch=prompts,
-            pictures_per_prompt=images,
+            images_per_prompt=images,
             device=str(device),
             dtype=dtype,
         )
@@ -183,7 +183,7 @@ def _measure_ours(
 
 def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
     """All codes of a full batch; different captions, guided, sampled."""
-    prompts, images = generator.prompts_per_batch, generator.pictures_per_prompt
+    prompts, images = generator.prompts_per_batch, generator.images_per_prompt
     ids = np.ones((prompts, config.max_text_length), np.int64)
     ids[:, :PIECES] = np.random.default_rng(0).integers(3, config.encoder_vocab_size, (prompts, PIECES))
     mask = np.broadcast_to(np.arange(config.max_text_length) < PIECES, ids.shape).astype(np.int64)

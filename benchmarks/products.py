@@ -25,12 +25,11 @@ from torch import Tensor
 
 from benchmarks.generate import SIZES
 from benchmarks.support import machine
-from models.bart.cached_layer import TILE
 from models.bart.compiled import TURN, tiles
 from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
 from models.bart.compiled.products import dense
-from models.bart.dense import LEAST_PACKED_ROWS, Dense
+from models.bart.decoder import LEAST_PACKED_ROWS, TILE, Dense
 from models.bart.network import DalleBartConfig
 from models.devices import collapse_into_huge_pages, torch_dtype
 
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
-    """Outputs and inputs of the weights that a step multiplies by, merged as in `models/bart/cached_layer.py`."""
+    """Outputs and inputs of the weights that a step multiplies by, merged as in `models/bart/decoder.py`."""
     size, hidden = config.d_model, config.decoder_ffn_dim
     layer = [(3 * size, size)] + 3 * [(size, size)] + 2 * [(hidden, size)] + [(size, hidden)]
     return layer * config.decoder_layers

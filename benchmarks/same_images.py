@@ -74,7 +74,7 @@ class Models:
             self._bart,
             codebook_size=codec.spec.codebook_size,
             prompts_per_batch=way.batch,
-            pictures_per_prompt=1,
+            images_per_prompt=1,
             dtype=way.dtype,
             threads=way.threads,
         )

@@ -21,8 +21,8 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 INT8 = "int8"  # of a DALL·E BART's decoder alone
-CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: more makes a CPU no faster
-ASSUMED_GPU_BYTES = 16 << 30  # where the launcher cannot see the worker's GPU
+CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
+ASSUMED_GPU_BYTES = 16 << 30  # if the launcher cannot see the worker's GPU
 MAX_BATCH = 256
 HUGE = 1 << 21  # bytes, of a large page
 MADV_COLLAPSE = 25  # Linux 6.1
@@ -57,12 +57,12 @@ def resolve_dtype(dtype: str, device: str) -> str:
 
 
 def resolve_drawing_dtype(dtype: str, device: str) -> str:
-    """What a DALL·E BART draws in: as `resolve_dtype`, or "int8"."""
+    """The dtype of a DALL·E BART: as `resolve_dtype` gives it, or "int8"."""
     return dtype if dtype == INT8 else resolve_dtype(dtype, device)
 
 
 def gpu_bytes(device: str = "cuda") -> int:
-    """The memory of a GPU, assumed where this process sees none."""
+    """The memory of a GPU; `ASSUMED_GPU_BYTES` if this process sees none."""
     import torch
 
     known = torch.cuda.is_available()
@@ -88,10 +88,10 @@ def fitting_batch(device: str, image_bytes: float) -> int:
 
 
 def collapse_into_huge_pages() -> int:
-    """Move the large arrays that this process has now into pages of 2 MiB; the bytes that were moved.
+    """Move the large arrays of this process into pages of 2 MiB; returns the number of bytes moved.
 
     With pages of 4 KiB a product of few rows waits for address translation (`benchmarks/products.py` says how long).
-    Does nothing, and returns 0, where the system cannot.
+    Does nothing and returns 0 if the system cannot.
     """
     import ctypes
 

@@ -35,7 +35,7 @@ BART_FOLDERS = ("dalle_bart", "dalle_bart_mega", "dalle_bart_mini")
 CLIP_FOLDER = "clip"
 EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
-# What the checkpoint formats consist of; other files of a remote folder (logs, samples, optimiser states) stay there.
+# The files of the checkpoint formats; others in a remote folder (logs, samples, optimiser states) stay there.
 WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_model.bin")  # the last: a CLIP's
 PATTERNS = (*WEIGHTS, "*.json", "*.yaml", "*.yml", "*.txt")
 DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
@@ -131,7 +131,7 @@ def locate_model(name: str, cache_dir: Path | str) -> Path:
     """The local folder or file of a model.
 
     `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or hf://owner/name[@revision]. Remote
-    ones are copied once into `cache_dir`, again when the remote files have changed. Raises `CheckpointError` where
+    ones are copied once into `cache_dir`, and again when the remote files have changed. Raises `CheckpointError` if
     there is no such model.
     """
     if name in EMBEDDED:
@@ -169,7 +169,7 @@ def _unknown(name: str) -> str:
 
 
 def _siblings(name: str) -> list[str]:
-    """Paths beside the one that does not exist, written as the user wrote it."""
+    """Paths beside the missing one, spelt as the user spelt it."""
     path = Path(name).expanduser()
     if not path.parent.is_dir():
         return []
@@ -193,7 +193,7 @@ def _from_hub(name: str, cache_dir: Path) -> Path:
 
 
 def _from_store(uri: str, cache_dir: Path) -> Path:
-    """A copy of a remote file or folder, in a folder of the cache named by the listing that it was made from."""
+    """A copy of a remote file or folder, in a folder of the cache named by the hash of the remote listing."""
     import fsspec
     from filelock import FileLock
 
@@ -208,25 +208,25 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
     if not wanted:
         raise CheckpointError(f"{uri}: there is no model file ({', '.join(PATTERNS)})")
     entries = [(path, _version(entry)) for path, entry in sorted(wanted.items())]
-    place = cache_dir / hashlib.sha256(repr([uri, entries]).encode()).hexdigest()[:24]
-    folder = place / (PurePosixPath(base).name or "model")  # the last part names the model in provenance
+    copied = cache_dir / hashlib.sha256(repr([uri, entries]).encode()).hexdigest()[:24]
+    folder = copied / (PurePosixPath(base).name or "model")  # the last part names the model in provenance
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):  # one download a machine; the others wait and find it done
-        if not place.is_dir():
+    with FileLock(f"{copied}.lock"):  # one download a machine; the others wait and find it done
+        if not copied.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".downloading-"))
             try:
                 for path in wanted:
                     target = scratch / folder.name / PurePosixPath(path).relative_to(base)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     file_system.get_file(path, str(target))
-                os.replace(scratch, place)
+                os.replace(scratch, copied)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return folder / PurePosixPath(root).name if single else folder
 
 
 def _listing(file_system: Any, root: str, base: str, single: bool) -> dict[str, dict[str, Any]]:
-    """Path to listing entry of what makes the model; with a single file goes what describes it beside it."""
+    """Path to listing entry of the model's files; a single file comes with those that describe it."""
     if not single:
         found = file_system.find(root, detail=True)
         return {path: entry for path, entry in found.items() if _matches(path, PATTERNS)}

@@ -201,7 +201,7 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
     ["_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"],
 )
 def test_torch_has_the_operators_of_packed_weights(name: str) -> None:
-    assert hasattr(torch.ops.mkldnn, name), gone("torch", f"torch.ops.mkldnn.{name}", "models/bart/dense.py")
+    assert hasattr(torch.ops.mkldnn, name), gone("torch", f"torch.ops.mkldnn.{name}", "models/bart/decoder.py")
 
 
 @needs_onednn
@@ -215,7 +215,7 @@ def test_torch_multiplies_by_packed_weights_and_goes_on_from_there() -> None:
         '"mul"': (ops._linear_pointwise.binary(x, other, packed, None, "mul"), expected * other),
     }
     for what, (found, wanted) in results.items():
-        message = gone("torch", f"mkldnn._linear_pointwise with {what}", "models/bart/dense.py")
+        message = gone("torch", f"mkldnn._linear_pointwise with {what}", "models/bart/decoder.py")
         assert torch.allclose(found, wanted, atol=1e-4), message
 
 

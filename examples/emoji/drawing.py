@@ -40,7 +40,7 @@ class Artist:
             model.bart.load(),
             codebook_size=self.codec.spec.codebook_size,
             prompts_per_batch=prompts_per_batch,
-            pictures_per_prompt=samples,
+            images_per_prompt=samples,
             dtype=dtype,
         )
 

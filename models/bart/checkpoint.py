@@ -44,7 +44,7 @@ class BartCheckpoint:
     `format` is "vqbeam", "dalle-mini" or "min-dalle"; `name` is what provenance calls it; `files` hold the weights.
     `tokenizer` maps the usual names of the tokenizer's files to those that are there. `leaves` gives the weights one at
     a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`. `generation` is
-    how its pictures are best drawn, where `config.json` says so: see `models/bart/options.py`.
+    how its images are best drawn, if `config.json` says so: see `models/bart/options.py`.
     """
 
     path: Path
@@ -64,9 +64,9 @@ class BartCheckpoint:
     def weights_id(self, cache: Path | None = None) -> str:
         """The fingerprint of the weights, the same in every format.
 
-        As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. With a folder for
-        `cache` that is done once for files that do not change. Raises as `checked_leaves` does, also where only the
-        header of the weights is read.
+        As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. A folder `cache`
+        keeps it while the files do not change. Raises as `checked_leaves` does, even if only the header of the weights
+        is read.
         """
         stored = self.stored.get("weights_id")
         if stored:
@@ -84,7 +84,7 @@ class BartCheckpoint:
         return open_text_encoder(folder, self.config, self.tokenizer)
 
     def load(self) -> DalleBart:
-        """The network in float32 on the CPU, for inference; each weight is read once, into its final place.
+        """The network in float32 on the CPU, for inference; each weight is read once, into its final memory.
 
         Peak memory is the weights and the largest leaf: with stacked layers, that of one kind in all of them.
         """
@@ -96,11 +96,11 @@ class BartCheckpoint:
 
 
 def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
-    """Tell the format of a folder, or of one of its weight files, and read its configuration.
+    """Detect the format of a folder, or of one of its weight files, and read its configuration.
 
-    Of a folder with both of min-dalle's models mega is taken, as min-dalle does, and mini by naming its file. `heads`
+    In a folder with both of min-dalle's models mega is opened, as min-dalle does; name a file of mini for mini. `heads`
     is for min-dalle weights of other widths than these. Raises `CheckpointError`, or `ConfigError` for an option of
-    the configuration that is not built, or a default of drawing that means nothing.
+    the configuration that is not implemented, or a drawing default that cannot be used.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -140,7 +140,7 @@ def save_bart(
 def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = None) -> BartCheckpoint:
     """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
 
-    Raises `CheckpointError` where `folder` holds a model already.
+    Raises `CheckpointError` if `folder` holds a model already.
     """
     folder = Path(folder)
     own_format.refuse_taken(folder)
@@ -239,7 +239,7 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
         scaled = scaled or (bart_names.needless_scale(name) and bool((leaf != 1).any()))
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
-        """min-dalle's classes have a scale in every norm. Where dalle-mini has none it is ones, and is left out."""
+        """min-dalle's classes have a scale in every norm; those that dalle-mini lacks are ones, and are left out."""
         for name, leaf in stored_leaves():
             if scaled or not bart_names.needless_scale(name):
                 yield name, leaf
@@ -257,7 +257,7 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
 
 
 def _min_dalle_files(path: Path) -> tuple[dict[str, Path], str] | None:
-    """The two halves, and the suffix of their names, of the first size of which one is there or is named."""
+    """The two halves and the suffix of their names, of the first size that `path` names or holds a half of."""
     folder = path if path.is_dir() else path.parent
     for suffix in bart_names.MIN_DALLE_SIZES:
         files = {half: folder / f"{half}{suffix}.pt" for half in bart_names.HALVES}
@@ -271,8 +271,8 @@ def infer_geometry(
 ) -> DalleBartConfig:
     """The configuration of a BART whose weights (under our names) have these shapes; prompts are normalised.
 
-    Images begin with the id of the last row. `heads` is what the width implies (`HEADS`) where it is None. Raises
-    `CheckpointError` naming `path` where the shapes are not those of min-dalle's encoder and decoder.
+    Images begin with the id of the last row. Without `heads` the width implies their number (`HEADS`). Raises
+    `CheckpointError` that names `path` if the shapes are not those of min-dalle's encoder and decoder.
     """
     try:
         encoder_vocab_size, d_model = shapes["encoder.embed_tokens.weight"]

@@ -1,8 +1,8 @@
-"""Prompts to pictures' codes with DALL·E BART, at one fixed batch shape, on one device.
+"""From prompts to codes of images with DALL·E BART, at one fixed batch shape, on one device.
 
-The step of `vqbeam generate` calls it. Text is encoded once a prompt, and its keys and values serve all pictures of
-the prompt; both halves of guidance run in one batch, and all unconditional rows share one caption. Every picture has
-the model's full number of codes: there is no end sign, and no batch goes ragged.
+The step of `vqbeam generate` calls it. Text is encoded once a prompt, and its keys and values serve all images of the
+prompt; both halves of guidance run in one batch, and all unconditional rows share one caption. Every image has the
+model's full number of codes: there is no end sign, so no batch goes ragged.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from models.bart.sampling import Search, guide, sample
 from models.devices import INT8, collapse_into_huge_pages, resolve_device, resolve_drawing_dtype, torch_dtype
 from models.errors import ConfigError, no_numbers
 
-ONE_RECORDING = threading.Lock()  # torch records one program at a time in a process
+ONE_RECORDING = threading.Lock()  # a process can record only one CUDA graph at a time
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
 
 
 class TokenGenerator:
-    """Draws `pictures_per_prompt` pictures for up to `prompts_per_batch` prompts a call.
+    """Draws `images_per_prompt` images for up to `prompts_per_batch` prompts a call.
 
-    Calls are padded to the full shape, so that a picture depends on its own arguments only, wherever it stands and
-    whatever stands beside it. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
+    Calls are padded to the full shape, so that an image depends on its own arguments only, not on its position in the
+    batch or on its neighbours. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
-    logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two pictures of a
+    logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two images of a
     large network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
-    `threads` is the number of threads within an operation on a CPU, by default what torch has now. The model is left as
-    it is. Memory beside them: two caches of every layer, 2 x P x S x codes x d_model values each.
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now. The model is not
+    changed. Memory beside the weights: two caches of every layer, 2 x P x S x codes x d_model values each.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TokenGenerator:
         *,
         codebook_size: int,
         prompts_per_batch: int,
-        pictures_per_prompt: int,
+        images_per_prompt: int,
         device: str = "cpu",
         dtype: str = "float32",
         threads: int | None = None,
@@ -65,7 +65,7 @@ class TokenGenerator:
         self.config = config
         self.codebook_size = codebook_size
         self.prompts_per_batch = prompts_per_batch
-        self.pictures_per_prompt = pictures_per_prompt
+        self.images_per_prompt = images_per_prompt
         self.guided = guided
         self.device = torch.device(resolve_device(device))
         self.dtype = resolve_drawing_dtype(dtype, str(self.device))
@@ -74,7 +74,7 @@ class TokenGenerator:
         self._shape = RequestShape(
             prompts=prompts_per_batch,
             pieces=config.max_text_length,
-            images=pictures_per_prompt,
+            images=images_per_prompt,
             codes=config.image_length,
             codebook_size=codebook_size,
             guided=guided,
@@ -83,8 +83,8 @@ class TokenGenerator:
         self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
         self._recorder: tuple[torch.cuda.Stream, Any] | None = None  # of all programs, which so share their memory
         self._records = self.device.type == "cuda"
-        pictures = prompts_per_batch * pictures_per_prompt
-        rows = 2 * pictures if guided else pictures
+        images = prompts_per_batch * images_per_prompt
+        rows = 2 * images if guided else images
         if self.dtype == INT8:
             check_int8(config, rows, self.device)
         held = torch.bfloat16 if self.dtype == INT8 else torch_dtype(self.dtype)
@@ -98,12 +98,12 @@ class TokenGenerator:
                 self.decoder = CachedDecoder(
                     model.decoder,
                     rows=rows,
-                    predicted_rows=pictures,
+                    predicted_rows=images,
                     codebook_size=codebook_size,
                     device=self.device,
                     dtype=held,
                 )
-            self._buffers = _Buffers.empty(pictures, self.length, self.device)
+            self._buffers = _Buffers.empty(images, self.length, self.device)
         if self.device.type == "cpu":
             collapse_into_huge_pages()
 
@@ -123,12 +123,12 @@ class TokenGenerator:
             if not bool(self._buffers.health.isfinite().all()):
                 raise no_numbers("the DALL·E BART gives logits", self.dtype)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
-        return codes.reshape(self.prompts_per_batch, self.pictures_per_prompt, -1)[: len(request.input_ids)]
+        return codes.reshape(self.prompts_per_batch, self.images_per_prompt, -1)[: len(request.input_ids)]
 
     def _read_captions(self, request: TokenRequest) -> None:
-        """What the codes need of the text. The blank caption needs no padding: masked pieces have no influence."""
+        """Give the captions to the decoder. The blank one needs no padding: masked pieces have no influence."""
         captions = [(request.input_ids, request.attention_mask)]
-        if self.guided and self.prompts_per_batch == 1:  # two captions of equal numbers of pictures
+        if self.guided and self.prompts_per_batch == 1:  # two captions with equal numbers of images
             ids, mask = blank_caption(self.config.max_text_length)
             captions = [(np.concatenate((request.input_ids, ids)), np.concatenate((request.attention_mask, mask)))]
         elif self.guided:
@@ -141,7 +141,7 @@ class TokenGenerator:
         return self.encoder(torch.from_numpy(input_ids).to(self.device), broadcast_mask(mask)), mask
 
     def _advance(self, position: int, search: Search) -> None:
-        """Draw the code after `position` for every picture."""
+        """Draw the code after `position` for every image."""
         if not self._records:
             self._step(position + 1, search, exact=True)
             return
@@ -152,10 +152,10 @@ class TokenGenerator:
         program.replay()
 
     def _record(self, filled: int, search: Search) -> torch.cuda.CUDAGraph:
-        """The step as one CUDA graph: its some hundred kernels are then launched at once.
+        """The step as one CUDA graph, which launches its hundreds of kernels at once.
 
-        A first run outside lets the libraries set themselves up; what it writes, the first replay writes again. Other
-        threads may use this GPU or another meanwhile; torch's own stream for recording is that of one GPU only.
+        A first run outside the graph lets the libraries initialise; the first replay overwrites its results. Other
+        threads may use this GPU or another meanwhile; torch's own stream for recording belongs to one GPU only.
         """
         position = self._buffers.position.clone()
         program = torch.cuda.CUDAGraph()
@@ -175,7 +175,7 @@ class TokenGenerator:
         ids = b.codes.index_select(1, b.position)[:, 0]
         states = self.decoder.step(ids.repeat(2) if self.guided else ids, b.position, filled, exact=exact)
         if self.guided:
-            # lm_head is linear: guiding in front of it halves its work, and no logit is rounded before it is amplified.
+            # lm_head is linear: guiding before it halves its work, and no logit is rounded before it is amplified.
             cond, uncond = states.chunk(2)
             states = guide(cond, uncond, b.options["guidance_scale"])
         uniform = b.uniforms.index_select(1, b.position)[:, 0]
@@ -188,7 +188,7 @@ class TokenGenerator:
         b.codes.index_copy_(1, b.position, code[:, None])
 
     def _set_process_state(self) -> None:
-        """What torch keeps per process or thread and not per model."""
+        """Set what torch keeps per process or thread and not per model."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
@@ -196,10 +196,10 @@ class TokenGenerator:
 
 
 def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:
-    """Raise `ConfigError` where weights of 8 bits cannot draw so many pictures and guidance halves at once."""
+    """Raise `ConfigError` if weights of 8 bits cannot draw `rows` images and guidance halves at once."""
     obstacle = compiled.obstacle(config, rows, device, torch.int8)
     if obstacle is not None:
-        raise ConfigError(f"dtype int8 is for one or two pictures at a time on a CPU, but {obstacle}")
+        raise ConfigError(f"dtype int8 is for one or two images at a time on a CPU, but {obstacle}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How DALL·E BART weights are called, and laid out, in the checkpoints of dalle-mini; ours are min-dalle's names."""
+"""The names and layouts of DALL·E BART weights in the checkpoints of dalle-mini; our names are min-dalle's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def from_flax(name: str, leaf: Tensor, ln_positions: str) -> Iterator[tuple[str,
 
     A leaf of stacked layers ("model/encoder/layers/FlaxBartEncoderLayers/...", layers on axis 0) gives one a layer, any
     other gives one: ("model/encoder/layers/FlaxBartEncoderLayer_0/GLU_0/Dense_0/kernel", [in, out]) becomes
-    ("encoder.layers.0.glu.fc0.weight", [out, in]). A name that dalle-mini does not have comes back as it is.
+    ("encoder.layers.0.glu.fc0.weight", [out, in]). A name that dalle-mini does not have is returned unchanged.
     """
     *path, kind = name.removeprefix("params/").replace("RMSNorm_", "LayerNorm_").split("/")
     ours, layers = _module(path, ln_positions)
@@ -51,8 +51,8 @@ def _module(path: Sequence[str], ln_positions: str) -> tuple[str | None, str]:
     match path:
         case ["lm_head"]:
             return "decoder.lm_head", "one"
-        case ["model", half, place] if half in HALVES:
-            return f"{half}.{place}", "one"
+        case ["model", half, module] if half in HALVES:
+            return f"{half}.{module}", "one"
         case ["model", half, "layers", collection, *parts] if half in HALVES:
             inner = _inner(parts, NORMS[half, ln_positions])
             single = f"FlaxBart{half.capitalize()}Layer"

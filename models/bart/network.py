@@ -3,7 +3,7 @@
 Architecture: Dayma et al., "DALL·E mini", 2021, after BART (Lewis et al., 2019) with the norms of NormFormer (Shleifer
 et al., 2021) and gated linear units (Shazeer, 2020). Parameter names are those of min-dalle's `state_dict` under
 `encoder.` and `decoder.`; `models/bart/names.py` renames those of dalle-mini. This file is the plain arithmetic;
-`models/bart/generator.py` draws pictures with it.
+`models/bart/generator.py` draws images with it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "swish": F.silu,
 }
-# Options of dalle-mini that change the network, with the values that are built: each is held against outputs of
-# dalle-mini itself by `tests/models/bart/test_network.py`. Any other value is refused by name.
+# Options of dalle-mini that change the network, with the values that are implemented: each is compared with outputs
+# of dalle-mini itself in `tests/models/bart/test_network.py`. Any other value is refused by name.
 BUILT: dict[str, tuple[object, ...]] = {
     "activation_function": tuple(ACTIVATIONS),
     "force_ln_scale": (False, True),
@@ -62,8 +62,8 @@ class DalleBartConfig:
     """Geometry and options of a DALL·E BART; names are those of dalle-mini's `config.json`.
 
     `image_vocab_size` is the number of ids that the decoder can be fed or predict, less the one row more that both its
-    tables have; ids at and above the codebook of the VQGAN are no codes. `decoder_start_token_id` begins every picture.
-    Raises `ConfigError` for values that make no network, or one that is not built (`BUILT`).
+    tables have; ids at and above the codebook of the VQGAN are no codes. `decoder_start_token_id` begins every image.
+    Raises `ConfigError` for values that make no network, or one that is not implemented (`BUILT`).
     """
 
     encoder_vocab_size: int = 50264
@@ -125,7 +125,7 @@ class DalleBartConfig:
 
     @property
     def embedding_scale(self) -> float:
-        """What embeddings of text and codes are multiplied with before positions are added."""
+        """The factor on the embeddings of text and codes, before positions are added."""
         return math.sqrt(self.d_model) if self.scale_embedding else 1.0
 
     @property
@@ -177,7 +177,7 @@ def _json(value: object) -> str:
 class Norm(nn.Module):
     """Layer norm, or its root mean square kind (Zhang and Sennrich, 2019), which has no bias and subtracts no mean.
 
-    The scale is left out where a dense layer follows, as the reference does.
+    The scale is left out if a dense layer follows, as in the reference.
     """
 
     def __init__(self, size: int, *, scale: bool, kind: str) -> None:

@@ -1,7 +1,7 @@
 """Bring a prompt to the plain English text that DALL·E mini was trained on, before it is cut to pieces.
 
 The rules, and their order, are those of dalle-mini's normaliser, worded so that time grows with the length of the text
-and no faster. What is left to chance there, who `<person>` is, is drawn from the key of the row here.
+and no faster. The reference draws at random who `<person>` is; here the key of the row decides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PERSONS = (("a person", 282265), ("someone", 121194), ("somebody", 12219))
 PERSON = re.compile("<person>")
 PEOPLE = re.compile(r"<person>(?:[,\s]*(?:(?:and)+[,\s]*)?<person>)+")
 
-# Dots, quotes and slashes that stay while their likes become commas; letters, so that they hold words together.
+# Dots, quotes and slashes that stay while others become commas; spelt in letters, so that they hold words together.
 DOT, QUOTE, SLASH = (f"xtokx{name}xtokx" for name in ("dot", "quote", "slash"))
 
 BEFORE_HASHTAGS = tuple(
@@ -66,8 +66,8 @@ COMMA_RUN = re.compile(" ?,[ ,]*")
 class TextNormalizer:
     """dalle-mini's `TextNormalizer`; holds the word list that hashtags are split with.
 
-    `words` gives each word's cost (`models.bart.hashtags.read_word_costs`). Without it hashtags lose their `#` and stay
-    whole; the first one that is met is warned about. Results equal the reference's for texts of up to `EXACT_LENGTH`
+    `words` gives each word's cost (`read_word_costs`). Without it hashtags lose their `#` and stay whole, with a
+    warning about the first one. Results equal the reference's for texts of up to `EXACT_LENGTH`
     characters; in longer ones, what ftfy, HTML entities and emoji span is read within pieces of `PIECE_LENGTH`.
     """
 
@@ -77,7 +77,7 @@ class TextNormalizer:
         self.warned = False
 
     def __call__(self, text: str, key: str) -> str:
-        """The normal form of `text`, which starts with a space; nothing but that space where nothing is left.
+        """The normal form of `text`, which starts with a space; only that space if nothing is left.
 
         `key` is the row's: it alone decides whom each `<person>` of the row becomes.
         """
@@ -156,7 +156,7 @@ def _uniform(key: str, index: int) -> float:
 
 
 def read_word_costs(path: Path) -> dict[str, float]:
-    """The cost of each word of a list: a word a line, most frequent first; what follows the word, a count, is ignored.
+    """The cost of each word of a list: a word a line, most frequent first; a count after the word is ignored.
 
     Raises `CheckpointError` for a file that is not UTF-8 or holds no word.
     """
@@ -174,14 +174,12 @@ def split_hashtag(tag: str, costs: Mapping[str, float], lengths: Sequence[int]) 
     """The words of `tag`, which is lower case; `lengths` are those that words have, ascending.
 
     The likeliest division is found by dynamic programming: a word's cost is the logarithm of its rank, as if
-    frequencies followed Zipf's law.
-
-    Where no words of the list make up the beginning of the tag, its letters stand alone. Neighbouring numbers are
-    joined again. Takes time in proportion to the length of the tag times the number of lengths.
+    frequencies followed Zipf's law. Where no words of the list make up the beginning of the tag, its letters stand
+    alone. Neighbouring numbers are joined again. The time is proportional to the length of the tag times the number of
+    lengths.
     """
-    best: list[tuple[float, int]] = [
-        (0.0, 0)
-    ]  # for each end in the tag: the least cost up to it, its last word's length
+    # For each end in the tag: the least cost up to it, and the length of its last word.
+    best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(tag) + 1):
         cheapest, last = math.inf, 1
         for length in lengths:

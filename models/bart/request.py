@@ -10,7 +10,7 @@ import numpy as np
 
 from models.bart.options import SAMPLING
 
-UNCONDITIONAL = (0, 2)  # begin and end: what the model was trained with in place of a caption
+UNCONDITIONAL = (0, 2)  # begin and end: the model was trained with them in place of a caption
 PAD = 1
 
 

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 SCALE = 2.0**38  # weight of the most probable code; a sum over 2^24 codes fits 62 bits
-BLOCK = 32  # neighbouring codes of which the largest stands for all while candidates are searched
+BLOCK = 32  # neighbouring codes that their largest represents while candidates are searched
 KEY_BITS = 32
 LOWEST = -(2**31)
-DIGITS = ((21, 2048), (10, 2048), (0, 1024))  # of the 32 bits of a key: the place of each in it, and its values
+DIGITS = ((21, 2048), (10, 2048), (0, 1024))  # of the 32 bits of a key: the shift of each, and how many values it has
 LEAST_CANDIDATES = 64
 MOST_CANDIDATES = 1024  # above it the whole vocabulary is searched
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the caller knows of all rows: it makes the search cheap and changes no result.
+    """What the caller knows about all rows; it makes the search cheap and changes no result.
 
-    `candidates`: no row's `top_k` is larger, and none is 0; 0 where that does not hold. `limited`: some row has a
-    `top_k`. `nucleus`: some row has a `top_p` below 1.
+    `candidates`: no row's `top_k` is larger, and none is 0; else this is 0. `limited`: some row has a `top_k`.
+    `nucleus`: some row has a `top_p` below 1.
     """
 
     candidates: int = 0
@@ -101,18 +101,18 @@ def _kept_weights(logits: Tensor, options: Mapping[str, Tensor], search: Search)
 def _weights(logits: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
     """int64, at most `SCALE`. The largest is subtracted first, so that it stays 1 at any temperature.
 
-    Logits that are no numbers weigh nothing: what is drawn then means nothing either, but it is an id.
+    Logits that are NaN weigh nothing: the drawn code means nothing then, but it is a valid id.
     """
     return (((logits - largest) / temperature[:, None]).exp().double().nan_to_num(0.0) * SCALE).long()
 
 
 def _reach(weights: Tensor, top_p: Tensor) -> Tensor:
-    """What the kept codes' weights have to reach: int64 [N], at least 1."""
+    """The sum that the weights of the kept codes have to reach: int64 [N], at least 1."""
     return (weights.sum(1) * top_p.double()).ceil().long().clamp(min=1)
 
 
 def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
-    """The first place of each row [N, K] up to which the weights exceed `uniform` [N] of their sum: int64 [N]."""
+    """The first position of each row [N, K] up to which the weights exceed `uniform` [N] of their sum: int64 [N]."""
     ends = weights.cumsum(1)
     total = ends[:, -1]
     # The product can round up to the sum itself, past the end of the line.
@@ -129,7 +129,7 @@ def _sortable(values: Tensor) -> Tensor:
 def _candidates(logits: Tensor, count: int) -> Tensor:
     """Ids of the `count` largest logits of each row, largest first, of equals the lowest: int64 [N, count].
 
-    First the blocks that can hold them, by their largest member, then the codes of those blocks.
+    First finds the blocks that can hold them, by their largest member, then the codes of those blocks.
     """
     rows, size = logits.shape
     blocks = -(-size // BLOCK)
@@ -150,19 +150,19 @@ def _largest(values: Tensor, ids: Tensor, count: int) -> Tensor:
 
 
 def _first_to_reach(keys: Tensor, weights: Tensor, limit: Tensor) -> Tensor:
-    """bool [N, V]: the fewest places, by falling key and then rising id, whose weights sum up to `limit` [N].
+    """bool [N, V]: the fewest codes, by falling key and then rising id, whose weights sum up to `limit` [N].
 
-    The key of the last of them is found digit by digit: weights are summed by digit, and the sums looked through from
-    the top. `limit` is at least 1 and at most the sum of a row.
+    Finds the key of the last of them digit by digit: sums the weights by digit, and searches the sums from the top.
+    `limit` is at least 1 and at most the sum of a row.
     """
     digits = keys.long() - LOWEST
-    last = torch.ones_like(keys, dtype=torch.bool)  # places that agree with the key as far as it is known
+    last = torch.ones_like(keys, dtype=torch.bool)  # codes that agree with the key as far as it is known
     above = torch.zeros_like(last)
     rest = limit[:, None]
     for shift, size in DIGITS:
         digit = (digits >> shift) & (size - 1)
         sums = weights.new_zeros(len(keys), size + 1).scatter_add_(1, digit, weights * last)
-        reached = sums.flip(1).cumsum(1).flip(1)  # by the places of this digit and above
+        reached = sums.flip(1).cumsum(1).flip(1)  # by the codes of this digit and above
         found = (reached >= rest).sum(1, keepdim=True) - 1
         rest = rest - reached.gather(1, found + 1)
         above |= last & (digit > found)

@@ -1,7 +1,7 @@
 """From prompts to the ids that the text side of DALL·E BART reads: normalised, cut to pieces, padded to one length.
 
-The tokenizer is the one beside the weights. `models/bart/normalizer.py` comes before it for models that were trained
-on normalised captions.
+The text tokenizer is the one beside the weights. `models/bart/normalizer.py` runs before it for models that were
+trained on normalised captions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class EncodedText:
     """Prompts as the network reads them, a row each; L is the model's `max_text_length`.
 
     `input_ids` and `attention_mask` are int32 [N, L]: `<s>`, the pieces, `</s>`, then padding, with 1 in the mask where
-    there is no padding. `truncated` bool [N] marks prompts whose end was cut off; `empty` bool [N] those in which there
-    is nothing to draw, as they are blank or the normaliser leaves nothing of them.
+    there is no padding. `truncated` bool [N] marks prompts whose end was cut off; `empty` bool [N] those without
+    anything to draw, because they are blank or the normaliser removes everything.
     """
 
     input_ids: np.ndarray
@@ -39,7 +39,7 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A tokenizer, and the normaliser of models that want one. May be pickled, and shared by threads."""
+    """A text tokenizer, and the normaliser of models that need one. May be pickled, and shared by threads."""
 
     tokenizer: Tokenizer
     normalizer: TextNormalizer | None
@@ -49,8 +49,8 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str], keys: Sequence[str]) -> EncodedText:
         """The input of each prompt; `keys` are those of the rows, and decide whom `<person>` becomes.
 
-        Raises `ValueError` where there are not as many keys as prompts. No prompt raises: what cannot be written in
-        UTF-8 is replaced.
+        Raises `ValueError` unless there are as many keys as prompts. No prompt raises: characters that UTF-8 cannot
+        hold are replaced.
         """
         input_ids = np.full((len(prompts), self.length), PAD, np.int32)
         mask = np.zeros((len(prompts), self.length), np.int32)
@@ -69,10 +69,10 @@ class TextEncoder:
 
 
 def open_text_encoder(folder: Path, config: DalleBartConfig, files: Mapping[str, Path] | None = None) -> TextEncoder:
-    """Open the tokenizer in a checkpoint's folder, and its word list where the model wants its text normalised.
+    """Open the text tokenizer in a checkpoint's folder, and its word list if the model needs normalised text.
 
-    `files` gives the places of files by their usual names where they have others (`BartCheckpoint.tokenizer`). Raises
-    `CheckpointError` for a tokenizer that is missing or broken, or that does not go with the model.
+    `files` gives the paths of files by their usual names (`BartCheckpoint.tokenizer`). Raises `CheckpointError` for a
+    tokenizer that is missing or broken, or that does not belong to the model.
     """
     files = tokenizer_files(folder) if files is None else files
     tokenizer = read_tokenizer(folder, files, _from_parts)
@@ -123,7 +123,7 @@ def _check(tokenizer: Tokenizer, folder: Path, config: DalleBartConfig) -> None:
 
 
 def _is_visible(text: str) -> bool:
-    """Whether there is anything in a text but white space and control characters."""
+    """Whether a text has anything but white space and control characters."""
     return any(character.isprintable() and character != " " for character in text)
 
 

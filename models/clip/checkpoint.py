@@ -77,7 +77,7 @@ class ClipCheckpoint:
 def open_clip_checkpoint(folder: Path | str) -> ClipCheckpoint:
     """Read the configuration of a local folder with `config.json` and `model.safetensors` or `pytorch_model.bin`.
 
-    Raises `CheckpointError` where there is no CLIP, `ConfigError` where transformers is not installed.
+    Raises `CheckpointError` if there is no CLIP, `ConfigError` if transformers is not installed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -115,7 +115,7 @@ def _config(values: dict[str, Any], path: Path) -> CLIPConfig:
 
 
 def _check(config: CLIPConfig) -> None:
-    """Raise `ValueError` for what transformers takes here and fails at, or fills the memory with, later."""
+    """Raise `ValueError` for values that transformers accepts here but that fail, or fill the memory, later."""
     from transformers.activations import ACT2FN
 
     for part in (config.text_config, config.vision_config):

@@ -1,4 +1,7 @@
-"""From a picture to what a CLIP sees, as its `preprocessor_config.json` says, with Pillow."""
+"""From an image to what a CLIP sees, as its `preprocessor_config.json` says, with Pillow.
+
+transformers' own processor takes twice as long, and divides in another order: its values differ in the last bit.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from models.errors import CheckpointError
 from models.weights.native import read_json
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
-# What transformers' CLIPImageProcessor takes where the file is silent: the values of the published models.
+# The defaults of transformers' CLIPImageProcessor: the values of the published models.
 DEFAULT_SIDE = 224
 DEFAULT_MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -23,10 +26,10 @@ DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ClipPixels:
-    """The steps in their order; a step that is not done is None.
+    """The steps in order; None for a step that is left out.
 
     `resize` is the shortest side or (height, width), `crop` the (height, width) of the middle that is kept, `rescale`
-    the factor on levels of 0 to 255, `mean` and `std` those of the channels.
+    the factor on levels of 0 to 255, `mean` and `std` a value a channel.
     """
 
     resize: int | tuple[int, int] | None
@@ -38,7 +41,7 @@ class ClipPixels:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Height and width of every result; None where they depend on the picture."""
+        """Height and width of every result; None if they depend on the image."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -51,7 +54,7 @@ class ClipPixels:
         if self.crop is not None:
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))  # black where the picture is smaller
+            image = image.crop((left, top, left + width, top + height))  # black where the image is smaller
         values = np.array(image, dtype=np.float32)
         if self.rescale is not None:
             values *= self.rescale
@@ -61,7 +64,7 @@ class ClipPixels:
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of a picture before the middle is cut out: of a narrow strip they are enormous."""
+        """Width and height of an image before the middle is cut out; those of a narrow strip are enormous."""
         if isinstance(self.resize, tuple):
             return self.resize[1], self.resize[0]
         short = self.resize or min(width, height)
@@ -73,7 +76,7 @@ class ClipPixels:
 def read_clip_pixels(folder: Path, image_size: int) -> ClipPixels:
     """Read `preprocessor_config.json` of a folder whose model takes squares of `image_size` pixels.
 
-    Raises `CheckpointError` where the file is missing, not usable, or makes pictures of another size.
+    Raises `CheckpointError` if the file is missing, cannot be used, or makes images of another size.
     """
     path = folder / PREPROCESSOR_NAME
     if not path.is_file():
@@ -84,7 +87,7 @@ def read_clip_pixels(folder: Path, image_size: int) -> ClipPixels:
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: cannot be used ({type(error).__name__}: {error})") from error
     if pixels.shape != (image_size, image_size):
-        made = "pictures of no fixed size" if pixels.shape is None else "x".join(map(str, pixels.shape)) + " pixels"
+        made = "images of no fixed size" if pixels.shape is None else "x".join(map(str, pixels.shape)) + " pixels"
         raise CheckpointError(
             f"{path}: makes {made}, the model takes {image_size}x{image_size}; they do not belong together"
         )

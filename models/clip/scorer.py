@@ -1,4 +1,4 @@
-"""How well pictures fit their captions: the cosine of a CLIP model, at one fixed batch shape, on one device.
+"""How well images fit their captions: the cosine of a CLIP model, at one fixed batch shape, on one device.
 
 `open_clip` is what ranking calls; the network is transformers' CLIPModel (Radford et al. 2021).
 """
@@ -21,7 +21,7 @@ from models.devices import resolve_device
 from models.errors import CheckpointError
 from models.weights.tokenizer_files import read_tokenizer, tokenizer_files
 
-TEXT_ROWS = 8  # at once: a batch of pictures often has few prompts, and every text is computed at full length
+TEXT_ROWS = 8  # at once: a batch of images often has few prompts, and every text is computed at full length
 LEGACY_EOS = 2  # of configurations older than transformers 4.30, where it is not the tokenizer's: see `open_clip_texts`
 
 
@@ -38,8 +38,8 @@ class ClipTexts:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [N, length]: the raw texts between the tokenizer's marks, padded with the last mark.
 
-        The padding stands behind the place that is pooled, where causal attention does not look. What cannot be written
-        in UTF-8 is replaced.
+        The padding comes after the position that is pooled, where causal attention does not look. Characters that UTF-8
+        cannot hold are replaced.
         """
         texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         ids = np.full((len(texts), self.length), self.eos, dtype=np.int64)
@@ -79,8 +79,8 @@ class ClipScorer:
     def scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """The cosine of each pair: images float32 [N, 3, h, w] as `preprocess` makes them, N texts -> float32 [N].
 
-        A text is taken as it is and cut at the model's length; equal texts are computed once. Raises `ValueError`
-        where the arguments do not go together, `CheckpointError` where the weights give no number.
+        A text is not changed, only cut at the model's length; equal texts are computed once. Raises `ValueError` if the
+        arguments do not fit together, `CheckpointError` if the weights give NaN or infinity.
         """
         expected = (len(texts), 3, self._side, self._side)
         if images.shape != expected or images.dtype != np.float32:
@@ -91,10 +91,10 @@ class ClipScorer:
         if not texts:
             return np.zeros(0, dtype=np.float32)
         distinct = list(dict.fromkeys(texts))
-        place = {text: n for n, text in enumerate(distinct)}
+        number = {text: n for n, text in enumerate(distinct)}
         with self._lock, torch.inference_mode():
             self._set_process_state()
-            words = self._embed_texts(distinct)[[place[text] for text in texts]]
+            words = self._embed_texts(distinct)[[number[text] for text in texts]]
             parts = [
                 self._cosines(images[start : start + self.batch_size], words[start : start + self.batch_size])
                 for start in range(0, len(images), self.batch_size)
@@ -108,9 +108,9 @@ class ClipScorer:
         pixels = torch.zeros((self.batch_size, *images.shape[1:]))
         pixels[: len(images)] = torch.from_numpy(np.require(images, requirements=("C", "W")))
         pooled = self._model.vision_model(pixel_values=pixels.to(self.device)).pooler_output
-        pictures = F.normalize(self._model.visual_projection(pooled), dim=-1)
+        embedded = F.normalize(self._model.visual_projection(pooled), dim=-1)
         padded = F.pad(words, (0, 0, 0, self.batch_size - len(words)))
-        return (pictures * padded).sum(-1)[: len(images)].float().cpu().numpy()
+        return (embedded * padded).sum(-1)[: len(images)].float().cpu().numpy()
 
     def _embed_texts(self, texts: list[str]) -> Tensor:
         """Unit vectors [N, projection] on the device."""
@@ -124,7 +124,7 @@ class ClipScorer:
         return torch.cat(parts)[: len(texts)]
 
     def _set_process_state(self) -> None:
-        """What torch keeps per process or thread and not per model."""
+        """Set what torch keeps per process or thread and not per model."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
@@ -138,7 +138,7 @@ def open_clip(
     """Load a CLIP, or the one in a folder, with its text tokenizer and its preprocessing onto a device.
 
     Raises `CheckpointError` for a folder that lacks something or does not fit together, `ConfigError` for a device
-    that is not there or where transformers is not installed.
+    that is missing or if transformers is not installed.
     """
     checkpoint = source if isinstance(source, ClipCheckpoint) else open_clip_checkpoint(source)
     pixels, texts = read_clip_parts(checkpoint)
@@ -146,7 +146,7 @@ def open_clip(
 
 
 def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:
-    """The preprocessing and the tokenizer beside the weights. Raises `CheckpointError` where they do not fit."""
+    """The preprocessing and the tokenizer beside the weights. Raises `CheckpointError` if they do not fit."""
     text, vision = checkpoint.config.text_config, checkpoint.config.vision_config
     texts = open_clip_texts(
         checkpoint.path,
@@ -161,7 +161,7 @@ def open_clip_texts(folder: Path, *, length: int, vocabulary: int, eos_token_id:
     """The tokenizer of a folder, for a model of `length` positions and `vocabulary` pieces that pools at an EOS.
 
     An `eos_token_id` of 2 is that of old configurations, which do not say the tokenizer's own; transformers then pools
-    at the highest id. Raises `CheckpointError` where files are missing or belong to another model.
+    at the highest id. Raises `CheckpointError` if files are missing or belong to another model.
     """
     tokenizer = read_tokenizer(folder, tokenizer_files(folder), _from_parts)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)

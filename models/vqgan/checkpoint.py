@@ -86,7 +86,7 @@ class VQGANCheckpoint:
     def weights_id(self) -> str:
         """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time.
 
-        Raises as `checked_leaves` does, also where only the header of the weights is read.
+        Raises as `checked_leaves` does, even if only the header of the weights is read.
         """
         stored = self.stored.get("weights_id")
         if not stored:
@@ -132,7 +132,7 @@ def _is_vqgan(folder: Path) -> bool:
 
 
 def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> VQGANCheckpoint:
-    """Tell the format of a folder or file and read its configuration.
+    """Detect the format of a folder or file and read its configuration.
 
     `pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and what
     is stored for ours. Raises `CheckpointError`, or `ConfigError` for an option that is not supported.
@@ -158,7 +158,7 @@ def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> 
 
 
 def load_vqgan(folder: Path | str, pixel_range: PixelRange | None = None) -> VQGAN:
-    """Load a checkpoint of any known format in float32 on the CPU; each weight is read once, into its final place."""
+    """Load a checkpoint of any known format in float32 on the CPU; each weight is read once, into its final memory."""
     return load_checkpoint(open_checkpoint(folder, pixel_range))
 
 
@@ -189,7 +189,7 @@ def convert(
 ) -> VQGANCheckpoint:
     """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
 
-    Raises `CheckpointError` where `folder` holds a model already.
+    Raises `CheckpointError` if `folder` holds a model already.
     """
     folder = Path(folder)
     own_format.refuse_taken(folder)
@@ -284,7 +284,7 @@ def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:
 def infer_geometry(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANConfig:
     """The configuration of a decoder whose weights (under our names) have these shapes; pixels are in [0, 1].
 
-    Raises `CheckpointError` naming `path` where they are not those of a VQGAN decoder.
+    Raises `CheckpointError` that names `path` if they are not those of a VQGAN decoder.
     """
     try:
         levels = 1 + max(int(found[1]) for name in shapes if (found := re.match(r"decoder\.up\.(\d+)\.", name)))

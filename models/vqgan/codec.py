@@ -26,7 +26,7 @@ class TorchCodec:
 
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16"; the quantiser is float32 in each.
     `threads` is the number of threads within an operation on a CPU, by default what torch has now. `compiled` is by
-    default true on a GPU; where no compiler is installed the network runs as it is, with a warning. A GPU that runs
+    default true on a GPU; without a compiler the network runs uncompiled, with a warning. A GPU that runs
     out of memory gets half the batch at a time from then on.
     """
 
@@ -89,7 +89,7 @@ class TorchCodec:
             self._set_process_state()
             results = []
             start = 0
-            while start < max(1, len(rows)):  # no rows: the padding alone tells the shape
+            while start < max(1, len(rows)):  # without rows the padding alone gives the shape
                 part = rows[start : start + self._rows]
                 result = self._compute(function, part, dtype)
                 if result is not None:
@@ -98,7 +98,7 @@ class TorchCodec:
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], part: np.ndarray, dtype: torch.dtype) -> np.ndarray | None:
-        """One batch; None where it is to be cut anew because the device had too little memory."""
+        """The result of one batch; None if it must be split again because the device ran out of memory."""
         try:
             return function(self._padded(part)).to("cpu", dtype).numpy()
         except torch.OutOfMemoryError:
@@ -110,7 +110,7 @@ class TorchCodec:
             logger.warning("torch.compile failed, the network runs uncompiled and slower: %s", str(error)[:500])
             self._uncompile()
             return None
-        # Out here the failed call's tensors are gone, so that the cache can give their memory back.
+        # The failed call's tensors are gone by now, so the cache can release their memory.
         self._staging = None
         self._rows = -(-self._rows // 2)
         if self.device.type == "cuda":
@@ -129,7 +129,7 @@ class TorchCodec:
             module._compiled_call_impl = None
 
     def _set_process_state(self) -> None:
-        """What torch keeps per process or thread and not per model."""
+        """Set what torch keeps per process or thread and not per model."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
@@ -138,7 +138,7 @@ class TorchCodec:
             torch.backends.cuda.matmul.allow_tf32 = False
 
     def _padded(self, part: np.ndarray) -> Tensor:
-        """The rows on the device, padded with zeros to the batch shape; by way of pinned memory to a GPU."""
+        """The rows on the device, padded with zeros to the batch shape; pinned memory takes them to a GPU."""
         source = torch.from_numpy(np.require(part, requirements=("C", "W")))  # torch warns of read-only memory
         shape = (self._rows, *part.shape[1:])
         staging = self._staging
@@ -151,7 +151,6 @@ class TorchCodec:
 
 
 def _compile_errors() -> tuple[type[Exception], ...]:
-    """What a compiled network raises where it cannot be compiled. Whatever compiles has imported the class: we need not
-    spend the second that it takes."""
+    """The errors of a network that cannot be compiled. Their module, which takes a second, is not imported here."""
     module = sys.modules.get("torch._dynamo.exc")
     return (module.TorchDynamoException,) if module else ()

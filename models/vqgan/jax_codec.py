@@ -1,6 +1,6 @@
 """`--backend vqgan-jax`: the `vqgan-jax` package's own network behind the interface of `models/vqgan/codec.py`.
 
-For TPUs, and for comparison. The package is not on PyPI; nothing of it is imported before this backend is asked for.
+For TPUs, and for comparison. The package is not on PyPI; it is imported only when this backend is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class JaxCodec:
 
     The batch is spread over all local devices (`device` "auto") or those of one platform ("cpu", "gpu", "tpu"), each
     with a copy of the weights; `batch_size` is rounded up to a multiple of their number. The quantiser is float32
-    whatever `dtype` is. Any checkpoint format is taken: names and layout are turned into the package's.
+    for any `dtype`. Any checkpoint format works: names and layouts are converted to the package's.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ def _flax_tree(leaves: Leaves) -> dict[str, Any]:
 
 
 def _compiled(module_class: Any, config: VQGANConfig, dtype: str) -> tuple[Any, Any]:
-    """The package's encode and decode between uint8 pictures and int32 codes, the network in `dtype`."""
+    """The package's encode and decode between uint8 images and int32 codes, the network in `dtype`."""
     import jax
     import jax.numpy as jnp
     from vqgan_jax.configuration_vqgan import VQGANConfig as TheirConfig

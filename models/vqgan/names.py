@@ -1,4 +1,4 @@
-"""How the same VQGAN weights are called, and laid out, in the checkpoints of others; ours are taming's names."""
+"""The names and layouts of VQGAN weights in the checkpoints of others; our names are taming's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
 
 
 def from_taming(name: str) -> str | None:
-    """Ours for a name in taming's `state_dict`; None for the weights of its losses, which inference leaves out."""
+    """Ours for a name in taming's `state_dict`; None for the weights of its losses, which inference does not use."""
     return None if name.startswith("loss.") else name
 
 

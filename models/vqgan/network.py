@@ -1,4 +1,4 @@
-"""The VQGAN of taming-transformers and vqgan-jax, for inference: pictures to codes and back.
+"""The VQGAN of taming-transformers and vqgan-jax, for inference: images to codes and back.
 
 Architecture: Esser, Rombach, Ommer, "Taming Transformers for High-Resolution Image Synthesis", 2021.
 Parameter names are those of taming's `state_dict`; `models/vqgan/checkpoint.py` renames the others to them.
@@ -19,7 +19,7 @@ SEARCH_CELLS = {"cpu": 1 << 22, "cuda": 1 << 27}  # distances held at once while
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU, in place but for training: fresh memory for activations costs a CPU as much as the arithmetic."""
+    """SiLU, in place except in training: fresh memory for activations costs a CPU as much as the arithmetic."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -225,7 +225,7 @@ class VQGAN(nn.Module):
     """Encoder, quantiser and decoder.
 
     `encode` and `decode` are the inference path; `latents`, `quantize`, `embed` and `reconstruct` are its
-    differentiable pieces, for training and comparison. With `encoder=False` only `decode` is there (min-dalle).
+    differentiable pieces, for training and comparison. With `encoder=False` there is only `decode` (min-dalle).
     """
 
     def __init__(self, config: VQGANConfig, *, encoder: bool = True) -> None:
@@ -245,7 +245,7 @@ class VQGAN(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the convolutions; the quantiser and its convolution stay float32."""
+        """The type of the convolutions; the quantiser and its convolution stay float32."""
         return self.decoder.conv_in.weight.dtype
 
     def for_inference(self, device: torch.device, dtype: torch.dtype) -> VQGAN:
@@ -283,7 +283,7 @@ class VQGAN(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> int64 codes [N, h*w], raster order; h = H / factor.
 
-        Raises `ConfigError` where the weights hold no encoder, `CheckpointError` where they give no numbers.
+        Raises `ConfigError` if the weights hold no encoder, `CheckpointError` if they give NaN or infinity.
         """
         return self.codes(self.image_latents(images))
 
@@ -291,7 +291,7 @@ class VQGAN(nn.Module):
     def image_latents(self, images: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> float32 [N, h, w, embed_dim]: `encode` up to the quantiser, and its errors."""
         if not self.has_encoder:
-            raise ConfigError("this checkpoint has a decoder only: it can decode codes, not encode pictures")
+            raise ConfigError("this checkpoint has a decoder only: it can decode codes, not encode images")
         low, high = self.config.pixel_range
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
         return self._numbers(self.latents(pixels.to(self.dtype)), "codes")
@@ -305,16 +305,16 @@ class VQGAN(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """int64 codes [N, h*w], each in [0, n_embed) -> uint8 [N, H, W, 3], rounded to the nearest level.
 
-        Raises `CheckpointError` where the weights give no numbers, as some do in float16.
+        Raises `CheckpointError` if the weights give NaN or infinity, as some do in float16.
         """
         low, high = self.config.pixel_range
         pixels = self.reconstruct(self.embed(codes.to(self.device)).to(self.dtype)).float()
-        self._numbers(pixels, "pictures")
+        self._numbers(pixels, "images")
         levels = ((pixels - low) * (255.0 / (high - low))).clamp(0.0, 255.0).round()
         return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def _numbers(self, values: Tensor, what: str) -> Tensor:
-        """The same; raises where one is none: such would still become codes, and pixels of some colour."""
+        """Returns `values`; raises if any is NaN or infinite, since it would yield valid-looking codes and pixels."""
         if not bool(values.sum().isfinite()):
             raise no_numbers(f"the VQGAN makes {what}", str(self.dtype).removeprefix("torch."))
         return values

@@ -14,9 +14,9 @@ QUANTIZERS = {"VQModel": "nearest", "GumbelVQ": "gumbel"}  # by the last part of
 
 def find_taming(path: Path) -> tuple[Path, Path] | None:
     """The weights and the YAML of a `.ckpt` file, of a folder that holds both, or of one of taming's log folders
-    (`checkpoints/*.ckpt`, `configs/*.yaml`); None where there is no such checkpoint.
+    (`checkpoints/*.ckpt`, `configs/*.yaml`); None if there is no such checkpoint.
 
-    Raises `CheckpointError` where it cannot be told which of several is meant, or the YAML is missing.
+    Raises `CheckpointError` if several could be meant, or the YAML is missing.
     """
     if path.is_dir():
         weights = sorted(path.glob("*.ckpt")) or sorted(path.glob("checkpoints/*.ckpt"))
@@ -72,7 +72,7 @@ def read_taming_config(path: Path) -> dict[str, Any]:
 
 
 def _vqgan_yamls(folder: Path) -> list[Path]:
-    """Those that describe a network: lightning puts a second one, for its trainer, beside them."""
+    """The YAML files that describe a network: lightning writes a second one, for its trainer, beside them."""
     if not folder.is_dir():
         return []
     candidates = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])

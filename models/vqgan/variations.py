@@ -1,7 +1,7 @@
-"""The noise of `vqbeam vary`: what changes the latents or the codes of a picture, and by how much.
+"""The noise of `vqbeam vary`, on the latents or the codes of an image, and the geometry of a codebook.
 
-All of it comes from `models/uniforms.py`, on the host: one seed, key and sample give one variation, whatever stands
-beside it in a batch, and on any device. The scheme is versioned, as that of the uniforms is.
+All of it comes from `models/uniforms.py`, on the host: one seed, key and sample give one variation on any device,
+whatever else is in the batch. The scheme is versioned, as that of the uniforms is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BLOCK = 512  # codes whose distances to all others are in memory at once
 
 
 def gaussians(seed: int, key: str, sample: int, count: int) -> np.ndarray:
-    """float64 [count]: standard normal numbers of one picture, by the inverse of the normal distribution function."""
+    """float64 [count]: standard normal numbers of one image, by the inverse of the normal distribution function."""
     return ndtri(np.maximum(uniforms(seed, key, sample, count, stream="latents"), TINIEST))
 
 
@@ -31,10 +31,10 @@ def neighbour_count(codes: int) -> int:
 
 
 def redrawn(codes: np.ndarray, neighbours: np.ndarray, strength: float, seed: int, key: str, sample: int) -> np.ndarray:
-    """Codes int [T] of one picture with a share of `strength` drawn again, int32 [T].
+    """The codes int [T] of one image with a share of `strength` drawn again, int32 [T].
 
-    `neighbours` [K, R] has the nearest codes of each, nearest first. A place is redrawn where its uniform is below
-    `strength`, so what a low strength changes a higher one changes too. The new code is the neighbour of rank
+    `neighbours` [K, R] has the nearest codes of each, nearest first. A code is redrawn if its uniform is below
+    `strength`, so a higher strength changes all that a lower one does. The new code is the neighbour of rank
     `strength` x R x u^2, u uniform: near ones first, and the further the stronger.
     """
     changes = uniforms(seed, key, sample, len(codes), stream="redrawn") < strength
@@ -51,8 +51,8 @@ def kept_rows(strength: float, grid: int) -> int:
 def trained_codes(codebook: np.ndarray) -> np.ndarray:
     """Ids int64 of the codes [K, D] that training has moved, in order.
 
-    The reference draws a new codebook uniformly from [-1/K, 1/K], and a code that no picture ever used stays there: in
-    big codebooks most do, and a decoder has never seen them. All ids where fewer than two have moved.
+    The reference draws a new codebook uniformly from [-1/K, 1/K], and a code that no image ever used stays there: in
+    big codebooks most do, and a decoder has never seen them. All ids if fewer than two have moved.
     """
     moved = np.flatnonzero((np.abs(codebook) > 1 / len(codebook)).any(1))
     return moved if len(moved) > 1 else np.arange(len(codebook))

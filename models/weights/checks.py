@@ -42,8 +42,8 @@ def without_weights(build: Callable[[], Network]) -> Network:
 def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights that the network of `build` has, one at a time.
 
-    Raises `CheckpointError` at the end that names every weight which is missing, extra, misshapen or of whole numbers,
-    and `path`.
+    Raises `CheckpointError` at the end that names `path` and every weight which is missing, extra, misshapen or of
+    whole numbers.
     """
     expected = {name: tuple(value.shape) for name, value in without_weights(build).state_dict().items()}
     extra, misshapen, whole, seen = [], [], [], set()

@@ -1,4 +1,4 @@
-"""What identifies weights: stored with tokens, compared before they are decoded, part of a run's fingerprint."""
+"""Fingerprints of weights: stored with tokens, compared before they are decoded, part of that of a job."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def remembered(folder: Path, files: Iterable[Path], also: str, compute: Callable[[], str]) -> str:
-    """What `compute` makes of files, kept in `folder` until one of them has another place, size or time of change.
+    """Caches `compute()` in `folder`, keyed by each file's path, size and mtime, and by `also`.
 
-    `also` is what else the result depends on. Reading gigabytes at each start would take longer than loading them.
+    Reading gigabytes at each start would take longer than loading them.
     """
     stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     kept = folder / hashlib.sha256(repr([stamps, also]).encode()).hexdigest()
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     result = compute()
-    with suppress(OSError):  # where nothing can be kept, it is computed each time
+    with suppress(OSError):  # without a cache it is computed each time
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
             scratch.write(result)

@@ -2,7 +2,8 @@
 
 The format is flax's `serialization.py`: nested maps with string keys, whose leaves are msgpack extensions holding
 (shape, dtype name, bytes); a leaf above 1 GiB is a map of chunks. Each leaf is read straight into its own tensor, so a
-file costs no memory beyond what the caller keeps.
+file costs no memory beyond what the caller keeps. With the package msgpack, which decodes through buffers of its own,
+the peak is 300 to 1,000 MiB higher for 480 MiB of weights.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def has_weights(folder: Path) -> bool:
 def weight_files(folder: Path) -> list[Path]:
     """The msgpack files of a checkpoint folder: one, or those that the index of a split checkpoint names.
 
-    Empty where the folder holds none. Raises `CheckpointError` for a broken index or a file missing from the set.
+    Empty if the folder holds none. Raises `CheckpointError` for a broken index or a file missing from the set.
     """
     index_path = folder / INDEX_NAME
     if not index_path.is_file():
@@ -63,9 +64,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path, network: str, option: str) -> tuple[list[Path], dict[str, Any]]:
-    """The `weight_files` of a folder and its `config.json`; both empty where there are no such weights.
+    """The `weight_files` of a folder and its `config.json`; both empty if there are no such weights.
 
-    Raises `CheckpointError` where the configuration is missing, or lacks the `option` that tells the `network`.
+    Raises `CheckpointError` if the configuration is missing, or lacks the `option` that marks the `network`.
     """
     files, path = weight_files(folder), folder / CONFIG_NAME
     if not files:
@@ -80,9 +81,9 @@ def read_folder(folder: Path, network: str, option: str) -> tuple[list[Path], di
 
 
 def read_leaves(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield ("encoder/conv_in/kernel", tensor) in file order, each tensor with memory of its own.
+    """Yield ("encoder/conv_in/kernel", tensor) in file order, each tensor in separate memory.
 
-    Raises `CheckpointError` where the file is cut short or is not a flax checkpoint.
+    Raises `CheckpointError` if the file is cut short or is not a flax checkpoint.
     """
     with path.open("rb") as file:
         reader = _Reader(file, path)

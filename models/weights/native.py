@@ -46,7 +46,7 @@ def json_beside(folder: Path) -> dict[str, Any]:
 
 
 def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str, Any], path: Path) -> Config:
-    """The configuration that `build` makes of the values in the file `path`, which a `ConfigError` then names."""
+    """`build(values)`, with the file `path` named in a `ConfigError`."""
     try:
         return build(values)
     except ConfigError as error:
@@ -54,16 +54,16 @@ def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str
 
 
 def folder_name(folder: Path) -> str:
-    """What provenance calls a model whose files do not say: its folder, or its name on the Hugging Face Hub."""
+    """The name of a model whose files do not give one: its folder, or its name on the Hugging Face Hub."""
     folder = folder.resolve()
     cached = folder.parent.parent.name  # models--OWNER--NAME/snapshots/COMMIT in the cache of the Hub
     return cached.removeprefix("models--").replace("--", "/") if folder.parent.name == "snapshots" else folder.name
 
 
 def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
-    """The `config.json` beside a `model.safetensors`; None where there are no such weights.
+    """The `config.json` beside a `model.safetensors`; None if there are no such weights.
 
-    Raises `CheckpointError` where the weights are cut short, or the configuration is not ours or not of these weights.
+    Raises `CheckpointError` if the weights are cut short, or the configuration is not ours or not of these weights.
     """
     weights, path = folder / WEIGHTS_NAME, folder / CONFIG_NAME
     if not weights.is_file():
@@ -89,8 +89,8 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
 def _sample(path: Path) -> str:
     """SHA-256 (hex) of a file's size and of parts that are spread evenly over it.
 
-    Other weights of the same shapes are noticed in milliseconds where reading gigabytes at each start is out of the
-    question. A few bytes changed in a file larger than the parts together can lie between them.
+    It notices other weights of the same shapes in milliseconds; reading gigabytes at each start is out of the question.
+    A few changed bytes can lie between the parts of a larger file.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -102,7 +102,7 @@ def _sample(path: Path) -> str:
 
 
 def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a safetensors file, one at a time. Raises `CheckpointError` where it is cut short or no such."""
+    """The weights of a safetensors file, one at a time. Raises `CheckpointError` if it is cut short or another kind."""
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             yield name, file.get_tensor(name)
@@ -135,7 +135,7 @@ def _opened(path: Path, framework: str = "pt") -> Iterator[Any]:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Raise `CheckpointError` where a folder holds a model already."""
+    """Raise `CheckpointError` if a folder holds a model already."""
     taken = [entry for entry in (CONFIG_NAME, WEIGHTS_NAME) if (folder / entry).exists()]
     if taken:
         raise CheckpointError(f"{folder}: holds {' and '.join(taken)} already; choose another folder or remove them")
@@ -146,7 +146,7 @@ def write_model(
 ) -> None:
     """Write the files `beside` a model (name to source), its weights, then the configuration that makes it one.
 
-    `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears whole.
+    `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears atomically.
     """
     from safetensors.torch import save_file
 

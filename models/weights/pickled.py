@@ -20,7 +20,7 @@ BOOKKEEPING = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict, or of the `state_dict` inside a training checkpoint, by name.
 
-    Tensors are mapped from the file where its format allows, so nothing is read before it is used.
+    Tensors are mapped from the file if its format allows, so that nothing is read before it is used.
     Raises `CheckpointError` for a file that is cut short, or that holds anything but plain data and tensors.
     """
     import torch
@@ -55,7 +55,7 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    """Names what the pickle asks for beside tensors: running that is how such a file could run code."""
+    """The error that names what the pickle asks for beside tensors, which could run code."""
     import torch
 
     try:
@@ -64,7 +64,7 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
         names = re.findall(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))[:1]
     names = [name for name in names if name not in BOOKKEEPING]
     if not names:
-        # torch's own words advise to load the file with code in it.
+        # torch's own message advises to load the file anyway.
         with path.open("rb") as file:
             start = file.read(20)
         return CheckpointError(

@@ -1,4 +1,4 @@
-"""The tokenizer that lies beside the weights of a DALL·E BART or of a CLIP: which files, and opening them."""
+"""The text tokenizer beside the weights of a DALL·E BART or of a CLIP: its files, and how to open them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ NAMES = (WHOLE, "tokenizer_config.json", "special_tokens_map.json", VOCABULARY, 
 
 
 def tokenizer_files(folder: Path, suffix: str = "") -> dict[str, Path]:
-    """The files of a tokenizer by their usual names; with `suffix`, those that carry it: `vocab_mini.json`."""
-    places = {name: folder / f"{Path(name).stem}{suffix}{Path(name).suffix}" for name in NAMES}
-    return {name: place for name, place in places.items() if place.is_file()}
+    """The files of a text tokenizer by their usual names; with `suffix`, those that have it: `vocab_mini.json`."""
+    paths = {name: folder / f"{Path(name).stem}{suffix}{Path(name).suffix}" for name in NAMES}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def is_whole(files: Mapping[str, Path]) -> bool:
-    """Whether `read_tokenizer` finds what it needs among the `tokenizer_files`."""
+    """Whether the `tokenizer_files` are enough for `read_tokenizer`."""
     return WHOLE in files or {VOCABULARY, MERGES} <= files.keys()
 
 
 def read_tokenizer(folder: Path, files: Mapping[str, Path], from_parts: Callable[[Path, Path], Tokenizer]) -> Tokenizer:
-    """`tokenizer.json` where it is among the `tokenizer_files`, else `from_parts` of `vocab.json` and `merges.txt`.
+    """`tokenizer.json` if it is among the `tokenizer_files`, else `from_parts` of `vocab.json` and `merges.txt`.
 
     Raises `CheckpointError` for a tokenizer that is missing or broken.
     """

@@ -1,4 +1,4 @@
-"""`vqbeam generate --dtype int8`: one or two pictures at a time on a CPU."""
+"""`vqbeam generate --dtype int8`: one or two images at a time on a CPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_list_is_drawn_two_at_a_time(tiny_generator: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [(("--batch_size", 3), "one or two pictures at a time"), (("--device", "cuda"), "CUDA GPUs")],
+    [(("--batch_size", 3), "one or two images at a time"), (("--device", "cuda"), "CUDA GPUs")],
     ids=["many at once", "a GPU"],
 )
 def test_what_it_cannot_do_is_refused_before_anything_is_written(

@@ -175,7 +175,7 @@ def test_a_vqgan_whose_weights_give_no_numbers_paints_nothing(tiny_generator: Pa
     save_vqgan(vqgan, tmp_path / "model" / "vqgan", name="broken")
     outcome = generate(tmp_path / "model", tmp_path / "out", "--prompt", "a")
     assert outcome.code == 1
-    told = "shard 00000: the VQGAN makes pictures that are no numbers in float32: its weights are damaged; copy"
+    told = "shard 00000: the VQGAN makes images that are no numbers in float32: its weights are damaged; copy"
     assert told in outcome.out
     assert "Traceback" not in outcome.err
     assert outcome.files("images/**/*.png") == []

@@ -86,7 +86,7 @@ class GeneratorSettings:
             find(self.bart, model.cache_dir).bart.load(),
             codebook_size=codebook_size,
             prompts_per_batch=self.slots,
-            pictures_per_prompt=self.images_per_slot,
+            images_per_prompt=self.images_per_slot,
             device=model.device,
             dtype=self.dtype or model.dtype,
             threads=model.threads,
@@ -191,7 +191,7 @@ def draw(
     slots = batch.column(SLOT).to_numpy()
     starts = np.flatnonzero(np.diff(slots, prepend=-1))  # the first image of each slot
     within = np.arange(len(slots)) - starts[slots]
-    drawn = np.zeros((len(starts), generator.pictures_per_prompt, generator.length))
+    drawn = np.zeros((len(starts), generator.images_per_prompt, generator.length))
     names = (batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE))
     for slot, number, seed, key, sample in zip(slots, within, *names, strict=True):
         drawn[slot, number] = uniforms(seed, key, sample, generator.length)

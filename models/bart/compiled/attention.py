@@ -48,8 +48,8 @@ def _scores(
             for n, part in enumerate(parts):
                 products = multiply_add(builder, load(builder, here, width, SIZE(n)), part, products)
             score = total(builder, products)
-            place = builder.gep(target, [builder.mul(loop.number, SIZE(4))])
-            builder.store(score, builder.bitcast(place, SINGLE.as_pointer()))
+            pointer = builder.gep(target, [builder.mul(loop.number, SIZE(4))])
+            builder.store(score, builder.bitcast(pointer, SINGLE.as_pointer()))
             loop.keep([call(builder, "llvm.maxnum.f32", SINGLE, loop.values[0], score)])
         return loop.last[0]
 
@@ -72,13 +72,13 @@ def _weighted(
             step = SIZE(vectors * LANES * width)
             prefetch(builder, builder.gep(following, [builder.mul(loop.number, step)]), 0, vectors * LANES * width)
             here = builder.gep(source, [builder.mul(loop.number, step)])
-            place = builder.gep(factors, [builder.mul(loop.number, SIZE(4))])
-            factor = spread(builder, builder.load(builder.bitcast(place, SINGLE.as_pointer())))
+            pointer = builder.gep(factors, [builder.mul(loop.number, SIZE(4))])
+            factor = spread(builder, builder.load(builder.bitcast(pointer, SINGLE.as_pointer())))
             found = [load(builder, here, width, SIZE(n)) for n in range(vectors)]
             loop.keep([multiply_add(builder, f, factor, s) for f, s in zip(found, loop.values, strict=True)])
         for n, vector in enumerate(loop.last):
-            place = builder.gep(target, [SIZE(4 * LANES * n)])
-            builder.store(vector, builder.bitcast(place, VECTOR.as_pointer()), align=4)
+            pointer = builder.gep(target, [SIZE(4 * LANES * n)])
+            builder.store(vector, builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     size = types.intp
@@ -97,12 +97,12 @@ def attend(
     out: Array,
     threads: int,
 ) -> None:
-    """Attention of rows of `query` [at least R, at least D] to the first `counts` [R] places of their `group` [R].
+    """Attention of rows of `query` [at least R, at least D] to the first `counts` [R] positions of their `group` [R].
 
-    `keys` and `values`: [groups, heads, places, head size]; `parts`: as many numbers as vectors make a head; `scores`:
-    [threads, places], to write to. What is found: `out` [at least R, D].
+    `keys` and `values`: [groups, heads, positions, head size]; `parts`: as many numbers as vectors make a head;
+    `scores`: [threads, positions], a buffer. The result: `out` [at least R, D].
     """
-    heads, places, size = keys.shape[1:]
+    heads, positions, size = keys.shape[1:]
     scale = np.float32(1 / math.sqrt(size))
     asked, all_keys, all_values = query.reshape(-1), keys.reshape(-1), values.reshape(-1)
     jobs = len(group) * heads
@@ -111,14 +111,14 @@ def attend(
         last = jobs * (thread + 1) // threads - 1
         for job in range(jobs * thread // threads, last + 1):
             row, head = job // heads, job % heads
-            first = (group[row] * heads + head) * places * size
+            first = (group[row] * heads + head) * positions * size
             following = min(job + 1, last)
-            after = (group[following // heads] * heads + following % heads) * places * size
+            after = (group[following // heads] * heads + following % heads) * positions * size
             count = counts[row]
             q = row * query.shape[1] + head * size
             largest = _scores(parts, asked, q, all_keys, first, count, all_values, first, score)
-            for place in range(count):
-                score[place] = exp((score[place] - largest) * scale)
+            for position in range(count):
+                score[position] = exp((score[position] - largest) * scale)
             whole = sums(score, np.float32(0), count)[0]
             _weighted(parts, score, all_values, first, count, all_keys, after, found)
             for i in range(size):

@@ -16,15 +16,15 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in READ))
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """`function` as machine code, which is kept for later processes where there is a folder for it.
+    """`function` as machine code, which is kept for later processes if a folder can be written.
 
-    No option lets the compiler choose how sums and products are rounded: it chooses by what surrounds them, so that a
-    process that compiles and one that loads would differ. What may be fused, or added in another order, is written so.
+    No option lets the compiler choose how sums and products are rounded: it chooses by the code around them, so that a
+    process that compiles and one that loads would differ. Operations that may be fused or reordered are written so.
 
-    numba looks for changes in the file of the function alone, not in those of the functions that it calls: the name
-    that it keeps it by tells the state of all.
+    numba looks for changes in the file of the function alone, not in those of the functions that it calls: so the name
+    of the cached code has a hash of all files.
     """
-    options |= {"nogil": True, "error_model": "numpy"}  # a division by nothing gives no number, and no exception
+    options |= {"nogil": True, "error_model": "numpy"}  # a division by zero gives NaN or infinity, and no exception
     function.__qualname__ = f"{function.__name__}_{SOURCES.hexdigest()[:12]}"
     try:
         return numba.njit(cache=True, **options)(function)

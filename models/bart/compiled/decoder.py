@@ -1,7 +1,7 @@
 """DALL·E BART's decoder one code at a time on a CPU: all layers of a step in one compiled call.
 
-Takes the place of `models/bart/decoder.py`, with the same arithmetic, where numba is installed and it is the faster
-one: `models/bart/generator.py` chooses. A product of up to four rows reads its weights at the speed of the memory on
+Replaces `models/bart/decoder.py`, with the same arithmetic, if numba is installed and this decoder is faster:
+`models/bart/generator.py` chooses. A product of up to four rows reads its weights at the speed of the memory on
 any processor; one of more rows needs a matrix unit for bfloat16 (Intel's AMX).
 """
 
@@ -23,7 +23,7 @@ from models.bart.network import DalleBartConfig, Decoder, DecoderLayer, Norm
 MOST_ROWS = 4  # without a matrix unit: more are faster with `models/bart/decoder.py`
 LEAST_TILED_ROWS = 3  # with one: fewer are faster without it
 LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
-ONE_CALL = threading.Lock()  # where there is no OpenMP, numba ends a process in which two threads call it at once
+ONE_CALL = threading.Lock()  # without OpenMP numba ends a process in which two threads call it at once
 BUILT = {  # the options that are compiled: those of the published models
     "activation_function": "gelu",
     "ln_positions": "normformer",
@@ -34,20 +34,20 @@ BUILT = {  # the options that are compiled: those of the published models
 
 
 def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this decoder can run, and is the faster one."""
+    """Whether this decoder can run and is faster than `CachedDecoder`."""
     width, hidden = config.d_model, config.decoder_ffn_dim
     weights = config.decoder_layers * (6 * width * width + 3 * width * hidden) * dtype.itemsize
     return weights >= LEAST_BYTES and obstacle(config, rows, device, dtype) is None
 
 
 def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> str | None:
-    """What keeps this decoder from running, in words; None where nothing does."""
+    """The reason why this decoder cannot run, in words; None if it can."""
     if device.type != "cpu":
         return f"the device is {device}: choose cpu"
     if dtype not in (torch.float32, torch.bfloat16, torch.int8):
         return f"weights are held in {dtype}"
     if rows > MOST_ROWS and dtype != torch.bfloat16:
-        return f"{rows} rows at once, pictures and guidance halves, are more than {MOST_ROWS}"
+        return f"{rows} rows at once, images and guidance halves, are more than {MOST_ROWS}"
     other = [f"{name} {getattr(config, name)}" for name, value in BUILT.items() if getattr(config, name) != value]
     head = config.d_model // config.decoder_attention_heads
     for name, size, multiple in (("a width", config.d_model, TURN), ("heads", head, LANES)):
@@ -65,7 +65,7 @@ def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: to
 
 
 def _tiled(rows: int, dtype: torch.dtype) -> bool:
-    """Whether products are the matrix unit's."""
+    """Whether the matrix unit computes the products."""
     from models.bart.compiled import tiles
 
     return dtype == torch.bfloat16 and rows >= LEAST_TILED_ROWS and tiles.usable()
@@ -177,8 +177,8 @@ class CompiledDecoder:
         if most > self._scratch.scores.shape[1]:
             self._scratch = self._scratch._replace(scores=np.zeros((len(self._scratch.scores), most), np.float32))
 
-    def _keys_and_values(self, texts: Sequence[Tensor], places: int) -> tuple[Tensor, Tensor]:
-        """States [pieces, D] of each of G captions -> their keys and values, [layers, G, heads, places, head size].
+    def _keys_and_values(self, texts: Sequence[Tensor], positions: int) -> tuple[Tensor, Tensor]:
+        """States [pieces, D] of each of G captions -> their keys and values, [layers, G, heads, positions, head size].
 
         The pieces of all captions are the rows of one product a layer. A row's sums depend neither on how many others
         there are nor on the number of threads: torch's own products round by both on some processors.
@@ -188,7 +188,7 @@ class CompiledDecoder:
         count, whole = sum(lengths), self._whole(sum(lengths))
         rows = F.pad(torch.cat(list(texts)).to(self.codes.dtype).to(self._operand), (0, 0, 0, whole - count))
         found = torch.empty(whole, 2, heads, size)
-        both = torch.zeros(2, layers, len(texts), heads, places, size, dtype=self.codes.dtype)
+        both = torch.zeros(2, layers, len(texts), heads, positions, size, dtype=self.codes.dtype)
         weight, scale = self._text_keys_values
         for layer in range(layers):
             self._multiply(weight[layer], scale[layer], rows, found.view(whole, -1))

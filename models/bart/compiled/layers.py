@@ -42,7 +42,7 @@ class Layers(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """Keys and values [N, groups, heads, places, head size], float32 or bfloat16; the group of each row, int64 [R]."""
+    """Keys and values [N, groups, heads, positions, head size], float32 or bfloat16; each row's group, int64 [R]."""
 
     keys: Array
     values: Array
@@ -50,7 +50,7 @@ class Attended(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a step writes between its operations, [R rounded up, ...].
+    """The buffers between the operations of a step, [R rounded up, ...].
 
     What products read is float32, for a matrix unit bfloat16; what is rounded up stays zero.
     """
@@ -61,7 +61,7 @@ class Scratch(NamedTuple):
     projected: Array  # float32 [R, 3 D]
     branch: Array  # float32 [R, D]
     gated: Array  # float32 [R, twice the hidden size, each rounded up]
-    scores: Array  # float32 [threads, places]
+    scores: Array  # float32 [threads, positions]
     tiles: Array  # uint8 [64]: how the matrix unit is set up
 
 
@@ -96,7 +96,7 @@ def _gate(gated: Array, rows: int, scale_bias: Array, out: Array, threads: int) 
 
 @compiled_for_threads
 def _keep(projected: Array, keys: Array, values: Array, position: int, threads: int) -> None:
-    """The second and third part of `projected` [R, 3 D] -> place `position` of the caches [R, heads, places, size]."""
+    """The second and third part of `projected` [R, 3 D] -> `position` in the caches [R, heads, positions, size]."""
     rows, heads, _, size = keys.shape
     for thread in prange(threads):
         for row in range(rows * thread // threads, rows * (thread + 1) // threads):
@@ -120,7 +120,7 @@ def run_layers(
     scratch: Scratch,
     threads: int,
 ) -> None:
-    """All layers' branches onto `x` float32 [R, D], for the code at `position`, and the last norm, in its place.
+    """All layers' branches onto `x` float32 [R, D], for the code at `position`, and the last norm, in place.
 
     `pieces` [R]: of each row's caption; `parts`: as many numbers as vectors make a head.
     """

@@ -72,12 +72,12 @@ def _product_of(blocks: int) -> Any:
                 call(builder, "llvm.x86.tileloadd64", VOID, BYTE(7), here, SIZE(64))
                 for n in range(blocks):
                     block = builder.add(builder.mul(row_bytes, SIZE(TILE * n)), builder.mul(loop.number, SIZE(64)))
-                    place = builder.gep(rows, [block])
-                    call(builder, "llvm.x86.tileloadd64", VOID, BYTE(4 + n % 2), place, row_bytes)
+                    pointer = builder.gep(rows, [block])
+                    call(builder, "llvm.x86.tileloadd64", VOID, BYTE(4 + n % 2), pointer, row_bytes)
                     call(builder, "llvm.x86.tdpbf16ps", VOID, BYTE(n), BYTE(4 + n % 2), BYTE(7))
             for n in range(blocks):
-                place = builder.gep(target, [builder.mul(out_bytes, SIZE(TILE * n))])
-                call(builder, "llvm.x86.tilestored64", VOID, BYTE(n), place, out_bytes)
+                pointer = builder.gep(target, [builder.mul(out_bytes, SIZE(TILE * n))])
+                call(builder, "llvm.x86.tilestored64", VOID, BYTE(n), pointer, out_bytes)
             return context.get_dummy_value()
 
         size = types.intp

@@ -38,8 +38,8 @@ def load(builder: Any, address: Any, width: int, number: Any) -> Any:
     """Vector `number` of those from `address` on, of values of `width` bytes, as float32."""
     wide = ir.VectorType(FLAG, LANES)
     kind = {4: VECTOR, 2: ir.VectorType(ir.IntType(16), LANES), 1: ir.VectorType(BYTE, LANES)}[width]
-    place = builder.gep(address, [builder.mul(number, SIZE(LANES * width))])
-    values = builder.load(builder.bitcast(place, kind.as_pointer()), align=width)
+    pointer = builder.gep(address, [builder.mul(number, SIZE(LANES * width))])
+    values = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=width)
     if width == 4:
         return values
     if width == 1:

@@ -61,9 +61,9 @@ def _logits(model: DalleBart, rows: int, dtype: torch.dtype = torch.float32) -> 
 
 def _draw(model: DalleBart, row: int, **options: object) -> np.ndarray:
     """The codes of one golden prompt, greedy unless `top_k` is given."""
-    given = {"prompts_per_batch": 1, "pictures_per_prompt": 1, "dtype": "float32", "threads": 1, **options}
+    given = {"prompts_per_batch": 1, "images_per_prompt": 1, "dtype": "float32", "threads": 1, **options}
     top_k, guidance = int(str(given.pop("top_k", 1))), float(str(given.pop("guidance", 10)))
-    pictures = int(str(given["pictures_per_prompt"]))
+    pictures = int(str(given["images_per_prompt"]))
     generator = TokenGenerator(model, codebook_size=CODES, **given)  # type: ignore[arg-type]
     drawn = np.array([[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)]])
     ids, mask = golden_bart("input_ids").numpy()[row : row + 1], golden_bart("attention_mask").numpy()[row : row + 1]
@@ -102,8 +102,8 @@ def test_a_matrix_unit_multiplies_any_number_of_rows(rows: int) -> None:
 @needs_tiles
 @pytest.mark.usefixtures("small_ones_too")
 def test_with_a_matrix_unit_a_picture_is_the_same_in_any_batch(model: DalleBart) -> None:
-    few = _draw(model, 1, dtype="bfloat16", pictures_per_prompt=3, top_k=20)
-    many = _draw(model, 1, dtype="bfloat16", pictures_per_prompt=30, top_k=20)
+    few = _draw(model, 1, dtype="bfloat16", images_per_prompt=3, top_k=20)
+    many = _draw(model, 1, dtype="bfloat16", images_per_prompt=30, top_k=20)
     assert np.array_equal(few, many[:3])
 
 
@@ -141,7 +141,7 @@ def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model:
 def test_the_codes_of_both_decoders_are_equal(
     model: DalleBart, pictures: int, guided: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"pictures_per_prompt": pictures, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
+    options = {"images_per_prompt": pictures, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
     others = _draw(model, 0, **options)
     monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
     assert np.array_equal(_draw(model, 0, **options), others)
@@ -175,7 +175,7 @@ def test_a_norm_of_bytes_that_are_all_ones_is_told_with_a_matrix_unit() -> None:
     broken = random_bart(open_bart(GOLDEN_BART).config)
     broken.decoder.layers[1].glu.ln1.bias.view(torch.int32)[5] = -1
     with pytest.raises(CheckpointError, match="no numbers"):
-        _draw(broken, 0, dtype="bfloat16", pictures_per_prompt=2)
+        _draw(broken, 0, dtype="bfloat16", images_per_prompt=2)
 
 
 def test_every_float32_is_rounded_as_torch_does() -> None:
@@ -242,7 +242,7 @@ def test_the_captions_beside_it_move_no_bit_of_a_row(model: DalleBart, dtype: st
 
 
 def _decoder_of(model: DalleBart, **options: object) -> type:
-    given = {"prompts_per_batch": 1, "pictures_per_prompt": 1, "threads": 1, **options}
+    given = {"prompts_per_batch": 1, "images_per_prompt": 1, "threads": 1, **options}
     return type(TokenGenerator(model, codebook_size=CODES, **given).decoder)  # type: ignore[arg-type]
 
 
@@ -252,15 +252,15 @@ def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_pictures(
     dtype: str, model: DalleBart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "usable", lambda: False)
-    assert _decoder_of(model, pictures_per_prompt=2, dtype=dtype) is CompiledDecoder
-    assert _decoder_of(model, pictures_per_prompt=3, dtype=dtype) is CachedDecoder
+    assert _decoder_of(model, images_per_prompt=2, dtype=dtype) is CompiledDecoder
+    assert _decoder_of(model, images_per_prompt=3, dtype=dtype) is CachedDecoder
 
 
 @needs_tiles
 @pytest.mark.usefixtures("small_ones_too")
 def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_pictures_in_bfloat16(model: DalleBart) -> None:
-    assert _decoder_of(model, pictures_per_prompt=40, dtype="bfloat16") is CompiledDecoder
-    assert _decoder_of(model, pictures_per_prompt=40) is CachedDecoder
+    assert _decoder_of(model, images_per_prompt=40, dtype="bfloat16") is CompiledDecoder
+    assert _decoder_of(model, images_per_prompt=40) is CachedDecoder
 
 
 @pytest.mark.parametrize(("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "")])
@@ -331,8 +331,8 @@ def test_a_generator_of_8_bits_draws_valid_codes_again_and_again(model: DalleBar
 
 @pytest.mark.parametrize("pictures", [3, 9])
 def test_8_bits_are_refused_for_many_pictures_at_once(model: DalleBart, pictures: int) -> None:
-    with pytest.raises(ConfigError, match=f"one or two pictures at a time on a CPU, but {2 * pictures} rows"):
-        _draw(model, 0, dtype="int8", pictures_per_prompt=pictures)
+    with pytest.raises(ConfigError, match=f"one or two images at a time on a CPU, but {2 * pictures} rows"):
+        _draw(model, 0, dtype="int8", images_per_prompt=pictures)
 
 
 @pytest.mark.usefixtures("small_ones_too")

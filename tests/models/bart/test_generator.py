@@ -69,7 +69,7 @@ def generator(
         model,
         codebook_size=CODES,
         prompts_per_batch=prompts,
-        pictures_per_prompt=pictures,
+        images_per_prompt=pictures,
         dtype=dtype,
         guided=guided,
         threads=1,
@@ -289,7 +289,7 @@ def test_kept_codes_are_taken_as_they_are_and_the_rest_is_completed(model: Dalle
 
 
 def test_ids_that_are_no_codes_are_never_drawn(model: DalleBart) -> None:
-    few = TokenGenerator(model, codebook_size=5, prompts_per_batch=4, pictures_per_prompt=3, threads=1)
+    few = TokenGenerator(model, codebook_size=5, prompts_per_batch=4, images_per_prompt=3, threads=1)
     found = Prompts.golden(pictures=3).having(temperature=np.full(4, 100.0)).draw(few)
     assert set(np.unique(found)) == set(range(5))
 
@@ -325,7 +325,7 @@ def test_caches_are_bounded_by_prompts_and_pictures(model: DalleBart) -> None:
 
 def test_a_codebook_larger_than_the_vocabulary_is_refused(model: DalleBart) -> None:
     with pytest.raises(ConfigError, match="66 codes, but the DALL·E BART predicts 65 ids"):
-        TokenGenerator(model, codebook_size=66, prompts_per_batch=1, pictures_per_prompt=1)
+        TokenGenerator(model, codebook_size=66, prompts_per_batch=1, images_per_prompt=1)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_arrays_that_are_no_picture_are_refused(pixels: np.ndarray, tmp_path: Pa
     ("changes", "message"),
     [
         ({"crop_size": 15}, "makes 15x15 pixels, the model takes 16x16"),
-        ({"do_center_crop": False}, "makes pictures of no fixed size"),
+        ({"do_center_crop": False}, "makes images of no fixed size"),
         ({"size": {"longest_edge": 16}}, "longest_edge"),
         ({"size": 0}, "a side of 0 pixels"),
         ({"resample": 17}, "17"),

@@ -25,7 +25,7 @@ ROW_ERRORS: dict[str, str] = {
     "code_out_of_range": "a code is negative, or not smaller than the codebook",
     "empty_prompt": "there is no prompt, or normalising leaves nothing of it",
     "prompt_too_long": "more bytes than a prompt may have",
-    "bad_value": "a seed, number of images, guidance scale, temperature, top_k or top_p that cannot be used",
+    "bad_value": "a seed, number of images or drawing option that cannot be used",
 }
 
 

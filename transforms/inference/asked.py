@@ -8,9 +8,9 @@ from typing import Any
 
 from models import find
 from models.bart.checkpoint import check_pair
-from models.bart.options import OPTIONS, Drawing, read_generation_defaults
+from models.bart.options import OPTIONS, SAMPLING, Drawing, read_generation_defaults
 from models.devices import resolve_device, resolve_dtype
-from transforms.batch import IMAGES, KEY, PROMPT
+from transforms.batch import IMAGES, KEY, PROMPT, SEED
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs import InputSchema
 from transforms.inputs.options import option_value
@@ -73,8 +73,12 @@ class Asked:
         )
 
 
-def usable(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given. Raises `UsageError` for a value that cannot be used."""
+def usable(images: int, seed: int, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given. Raises `UsageError` for an unknown one, and for a value that cannot be used."""
+    unknown = sampling.keys() - SAMPLING.keys()
+    if unknown:
+        raise UsageError(f"unknown option {min(unknown)!r}; images are drawn by {', '.join(SAMPLING)}")
+    options = {IMAGES: images, SEED: seed, **sampling}
     try:
         checked = {name: option_value(name, value) for name, value in options.items()}
     except RowRejected as error:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.image_tokenizer import ImageTokenizer
-from transforms.batch import IMAGES, PIXELS, SEED, to_images
+from transforms.batch import PIXELS, to_images
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, Resize, decode_image, resized_image
 from transforms.inference.asked import SCHEMA, Asked, canonical, usable
@@ -126,29 +126,18 @@ class Generator:
         *,
         seed: int = 0,
         images_per_prompt: int = 1,
-        guidance_scale: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        **sampling: float | None,
     ) -> np.ndarray:
         """N prompts -> images uint8 [N * images_per_prompt, H, W, 3], those of a prompt one after the other.
 
         An image depends on model, options, seed, prompt and its number among those of the prompt, and equals that of
-        `vqbeam generate --key_from prompt` at the same batch size. Options left out are the model's own. Raises
+        `vqbeam generate --key_from prompt` at the same batch size. `sampling` takes `guidance_scale`, `temperature`,
+        `top_k` and `top_p`, which are otherwise the model's own. Raises
         `RowRejected` for a prompt that cannot be drawn, `UsageError` for an option out of its range.
         """
         if isinstance(prompts, str):
             raise UsageError("generate takes a list of prompts, not a string")
-        options = usable(
-            {
-                IMAGES: images_per_prompt,
-                SEED: seed,
-                "guidance_scale": guidance_scale,
-                "temperature": temperature,
-                "top_k": top_k,
-                "top_p": top_p,
-            }
-        )
+        options = usable(images_per_prompt, seed, sampling)
         images = len(prompts) * images_per_prompt
         size = self._batch_size or min(BATCH_SIZE, 1 << max(0, images - 1).bit_length())
         asked = replace(self._asked, options=options, batch_size=size)
@@ -202,7 +191,7 @@ def load_generator(
         model=model,
         vqgan=vqgan or model,
         clip=None,
-        options=usable({IMAGES: 1, SEED: 0}),
+        options=usable(1, 0, {}),
         batch_size=batch_size or BATCH_SIZE,
         device=device,
         dtype=dtype,

@@ -53,11 +53,12 @@ class GeneratePictures(beam.PTransform):
             drawn = p | beam.Create(["a red apple", {"prompt": "a rocket", "seed": 7}]) | GeneratePictures("emoji")
             drawn.rows | beam.Map(lambda row: (row["key"], row["sample"], row["image"])) | ...  # PNG files
 
-    A prompt is a string, or a dict with `prompt` and, optionally, `key`, `seed`, `images`, `guidance_scale`,
-    `temperature`, `top_k` and `top_p`. These override the options given here, which override the model's own. The
-    other entries of a dict stay. Added are `key` (made from the prompt if missing, so that equal prompts without keys
-    give equal images), `prompt`, `sample` (from 0), `seed`, `encoding` (the codes, in raster order), `image` (a whole
-    png, webp or jpeg file), `width`, `height` and, with a `clip`, `clip_score`.
+    `sampling` takes `guidance_scale`, `temperature`, `top_k` and `top_p` (`models/bart/options.py`). A prompt is a
+    string, or a dict with `prompt` and, optionally, `key`, `seed`, `images` and those of `sampling`. These override the
+    options given here, which override the model's own. The other entries of a dict stay. Added are `key` (made from the
+    prompt if missing, so that equal prompts without keys give equal images), `prompt`, `sample` (from 0), `seed`,
+    `encoding` (the codes, in raster order), `image` (a whole png, webp or jpeg file), `width`, `height` and, with a
+    `clip`, `clip_score`.
 
     An image depends on seed, key, sample, model and `batch_size`, the number of images at once, not on its neighbours.
     If these are the same, it is that of `vqbeam generate`. With `guidance_scale=1` the half that guidance takes is not
@@ -75,10 +76,6 @@ class GeneratePictures(beam.PTransform):
         clip: str | None = None,
         images_per_prompt: int = 1,
         seed: int = 0,
-        guidance_scale: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
         image_column: str = "image",
         image_format: str = "png",
         batch_size: int = 32,
@@ -86,17 +83,16 @@ class GeneratePictures(beam.PTransform):
         dtype: str = "auto",
         threads: int | None = None,
         cache_dir: str = CACHE_DIR,
+        **sampling: float | None,
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
         check_format(image_format)
-        options = {"images": images_per_prompt, "seed": seed, "guidance_scale": guidance_scale}
-        options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         self._asked = Asked(
             model=model,
             vqgan=vqgan or model,
             clip=clip,
-            options=usable(options),
+            options=usable(images_per_prompt, seed, sampling),
             batch_size=batch_size,
             device=device,
             dtype=dtype,

@@ -96,6 +96,7 @@ def test_built_without_guidance_no_prompt_can_ask_for_it(tiny_generator: Path) -
         {"batch_size": 0},
         {"image_format": "tga"},
         {"temperature": 0},
+        {"top_z": 1},
         {"images_per_prompt": 0},
         {"seed": -1},
         {"guidance_scale": float("nan")},

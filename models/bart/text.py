@@ -89,13 +89,6 @@ def open_text_encoder(folder: Path, config: DalleBartConfig, files: Mapping[str,
     return TextEncoder(tokenizer, normalizer, config.max_text_length, config.encoder_vocab_size)
 
 
-def unconditional(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and `attention_mask`, int32 [length] each, of the empty prompt: what guidance steers away from."""
-    input_ids, mask = np.full(length, PAD, np.int32), np.zeros(length, np.int32)
-    input_ids[:2], mask[:2] = (BEGIN, END), 1
-    return input_ids, mask
-
-
 def _from_parts(vocabulary: Path, merges: Path) -> Tokenizer:
     """BART's byte-level BPE."""
     tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))

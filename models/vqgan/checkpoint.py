@@ -76,7 +76,7 @@ class VQGANCheckpoint:
             return JaxCodec(self.config, self.spec, leaves, device=device, dtype=dtype, batch_size=batch_size)
         from models.vqgan.codec import TorchCodec
 
-        model = load_checkpoint(self)
+        model = self.network()
         return TorchCodec(model, name=self.name, device=device, dtype=dtype, batch_size=batch_size, threads=threads)
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
@@ -104,6 +104,21 @@ class VQGANCheckpoint:
             if leaf_name == name:
                 return codebook_id(leaf)
         raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
+
+    def network(self) -> VQGAN:
+        """The network in float32 on the CPU; each weight is read once, into its final memory."""
+        import torch
+
+        model = without_weights(self._network)
+        own = self.format == "vqgan-jax"  # elsewhere leaves may be views of a mapped file: copy them
+        weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in self.checked_leaves()}
+        model.load_state_dict(weights, assign=True)
+        stored = self.stored.get("codebook_id")
+        if stored and stored != codebook_id(model.quantize.codebook):
+            raise CheckpointError(
+                f"{self.path}: config.json and model.safetensors do not belong together; copy both again"
+            )
+        return model
 
     def _network(self) -> VQGAN:
         from models.vqgan.network import VQGAN
@@ -158,24 +173,8 @@ def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> 
 
 
 def load_vqgan(folder: Path | str, pixel_range: PixelRange | None = None) -> VQGAN:
-    """Load a checkpoint of any known format in float32 on the CPU; each weight is read once, into its final memory."""
-    return load_checkpoint(open_checkpoint(folder, pixel_range))
-
-
-def load_checkpoint(checkpoint: VQGANCheckpoint) -> VQGAN:
-    """`load_vqgan` for a checkpoint that is already open."""
-    import torch
-
-    model = without_weights(checkpoint._network)
-    own = checkpoint.format in ("vqgan-jax",)  # elsewhere leaves may be views of a mapped file: copy them
-    weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in checkpoint.checked_leaves()}
-    model.load_state_dict(weights, assign=True)
-    stored = checkpoint.stored.get("codebook_id")
-    if stored and stored != codebook_id(model.quantize.codebook):
-        raise CheckpointError(
-            f"{checkpoint.path}: config.json and model.safetensors do not belong together; copy both again"
-        )
-    return model
+    """The network of a checkpoint of any known format, as `VQGANCheckpoint.network` loads it."""
+    return open_checkpoint(folder, pixel_range).network()
 
 
 def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from models.bart.network import DalleBartConfig
-from models.bart.text import open_text_encoder, unconditional
+from models.bart.request import blank_caption
+from models.bart.text import open_text_encoder
 from models.errors import CheckpointError
 from tests.support.paths import GOLDEN
 
@@ -132,7 +133,7 @@ def test_an_encoder_works_after_pickling_and_in_many_threads(folder: Path) -> No
 
 
 def test_the_unconditional_input_is_that_of_no_text(folder: Path) -> None:
-    input_ids, mask = unconditional(16)
+    (input_ids,), (mask,) = blank_caption(16)
     encoded = open_text_encoder(folder, SMALL).encode([""], [""])
     assert input_ids.tolist() == encoded.input_ids[0].tolist() == [0, 2] + [1] * 14
     assert mask.tolist() == encoded.attention_mask[0].tolist() == [1, 1] + [0] * 14

@@ -16,6 +16,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from pipelines import command
+from pipelines.parsing import in_flags, parser_of
 from transforms import storage
 from transforms.engine.monitor import read_totals
 from transforms.errors import amount, size_text
@@ -165,9 +166,9 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, look: str, *, alrea
     lines.append(f"  size       {size_text(totals.bytes)} in {output}")
     if undone:
         lines.append(f"  FAILED     {len(undone):,} of {shards}; run the same command again")
-        lines += [f"    shard {shard:05d}: {text}" for shard, text in failures(output)]
+        lines += [f"    shard {shard:05d}: {_in_flags(text, plan)}" for shard, text in failures(output)]
     if outcome.failing:
-        lines.append(f"  FAILED     {outcome.failing}")
+        lines.append(f"  FAILED     {_in_flags(outcome.failing, plan)}")
     if totals.rows_rejected:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
     if outcome.well:
@@ -175,6 +176,12 @@ def print_summary(output: str, plan: Plan, outcome: Outcome, look: str, *, alrea
     headline = "Failed" if not outcome.well else "Done already" if already else "Done"
     done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
     print(f"{headline}: {plan.shards - len(undone):,} of {shards}{done}", *lines, sep="\n", file=sys.stdout)
+
+
+def _in_flags(reason: str, plan: Plan) -> str:
+    """A reason of the library in the words of the command that is to be run again."""
+    made_by = command.find_job(plan.command)
+    return in_flags(reason, parser_of(plan.command, made_by)) if made_by else reason
 
 
 def counts_lines(name: str, totals: Totals) -> list[str]:

@@ -103,22 +103,23 @@ def _with_options(batch: pa.RecordBatch, drawing: Drawing) -> pa.RecordBatch:
 
 def _gathered(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], encoded: EncodedText) -> Prepared:
     images = batch.column(IMAGES).to_pylist()
-    good = [i for i in range(batch.num_rows) if i not in known]
-    prepared = gather(batch, first_row, known, [])
-    columns = prepared.columns.rename_columns(
-        [PROMPT if name == CAPTION else name for name in prepared.columns.schema.names]
-    )
-    columns = columns.append_column(INPUT_IDS, fixed_lists(encoded.input_ids[good]))
-    columns = columns.append_column(ATTENTION_MASK, fixed_lists(encoded.attention_mask[good]))
-    cut = int(encoded.truncated[good].sum())
-    return Prepared(
-        columns,
-        [],
-        [known[i] for i in sorted(known) for _ in range(images[i])],
-        sum(images),
-        0,
-        {CUT: cut} if cut else {},
-    )
+    good = np.array([i for i in range(batch.num_rows) if i not in known], np.int64)
+    columns = gather(batch, first_row, known, []).columns
+    columns = columns.rename_columns([PROMPT if name == CAPTION else name for name in columns.schema.names])
+    refusals = [known[i] for i in sorted(known) for _ in range(images[i])]
+    return Prepared(_with_texts(columns, encoded, good), [], refusals, sum(images), 0, _cut(encoded, good))
+
+
+def _with_texts(columns: pa.RecordBatch, encoded: EncodedText, rows: np.ndarray) -> pa.RecordBatch:
+    """`columns` with the encoded texts of these rows."""
+    columns = columns.append_column(INPUT_IDS, fixed_lists(encoded.input_ids[rows]))
+    return columns.append_column(ATTENTION_MASK, fixed_lists(encoded.attention_mask[rows]))
+
+
+def _cut(encoded: EncodedText, rows: np.ndarray) -> dict[str, int]:
+    """The notice of texts that were cut, among these rows."""
+    cut = int(encoded.truncated[rows].sum())
+    return {CUT: cut} if cut else {}
 
 
 class PrepareCaptioned:
@@ -153,7 +154,7 @@ class PrepareCaptioned:
                     error = empty_text("caption", captions[i])
                 if error is not None:
                     unread[i] = refusal(batch, i, first_row, "read", RowRejected(*error))
-            return _with_texts(prepared, encoded, first_row, unread)
+            return _captioned(prepared, encoded, first_row, unread)
 
         return result
 
@@ -161,19 +162,17 @@ class PrepareCaptioned:
         self._sources.cancel()
 
 
-def _with_texts(prepared: Prepared, encoded: EncodedText, first_row: int, unread: Mapping[int, Refusal]) -> Prepared:
+def _captioned(prepared: Prepared, encoded: EncodedText, first_row: int, unread: Mapping[int, Refusal]) -> Prepared:
     """The rows that are in `unread` moved to the refusals, the others with their texts."""
     rows = prepared.columns.column(ROW).to_numpy() - first_row
     kept = np.array([row not in unread for row in rows.tolist()], bool)
-    good = rows[kept]
-    columns = prepared.columns.filter(pa.array(kept))
-    columns = columns.append_column(INPUT_IDS, fixed_lists(encoded.input_ids[good]))
-    columns = columns.append_column(ATTENTION_MASK, fixed_lists(encoded.attention_mask[good]))
-    arrays = [array for array, keep in zip(prepared.arrays, kept.tolist(), strict=True) if keep]
-    refusals = sorted([*prepared.refusals, *unread.values()], key=lambda refused: refused.row)
-    cut = int(encoded.truncated[good].sum())
-    notices = {**prepared.notices, **({CUT: cut} if cut else {})}
-    return replace(prepared, columns=columns, arrays=arrays, refusals=refusals, notices=notices)
+    return replace(
+        prepared,
+        columns=_with_texts(prepared.columns.filter(pa.array(kept)), encoded, rows[kept]),
+        arrays=[array for array, keep in zip(prepared.arrays, kept.tolist(), strict=True) if keep],
+        refusals=sorted([*prepared.refusals, *unread.values()], key=lambda refused: refused.row),
+        notices={**prepared.notices, **_cut(encoded, rows[kept])},
+    )
 
 
 class Slot(NamedTuple):

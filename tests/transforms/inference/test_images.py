@@ -62,7 +62,7 @@ def test_the_tokenizer_in_a_folder_of_several_models_is_found_as_the_commands_fi
     assert Image.open(io.BytesIO(rows[0]["image"])).size == (SIDE, SIDE)
 
 
-def test_each_bad_row_goes_to_the_dead_letters_alone():
+def test_each_bad_row_is_rejected_alone():
     bad = [
         {"key": "b0", "image": b""},
         {"key": "b1", "image": b"<html>"},
@@ -97,7 +97,7 @@ def test_the_image_column_can_be_chosen_and_kept():
     assert (rows[0]["original_width"], rows[0]["original_height"]) == (4000, 64)
 
 
-def test_filtered_rows_are_neither_rows_nor_dead_letters_and_are_counted():
+def test_filtered_rows_are_neither_kept_nor_rejected_and_are_counted():
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
         small, large = {"image": encoded(scene(20, 20), "PNG")}, {"image": encoded(scene(90, 90), "PNG")}
         encoding = p | beam.Create([small, large]) | EncodeImages(MODEL, batch_size=2, threads=1, min_image_size=64)
@@ -133,7 +133,7 @@ def test_codes_of_any_integer_type_are_read():
     assert (len(pictures), rejected) == (5, [])
 
 
-def test_codes_that_do_not_fit_the_model_are_dead_letters():
+def test_codes_that_do_not_fit_the_model_are_rejected():
     bad = [
         ({}, "missing_codes"),
         ({"encoding": None}, "missing_codes"),

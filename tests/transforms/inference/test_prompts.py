@@ -62,7 +62,7 @@ def test_a_plain_string_has_the_key_of_its_text_and_its_pictures_do_not_depend_o
     assert Image.open(io.BytesIO(alone[0]["image"])).size == (SIDE, SIDE)
 
 
-def test_each_prompt_that_cannot_be_drawn_goes_to_the_dead_letters_once(tiny_generator: Path) -> None:
+def test_each_prompt_that_cannot_be_drawn_is_rejected_once(tiny_generator: Path) -> None:
     bad = [
         ({"prompt": " ", "images": 3}, "empty_prompt"),
         ({"prompt": None}, "empty_prompt"),

@@ -50,7 +50,7 @@ def test_columns_of_other_names_lists_of_captions_and_datasets_own_images_are_ta
     assert [row["clip_score"] for row in rows] == [row["clip_score"] for row in expected]
 
 
-def test_each_bad_pair_goes_to_the_dead_letters_alone(tiny_clip: Path) -> None:
+def test_each_bad_pair_is_rejected_alone(tiny_clip: Path) -> None:
     good = pairs(1)
     bad = [
         ({"caption": "a", "image": b""}, "empty_image"),

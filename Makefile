@@ -1,4 +1,4 @@
-# make demo | test | test-all | lint | bench: each sets up .venv as far as it needs it, once.
+# make demo | test | test-all | test-plain | lint | bench: each sets up .venv as far as it needs it, once.
 # make demo-oldest | test-oldest | test-newest: the same with other versions, see "Versions" in docs/contributing.md.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,13 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 RESOLUTION = $(if $(findstring oldest,$@),lowest-direct,highest)
 UV_INSTALL = $(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION)
 
-.PHONY: demo demo-oldest test test-all test-oldest test-newest lint bench clean
+# As on a processor with SSE alone, for torch, oneDNN, MKL and numba; and the tests of what these compute.
+PLAIN := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE NUMBA_CPU_NAME=generic
+PLAIN_TESTS := tests/test_units.py tests/models/test_devices.py tests/models/vqgan tests/models/clip \
+	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder network dense sampling generator)) \
+	tests/transforms/inference/test_images.py
+
+.PHONY: demo demo-oldest test test-all test-plain test-oldest test-newest lint bench clean
 
 .venv/.runs: setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,6 +55,9 @@ test: .venv/.tests
 
 test-all: .venv/.tests
 	$(BIN)/python -m pytest -m slow
+
+test-plain: .venv/.tests
+	$(PLAIN) $(BIN)/python -m pytest -m "not slow" $(PLAIN_TESTS)
 
 test-oldest: .venv-oldest/.tests
 	.venv-oldest/bin/python -m pytest -m "not slow"

@@ -199,7 +199,9 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
         help=f"{batch_of} at once on the device; default: by device",
     )
     group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one per GPU, else one")
-    group.add_argument("--threads_per_worker", type=positive, metavar="N", help="default: the cores, divided")
+    group.add_argument(
+        "--threads_per_worker", type=positive, metavar="N", help="default: cores / workers; rounding depends on it"
+    )
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
 
 

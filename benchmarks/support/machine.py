@@ -17,7 +17,9 @@ from models.devices import collapse_into_huge_pages
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed
 QUICK_SIDES = (256,)  # without a unit for bfloat16 a large product takes many minutes
-FEATURES = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+UNITS = {"avx2": "AVX2", "fma": "FMA", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
+SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: torch.device) -> str:
@@ -67,18 +69,35 @@ def memory_bandwidth(
     return best
 
 
+def units() -> str:
+    """One line: which units for arithmetic the processor has, and what the environment tells libraries to leave out."""
+    flags = _cpuinfo().get("flags", "").split()
+    there = [label for flag, label in UNITS.items() if flag in flags]
+    absent = [f"no {label}" for flag, label in UNITS.items() if flag not in flags]
+    told = [f"{name}={os.environ[name]}" for name in SWITCHES if name in os.environ]
+    parts = [", ".join(there), ", ".join(absent)] if flags else [f"unknown for {platform.machine()}"]
+    parts += [f"torch uses {torch.backends.cpu.get_cpu_capability()}", *([f"told {' '.join(told)}"] if told else [])]
+    return f"units: {'; '.join(part for part in parts if part)}"
+
+
 def _processor() -> str:
-    """Model name and the instructions that matter here, on Linux; elsewhere what Python knows."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
+    """Model name and the best unit, on Linux; elsewhere what Python knows."""
+    values = _cpuinfo()
+    if not values:
         return platform.processor() or platform.machine()
-    lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
-    values = {name.strip(): value.strip() for name, _, value in lines}
     flags = values.get("flags", "").split()
-    best = next((label for flag, label in FEATURES.items() if flag in flags), "")
+    found = [label for flag, label in UNITS.items() if flag in flags and flag != "fma"]
     return f"{values.get('model name', platform.machine())} with {os.cpu_count()} cores" + (
-        f" and {best}" if best else ""
+        f" and {found[-1]}" if found else ""
     )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The last processor as Linux describes it; empty elsewhere."""
+    if not CPUINFO.exists():
+        return {}
+    lines = [line.partition(":") for line in CPUINFO.read_text(encoding="utf-8").splitlines()]
+    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def _commit() -> str:

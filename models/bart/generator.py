@@ -40,7 +40,8 @@ class TokenGenerator:
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
     logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two images of a
     large network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
-    `threads` is the number of threads within an operation on a CPU, by default what torch has now. The model is not
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by it,
+    and by a row's position in the batch if the batch is no multiple of it. The model is not
     changed. Memory beside the weights: two caches of every layer, 2 x P x S x codes x d_model values each.
     """
 

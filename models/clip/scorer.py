@@ -52,7 +52,7 @@ class ClipScorer:
     """A CLIP on a device, in float32. `preprocess` and `scores` may be called from several threads.
 
     Each call is padded to constant shapes, so a score does not depend on the pair's neighbours. `threads` is the
-    number of threads within an operation on a CPU, by default what torch has now.
+    number of threads within an operation on a CPU, by default what torch has now; torch rounds by it.
     """
 
     def __init__(

@@ -66,7 +66,8 @@ class EncodeImages(beam.PTransform):
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
-    itself: name them if workers differ. `threads` are those within an operation on a CPU, by default torch's own.
+    itself: name them if workers differ. `threads` are those within an operation on a CPU, by default torch's own:
+    torch rounds by them, so name them if workers have other numbers of cores.
 
     Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes.
     """

@@ -19,7 +19,7 @@ CORE = "processor\t: {}\nmodel name\t: A\nflags\t\t: fpu sse2 {}\n\n"
 
 USED = """
 import torch
-from models.bart.dense import Dense
+from models.bart.decoder import Dense
 torch.set_num_threads(1)
 print("torch:", torch.backends.cpu.get_cpu_capability())
 Dense([torch.ones(64, 64)], rows=8, device=torch.device("cpu"), dtype=torch.float32)(torch.ones(8, 64))

@@ -25,10 +25,10 @@ class TorchCodec:
     """Our own network. Each call is padded to `batch_size`, so a row's result does not depend on its neighbours.
 
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16"; the quantiser is float32 in each.
-    `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by it, and by
-    a row's position in the batch if the threads have unequal shares. `compiled` is by
-    default true on a GPU; without a compiler the network runs uncompiled, with a warning. A GPU that runs
-    out of memory gets half the batch at a time from then on.
+    `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by
+    it, and by a row's position in the batch if the threads have unequal shares. `compiled` is by default true on a
+    GPU; without a compiler the network runs uncompiled, with a warning. A GPU that runs out of memory gets half the
+    batch at a time from then on.
     """
 
     def __init__(

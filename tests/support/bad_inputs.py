@@ -128,8 +128,8 @@ IMAGE_CASES = (
         files({"a.jpg": GOOD, "a.txt": "one", "b.jpg": GOOD, "c.jpg": GOOD, "c.txt": " \n"}),
         ("a",),
         (
-            Bad("missing_caption", "b", "/b.jpg", "--require_caption"),
-            Bad("missing_caption", "c", "/c.jpg", "--require_caption"),
+            Bad("missing_caption", "b", "/b.jpg", "require_caption"),
+            Bad("missing_caption", "c", "/c.jpg", "require_caption"),
         ),
         flags=("--require_caption",),
     ),

@@ -13,6 +13,7 @@ from transformers import CLIPModel
 from models.clip.checkpoint import open_clip_checkpoint
 from models.clip.scorer import ClipScorer, open_clip, open_clip_texts
 from models.errors import CheckpointError
+from tests.support.paths import ROOT
 from tests.support.tiny_clip import BOS, EOS, LENGTH, SIDE, tiny_model, tiny_tokenizer, write_tiny_clip
 
 TEXTS = ["a red apple", "a blue rocket", "a red apple", "a rocket on a red background a red apple a red apple", ""]
@@ -129,7 +130,7 @@ def test_weights_can_be_read_where_transformers_is_not_imported_yet(folder: Path
     read = (
         "import sys; from models.clip.checkpoint import open_clip_checkpoint as open_; open_(sys.argv[1]).weights_id()"
     )
-    subprocess.run([sys.executable, "-c", read, str(folder)], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", read, str(folder)], cwd=ROOT, check=True)
 
 
 def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:

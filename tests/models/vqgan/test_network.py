@@ -89,7 +89,7 @@ def test_a_configuration_survives_its_dictionary() -> None:
     assert VQGANConfig.from_dict({**config.to_dict(), "architectures": ["del"]}) == config
 
 
-@pytest.mark.parametrize(("part", "what"), [("encoder", "codes"), ("decoder", "pictures")])
+@pytest.mark.parametrize(("part", "what"), [("encoder", "codes"), ("decoder", "images")])
 def test_weights_that_give_no_numbers_are_refused_and_nothing_is_made_of_them(part: str, what: str) -> None:
     model = random_vqgan()
     getattr(model, part).conv_out.bias[0] = torch.nan

@@ -29,7 +29,7 @@ def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = 
     if input_format is not None and input_format not in formats:
         raise UsageError(f"expected one of {', '.join(formats)}, not {input_format}", option="input_format")
     every: dict[str, Found] = {}
-    named: set[str] = set()  # single files named outright, whatever their ending
+    named: set[str] = set()  # single files named outright, of any ending
     found_formats: dict[str, str] = {}  # format -> the pattern that has it
     for pattern in patterns:
         matched = _matches(pattern)

@@ -1,14 +1,18 @@
-"""Which files an input names, and the format told from them."""
+"""The files that an input names, and their format, inferred from their endings."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.support.read_inputs import folder
 from transforms.errors import UsageError
-from transforms.inputs.listing import Inputs, find_inputs
+from transforms.inputs.formats import formats_of
+from transforms.inputs.formats.format import Inputs
+from transforms.inputs.listing import find_inputs
+from transforms.inputs.request import Kind
 
 
 def find(*patterns: object, input_format: str | None = None) -> Inputs:
@@ -96,6 +100,14 @@ def test_several_formats_in_one_job_are_wrong_usage(tmp_path: Path) -> None:
     folder(tmp_path, {"a.csv": "x", "b.tar": "x"})
     with pytest.raises(UsageError, match=r"several formats \(.*a\.csv is csv; .*b\.tar is webdataset\)"):
         find(tmp_path / "a.csv", tmp_path / "b.tar")
+
+
+def test_no_name_has_the_ending_of_two_formats() -> None:
+    """So the order in which formats are registered does not decide which one is inferred."""
+    for kind in get_args(Kind):
+        endings = [(ending, name) for name, format in formats_of(kind).items() for ending in format.endings]
+        for ending, name in endings:
+            assert {other for end, other in endings if ending.endswith(end)} == {name}, ending
 
 
 def test_the_format_can_be_given(tmp_path: Path) -> None:

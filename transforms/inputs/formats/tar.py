@@ -38,7 +38,7 @@ class NoEnd(Exception):
 
 
 def open_tar(uri: str) -> BinaryIO:
-    """The tar as one stream of bytes, unpacked if it is gzipped, whatever its name."""
+    """The tar as one stream of bytes, unpacked if it is gzipped, by its content and not its name."""
     file = storage.open_read(uri, buffer_size=READ_BUFFER)
     return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
 

@@ -41,7 +41,7 @@ def options(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in OPTIONS}
 
 
-def test_a_line_of_a_txt_is_a_row_whatever_is_on_it(tmp_path: Path) -> None:
+def test_every_line_of_a_txt_is_a_row(tmp_path: Path) -> None:
     data = "\ufeffa red apple\r\n\r\n  two spaces \n\ttab\x01\x85 é\u2028ü\n  \n\nlast, no end".encode()
     rows = prompts(folder(tmp_path, {"p.txt": data}) / "p.txt")
     assert column(rows, "caption") == [

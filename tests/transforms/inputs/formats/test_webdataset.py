@@ -98,7 +98,7 @@ def test_fields_that_the_first_samples_lack_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "code"),
     [
-        ([("1.txt", b"no picture"), ("1.json", b"{}")], "missing_image"),
+        ([("1.txt", b"no image"), ("1.json", b"{}")], "missing_image"),
         ([("1.jpg", b"x"), ("1.json", b"{not json")], "broken_record"),
         ([("1.jpg", b"x"), ("1.json", b"[1]")], "broken_record"),
         ([("1.jpg", b"x"), ("1.json", b'{"a": "\\ud800"}')], "broken_record"),

@@ -1,4 +1,4 @@
-"""Nulls in the place of some values, in slices too."""
+"""Nulls for some of the values, in slices too."""
 
 from __future__ import annotations
 

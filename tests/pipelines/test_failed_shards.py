@@ -132,7 +132,7 @@ def test_too_many_rejected_rows_fail_the_run_but_keep_the_good_ones(tmp_path: Pa
 
     result = encode(tmp_path / "in", tmp_path / "out", tiny_model, "--max_error_rate", "0.3")
     assert result.code == 1
-    assert "rejected 1 of 3 rows (33.3%), more than max_error_rate 0.3" in result.out
+    assert "rejected 1 of 3 rows (33.3%), more than --max_error_rate 0.3" in result.out
     assert [row["key"] for row in result.rows()] == ["a", "c"]
     assert not result.files("_SUCCESS")
 

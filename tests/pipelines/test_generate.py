@@ -325,14 +325,14 @@ def test_what_reads_the_prompt_is_part_of_the_job(plain: Outcome, tiny_generator
 def test_the_plan_is_shown_and_nothing_done(tiny_generator: Path, tmp_path: Path) -> None:
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "b", "--dry_run", "--clip", tiny_generator)
     assert outcome.code == 0, outcome.err
-    for part in ("bart        tiny", "vqgan       tiny-vqgan", "clip        clip", "prompts     2", "pictures    2"):
+    for part in ("bart        tiny", "vqgan       tiny-vqgan", "clip        clip", "prompts     2", "images      2"):
         assert part in outcome.out
     assert not (tmp_path / "out").exists()
 
 
 def test_the_plan_tells_prompts_from_pictures(tiny_generator: Path, tmp_path: Path) -> None:
     shown = generate(tiny_generator, tmp_path / "out", "--prompt", "x", "--images_per_prompt", 9, "--dry_run")
-    for part in ("prompts     1\n", "pictures    9\n", "shards      1 of at most", "(1 prompt)"):
+    for part in ("prompts     1\n", "images      9\n", "shards      1 of at most", "(1 prompt)"):
         assert part in shown.out
     own = write_prompts(tmp_path / "own.jsonl", [{"prompt": "x", "images": 3}])
     shown = generate(tiny_generator, tmp_path / "out", "--input", own, "--dry_run")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # without a unit for bfloat16 some take minutes
 needs_min_dalle = pytest.mark.skipif(  # importing it here would turn gradients off for others
     find_spec("min_dalle") is None, reason="min-dalle is not installed"
 )

@@ -33,7 +33,7 @@ def run_cells(folder: Path, monkeypatch: pytest.MonkeyPatch, *cells: str) -> str
 
 def test_tokens_and_images_without_beam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (snippet,) = blocks(ROOT / "README.md", "python")
-    said = run_cells(tmp_path, monkeypatch, NO_PANDAS, snippet, "print(codes.shape, pixels.shape, images.shape)")
+    said = run_cells(tmp_path, monkeypatch, snippet, "print(codes.shape, pixels.shape, images.shape)")
     assert said == "(1, 64) (1, 64, 64, 3) (1, 64, 64, 3)\n"
     assert (tmp_path / "apple.png").is_file()
 

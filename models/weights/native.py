@@ -156,7 +156,18 @@ def write_model(
         for name, source in (beside or {}).items():
             shutil.copyfile(source, Path(scratch) / name)
         save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": stored["weights_id"]})
+        _sort_metadata(Path(scratch) / WEIGHTS_NAME)
         stored[SAMPLE] = _sample(Path(scratch) / WEIGHTS_NAME)
         (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
             os.replace(Path(scratch) / name, folder / name)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file: the library writes them in random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))

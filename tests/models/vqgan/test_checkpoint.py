@@ -271,6 +271,17 @@ def test_conversion_keeps_half_precision(tmp_path: Path) -> None:
     assert {leaf.dtype for _, leaf in written.leaves()} == {torch.float16}
 
 
+def test_a_conversion_writes_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """Eight times: the safetensors package orders the metadata of a file at random."""
+    as_flax(tmp_path / "source", weights())
+    contents = set()
+    for n in range(8):
+        convert(tmp_path / "source", tmp_path / str(n))
+        contents.add(tuple((tmp_path / str(n) / name).read_bytes() for name in ("config.json", "model.safetensors")))
+    assert len(contents) == 1
+    assert load_file(tmp_path / "0" / "model.safetensors").keys() == weights().keys()
+
+
 def test_conversion_overwrites_no_model_and_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     save_vqgan(random_vqgan(), tmp_path / "own", name="tiny")
     as_flax(tmp_path / "source", weights())

@@ -1,0 +1,1 @@
+"""Measurements that a person runs, beside the peers that do the same job."""

@@ -33,7 +33,7 @@ from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from pipelines.process import reuse_freed_memory
 from transforms.images import ImageOptions, decode_image
-from transforms.inputs import InputRequest
+from transforms.inputs.request import InputRequest
 from transforms.work.encode import Encode, EncodeStep
 from transforms.work.step import ModelSettings
 

@@ -29,7 +29,7 @@ from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
 from models.vqgan.config import VQGANConfig
 from pipelines.process import reuse_freed_memory
-from transforms.inputs import InputRequest
+from transforms.inputs.request import InputRequest
 from transforms.outputs.layout import ImageOutput
 from transforms.work.generate import Generate, GenerateStep, GeneratorSettings
 from transforms.work.step import ModelSettings

@@ -12,7 +12,7 @@ from pipelines.command import JobCommand
 from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
 from transforms import storage
 from transforms.images import ImageOptions, preprocessing_id
-from transforms.inputs import FetchOptions
+from transforms.inputs.fetch import FetchOptions
 from transforms.ledger.plan import Plan
 
 if TYPE_CHECKING:

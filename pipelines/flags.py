@@ -13,9 +13,9 @@ from models.image_tokenizer import FAMILIES
 from pipelines.request import JobOptions, Settings
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.inputs import InputRequest, formats_of
+from transforms.inputs.formats import formats_of
 from transforms.inputs.options import option_value
-from transforms.inputs.request import Kind
+from transforms.inputs.request import InputRequest, Kind
 from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 
 Options = TypeVar("Options")

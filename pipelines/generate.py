@@ -14,7 +14,7 @@ from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.request import InputFiles, JobOptions, Settings, Task, tokenizer_provenance
 from transforms.errors import UsageError
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
 

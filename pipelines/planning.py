@@ -17,8 +17,9 @@ from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
-from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
-from transforms.inputs.plan import count_rows
+from transforms.inputs.formats import count_rows
+from transforms.inputs.plan import make_shards, plan_sources
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import IMAGES, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment

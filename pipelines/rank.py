@@ -14,7 +14,7 @@ from pipelines.request import InputFiles, JobOptions, Settings, Task
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.images import ImageLimits
-from transforms.inputs import FetchOptions
+from transforms.inputs.fetch import FetchOptions
 from transforms.ledger.plan import Plan
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models import find
-from transforms.inputs import FetchOptions, InputRequest
+from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.listing import find_inputs
+from transforms.inputs.request import InputRequest
 from transforms.ledger.plan import Plan, load_plan
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.engine.resources import require_room
 from transforms.errors import RunFailed, UsageError, amount
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, rows_of, segment_of
 from transforms.ledger.totals import pending_shards, settle

@@ -14,7 +14,7 @@ from pipelines.generate import ModelNames, drawing_of, open_models
 from pipelines.request import LEAST_ROWS, InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, preprocessing_id
-from transforms.inputs import FetchOptions
+from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput

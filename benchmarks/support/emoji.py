@@ -9,7 +9,9 @@ import numpy as np
 from benchmarks.support.machine import ROOT
 from models.vqgan.checkpoint import open_checkpoint
 from transforms.images import ImageOptions, decode_image
-from transforms.inputs import InputRequest, plan_sources, read_slices
+from transforms.inputs.formats import read_slices
+from transforms.inputs.plan import plan_sources
+from transforms.inputs.request import InputRequest
 
 MODEL = ROOT / "models" / "emoji"
 SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji-00000.tar"

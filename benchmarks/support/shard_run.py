@@ -12,7 +12,8 @@ from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
 from transforms.errors import ShardFailed
-from transforms.inputs import InputRequest, plan_sources
+from transforms.inputs.plan import plan_sources
+from transforms.inputs.request import InputRequest
 from transforms.ledger.types import Shard, Slice
 from transforms.work.step import Step
 from transforms.work.work import Work

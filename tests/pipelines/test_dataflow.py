@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.images import ImageOptions
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.work.encode import Encode
 from transforms.work.step import ModelSettings
 

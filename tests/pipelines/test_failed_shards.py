@@ -12,7 +12,7 @@ import pytest
 from tests.support.make_inputs import GOOD, files, image_table
 from tests.support.run_command import Outcome, encode, run
 from tests.support.web_server import QuietHandler, WebServer
-from transforms.inputs import FetchOptions
+from transforms.inputs.fetch import FetchOptions
 
 
 def three_files(folder: Path) -> Path:

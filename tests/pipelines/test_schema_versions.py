@@ -11,7 +11,7 @@ from pipelines.command import find_job
 from tests.support.shard_runs import MODEL
 from tests.support.tiny_clip import SIDE
 from transforms.images import ImageLimits, ImageOptions
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode

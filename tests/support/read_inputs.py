@@ -6,15 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from transforms.inputs import (
-    FetchOptions,
-    InputPlan,
-    InputRequest,
-    batch_schema,
-    make_shards,
-    plan_sources,
-    read_slices,
-)
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.formats import read_slices
+from transforms.inputs.plan import InputPlan, make_shards, plan_sources
+from transforms.inputs.request import InputRequest
+from transforms.inputs.rows import batch_schema
 
 WHOLE = 1_000_000
 

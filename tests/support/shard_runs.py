@@ -21,7 +21,8 @@ from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
 from transforms.images import ImageOptions
-from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources
+from transforms.inputs.plan import make_shards, plan_sources
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, store_segment
 from transforms.ledger.types import Shard, ShardReport
 from transforms.ledger.verify import problems

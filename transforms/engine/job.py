@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms.inputs import InputSchema
 from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.request import InputSchema
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.work.work import Work
 

@@ -21,7 +21,8 @@ from transforms.engine.job import Job
 from transforms.engine.prefetch import Behind, ahead
 from transforms.engine.resources import Resources, claim_gpus, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
-from transforms.inputs import fetch_image, read_slices
+from transforms.inputs.fetch import fetch_image
+from transforms.inputs.formats import read_slices
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.tables import ErrorLog

@@ -12,8 +12,8 @@ from models.bart.options import OPTIONS, SAMPLING, Drawing, read_generation_defa
 from models.devices import resolve_device, resolve_dtype
 from transforms.batch import IMAGES, KEY, PROMPT, SEED
 from transforms.errors import RowRejected, UsageError
-from transforms.inputs import InputSchema
 from transforms.inputs.options import option_value
+from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row as PromptRow
 from transforms.inputs.rows import fill_prompt, prompt_key
 from transforms.work.generate import GeneratorSettings

@@ -67,13 +67,3 @@ def make_shards(pieces: Iterable[Piece], rows_per_shard: int, first_index: int =
     if gathered:
         shards.append(Shard(first_index + len(shards), tuple(gathered)))
     return shards
-
-
-def count_rows(part: Slice, enough: int) -> int:
-    """Rows of a slice as reading it gives them, rejected ones too, at little cost; counting may end at `enough`."""
-    source = part.source
-    if source.rows is not None and part.stop is not None:
-        return min(part.stop, source.rows) - part.start
-    count = BY_NAME[source.format].count
-    assert count is not None, f"the plan of format {source.format} states all rows"
-    return count(part, enough)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from transforms.batch import CAPTION, CODES, KEY, PASS_PREFIX, PIXELS, SAMPLE, fixed_lists, to_rows
-from transforms.inputs import InputSchema
 from transforms.inputs.provenance import check_codebook
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns

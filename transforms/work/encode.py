@@ -21,7 +21,7 @@ from transforms.batch import (
     to_images,
 )
 from transforms.images import ImageOptions, decode_image
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TokenSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches

@@ -39,8 +39,8 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowFiltered
-from transforms.inputs import InputSchema
 from transforms.inputs.options import arrow_type
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
 from transforms.work.prepare import Fetch, Prepared, Refusal, refusal_of

@@ -32,7 +32,7 @@ from transforms.batch import (
 )
 from transforms.errors import RowFiltered, RowRejected, amount
 from transforms.images import DecodedImage
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 
 NO_CAPTION = "the row has no caption, which require_caption, rank and vary method model ask for"
 Fetch = Callable[[str], bytes]

@@ -25,7 +25,7 @@ from transforms.batch import (
 )
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import DecodedImage, ImageLimits, decode_whole
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TableSink
 from transforms.work.prepare import Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of

@@ -36,9 +36,9 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.images import ImageOptions, decode_image
-from transforms.inputs import InputSchema
 from transforms.inputs.options import arrow_type
 from transforms.inputs.provenance import check_codebook
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns

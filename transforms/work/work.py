@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from transforms.batch import OUTPUT_TYPES
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, Sink, SinkTarget

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from transforms.errors import UsageError
-from transforms.inputs import InputRequest, InputSchema
 from transforms.inputs.columns import table_schema
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.work import decode, encode, generate
 
 BYTES, TEXT, LIST, INT = pa.binary(), pa.string(), pa.list_(pa.string()), pa.int64()

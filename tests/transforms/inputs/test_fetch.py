@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.web_server import QuietHandler, WebServer
 from transforms.errors import RowRejected, ShardFailed
-from transforms.inputs import FetchOptions, fetch_image
+from transforms.inputs.fetch import FetchOptions, fetch_image
 
 QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
 TARGETS = {"/to-ftp": "ftp://127.0.0.1/x", "/to-image": "/image", "/to-itself": "/to-itself", "/to-odd": "/a b/\xe4"}

@@ -14,7 +14,7 @@ from tests.support.read_inputs import column, errors, plan, read, read_plan
 from tests.support.tars import pairs, tar_of
 from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
-from transforms.inputs import FetchOptions, fetch_image
+from transforms.inputs.fetch import FetchOptions, fetch_image
 
 
 def parquet_bytes() -> bytes:

@@ -19,7 +19,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from tests.support.read_inputs import plan
-from transforms.inputs import read_slices
+from transforms.inputs.formats import read_slices
 planned = plan(sys.argv[1])
 rows = sum(batch.num_rows for batch in read_slices([p.slice for p in planned.pieces], planned.schema))
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

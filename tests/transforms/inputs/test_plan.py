@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.read_inputs import folder, plan, read_plan
 from tests.support.tars import tar_of
-from transforms.inputs import make_shards
+from transforms.inputs.plan import make_shards
 
 ROWS = 61
 
@@ -121,5 +121,5 @@ def test_footers_of_small_files_are_not_read(tmp_path: Path) -> None:
 
 
 def test_planning_imports_no_torch() -> None:
-    code = "import sys, transforms.inputs; sys.exit('torch' in sys.modules or 'apache_beam' in sys.modules)"
+    code = "import sys, transforms.inputs.plan; sys.exit('torch' in sys.modules or 'apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,8 @@ from tests.support.fixtures_images import encoded, scene
 from transforms.batch import CODES, to_rows
 from transforms.errors import RowRejected, ShardFailed
 from transforms.images import ImageOptions, decode_image
-from transforms.inputs import InputSchema, batch_schema
+from transforms.inputs.request import InputSchema
+from transforms.inputs.rows import batch_schema
 from transforms.work.prepare import PrepareCodes, Prepared, PrepareImages, full_batches, known_refusals
 
 IMAGES = InputSchema("images", image="image", caption="caption")

@@ -8,7 +8,8 @@ import pytest
 from models.bart.options import Drawing
 from models.bart.text import open_text_encoder
 from tests.support.tiny_generator import TINY_GENERATOR, TOKENIZER
-from transforms.inputs import InputSchema, read_slices
+from transforms.inputs.formats import read_slices
+from transforms.inputs.request import InputSchema
 from transforms.ledger.types import INLINE, Slice, Source
 from transforms.work.prepare import Prepared
 from transforms.work.prompts import CUT, PreparePrompts, slot_batches

@@ -23,7 +23,7 @@ from transforms.engine.job import Job
 from transforms.engine.resources import Resources
 from transforms.engine.worker import run_shard
 from transforms.errors import RowFiltered, RowRejected
-from transforms.inputs import InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.outputs.layout import Columns, Sink, SinkTarget
 from transforms.work.decode import Decode

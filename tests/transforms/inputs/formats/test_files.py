@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import SourceChanged, UsageError
-from transforms.inputs import FetchOptions, InputRequest, plan_sources
+from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.plan import plan_sources
+from transforms.inputs.request import InputRequest
 
 
 def test_a_tree_of_images_with_texts_beside_some(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from PIL import Image
 
 from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import UsageError
-from transforms.inputs import InputSchema, passthrough, read_slices
+from transforms.inputs.formats import read_slices
 from transforms.inputs.formats.parquet import cuts
+from transforms.inputs.request import InputSchema
+from transforms.inputs.rows import passthrough
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:

@@ -18,8 +18,9 @@ import pytest
 
 from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import UsageError
-from transforms.inputs import InputRequest, InputSchema, make_shards, plan_sources, read_slices
-from transforms.inputs.plan import count_rows
+from transforms.inputs.formats import count_rows, read_slices
+from transforms.inputs.plan import make_shards, plan_sources
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, load_shards, store_segment
 from transforms.work.generate import WRITTEN

@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.read_inputs import column, errors, folder, plan, read
 from transforms.errors import UsageError
-from transforms.inputs import InputRequest, plan_sources
+from transforms.inputs.plan import plan_sources
+from transforms.inputs.request import InputRequest
 from transforms.inputs.rows import MAX_PROMPT_BYTES
 from transforms.inputs.values import MAX_TEXT_BYTES
 

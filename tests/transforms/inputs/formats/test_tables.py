@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import UsageError
-from transforms.inputs import InputRequest, plan_sources
+from transforms.inputs.plan import plan_sources
+from transforms.inputs.request import InputRequest
 
 
 def jsonl(*records: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import webdataset as wds
 from tests.support.read_inputs import column, errors, plan, read, read_plan
 from tests.support.tars import Members, tar_of
 from transforms.errors import UsageError
-from transforms.inputs import FetchOptions
+from transforms.inputs.fetch import FetchOptions
 
 
 def test_reads_what_the_webdataset_package_writes(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pipelines.command import JobCommand
 from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
 from transforms import storage
 from transforms.images import ImageOptions, preprocessing_id
-from transforms.inputs.fetch import FetchOptions
 from transforms.ledger.plan import Plan
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
         provenance=provenance,
         look=f"vqbeam decode --input '{tokens}' --output images --contact_sheet",
         backend=chosen.tokenizer.backend,
-        fetch=FetchOptions(max_bytes=image.max_image_bytes),
+        max_image_bytes=image.max_image_bytes,
     )
 
 

@@ -14,7 +14,6 @@ from pipelines.request import InputFiles, JobOptions, Settings, Task
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.images import ImageLimits
-from transforms.inputs.fetch import FetchOptions
 from transforms.ledger.plan import Plan
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
         work=work,
         provenance=provenance,
         look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,
-        fetch=FetchOptions(max_bytes=chosen.limits.max_image_bytes),
+        max_image_bytes=chosen.limits.max_image_bytes,
     )
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models import find
-from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.request import InputRequest
@@ -126,7 +126,7 @@ class Task:
     written: ImageOutput | None = None
     look: str = ""
     backend: str = "torch"
-    fetch: FetchOptions = field(default_factory=FetchOptions)
+    max_image_bytes: int = MAX_IMAGE_BYTES
     images_per_row: int = 1
     least_rows: int = LEAST_ROWS
     fit_batch: bool = False

@@ -108,7 +108,7 @@ def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[
             provenance=request.task.provenance(plan),
             version=vqbeam_version(),
             max_error_rate=options.max_error_rate,
-            fetch=request.task.fetch,
+            max_image_bytes=request.task.max_image_bytes,
             decode_threads=settings.threads,
             processes=processes,
             temp_dir=scratch if local else None,

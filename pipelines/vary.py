@@ -14,7 +14,6 @@ from pipelines.generate import ModelNames, drawing_of, open_models
 from pipelines.request import LEAST_ROWS, InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, preprocessing_id
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
@@ -190,7 +189,7 @@ def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
         provenance=provenance,
         written=written,
         backend=chosen.backend,
-        fetch=FetchOptions(max_bytes=image.max_image_bytes),
+        max_image_bytes=image.max_image_bytes,
         images_per_row=chosen.images_per_input,
         least_rows=1 if drawn else max(1, LEAST_ROWS // chosen.images_per_input),
         fit_batch=drawn is not None,

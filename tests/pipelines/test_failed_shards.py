@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from tests.support.make_inputs import GOOD, files, image_table
 from tests.support.run_command import Outcome, encode, run
 from tests.support.web_server import QuietHandler, WebServer
-from transforms.inputs.fetch import FetchOptions
 
 
 def three_files(folder: Path) -> Path:
@@ -186,7 +184,7 @@ class _Answer(QuietHandler):
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.encode.FetchOptions", partial(FetchOptions, backoff_s=0.01))
+    monkeypatch.setattr("transforms.inputs.fetch.BACKOFF_S", 0.01)
 
 
 def test_web_addresses_that_are_refused_are_rejected_rows(

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats import read_slices
 from transforms.inputs.plan import InputPlan, make_shards, plan_sources
 from transforms.inputs.request import InputRequest
@@ -22,13 +22,13 @@ def plan(*patterns: Any, rows_per_shard: int = WHOLE, **request: Any) -> InputPl
 def read_plan(
     planned: InputPlan,
     rows_per_shard: int = WHOLE,
-    options: FetchOptions | None = None,
+    max_bytes: int = MAX_IMAGE_BYTES,
     notices: Counter[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Every row, in order; each batch is checked to have the one schema of the job."""
     rows: list[dict[str, Any]] = []
     for shard in make_shards(planned.pieces, rows_per_shard):
-        for batch in read_slices(shard.slices, planned.schema, options, notices):
+        for batch in read_slices(shard.slices, planned.schema, max_bytes, notices):
             assert batch.schema.equals(batch_schema(planned.schema))
             batch.validate(full=True)
             rows += batch.to_pylist()

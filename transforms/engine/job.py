@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.request import InputSchema
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.work.work import Work
@@ -28,7 +28,7 @@ class Job:
     provenance: Mapping[str, Any]
     version: str
     max_error_rate: float = 0.1
-    fetch: FetchOptions = field(default_factory=FetchOptions)
+    max_image_bytes: int = MAX_IMAGE_BYTES
     decode_threads: int = 2
     processes: int = 1
     temp_dir: str | None = None

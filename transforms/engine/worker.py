@@ -115,7 +115,7 @@ class _ShardRun:
     def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
         """All rows through the stages into local files."""
         work = self.job.work
-        fetch = partial(fetch_image, options=self.job.fetch, stop=self.over)
+        fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
         preparer = work.preparer(self.job.schema, fetch, self.resources)
         errors = ErrorLog(folder / "errors.parquet")
         sink = work.sink(self._target(folder / f"{self.shard.name}.{work.main.suffix}"))
@@ -172,7 +172,7 @@ class _ShardRun:
         notices: Counter[str] = Counter()
         for source in dict.fromkeys(part.source for part in self.shard.slices):
             self.job.work.check_source(source)
-        batches = read_slices(self.shard.slices, self.job.schema, self.job.fetch, notices)
+        batches = read_slices(self.shard.slices, self.job.schema, self.job.max_image_bytes, notices)
         while (batch := self._read(batches)) is not None:
             rows = self.job.work.rows_prepared or max(1, batch.num_rows)
             for start in range(0, batch.num_rows, rows):

@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,12 @@ from transforms.inputs.uris import scheme_of
 if TYPE_CHECKING:  # else only where something is fetched: `vqbeam encode --help` imports this module
     import urllib3
 
+MAX_IMAGE_BYTES = 64 << 20  # of one image, unless the user allows more
 USER_AGENT = "vqbeam"
 WEB_SCHEMES = ("http", "https")
+TIMEOUT_S = 20.0  # of a try
+RETRIES = 3  # of web servers: stores retry on their own
+BACKOFF_S = 0.5  # before the first of them
 TRY_AGAIN = (408, 429)
 LONGEST_WAIT_S = 60.0  # that a server may ask for before the next try
 REDIRECTS = 10
@@ -32,28 +35,18 @@ HOSTS, CONNECTIONS = 64, 64  # to how many hosts connections stay open, and how 
 URL_CHARS = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold; anything else in one is meant to be percent-encoded
 
 
-@dataclass(frozen=True)
-class FetchOptions:
-    """`max_bytes` bounds one image, wherever its bytes lie; the rest is for web servers (stores retry on their own)."""
-
-    max_bytes: int = 64 << 20
-    timeout_s: float = 20.0
-    retries: int = 3
-    backoff_s: float = 0.5
-
-
-def fetch_image(uri: str, options: FetchOptions, stop: threading.Event | None = None) -> bytes:
+def fetch_image(uri: str, max_bytes: int, stop: threading.Event | None = None) -> bytes:
     """The bytes at an absolute path or URI, whose scheme has been checked to be allowed.
 
     Raises `RowRejected` (image_not_found, fetch_refused, image_too_large) and `StorageFailed`. Setting `stop` cuts
     the waits between tries short.
     """
     if scheme_of(uri) in WEB_SCHEMES:
-        return _fetch_web(uri, options, stop or threading.Event())
+        return _fetch_web(uri, max_bytes, stop or threading.Event())
     try:
         size = storage.stat(uri).size
-        if size > options.max_bytes:
-            raise too_large(uri, size, options)
+        if size > max_bytes:
+            raise too_large(uri, size, max_bytes)
         return storage.read_bytes(uri)
     except FileNotFoundError as error:
         raise RowRejected("image_not_found", f"{uri} is not there") from error
@@ -73,22 +66,22 @@ def _is_no_name(cause: BaseException | None) -> bool:
     )
 
 
-def too_large(uri: str, size: int, options: FetchOptions) -> RowRejected:
-    allowed = f"max_image_bytes is {options.max_bytes:,}"
+def too_large(uri: str, size: int, max_bytes: int) -> RowRejected:
+    allowed = f"max_image_bytes is {max_bytes:,}"
     return RowRejected("image_too_large", f"{uri} has {amount(size, 'bytes')}, {allowed}")
 
 
-def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
+def _fetch_web(uri: str, max_bytes: int, stop: threading.Event) -> bytes:
     from urllib3.exceptions import HTTPError, ProxySchemeUnknown
 
     failure, wait = "", 0.0
-    for attempt in range(options.retries + 1):
-        if attempt and stop.wait(max(wait, options.backoff_s * 2 ** (attempt - 1))):
+    for attempt in range(RETRIES + 1):
+        if attempt and stop.wait(max(wait, BACKOFF_S * 2 ** (attempt - 1))):
             break
         try:
-            with _answer(uri, options) as response:
+            with _answer(uri) as response:
                 if response.status < 300:
-                    return _read_within(response, uri, options)
+                    return _read_within(response, uri, max_bytes)
                 failure, wait = f"{response.status} {response.reason}", _asked_wait(response)
             if response.status < 500 and response.status not in TRY_AGAIN:  # 3xx: a redirect without a target
                 raise RowRejected("fetch_refused", f"{uri}: {failure}")
@@ -98,15 +91,15 @@ def _fetch_web(uri: str, options: FetchOptions, stop: threading.Event) -> bytes:
             raise RowRejected("image_not_found", f"{uri!r}: {error}") from error
         except (HTTPError, OSError) as error:
             failure, wait = f"{type(error).__name__}: {error}", 0.0
-    raise StorageFailed(f"cannot fetch {uri} after {options.retries + 1} tries: {failure}")
+    raise StorageFailed(f"cannot fetch {uri} after {RETRIES + 1} tries: {failure}")
 
 
-def _answer(uri: str, options: FetchOptions) -> urllib3.BaseHTTPResponse:
+def _answer(uri: str) -> urllib3.BaseHTTPResponse:
     """The answer of a web server, after redirects. Raises `RowRejected`, `ValueError`, `HTTPError`, and `OSError`."""
     url = urllib.parse.quote(uri, safe=URL_CHARS)
     for _ in range(REDIRECTS + 1):
         response = _connections(_proxy(url)).request(
-            "GET", url, timeout=options.timeout_s, retries=False, preload_content=False, decode_content=False
+            "GET", url, timeout=TIMEOUT_S, retries=False, preload_content=False, decode_content=False
         )
         location = response.get_redirect_location()
         if not location:
@@ -155,16 +148,16 @@ def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
         return 0.0
 
 
-def _read_within(response: urllib3.BaseHTTPResponse, uri: str, options: FetchOptions) -> bytes:
+def _read_within(response: urllib3.BaseHTTPResponse, uri: str, max_bytes: int) -> bytes:
     """The body; a server that trickles for longer than the timeout in all is as good as silent."""
-    deadline = time.monotonic() + options.timeout_s
+    deadline = time.monotonic() + TIMEOUT_S
     parts: list[bytes] = []
     size = 0
     while chunk := response.read1(1 << 16):
         parts.append(chunk)
         size += len(chunk)
-        if size > options.max_bytes:
-            raise too_large(uri, size, options)
+        if size > max_bytes:
+            raise too_large(uri, size, max_bytes)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{amount(size, 'bytes')} in {options.timeout_s:g} s, and not done")
+            raise TimeoutError(f"{amount(size, 'bytes')} in {TIMEOUT_S:g} s, and not done")
     return b"".join(parts)

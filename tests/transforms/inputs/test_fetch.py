@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.web_server import QuietHandler, WebServer
 from transforms.errors import RowRejected, ShardFailed
-from transforms.inputs.fetch import FetchOptions, fetch_image
+from transforms.inputs import fetch
+from transforms.inputs.fetch import fetch_image
 
-QUICK = FetchOptions(max_bytes=1000, timeout_s=0.5, retries=2, backoff_s=0.001)
+BYTES = 1000  # allowed
 TARGETS = {"/to-ftp": "ftp://127.0.0.1/x", "/to-image": "/image", "/to-itself": "/to-itself", "/to-odd": "/a b/\xe4"}
 
 
@@ -60,6 +61,12 @@ class Web(QuietHandler):
         self.wfile.write(body)
 
 
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TIMEOUT_S": 0.5, "RETRIES": 2, "BACKOFF_S": 0.001}.items():
+        monkeypatch.setattr(fetch, name, value)
+
+
 @pytest.fixture
 def web() -> Iterator[tuple[str, list[str]]]:
     """The address of a server and the paths that it was asked for."""
@@ -70,51 +77,51 @@ def web() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_the_bytes_of_a_web_address(web: tuple[str, list[str]]) -> None:
-    assert fetch_image(f"{web[0]}/image", QUICK) == b"bytes of /image"
-    assert fetch_image(f"{web[0]}/to-image", QUICK) == b"bytes of /image"
-    assert fetch_image(f"{web[0]}/to-odd", QUICK) == b"bytes of /a%20b/%E4"
-    assert fetch_image(f"{web[0]}/a b/ä.jpg?x=1%20", QUICK) == b"bytes of /a%20b/%C3%A4.jpg?x=1%20"
+    assert fetch_image(f"{web[0]}/image", BYTES) == b"bytes of /image"
+    assert fetch_image(f"{web[0]}/to-image", BYTES) == b"bytes of /image"
+    assert fetch_image(f"{web[0]}/to-odd", BYTES) == b"bytes of /a%20b/%E4"
+    assert fetch_image(f"{web[0]}/a b/ä.jpg?x=1%20", BYTES) == b"bytes of /a%20b/%C3%A4.jpg?x=1%20"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 def test_a_refusal_rejects_the_row_at_once(web: tuple[str, list[str]], status: int) -> None:
     with pytest.raises(RowRejected, match=f"fetch_refused: .*{status}"):
-        fetch_image(f"{web[0]}/status/{status}", QUICK)
+        fetch_image(f"{web[0]}/status/{status}", BYTES)
     assert len(web[1]) == 1
 
 
 def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> None:
     with pytest.raises(RowRejected, match=r"fetch_refused: .*redirected to ftp://127"):
-        fetch_image(f"{web[0]}/to-ftp", QUICK)
+        fetch_image(f"{web[0]}/to-ftp", BYTES)
 
 
 def test_a_redirect_without_an_end_is_refused(web: tuple[str, list[str]]) -> None:
     with pytest.raises(RowRejected, match=r"fetch_refused: .*302 after 10 redirects"):
-        fetch_image(f"{web[0]}/to-itself", QUICK)
+        fetch_image(f"{web[0]}/to-itself", BYTES)
 
 
 def test_connections_stay_open() -> None:
     handler = type("Handler", (Web,), {"asked": [], "clients": set()})
     with WebServer(handler) as server:
         for _ in range(3):
-            fetch_image(f"{server.url}/image", QUICK)
+            fetch_image(f"{server.url}/image", BYTES)
     assert len(handler.clients) == 1
 
 
 def test_the_proxy_of_the_environment_is_asked(web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", web[0])
     monkeypatch.setenv("no_proxy", "")
-    fetch_image("http://images.invalid/a.jpg", QUICK)
+    fetch_image("http://images.invalid/a.jpg", BYTES)
     assert web[1] == ["http://images.invalid/a.jpg"]
 
 
 def test_too_many_bytes_reject_the_row(web: tuple[str, list[str]]) -> None:
     with pytest.raises(RowRejected, match=r"image_too_large: .*1,001 bytes"):
-        fetch_image(f"{web[0]}/big", QUICK)
+        fetch_image(f"{web[0]}/big", BYTES)
 
 
 def test_a_server_that_is_busy_once_is_asked_again(web: tuple[str, list[str]]) -> None:
-    assert fetch_image(f"{web[0]}/busy-once", QUICK) == b"bytes of /busy-once"
+    assert fetch_image(f"{web[0]}/busy-once", BYTES) == b"bytes of /busy-once"
     assert len(web[1]) == 2
 
 
@@ -128,49 +135,50 @@ class Waits(threading.Event):
         return False
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("3600", 60), ("soon", QUICK.backoff_s)])
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("3600", 60), ("soon", 0.001)])
 def test_a_server_that_asks_for_time_gets_it_within_reason(
     web: tuple[str, list[str]], asked: str, seconds: float
 ) -> None:
     waits = Waits()
-    assert fetch_image(f"{web[0]}/wait/{asked}", QUICK, waits)
+    assert fetch_image(f"{web[0]}/wait/{asked}", BYTES, waits)
     assert waits.seconds == seconds
 
 
 @pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang", "/trickle"])
 def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
     with pytest.raises(ShardFailed, match=f"cannot fetch {web[0]}{path} after 3 tries"):
-        fetch_image(web[0] + path, QUICK)
+        fetch_image(web[0] + path, BYTES)
     assert web[1] == [path] * 3
 
 
 def test_nobody_listening_is_a_fault_of_the_environment(web: tuple[str, list[str]]) -> None:
     with pytest.raises(ShardFailed, match="after 3 tries"):
-        fetch_image("http://127.0.0.1:1/x.jpg", QUICK)
+        fetch_image("http://127.0.0.1:1/x.jpg", BYTES)
 
 
 def test_an_address_that_is_none_rejects_the_row() -> None:
     with pytest.raises(RowRejected, match="image_not_found"):
-        fetch_image("http://host:port/x.jpg", QUICK)
+        fetch_image("http://host:port/x.jpg", BYTES)
 
 
-def test_a_stop_ends_the_waiting_between_tries(web: tuple[str, list[str]]) -> None:
+def test_a_stop_ends_the_waiting_between_tries(web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "BACKOFF_S", 3600)
     stop = threading.Event()
     stop.set()
     with pytest.raises(ShardFailed):
-        fetch_image(f"{web[0]}/status/500", FetchOptions(backoff_s=3600), stop)
+        fetch_image(f"{web[0]}/status/500", BYTES, stop)
     assert len(web[1]) == 1
 
 
 def test_local_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"abc")
     (tmp_path / "big.jpg").write_bytes(b"x" * 1001)
-    assert fetch_image(str(tmp_path / "a.jpg"), QUICK) == b"abc"
+    assert fetch_image(str(tmp_path / "a.jpg"), BYTES) == b"abc"
     for name in ("gone.jpg", "a.jpg/x.jpg", "", "x" * 300, "a\0b", "\ud800"):
         with pytest.raises(RowRejected, match="image_not_found"):
-            fetch_image(str(tmp_path / name), QUICK)
+            fetch_image(str(tmp_path / name), BYTES)
     with pytest.raises(RowRejected, match="image_too_large"):
-        fetch_image(str(tmp_path / "big.jpg"), QUICK)
+        fetch_image(str(tmp_path / "big.jpg"), BYTES)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -178,4 +186,4 @@ def test_a_file_that_may_not_be_read_is_a_fault_of_the_environment(tmp_path: Pat
     (tmp_path / "a.jpg").write_bytes(b"abc")
     (tmp_path / "a.jpg").chmod(0)
     with pytest.raises(ShardFailed, match=r"a\.jpg"):
-        fetch_image(str(tmp_path / "a.jpg"), QUICK)
+        fetch_image(str(tmp_path / "a.jpg"), BYTES)

@@ -14,7 +14,7 @@ from tests.support.read_inputs import column, errors, plan, read, read_plan
 from tests.support.tars import pairs, tar_of
 from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
-from transforms.inputs.fetch import FetchOptions, fetch_image
+from transforms.inputs.fetch import MAX_IMAGE_BYTES, fetch_image
 
 
 def parquet_bytes() -> bytes:
@@ -59,10 +59,10 @@ def test_rows_from_a_bucket_equal_those_from_disk(dataset: str, tmp_path: Path, 
 
 
 def test_references_in_a_bucket_can_be_fetched(dataset: str) -> None:
-    assert fetch_image(f"{dataset}/tree/a.jpg", FetchOptions()) == b"A"
+    assert fetch_image(f"{dataset}/tree/a.jpg", MAX_IMAGE_BYTES) == b"A"
     for missing in (f"{dataset}/gone.jpg", f"{dataset}/tree", "gs://no-such-bucket/a.jpg"):
         with pytest.raises(RowRejected, match="image_not_found"):
-            fetch_image(missing, FetchOptions())
+            fetch_image(missing, MAX_IMAGE_BYTES)
 
 
 def test_relative_references_stay_in_the_bucket(dataset: str) -> None:

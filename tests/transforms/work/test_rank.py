@@ -22,7 +22,7 @@ from transforms.batch import first_caption
 from transforms.engine.worker import READ_AHEAD
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageLimits
-from transforms.inputs.fetch import FetchOptions, fetch_image
+from transforms.inputs.fetch import fetch_image
 from transforms.work.prepare import Refusal
 from transforms.work.rank import Rank, ScoreStep, decode_for_clip
 from transforms.work.step import ClipSettings
@@ -99,9 +99,9 @@ class WatchedStep:
     def setup(self) -> None:
         self.step.setup()
 
-    def fetch(self, uri: str, options: FetchOptions, stop: Event) -> bytes:
+    def fetch(self, uri: str, max_bytes: int, stop: Event) -> bytes:
         self.fetched.append(uri)
-        return fetch_image(uri, options, stop)
+        return fetch_image(uri, max_bytes, stop)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         self.ahead = max(self.ahead, len(self.fetched) - self.done)

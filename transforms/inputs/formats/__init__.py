@@ -8,7 +8,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from transforms.inputs.fetch import FetchOptions
+from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats import files, parquet, prompts, tables, webdataset
 from transforms.inputs.formats.format import Format
 from transforms.inputs.request import InputSchema, Kind
@@ -36,19 +36,18 @@ def formats_of(kind: Kind) -> dict[str, Format]:
 def read_slices(
     slices: Iterable[Slice],
     schema: InputSchema,
-    options: FetchOptions | None = None,
+    max_bytes: int = MAX_IMAGE_BYTES,
     notices: Counter[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Batches of `rows.batch_schema(schema)`, in order, of all `slices`: the first step inside a shard.
 
-    `notices` counts in words, for the summary, what was left out unasked: a field that the plan does not know, a second
-    image of a sample. Raises `SourceChanged` if a source is no longer the planned one, and `ShardFailed`; faults of
-    the data are rows.
+    An image beyond `max_bytes` is a rejected row. `notices` counts in words, for the summary, what was left out
+    unasked: a field that the plan does not know, a second image of a sample. Raises `SourceChanged` if a source is no
+    longer the planned one, and `ShardFailed`; faults of the data are rows.
     """
-    options = options or FetchOptions()
     notices = Counter() if notices is None else notices
     for name, parts in groupby(slices, key=lambda part: part.source.format):
-        yield from BY_NAME[name].read(parts, schema, options, notices)
+        yield from BY_NAME[name].read(parts, schema, max_bytes, notices)
 
 
 def count_rows(part: Slice, enough: int) -> int:

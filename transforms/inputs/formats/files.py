@@ -12,7 +12,7 @@ import pyarrow as pa
 from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
-from transforms.inputs.fetch import FetchOptions, too_large
+from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tables
 from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Piece, Planned, PlanTask, check_unchanged
 from transforms.inputs.request import InputSchema
@@ -91,18 +91,18 @@ def _peek_json(files: Iterable[Found], beside: set[str]) -> pa.Schema:
 
 
 def read(
-    slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]
+    slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
     """Batches of single images, in the order of `slices`; some are read ahead."""
-    return batches(_rows(slices, schema, options, notices), schema)
+    return batches(_rows(slices, schema, max_bytes, notices), schema)
 
 
-def _rows(slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[Row]:
+def _rows(slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
     waiting: deque[Future[tuple[Row, dict[str, bytes]]]] = deque()
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="vqbeam-files")
     try:
         for part in slices:
-            waiting.append(pool.submit(_load, part.source, schema, options))
+            waiting.append(pool.submit(_load, part.source, schema, max_bytes))
             if len(waiting) >= READERS:
                 yield fill_sample(*waiting.popleft().result(), schema, notices)
         while waiting:
@@ -111,12 +111,12 @@ def _rows(slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, n
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load(source: Source, schema: InputSchema, options: FetchOptions) -> tuple[Row, dict[str, bytes]]:
+def _load(source: Source, schema: InputSchema, max_bytes: int) -> tuple[Row, dict[str, bytes]]:
     """One image and the texts beside it. Raises `SourceChanged` and `ShardFailed`."""
     row = Row(stem(relative_to(source.uri, source.root)), source.uri)
     check_unchanged(source)
-    if source.size > options.max_bytes:
-        rejected = too_large(source.uri, source.size, options)
+    if source.size > max_bytes:
+        rejected = too_large(source.uri, source.size, max_bytes)
         row.error = (rejected.code, rejected.message)
     else:
         try:

@@ -11,7 +11,6 @@ import pyarrow as pa
 from transforms import storage
 from transforms.errors import SourceChanged, amount
 from transforms.inputs.columns import table_schema
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.uris import scheme_of
 from transforms.ledger.types import Slice, Source
@@ -98,7 +97,7 @@ class Format:
     endings: tuple[str, ...]
     kinds: tuple[Kind, ...]
     plan: Callable[[PlanTask], Planned]
-    read: Callable[[Iterable[Slice], InputSchema, FetchOptions, Counter[str]], Batches]
+    read: Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Batches]
     count: Callable[[Slice, int], int] | None = None
 
     def matches(self, uri: str) -> bool:
@@ -106,16 +105,14 @@ class Format:
 
 
 def by_slice(
-    read: Callable[[Slice, InputSchema, FetchOptions, Counter[str]], Batches],
-) -> Callable[[Iterable[Slice], InputSchema, FetchOptions, Counter[str]], Batches]:
+    read: Callable[[Slice, InputSchema, int, Counter[str]], Batches],
+) -> Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Batches]:
     """`Format.read` from a function that reads one slice; each source is checked first."""
 
-    def read_slices(
-        slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]
-    ) -> Batches:
+    def read_slices(slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Batches:
         for part in slices:
             check_unchanged(part.source)
-            yield from read(part, schema, options, notices)
+            yield from read(part, schema, max_bytes, notices)
 
     return read_slices
 

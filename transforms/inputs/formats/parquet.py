@@ -28,7 +28,6 @@ from transforms.inputs.cells import (
     without_bad_text,
 )
 from transforms.inputs.columns import holds_codes, holds_number, is_image_or_path, is_string, plain
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
@@ -151,7 +150,7 @@ def count(part: Slice, enough: int) -> int:
     return (footer.rows if part.stop is None else min(part.stop, footer.rows)) - part.start
 
 
-def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
     """Batches of a row range. A file that is no Parquet gives one rejected row; a page that cannot be read
     rejects the rows from there to the end of the range."""
     uri = part.source.uri

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from transforms.errors import UsageError
 from transforms.inputs.columns import table_schema
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.formats.format import Format, Piece, Planned, PlanTask
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, batches, fill_prompt
@@ -50,7 +49,7 @@ def _size(number: int, prompt: str) -> int:
 
 
 def read(
-    slices: Iterable[Slice], schema: InputSchema, options: FetchOptions, notices: Counter[str]
+    slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
     for part in slices:
         yield from batches(_rows(part, schema), schema)

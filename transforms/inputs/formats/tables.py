@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.request import InputSchema, Kind
 from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, batches, fill_prompt
@@ -96,7 +95,7 @@ def _is_gzipped(uri: str) -> bool:
         return bool(file.peek(2)[:2] == GZIP_MAGIC)
 
 
-def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
     """Batches of rows [start, stop) of a table, from the byte where row `start` begins."""
     return batches(_rows(part, schema, notices), schema)
 

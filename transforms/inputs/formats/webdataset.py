@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from transforms.errors import RowRejected
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
-from transforms.inputs.fetch import FetchOptions, too_large
+from transforms.inputs.fetch import too_large
 from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.formats.tar import (
     BrokenTar,
@@ -147,23 +147,23 @@ def count(part: Slice, enough: int) -> int:
     return rows
 
 
-def read(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
     """Batches of samples [start, stop) of a tar, streamed."""
-    return batches(_rows(part, schema, options, notices), schema)
+    return batches(_rows(part, schema, max_bytes, notices), schema)
 
 
-def _rows(part: Slice, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Iterator[Row]:
+def _rows(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
     uri = part.source.uri
 
     def wanted(extension: str) -> int:
         if extension in ("json", schema.caption):
             return MAX_TEXT_BYTES
-        return options.max_bytes if _is_image(extension, schema) else 0
+        return max_bytes if _is_image(extension, schema) else 0
 
     with open_tar(uri) as stream:
         try:
             for sample in samples(stream, part.start, part.stop, wanted):
-                yield _row(sample, uri, schema, options, notices)
+                yield _row(sample, uri, schema, max_bytes, notices)
         except BrokenSamples as broken:
             if broken.is_in(part):
                 key = f"{stem(relative_to(uri, part.source.root))}-{broken.number:09d}"
@@ -174,7 +174,7 @@ def _is_image(extension: str, schema: InputSchema) -> bool:
     return extension == schema.image if schema.image else extension in IMAGE_EXTENSIONS
 
 
-def _row(sample: Sample, uri: str, schema: InputSchema, options: FetchOptions, notices: Counter[str]) -> Row:
+def _row(sample: Sample, uri: str, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Row:
     images = [name for name in sample.sizes if _is_image(name, schema)]
     row = Row(sample.name, f"{uri}#{sample.name}")
     if images:
@@ -183,7 +183,7 @@ def _row(sample: Sample, uri: str, schema: InputSchema, options: FetchOptions, n
         if name in sample.data:
             row.payload["image"] = sample.data[name]
         else:
-            rejected = too_large(row.uri, sample.sizes[name], options)
+            rejected = too_large(row.uri, sample.sizes[name], max_bytes)
             row.error = (rejected.code, rejected.message)
         if len(images) > 1:
             notices[f"a sample has several images ({', '.join(images)}); the first was taken"] += 1

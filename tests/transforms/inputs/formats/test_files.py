@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
 from transforms.errors import SourceChanged, UsageError
-from transforms.inputs.fetch import FetchOptions
 from transforms.inputs.plan import plan_sources
 from transforms.inputs.request import InputRequest
 
@@ -62,7 +61,7 @@ def test_metadata_in_subfolders_names_images_relative_to_itself(tmp_path: Path) 
 
 
 def test_an_image_over_the_limit_is_not_read(tmp_path: Path) -> None:
-    rows = read_plan(plan(folder(tmp_path, {"a.jpg": b"x" * 100})), options=FetchOptions(max_bytes=99))
+    rows = read_plan(plan(folder(tmp_path, {"a.jpg": b"x" * 100})), max_bytes=99)
     assert (errors(rows), rows[0]["image"]) == (["image_too_large"], None)
 
 

@@ -12,7 +12,6 @@ import webdataset as wds
 from tests.support.read_inputs import column, errors, plan, read, read_plan
 from tests.support.tars import Members, tar_of
 from transforms.errors import UsageError
-from transforms.inputs.fetch import FetchOptions
 
 
 def test_reads_what_the_webdataset_package_writes(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_fields_that_the_first_samples_lack_are_counted(tmp_path: Path) -> None:
 )
 def test_bad_samples_are_rejected_rows(tmp_path: Path, members: Members, code: str) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of([("0.jpg", b"x"), *members, ("2.jpg", b"x")]))
-    rows = read_plan(plan(tmp_path / "a.tar"), options=FetchOptions(max_bytes=1000))
+    rows = read_plan(plan(tmp_path / "a.tar"), max_bytes=1000)
     assert column(rows, "key") == ["0", "1", "2"]
     assert errors(rows) == [None, code, None]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from models.devices import collapse_into_huge_pages, resolve_device, resolve_dtype
 from models.errors import ConfigError
 from models.vqgan.config import VQGANConfig
-from tests.support.fixtures_checkpoints import TINY
+from tests.support.vqgan_checkpoints import TINY
 
 
 def test_auto_is_a_gpu_where_there_is_one() -> None:

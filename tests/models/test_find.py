@@ -18,9 +18,9 @@ from models.errors import CheckpointError
 from models.find import EMBEDDED, Model, locate_model
 from models.vqgan import checkpoint as vqgans
 from models.vqgan.checkpoint import open_checkpoint, save_vqgan
-from tests.support.fixtures_bart import TINY_BART, random_bart, write_dalle_mini, write_min_dalle
-from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan, write_taming, write_vqgan_jax
+from tests.support.bart_checkpoints import TINY_BART, random_bart, write_dalle_mini, write_min_dalle
 from tests.support.paths import ROOT
+from tests.support.vqgan_checkpoints import TINY, min_dalle_weights, random_vqgan, write_taming, write_vqgan_jax
 from tests.support.web_server import QuietHandler, WebServer
 
 

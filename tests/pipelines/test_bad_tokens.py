@@ -11,9 +11,9 @@ from PIL import Image
 
 from models.vqgan.checkpoint import save_vqgan
 from tests.support.bad_tokens import CASES, GOOD_CODES, TokenCase, tokens
-from tests.support.fixtures_checkpoints import random_vqgan
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from tests.support.run_command import decode, encode, run
+from tests.support.vqgan_checkpoints import random_vqgan
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.vqgan.checkpoint import load_vqgan
 from pipelines.__main__ import main
-from tests.support.fixtures_checkpoints import (
+from tests.support.vqgan_checkpoints import (
     GOLDEN_VQGAN,
     TINY,
     golden_weights,

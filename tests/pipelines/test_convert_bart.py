@@ -15,8 +15,8 @@ from models.find import Model
 from models.vqgan import checkpoint as vqgans
 from models.vqgan.checkpoint import open_checkpoint, save_vqgan
 from pipelines.__main__ import main
-from tests.support.fixtures_bart import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
-from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
+from tests.support.bart_checkpoints import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
+from tests.support.vqgan_checkpoints import TINY, min_dalle_weights, random_vqgan
 
 PAIRED = replace(TINY_BART, image_length=TINY.codes_per_image, image_vocab_size=32, decoder_start_token_id=32)
 MINI_WIDTH = replace(

@@ -11,7 +11,7 @@ import pytest
 from pipelines import planning
 from tests.support.run_command import encode, run
 from tests.support.shard_runs import snapshot
-from tests.support.small_jobs import ROWS, dataset, encode_small, picture, write_table, write_tar
+from tests.support.small_jobs import ROWS, dataset, encode_small, png, write_table, write_tar
 from transforms import storage
 
 
@@ -55,10 +55,10 @@ def test_extend_does_not_take_pictures_again_that_metadata_named(tmp_path: Path,
     folder = tmp_path / "in"
     folder.mkdir()
     for row in range(4):
-        (folder / f"{row}.png").write_bytes(picture(row))
+        (folder / f"{row}.png").write_bytes(png(row))
     (folder / "metadata.csv").write_text("file_name,caption\n0.png,a\n1.png,b\n")
     assert encode(folder, tmp_path / "out", tiny_model).total("rows_written") == 4
-    (folder / "4.png").write_bytes(picture(4))
+    (folder / "4.png").write_bytes(png(4))
     extended = encode(folder, tmp_path / "out", tiny_model, "--extend")
     assert extended.code == 0
     assert extended.total("rows_written") == 5
@@ -112,7 +112,7 @@ def test_overwrite_deletes_neither_its_own_input_nor_anything_before_the_input_i
 def test_pictures_are_not_written_among_those_of_others(tmp_path: Path, tiny_model: Path) -> None:
     encode_small(dataset(tmp_path / "in", files=1), tmp_path / "tokens", tiny_model)
     (tmp_path / "images" / "00000").mkdir(parents=True)
-    (tmp_path / "images" / "00000" / "000000001.jpg").write_bytes(picture(1))
+    (tmp_path / "images" / "00000" / "000000001.jpg").write_bytes(png(1))
     refused = run("decode", "--input", tmp_path / "tokens" / "data", output=tmp_path)
     assert refused.code == 2
     assert "images holds files that no plan of vqbeam knows" in refused.err

@@ -13,9 +13,9 @@ import pytest
 from models.bart.checkpoint import save_bart
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
-from tests.support.fixtures_bart import random_bart
-from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.bart_checkpoints import random_bart
 from tests.support.tiny_generator import TINY_GENERATOR, TINY_VQGAN, TOKENIZER, generate, write_prompts
+from tests.support.vqgan_checkpoints import random_vqgan
 
 FLAGS = [
     ("--images_per_prompt 2", ("nothing to draw", "--prompt")),

@@ -16,8 +16,8 @@ from PIL import Image
 from transformers import CLIPModel
 
 from models.clip.pixels import read_clip_pixels
-from tests.support.fixtures_images import encoded, scene
-from tests.support.make_inputs import samples, tar
+from tests.support.images import encoded, scene
+from tests.support.make_inputs import samples, tar_of
 from tests.support.run_command import Outcome, encode, run
 from tests.support.shard_runs import snapshot
 from tests.support.tiny_clip import LENGTH, SIDE, tiny_tokenizer
@@ -173,7 +173,7 @@ def test_other_formats_are_ranked_and_named_pictures_keep_their_names(
     members = dict(samples("x", "y"))
     if kind == "webdataset":
         source = tmp_path / "pairs.tar"
-        source.write_bytes(tar(list(members.items())))
+        source.write_bytes(tar_of(list(members.items())))
     else:
         (tmp_path / "pictures").mkdir()
         (tmp_path / "pictures" / "x.jpg").write_bytes(members["x.jpg"])  # type: ignore[arg-type]

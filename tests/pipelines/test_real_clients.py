@@ -18,7 +18,7 @@ import webdataset
 from PIL import Image
 
 from models.vqgan.checkpoint import open_checkpoint
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode
 from transforms.images import ImageOptions, decode_image

@@ -15,7 +15,7 @@ import webdataset
 from PIL import Image
 
 from tests.support.bad_tokens import GOOD_CODES
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from tests.support.img2dataset_layouts import LAYOUTS, Download
 from tests.support.run_command import Outcome, decode, encode
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tests.support.fixtures_checkpoints import (
+from tests.support.make_inputs import GOOD, files, image_table, samples, table, tar_of
+from tests.support.run_command import encode, run
+from tests.support.vqgan_checkpoints import (
     TINY,
     golden_config,
     golden_weights,
@@ -20,8 +22,6 @@ from tests.support.fixtures_checkpoints import (
     write_taming,
     write_vqgan_jax,
 )
-from tests.support.make_inputs import GOOD, files, image_table, samples, table, tar
-from tests.support.run_command import encode, run
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Refused:
 
 IN = {
     "photos/a.jpg": GOOD,
-    "x.tar": tar(samples("a")),
+    "x.tar": tar_of(samples("a")),
     "two_images.parquet": table({"image": [GOOD], "jpg": [GOOD], "caption": ["c"]}),
     "no_image.parquet": table({"n": [1], "caption": ["c"]}),
     "clash.parquet": image_table([GOOD], encoding=["of text"]),
@@ -48,7 +48,7 @@ IN = {
     "empty.csv": b"",
     "notes.doc": b"hello",
     "mixed/a.jpg": GOOD,
-    "mixed/x.tar": tar(samples("a")),
+    "mixed/x.tar": tar_of(samples("a")),
 }
 
 CASES = (

@@ -11,10 +11,10 @@ from models.vqgan import checkpoint as checkpoints
 from models.weights.checks import Leaves
 from models.weights.fingerprints import weights_id
 from pipelines import planning
-from tests.support.fixtures_checkpoints import TINY, random_vqgan, write_vqgan_jax
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small
 from tests.support.tiny_generator import write_prompts
+from tests.support.vqgan_checkpoints import TINY, random_vqgan, write_vqgan_jax
 from transforms import storage
 from transforms.inputs.provenance import token_provenance
 

@@ -11,10 +11,10 @@ import pytest
 
 from models.vqgan.checkpoint import save_vqgan
 from pipelines import run as jobs
-from tests.support.fixtures_checkpoints import random_vqgan
 from tests.support.run_command import encode, run
 from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import ROWS, SHARDS, dataset, encode_small, write_table
+from tests.support.vqgan_checkpoints import random_vqgan
 from transforms import storage
 from transforms.work.encode import EncodeStep
 

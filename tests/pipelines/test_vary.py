@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.run_command import Outcome, run
+from tests.support.run_command import SMALL, Outcome, run
 from tests.support.tiny_generator import CODES, SIDE, generate, write_prompts
-from tests.support.vary_runs import BROKEN, SMALL, pixels, vary, write_pictures, write_tokens
+from tests.support.vary_runs import BROKEN, pixels, vary, write_images, write_tokens
 
 METHODS = ("latent", "codes", "model")
 GOOD = [f"k{row}" for row in range(6) if row != BROKEN]
@@ -24,7 +24,7 @@ GOOD = [f"k{row}" for row in range(6) if row != BROKEN]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("in") / "pictures.parquet")
+    return write_images(tmp_path_factory.mktemp("in") / "images.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_a_completion_of_nothing_is_what_generate_draws(tokens: Path, tiny_gener
 
 def test_rows_whose_caption_cannot_be_read_are_rejected_by_method_model(tiny_generator: Path, tmp_path: Path) -> None:
     captions = ["apple", None, "rocket", " ", "?!", "a" * 70_000]
-    source = write_pictures(tmp_path / "in.parquet", captions=captions)
+    source = write_images(tmp_path / "in.parquet", captions=captions)
     outcome = vary(tiny_generator, tmp_path / "out", "--input", source, "--method", "model", "--images_per_input", 2)
     assert outcome.code == 0, outcome.err
     expected = {"missing_caption": 4, "empty_prompt": 2, "prompt_too_long": 2, "not_an_image": 2}
@@ -180,7 +180,7 @@ def test_rows_whose_caption_cannot_be_read_are_rejected_by_method_model(tiny_gen
 
 
 def test_captions_are_not_needed_by_the_other_methods(tiny_generator: Path, tmp_path: Path) -> None:
-    source = write_pictures(tmp_path / "in.parquet", captions=["apple", None, None, None, None, None])
+    source = write_images(tmp_path / "in.parquet", captions=["apple", None, None, None, None, None])
     outcome = vary(tiny_generator, tmp_path / "out", "--input", source, "--images_per_input", 2)
     assert [row["caption"] for row in outcome.rows()] == ["apple"] * 2 + [None] * 8
     assert outcome.total("missing_captions") == 8
@@ -190,9 +190,9 @@ def test_the_first_of_several_captions_is_drawn(tiny_generator: Path, tmp_path: 
     several = [["", "a red apple", "rocket"]] * 6
     flags = ("--method", "model", "--strength", 1, "--keep_tokens")
     outcome = vary(
-        tiny_generator, tmp_path / "1", "--input", write_pictures(tmp_path / "a.parquet", captions=several), *flags
+        tiny_generator, tmp_path / "1", "--input", write_images(tmp_path / "a.parquet", captions=several), *flags
     )
-    single = write_pictures(tmp_path / "b.parquet", captions=["a red apple"] * 6)
+    single = write_images(tmp_path / "b.parquet", captions=["a red apple"] * 6)
     other = vary(tiny_generator, tmp_path / "2", "--input", single, *flags)
     assert [row["encoding"] for row in outcome.rows()] == [row["encoding"] for row in other.rows()]
     assert outcome.rows()[0]["caption"] == several[0]
@@ -230,7 +230,7 @@ def test_tokens_are_varied_by_the_model_that_made_them(tokens: Path, tmp_path: P
 
 
 def test_folders_of_pictures_are_varied_too(tiny_generator: Path, tmp_path: Path) -> None:
-    for row in pq.read_table(write_pictures(tmp_path / "in.parquet")).to_pylist():
+    for row in pq.read_table(write_images(tmp_path / "in.parquet")).to_pylist():
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "photos" / f"{row['key']}.png").write_bytes(row["image"])
     outcome = vary(tiny_generator, tmp_path / "out", "--input", tmp_path / "photos", "--method", "codes")

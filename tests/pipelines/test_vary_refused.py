@@ -10,10 +10,10 @@ import pytest
 
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.network import VQGAN
-from tests.support.fixtures_checkpoints import TINY_GUMBEL, random_vqgan
 from tests.support.run_command import run
 from tests.support.tiny_generator import TINY_VQGAN
-from tests.support.vary_runs import vary, write_pictures, write_tokens
+from tests.support.vary_runs import vary, write_images, write_tokens
+from tests.support.vqgan_checkpoints import TINY_GUMBEL, random_vqgan
 
 FLAGS = [
     ("IMAGES --strength 1.1", ("--strength", "between 0 and 1")),
@@ -51,7 +51,7 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Path) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("in")
-    images = write_pictures(folder / "pictures.parquet")
+    images = write_images(folder / "images.parquet")
     tokens = write_tokens(images, folder / "tokens", tiny_generator / "vqgan")
     return {"IMAGES": images, "TOKENS": tokens, "NOWHERE": folder / "none.parquet"}
 
@@ -91,7 +91,7 @@ def test_pictures_and_tokens_in_one_table_are_asked_about(
 
 
 def test_a_table_without_captions_is_refused_by_method_model(tiny_generator: Path, tmp_path: Path) -> None:
-    table = pq.read_table(write_pictures(tmp_path / "pictures.parquet")).drop_columns(["caption"])
+    table = pq.read_table(write_images(tmp_path / "images.parquet")).drop_columns(["caption"])
     pq.write_table(table, tmp_path / "bare.parquet")
     words = ("--input", tmp_path / "bare.parquet", "--method", "model")
     vary(tiny_generator, tmp_path / "out", *words).check_refused("no column looks like the caption")

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.real_runs import kill_at_work, objects, visible
-from tests.support.run_command import Outcome, run
-from tests.support.vary_runs import SMALL, pixels, vary, write_pictures
+from tests.support.run_command import SMALL, Outcome, run
+from tests.support.vary_runs import pixels, vary, write_images
 
 METHODS = ("latent", "codes", "model")
 FLAGS = ("--strength", "0.5", "--images_per_input", "3", "--keep_tokens")
@@ -20,7 +20,7 @@ VARIED = ("--guidance_scale", "1", "--top_k", "0")  # else the tiny model, sure 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("in") / "pictures.parquet")
+    return write_images(tmp_path_factory.mktemp("in") / "images.parquet")
 
 
 def files(outcome: Outcome) -> dict[tuple[str, int], bytes]:
@@ -88,7 +88,7 @@ def test_threads_write_the_same_bytes(source: Path, tiny_generator: Path, tmp_pa
 def test_a_run_that_is_killed_is_finished_as_if_nothing_had_been(
     method: str, tiny_generator: Path, tmp_path: Path
 ) -> None:
-    source = write_pictures(tmp_path / "pictures.parquet", rows=20)
+    source = write_images(tmp_path / "images.parquet", rows=20)
     quiet, output = tmp_path / "quiet", tmp_path / "out"
     assert run(*words_of(method, tiny_generator, source, quiet)).code == 0
     command = words_of(method, tiny_generator, source, output)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.fixtures_images import encoded, png_by_hand, scene
-from tests.support.make_inputs import GOOD, Build, files, image_table, samples, tar
+from tests.support.images import encoded, png_by_hand, scene
+from tests.support.make_inputs import GOOD, Build, files, image_table, samples, tar_of
 
 TWO_LONG_KEYS = ("k" * 5000, "ключ 键 🗝 " * 9)
 
@@ -52,21 +52,21 @@ def beside(bad: bytes) -> Build:
 
 def broken_from_third_sample() -> bytes:
     """A tar of four samples; where the header of the third should be, there is something else."""
-    data = tar(samples("a", "b", "c", "d"))
-    start = len(tar(samples("a", "b")).rstrip(b"\0"))
+    data = tar_of(samples("a", "b", "c", "d"))
+    start = len(tar_of(samples("a", "b")).rstrip(b"\0"))
     start += -start % 512
     return data[:start] + b"\xa5" * 512 + data[start + 512 :]
 
 
 def cut_inside_third_sample() -> bytes:
-    data = tar(samples("a", "b", "c", "d"))
-    start = len(tar(samples("a", "b")).rstrip(b"\0"))
+    data = tar_of(samples("a", "b", "c", "d"))
+    start = len(tar_of(samples("a", "b")).rstrip(b"\0"))
     return data[: start + 512 + -start % 512 + len(GOOD) // 2]
 
 
 def cut_before_second_caption() -> bytes:
     """A gzipped tar that ends where the image of its second sample does."""
-    whole = tar([*samples("a"), ("b.jpg", GOOD)]).rstrip(b"\0")
+    whole = tar_of([*samples("a"), ("b.jpg", GOOD)]).rstrip(b"\0")
     packer = zlib.compressobj(wbits=31)
     return packer.compress(whole + b"\0" * (-len(whole) % 512)) + packer.flush(zlib.Z_SYNC_FLUSH)
 
@@ -144,49 +144,49 @@ IMAGE_CASES = (
 TAR_CASES = (
     Case(
         "a tar broken in the middle",
-        files({"x.tar": broken_from_third_sample(), "y.tar": tar(samples("e"))}),
+        files({"x.tar": broken_from_third_sample(), "y.tar": tar_of(samples("e"))}),
         ("a", "b", "e"),
         (Bad("broken_archive", "x-000000002", "x.tar", "sample 2"),),
     ),
     Case(
         "a tar cut short",
-        files({"x.tar": cut_inside_third_sample(), "y.tar": tar(samples("e"))}),
+        files({"x.tar": cut_inside_third_sample(), "y.tar": tar_of(samples("e"))}),
         ("a", "b", "e"),
         (Bad("broken_archive", "x-000000002", "x.tar", "ends inside c.jpg"),),
     ),
     Case(
         "a gzipped tar cut short",
-        files({"x.tar.gz": cut_before_second_caption(), "y.tar.gz": gzip.compress(tar(samples("e")))}),
+        files({"x.tar.gz": cut_before_second_caption(), "y.tar.gz": gzip.compress(tar_of(samples("e")))}),
         ("a", "e"),
         (Bad("broken_archive", "x-000000001", "x.tar.gz", "Compressed file ended"),),
     ),
     Case(
         "something else named tar",
-        files({"x.tar": HTML * 40, "y.tar": tar(samples("e"))}),
+        files({"x.tar": HTML * 40, "y.tar": tar_of(samples("e"))}),
         ("e",),
         (Bad("broken_archive", "x-000000000", "x.tar", "sample 0"),),
     ),
-    Case("duplicate keys in one tar", files({"x.tar": tar(samples("a", "a", "b"))}), ("a", "a", "b")),
+    Case("duplicate keys in one tar", files({"x.tar": tar_of(samples("a", "a", "b"))}), ("a", "a", "b")),
     Case(
         "the same key in two files",
-        files({"x.tar": tar(samples("a")), "y.tar": tar(samples("a"))}),
+        files({"x.tar": tar_of(samples("a")), "y.tar": tar_of(samples("a"))}),
         ("a", "a"),
     ),
     Case(
         "a sample without an image",
-        files({"x.tar": tar([*samples("a"), ("b.txt", "only text"), *samples("c")])}),
+        files({"x.tar": tar_of([*samples("a"), ("b.txt", "only text"), *samples("c")])}),
         ("a", "c"),
         (Bad("missing_image", "b", "x.tar#b", "txt"),),
     ),
     Case(
         "a key that climbs out of its folder",
-        files({"x.tar": tar([*samples("a"), *samples("../../etc/passwd")])}),
+        files({"x.tar": tar_of([*samples("a"), *samples("../../etc/passwd")])}),
         ("a", "../../etc/passwd"),
     ),
-    Case("long keys and keys in every script", files({"x.tar": tar(samples(*TWO_LONG_KEYS))}), TWO_LONG_KEYS),
+    Case("long keys and keys in every script", files({"x.tar": tar_of(samples(*TWO_LONG_KEYS))}), TWO_LONG_KEYS),
     Case(
         "json that is none",
-        files({"x.tar": tar([*samples("a"), ("a.json", '{"n": 1}'), *samples("b"), ("b.json", "{n: 1")])}),
+        files({"x.tar": tar_of([*samples("a"), ("a.json", '{"n": 1}'), *samples("b"), ("b.json", "{n: 1")])}),
         ("a",),
         (Bad("broken_record", "b", "x.tar#b.jpg", "no valid json"),),
     ),
@@ -194,8 +194,8 @@ TAR_CASES = (
         "json whose field has another type",
         files(
             {
-                "x.tar": tar([*samples("a"), ("a.json", '{"n": 1}')]),
-                "y.tar": tar([*samples("b"), ("b.json", '{"n": "x"}')]),
+                "x.tar": tar_of([*samples("a"), ("a.json", '{"n": 1}')]),
+                "y.tar": tar_of([*samples("b"), ("b.json", '{"n": "x"}')]),
             }
         ),
         ("a",),

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 
 GOOD = encoded(scene(40, 24), "JPEG")
+Cell = bytes | str
+Members = list[tuple[str, Cell]]
 Build = Callable[[Path], object]
 
 
-def files(content: Mapping[str, bytes | str]) -> Build:
-    def build(folder: Path) -> None:
-        for name, data in content.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data.encode() if isinstance(data, str) else data)
+def folder(path: Path, files: Mapping[str, Cell]) -> Path:
+    """Writes files below `path`, and returns it."""
+    for name, content in files.items():
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
-    return build
+
+def files(content: Mapping[str, Cell]) -> Build:
+    return partial(folder, files=content)
 
 
-def tar(members: list[tuple[str, bytes | str]]) -> bytes:
+def tar_of(members: Iterable[tuple[str, Cell]]) -> bytes:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=out, mode="w") as archive:
         for name, content in members:
             data = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)
@@ -38,12 +44,18 @@ def tar(members: list[tuple[str, bytes | str]]) -> bytes:
     return out.getvalue()
 
 
-def samples(*names: str) -> list[tuple[str, bytes | str]]:
+def samples(*names: str) -> Members:
     """An image and a text for each name."""
-    members: list[tuple[str, bytes | str]] = []
-    for name in names:
-        members += [(f"{name}.jpg", GOOD), (f"{name}.txt", f"caption {name}")]
-    return members
+    return [member for name in names for member in ((f"{name}.jpg", GOOD), (f"{name}.txt", f"caption {name}"))]
+
+
+def pairs(count: int, size: int = 700) -> Members:
+    """Bytes named as an image, and a text, for each key: for readers, which do not decode."""
+    return [
+        member
+        for number in range(count)
+        for member in ((f"{number:05d}.jpg", b"%05d" % number * (size // 5)), (f"{number:05d}.txt", f"cap {number}"))
+    ]
 
 
 def table(columns: Mapping[str, Any], **options: Any) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
@@ -45,12 +44,3 @@ def errors(rows: list[dict[str, Any]]) -> list[str | None]:
 
 def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
     return [row[name] for row in rows]
-
-
-def folder(path: Path, files: dict[str, bytes | str]) -> Path:
-    """Write files below `path`."""
-    for name, content in files.items():
-        target = path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path

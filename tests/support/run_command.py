@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.__main__ import main
 
+SMALL = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
 COUNTS = ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions")
 
 
@@ -85,8 +86,8 @@ class Outcome:
         return rows
 
 
-def run(*argv: str | Path, output: str | Path = "") -> Outcome:
-    """Run a command line; `output` is added as --output where it is given."""
+def run(*argv: object, output: str | Path = "") -> Outcome:
+    """Runs a command line; `output` is added as --output if given."""
     words = [str(word) for word in argv] + (["--output", str(output)] if output else [])
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -94,16 +95,11 @@ def run(*argv: str | Path, output: str | Path = "") -> Outcome:
     return Outcome(code, str(output), out.getvalue(), err.getvalue())
 
 
-def encode(source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
-    """`vqbeam encode`, small batches, no row too bad."""
-    return _job("encode", source, output, model, *flags)
+def encode(source: str | Path, output: str | Path, model: Path, *flags: object) -> Outcome:
+    """`vqbeam encode` with `SMALL` flags."""
+    return run("encode", "--input", source, "--model", model, *SMALL, *flags, output=output)
 
 
-def decode(source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
-    """`vqbeam decode`, small batches, no row too bad."""
-    return _job("decode", source, output, model, *flags)
-
-
-def _job(command: str, source: str | Path, output: str | Path, model: Path, *flags: str | Path) -> Outcome:
-    small = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
-    return run(command, "--input", source, "--model", model, *small, *flags, output=output)
+def decode(source: str | Path, output: str | Path, model: Path, *flags: object) -> Outcome:
+    """`vqbeam decode` with `SMALL` flags."""
+    return run("decode", "--input", source, "--model", model, *SMALL, *flags, output=output)

@@ -1,4 +1,4 @@
-"""One shard, run in this process on a plain arithmetic step in place of a network: for tests of the transaction."""
+"""One shard, run in this process with plain arithmetic instead of a network: for tests of the transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_images, to_rows
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
@@ -41,8 +41,10 @@ MODEL = ModelSettings("none", "none", "torch", "cpu", "float32", batch_size=4, t
 
 @dataclass
 class PlainStep:
-    """Codes from the mean colours of the quarters of a picture, or a picture of each code as a grey. `shift` makes an
-    attempt that comes to something else."""
+    """Encodes an image to the mean colours of its quarters, and decodes each code to a grey quarter.
+
+    Attempts with different values of `shift` give different results.
+    """
 
     batch_size: int = 4
     shift: int = 0
@@ -72,7 +74,7 @@ class ShardCase:
         return self.job.output
 
     def differing(self) -> ShardCase:
-        """The same job where one more row is rejected: what another machine might make of it."""
+        """The same job with one more rejected row, as another machine might run it."""
         if isinstance(self.job.work, Encode):
             return self.working(require_caption=True)
         return self.working(codebook_size=200)
@@ -82,8 +84,8 @@ class ShardCase:
         return replace(self, job=replace(self.job, work=replace(self.job.work, **changed)))  # type: ignore[type-var]
 
 
-def pictures(rows: int) -> list[bytes | None]:
-    """PNGs that differ; the second is no image, and the last but one is missing."""
+def images(rows: int) -> list[bytes | None]:
+    """Different PNGs; the second is HTML, and the last but one is missing."""
     data: list[bytes | None] = []
     for row in range(rows):
         shade = scene(SIDE + row, SIDE).point(lambda value, row=row: (value + 9 * row) % 256)
@@ -93,10 +95,10 @@ def pictures(rows: int) -> list[bytes | None]:
     return data
 
 
-def write_pictures(path: Path, rows: int = 7) -> Path:
-    """A Parquet file of pictures; the third has no caption."""
-    captions = [None if row == 2 else f"picture {row}" for row in range(rows)]
-    table = {"key": [f"Key/{row}" for row in range(rows)], "image": pictures(rows), "caption": captions}
+def write_images(path: Path, rows: int = 7) -> Path:
+    """A Parquet file of images; the third has no caption."""
+    captions = [None if row == 2 else f"image {row}" for row in range(rows)]
+    table = {"key": [f"Key/{row}" for row in range(rows)], "image": images(rows), "caption": captions}
     pq.write_table(pa.table(table), path)
     return path
 
@@ -112,12 +114,12 @@ def write_tokens(path: Path, rows: int = 7) -> Path:
 
 
 def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_shard: int = 10_000) -> ShardCase:
-    """Input below `folder`, and a stored plan in `output` (made once for each output)."""
+    """Writes input below `folder`, and a plan in `output` unless one is stored there."""
     encode = layout == "tokens"
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / ("pictures.parquet" if encode else "tokens.parquet")
+    source = folder / ("images.parquet" if encode else "tokens.parquet")
     if not source.exists():
-        (write_pictures if encode else write_tokens)(source, rows)
+        (write_images if encode else write_tokens)(source, rows)
     planned = plan_sources(InputRequest((str(source),), kind="images" if encode else "codes"), rows_per_shard)
     shards = make_shards(planned.pieces, rows_per_shard)
     temp = folder / "temp"
@@ -143,7 +145,7 @@ def plan_of(job: Job, schema: InputSchema) -> Plan:
 
 @contextmanager
 def resources(step: Any = None, scratch: str | None = None, **options: Any) -> Iterator[Resources]:
-    """What a worker process owns, for as long as the context is open."""
+    """What a worker process owns, while the context is open."""
     defaults: dict[str, Any] = {"decode_threads": 2, "max_error_rate": 1.0}
     owned = Resources([step or PlainStep()], monitor=Monitor(scratch), **(defaults | options))
     try:
@@ -154,20 +156,20 @@ def resources(step: Any = None, scratch: str | None = None, **options: Any) -> I
 
 
 def attempt(case: ShardCase, step: Any = None, index: int = 0) -> ShardReport:
-    """One attempt at a shard, as a process of its own would make it."""
+    """Attempts a shard as a new process would."""
     with resources(step) as owned:
         return run_shard(case.shards[index], case.job, owned)
 
 
 def faults_of(case: ShardCase) -> list[str]:
-    """What `vqbeam verify` would say."""
+    """What `vqbeam verify` reports."""
     plan = plan_of(case.job, case.job.schema)
     stored = store_segment(case.output, plan, case.shards)
     return list(problems(case.output, stored, main_folders(), lambda number: None))
 
 
 def snapshot(output: str, hidden: bool = False) -> dict[str, bytes]:
-    """Every file below an output folder, the marks without what depends on time and on who was first."""
+    """Every file below an output folder; marks without their times, and no `last_run.json`."""
     fs, root = fsspec.core.url_to_fs(output)
     fs.invalidate_cache()
     files: dict[str, bytes] = {}

@@ -12,15 +12,15 @@ from models.bart.checkpoint import save_bart
 from models.bart.network import DalleBartConfig
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
-from tests.support.fixtures_bart import random_bart
-from tests.support.fixtures_checkpoints import TINY, random_vqgan
+from tests.support.bart_checkpoints import random_bart
 from tests.support.paths import GOLDEN
-from tests.support.run_command import Outcome, run
+from tests.support.run_command import SMALL, Outcome, run
 from tests.support.tiny_clip import write_tiny_clip
+from tests.support.vqgan_checkpoints import TINY, random_vqgan
 
 TOKENIZER = GOLDEN / "text" / "tokenizer_small"
 SIDE = 32  # pixels
-CODES = 16  # a picture
+CODES = 16  # an image
 TINY_VQGAN = replace(TINY, ch_mult=(1, 1, 1, 1), attn_resolutions=(), resolution=SIDE)
 TINY_GENERATOR = DalleBartConfig(
     encoder_vocab_size=300,
@@ -54,8 +54,6 @@ def write_prompts(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def generate(model: Path, output: str | Path, *flags: str | Path | int) -> Outcome:
-    """`vqbeam generate`, small batches, no row too bad."""
-    small = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
-    cache = ("--model_cache", f"{output}-cache")
-    return run("generate", "--model", model, *small, *cache, *map(str, flags), output=output)
+def generate(model: Path, output: str | Path, *flags: object) -> Outcome:
+    """`vqbeam generate` with `SMALL` flags."""
+    return run("generate", "--model", model, *SMALL, "--model_cache", f"{output}-cache", *flags, output=output)

@@ -1,4 +1,4 @@
-"""Pictures and tokens for runs of `vqbeam vary` with the tiny generator, and such a run."""
+"""Images and tokens for `vqbeam vary` with the tiny generator, and runs of it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tests.support.fixtures_images import encoded, scene
-from tests.support.run_command import Outcome, run
+from tests.support.images import encoded, scene
+from tests.support.run_command import SMALL, Outcome, run
 
-SMALL = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
-BROKEN = 2  # the row without a picture
+BROKEN = 2  # the row whose bytes are no image
 
 
-def write_pictures(path: Path, rows: int = 6, captions: Sequence[object] | None = None) -> Path:
-    """A Parquet file of pictures with captions and a column `n`; one is broken."""
+def write_images(path: Path, rows: int = 6, captions: Sequence[object] | None = None) -> Path:
+    """A Parquet file of images with captions and a column `n`; the image of row `BROKEN` is broken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [encoded(scene(40 + row, 40).rotate(40 * row), "PNG") for row in range(rows)]
-    images[BROKEN] = b"no picture"
+    images[BROKEN] = b"no image"
     table = {
         "key": [f"k{row}" for row in range(rows)],
         "image": images,
@@ -34,18 +33,18 @@ def write_pictures(path: Path, rows: int = 6, captions: Sequence[object] | None 
 
 
 def write_tokens(source: Path, output: Path, model: Path) -> Path:
-    """What `vqbeam encode` makes of pictures: a folder of tables."""
+    """Encodes the images of `source`; returns the folder of tables."""
     assert run("encode", "--input", source, "--model", model, *SMALL, output=output).code == 0
     return output / "data"
 
 
-def vary(model: Path, output: Path, *flags: str | Path | int | float) -> Outcome:
-    """`vqbeam vary`, small batches, no row too bad."""
-    return run("vary", "--model", model, *SMALL, *map(str, flags), output=output)
+def vary(model: Path, output: Path, *flags: object) -> Outcome:
+    """`vqbeam vary` with `SMALL` flags."""
+    return run("vary", "--model", model, *SMALL, *flags, output=output)
 
 
 def pixels(outcome: Outcome) -> dict[tuple[str, int], np.ndarray]:
-    """The pictures of the layout `files`, by key and sample."""
+    """The images of the layout `files`, by key and sample."""
     assert outcome.code == 0, outcome.err
     return {
         (row["key"], row.get("sample", 0)): np.asarray(Image.open(io.BytesIO(outcome.read(row["image_path"]))))

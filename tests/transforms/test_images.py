@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from tests.support.fixtures_images import encoded, png_by_hand, psnr, scene
+from tests.support.images import encoded, png_by_hand, psnr, scene
 from transforms.errors import UsageError
 from transforms.images import FILTER, ImageOptions, decode_image, preprocessing_id, shrink_on_load, sniff_format
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.fixtures_images import encoded, png_by_hand, scene
+from tests.support.images import encoded, png_by_hand, scene
 from transforms.errors import RowFiltered, RowRejected
 from transforms.images import ImageOptions, decode_image
 

@@ -17,7 +17,7 @@ from models.bart.options import read_generation_defaults
 from models.errors import CheckpointError, ConfigError
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
-from tests.support.fixtures_bart import (
+from tests.support.bart_checkpoints import (
     GOLDEN_BART,
     GOLDEN_MIN_DALLE,
     TINY_BART,
@@ -28,7 +28,7 @@ from tests.support.fixtures_bart import (
     write_min_dalle,
     write_tokenizer,
 )
-from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.vqgan_checkpoints import random_vqgan
 
 HEADS = TINY_BART.encoder_attention_heads
 

@@ -23,7 +23,7 @@ from models.bart.network import DalleBart
 from models.bart.request import TokenRequest
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
-from tests.support.fixtures_bart import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart, sampling
+from tests.support.bart_checkpoints import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart, sampling
 
 pytest.importorskip("numba")
 from llvmlite import binding
@@ -352,7 +352,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba, torch
 from models.bart.checkpoint import open_bart
 from models.bart.compiled.decoder import CompiledDecoder
-from tests.support.fixtures_bart import GOLDEN_BART
+from tests.support.bart_checkpoints import GOLDEN_BART
 torch.set_num_threads(1)
 model = open_bart(GOLDEN_BART).load()
 decoders = [CompiledDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]

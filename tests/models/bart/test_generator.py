@@ -22,7 +22,7 @@ from models.bart.request import TokenRequest
 from models.bart.sampling import Search
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
-from tests.support.fixtures_bart import (
+from tests.support.bart_checkpoints import (
     GOLDEN_BART,
     GOLDEN_MIN_DALLE,
     GOLDEN_OPTIONS,

@@ -12,7 +12,7 @@ import torch
 from models.bart.checkpoint import open_bart
 from models.bart.network import BUILT, DalleBart, DalleBartConfig
 from models.errors import ConfigError
-from tests.support.fixtures_bart import GOLDEN_BART, GOLDEN_OPTIONS, TINY_BART, golden_bart
+from tests.support.bart_checkpoints import GOLDEN_BART, GOLDEN_OPTIONS, TINY_BART, golden_bart
 
 OPTIONS = sorted(folder.name for folder in GOLDEN_OPTIONS.iterdir() if folder.is_dir())
 

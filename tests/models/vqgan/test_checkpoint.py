@@ -19,7 +19,7 @@ from models.vqgan.checkpoint import codebook_id, convert, load_vqgan, open_check
 from models.vqgan.network import VQGAN
 from models.weights import native as own_format
 from models.weights.fingerprints import weights_id
-from tests.support.fixtures_checkpoints import (
+from tests.support.vqgan_checkpoints import (
     TINY,
     TINY_GUMBEL,
     min_dalle_weights,

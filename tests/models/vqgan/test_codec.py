@@ -16,8 +16,8 @@ from models.errors import ConfigError
 from models.vqgan.checkpoint import open_checkpoint, save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.network import VQGAN
-from tests.support.fixtures_checkpoints import TINY, min_dalle_weights, random_vqgan
 from tests.support.paths import EMOJI, ROOT
+from tests.support.vqgan_checkpoints import TINY, min_dalle_weights, random_vqgan
 
 
 def pictures(count: int, side: int = 16) -> np.ndarray:

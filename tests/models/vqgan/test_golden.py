@@ -16,7 +16,7 @@ from models.vqgan.checkpoint import convert, infer_geometry, load_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from models.vqgan.taming import read_taming_config
-from tests.support.fixtures_checkpoints import (
+from tests.support.vqgan_checkpoints import (
     GOLDEN,
     GOLDEN_VQGAN,
     golden,

@@ -16,7 +16,7 @@ from models.errors import ConfigError
 from models.find import EMBEDDED
 from models.image_tokenizer import ImageTokenizer
 from models.vqgan.checkpoint import convert, open_checkpoint, save_vqgan
-from tests.support.fixtures_checkpoints import (
+from tests.support.vqgan_checkpoints import (
     GOLDEN_VQGAN,
     TINY,
     TINY_GUMBEL,

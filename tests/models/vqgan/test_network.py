@@ -8,7 +8,7 @@ import torch
 from models.errors import CheckpointError, ConfigError
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
-from tests.support.fixtures_checkpoints import TINY, random_vqgan
+from tests.support.vqgan_checkpoints import TINY, random_vqgan
 
 
 @pytest.mark.parametrize("ch_mult", [(1,), (1, 1, 2), (1, 1, 1, 2), (1, 1, 1, 1, 2)])

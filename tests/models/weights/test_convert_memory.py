@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from models.bart.network import DalleBart, DalleBartConfig
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
-from tests.support.fixtures_bart import TINY_BART, flax_bart, random_bart, write_dalle_mini
-from tests.support.fixtures_checkpoints import TINY, random_vqgan, write_taming, write_vqgan_jax
+from tests.support.bart_checkpoints import TINY_BART, flax_bart, random_bart, write_dalle_mini
 from tests.support.peak_memory import peak_of
+from tests.support.vqgan_checkpoints import TINY, random_vqgan, write_taming, write_vqgan_jax
 
 CONFIG = VQGANConfig(ch=128, ch_mult=(1, 2, 4), num_res_blocks=1, attn_resolutions=(64,), n_embed=16384)
 BART = DalleBartConfig(

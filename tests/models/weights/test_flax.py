@@ -10,7 +10,7 @@ import torch
 
 from models.errors import CheckpointError
 from models.weights.flax import read_leaves, weight_files
-from tests.support.fixtures_checkpoints import flax_array
+from tests.support.vqgan_checkpoints import flax_array
 
 
 def packed(tree: object) -> bytes:

@@ -150,12 +150,12 @@ def test_too_little_room_is_said_before_the_model_is_loaded(case: ShardCase, mon
 
 
 def test_a_source_that_changed_fails_its_shard_with_that_reason(case: ShardCase, tmp_path: Path) -> None:
-    source = tmp_path / "pictures.parquet"
+    source = tmp_path / "images.parquet"
     before = source.stat().st_mtime_ns
     os.utime(source, ns=(before, before + 10**9))
     report = attempt(case)
     assert report.status == "failed"
-    assert "pictures.parquet changed since the plan was made" in report.reason
+    assert "images.parquet changed since the plan was made" in report.reason
     os.utime(source, ns=(before, before))
     assert attempt(case).status == "done"
 

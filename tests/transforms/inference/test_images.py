@@ -21,7 +21,7 @@ from PIL import Image
 
 from models.vqgan.checkpoint import load_vqgan
 from models.vqgan.config import VQGANConfig
-from tests.support.fixtures_images import encoded, psnr, scene
+from tests.support.images import encoded, psnr, scene
 from tests.support.paths import GOLDEN, ROOT
 from tests.support.run_transform import LOCAL, outcome
 from transforms import DecodeTokens, EncodeImages

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.clip.scorer import open_clip
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from tests.support.run_transform import outcome
 from transforms import ScoreImages
 from transforms.errors import UsageError

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.make_inputs import pairs, tar_of
 from tests.support.read_inputs import column, errors, plan, read, read_plan
-from tests.support.tars import pairs, tar_of
 from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.fetch import MAX_IMAGE_BYTES, fetch_image

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from tests.support.read_inputs import folder
+from tests.support.make_inputs import folder
 from transforms.errors import UsageError
 from transforms.inputs.formats import formats_of
 from transforms.inputs.formats.format import Inputs

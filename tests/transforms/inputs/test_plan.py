@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.read_inputs import folder, plan, read_plan
-from tests.support.tars import tar_of
+from tests.support.make_inputs import folder, tar_of
+from tests.support.read_inputs import plan, read_plan
 from transforms.inputs.plan import make_shards
 
 ROWS = 61

@@ -194,9 +194,9 @@ def test_a_table_that_names_a_picture_that_is_gone_fails_the_shard(tmp_path: Pat
 def test_an_input_column_called_image_path_is_not_taken_for_pictures(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from tests.support.shard_runs import write_pictures
+    from tests.support.shard_runs import write_images
 
-    source = write_pictures(tmp_path / "pictures.parquet")
+    source = write_images(tmp_path / "images.parquet")
     table = pq.read_table(source)
     pq.write_table(table.append_column("image_path", [[f"some/{row}.png" for row in range(7)]]), source)
     case, _ = new_case(tmp_path, "local", "tokens")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.fixtures_images import psnr, scene
+from tests.support.images import psnr, scene
 from transforms.errors import UsageError
 from transforms.outputs.image_files import encode_image, image_name
 

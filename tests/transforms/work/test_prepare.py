@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from transforms.batch import CODES, to_rows
 from transforms.errors import RowRejected, ShardFailed
 from transforms.images import ImageOptions, decode_image

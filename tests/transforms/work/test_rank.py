@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.clip.pixels import read_clip_pixels
-from tests.support.fixtures_images import encoded, scene
+from tests.support.images import encoded, scene
 from tests.support.injected_faults import Killed, counted_writes, kill_at
-from tests.support.shard_runs import ShardCase, attempt, faults_of, pictures, shard_case, snapshot
+from tests.support.shard_runs import ShardCase, attempt, faults_of, images, shard_case, snapshot
 from tests.support.tiny_clip import SIDE
 from transforms.batch import first_caption
 from transforms.engine.worker import READ_AHEAD
@@ -82,7 +82,7 @@ def test_the_files_of_pictures_are_written_as_they_came(tmp_path: Path, step: Sc
     case = rank_case(tmp_path, step).working(keep_images=True)
     attempt(case, step)
     table = pq.read_table(f"{case.output}/data/00000.parquet")
-    came = {f"Key/{row}": data for row, data in enumerate(pictures(7))}
+    came = {f"Key/{row}": data for row, data in enumerate(images(7))}
     assert [cell["bytes"] for cell in table["image"].to_pylist()] == [came[key] for key in table["key"].to_pylist()]
 
 
@@ -116,7 +116,7 @@ def test_files_that_rows_only_name_are_fetched_a_few_batches_ahead(
     names = [f"{row}.png" for row in range(60)]
     for row, name in enumerate(names):
         (tmp_path / name).write_bytes(encoded(scene(SIDE + row, SIDE), "PNG"))
-    pq.write_table(pa.table({"image_path": names, "caption": names}), tmp_path / "pictures.parquet")
+    pq.write_table(pa.table({"image_path": names, "caption": names}), tmp_path / "images.parquet")
     watched = WatchedStep(step)
     monkeypatch.setattr("transforms.engine.worker.fetch_image", watched.fetch)
     case = rank_case(tmp_path, step).working(keep_images=True)

@@ -6,7 +6,7 @@ import pytest
 
 from models.vqgan.codec import TorchCodec
 from models.vqgan.variations import spread
-from tests.support.fixtures_checkpoints import random_vqgan
+from tests.support.vqgan_checkpoints import random_vqgan
 from transforms.batch import CODES, PIXELS, ROW, SAMPLE, fixed_lists
 from transforms.work.vary import CodeNoise, LatentNoise
 

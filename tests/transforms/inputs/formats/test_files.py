@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
+from tests.support.make_inputs import folder
+from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import SourceChanged, UsageError
 from transforms.inputs.plan import plan_sources
 from transforms.inputs.request import InputRequest

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
+from tests.support.make_inputs import folder
+from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import UsageError
 from transforms.inputs.formats import count_rows, read_slices
 from transforms.inputs.plan import make_shards, plan_sources

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.read_inputs import column, errors, folder, plan, read
+from tests.support.make_inputs import folder
+from tests.support.read_inputs import column, errors, plan, read
 from transforms.errors import UsageError
 from transforms.inputs.plan import plan_sources
 from transforms.inputs.request import InputRequest

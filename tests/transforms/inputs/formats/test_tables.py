@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.read_inputs import column, errors, folder, plan, read, read_plan
+from tests.support.make_inputs import folder
+from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import UsageError
 from transforms.inputs.plan import plan_sources
 from transforms.inputs.request import InputRequest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.make_inputs import pairs, tar_of
 from tests.support.read_inputs import column, errors, read
-from tests.support.tars import pairs, tar_of
 from transforms.inputs.formats.tar import content, members
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import webdataset as wds
 
+from tests.support.make_inputs import Members, tar_of
 from tests.support.read_inputs import column, errors, plan, read, read_plan
-from tests.support.tars import Members, tar_of
 from transforms.errors import UsageError
 
 

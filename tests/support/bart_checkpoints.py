@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models.bart.network import DalleBart, DalleBartConfig
-from tests.support.fixtures_checkpoints import flax_array
 from tests.support.paths import GOLDEN
+from tests.support.vqgan_checkpoints import flax_array
 
 GOLDEN_BART = GOLDEN / "dallebart_small"
 GOLDEN_MIN_DALLE = GOLDEN / "mindalle_small"

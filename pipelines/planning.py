@@ -21,10 +21,10 @@ from transforms.inputs.formats import count_rows
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.commit import marked_paths
-from transforms.ledger.folder import IMAGES, OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET, ERRORS, IMAGES, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
 from transforms.ledger.totals import total_of
-from transforms.ledger.types import Shard, Slice, Source
+from transforms.ledger.types import Shard, Slice, Source, known_rows
 from transforms.outputs.layout import main_folders
 
 DELETERS = 16
@@ -142,10 +142,10 @@ def has_own_number(options: Iterable[str]) -> bool:
 
 def _fitted(batch_size: int, shards: list[Shard], images_per_row: int) -> int:
     """The smallest power of two, up to `batch_size`, that holds every image of the largest shard, where known."""
-    counts = [[None if part.stop is None else part.stop - part.start for part in shard.slices] for shard in shards]
-    if any(count is None for parts in counts for count in parts):
+    counts = [known_rows(shard.slices) for shard in shards]
+    if None in counts:
         return batch_size
-    most = images_per_row * max(sum(count or 0 for count in parts) for parts in counts)
+    most = images_per_row * max(count or 0 for count in counts)
     return min(batch_size, 1 << max(0, most - 1).bit_length())
 
 
@@ -248,13 +248,13 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         for part in shard.slices:
             if part.source.uri.startswith(lost):
                 raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
-    names = OutputFolder(output)
-    storage.delete(names.success)
-    for folder in ("_vqbeam/stats", *folders, "_vqbeam/errors"):
+    storage.delete(storage.join(output, SUCCESS))
+    for folder in (STATS, *folders, ERRORS):
         storage.delete_folder(storage.join(output, folder))
-    segments = [names.shards(number) for number in reversed(range(len(plan.segments)))]
-    for uri in (names.contact_sheet, names.last_run, names.plan, *segments):
-        storage.delete(uri)
+    for name in (CONTACT_SHEET, LAST_RUN, PLAN):
+        storage.delete(storage.join(output, name))
+    for number in reversed(range(len(plan.segments))):
+        storage.delete(OutputFolder(output).shards(number))
 
 
 def _folders(command: JobCommand[Any] | None) -> tuple[str, ...]:
@@ -272,7 +272,7 @@ def undo_rejected(output: str) -> int:
     """Take back the shards that rejected rows, marks first; returns how many."""
     shards = total_of(output).shards_with_rejected
     if shards:
-        storage.delete(OutputFolder(output).success)
+        storage.delete(storage.join(output, SUCCESS))
         with ThreadPoolExecutor(DELETERS) as pool:
             list(pool.map(partial(_undo_shard, output), shards))
     return len(shards)
@@ -332,7 +332,5 @@ def _images_text(plan: Plan, rows: int | None, task: Task) -> str:
 
 
 def _size_text(shard: Shard, unit: str) -> str:
-    rows = [None if part.stop is None else part.stop - part.start for part in shard.slices]
-    if all(count is not None for count in rows):
-        return amount(sum(count for count in rows if count is not None), unit)
-    return size_text(_weight(shard))
+    rows = known_rows(shard.slices)
+    return size_text(_weight(shard)) if rows is None else amount(rows, unit)

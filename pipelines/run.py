@@ -23,7 +23,7 @@ from transforms.engine.job import Job
 from transforms.engine.resources import require_room
 from transforms.errors import RunFailed, UsageError, amount
 from transforms.inputs.request import InputSchema
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, load_shards, rows_of, segment_of
 from transforms.ledger.totals import pending_shards, settle
 from transforms.outputs.contact_sheet import write_contact_sheet
@@ -47,7 +47,7 @@ def run_job(command: JobCommand[Any], job: JobOptions, task: Task, beam_args: li
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
     if pending:
-        storage.delete(OutputFolder(job.output).success)
+        storage.delete(storage.join(job.output, SUCCESS))
     code = _work(request, plan, pending, beam_args)
     if task.written and job.contact_sheet and code in (0, 1):
         write_contact_sheet(job.output, task.written.layout)
@@ -82,7 +82,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     if job.extend:
         shards = planning.extend_plan(request, stored)
         if shards:
-            storage.delete(OutputFolder(job.output).success)
+            storage.delete(storage.join(job.output, SUCCESS))
             stored = planning.store_plan(request, stored, shards)
         added = segment_of(shards).sources if shards else 0
         print(f"{amount(added, 'new files')}, {amount(len(shards), 'new shards')}", file=sys.stderr)
@@ -147,7 +147,7 @@ def _look(request: PlanRequest) -> str:
     if task.written is None:
         return task.look
     return (
-        OutputFolder(output).contact_sheet
+        storage.join(output, CONTACT_SHEET)
         if request.job.contact_sheet
         else storage.join(output, task.written.layout.images_folder)
     )
@@ -171,7 +171,7 @@ def _warn_of_waiting(workers: int, threads: int) -> None:
 def _last_run(output: str) -> storage.FileInfo | None:
     """The account of a run that is in the folder now."""
     try:
-        return storage.stat(OutputFolder(output).last_run)
+        return storage.stat(storage.join(output, LAST_RUN))
     except FileNotFoundError:
         return None
 
@@ -179,7 +179,7 @@ def _last_run(output: str) -> storage.FileInfo | None:
 def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
     if planning.has_own_number(plan.schema.get("options", ())):
         return None
-    rows = plan.rows if len(pending) == plan.shards else rows_of(request.job.output, plan, pending)
+    rows = rows_of(request.job.output, plan, pending)
     return None if rows is None else rows * request.task.images_per_row
 
 

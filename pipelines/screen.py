@@ -20,7 +20,7 @@ from pipelines.parsing import in_flags, parser_of
 from transforms import storage
 from transforms.engine.monitor import read_totals
 from transforms.errors import amount, size_text
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import Plan
 from transforms.ledger.totals import Outcome, Totals, most_common
 from transforms.ledger.types import STAGES
@@ -208,7 +208,7 @@ def time_line(totals: Totals) -> str:
 def failures(output: str) -> list[tuple[int, str]]:
     """The first reasons why shards failed in the last run."""
     try:
-        last = json.loads(storage.read_bytes(OutputFolder(output).last_run))
+        last = json.loads(storage.read_bytes(storage.join(output, LAST_RUN)))
     except FileNotFoundError:
         return []
     return [(shard, reason) for shard, reason in last["failed"][:REASONS_SHOWN]]

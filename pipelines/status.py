@@ -8,7 +8,7 @@ from pipelines.command import Command
 from pipelines.screen import counts_lines, failures, time_line
 from transforms import storage
 from transforms.errors import UsageError, size_text
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import SUCCESS
 from transforms.ledger.plan import load_plan
 from transforms.ledger.totals import pending_shards, total_of
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         raise UsageError(f"{output} holds no plan of vqbeam (_vqbeam/shards.parquet)")
     totals = total_of(output)
     done = plan.shards - len(pending_shards(output, plan.shards))
-    complete = storage.exists(OutputFolder(output).success)
+    complete = storage.exists(storage.join(output, SUCCESS))
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
     print(f"{output}: {plan.command}, {state}")
     print(f"  shards     {done:,} of {plan.shards:,} done")

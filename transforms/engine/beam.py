@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -18,7 +18,7 @@ from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import attempt_shard, guarded, make_steps
 from transforms.errors import ShardFailed
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
 from transforms.ledger.totals import settle
 from transforms.ledger.types import ShardReport
@@ -71,7 +71,7 @@ class _ProcessShard(beam.DoFn):
         self._resources: Resources = self._shared.acquire(self._make_resources)
 
     def process(self, index: int) -> Iterator[dict[str, Any]]:
-        yield self._run(index).to_dict()
+        yield asdict(self._run(index))
 
     def _make_resources(self) -> Resources:
         job = self._job
@@ -145,9 +145,8 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch
         plan = load_plan(output)
         if plan is not None:
             summary["failing"] = settle(output, plan.shards, max_error_rate).failing
-        storage.put_bytes(
-            (json.dumps(summary, indent=1, sort_keys=True) + "\n").encode(), OutputFolder(output).last_run
-        )
+        text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
+        storage.put_bytes(text.encode(), storage.join(output, LAST_RUN))
     except ShardFailed as error:  # raised here on this machine, it would end in pages of Beam's traceback
         if not (scratch and storage.is_local(output)):
             raise

@@ -109,21 +109,18 @@ class ShardTransaction:
 
     def _stored(self) -> tuple[ShardCounts, list[StoredObject]]:
         """Counts and objects as the store has them."""
-        counts, images = self._read_main()
+        with storage.open_read(self.main_uri) as file:
+            try:
+                counts, images = self.main.read(file)
+            except ShardFailed:  # the store's
+                raise
+            except Exception as error:  # each format raises its own types
+                raise OutputDamaged(f"{self.main_uri} was not written by vqbeam, or is damaged: {error}") from error
         paths = [self.folder.relative(self.main_uri), *(images if self.main.image_files else [])]
         if counts.errors_file:
             paths.append(counts.errors_file)
         with ThreadPoolExecutor(READERS) as pool:
             return counts, list(pool.map(self._stored_object, paths))
-
-    def _read_main(self) -> tuple[ShardCounts, list[str]]:
-        with storage.open_read(self.main_uri) as file:
-            try:
-                return self.main.read(file)
-            except ShardFailed:  # the store's
-                raise
-            except Exception as error:  # each format has exceptions of its own
-                raise OutputDamaged(f"{self.main_uri} was not written by vqbeam, or is damaged: {error}") from error
 
     def _stored_object(self, path: str) -> StoredObject:
         uri = storage.join(self.folder.root, path)

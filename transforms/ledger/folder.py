@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from transforms.storage import join
 
+SUCCESS = "_SUCCESS"  # there if the whole job is done and well
+CONTACT_SHEET = "contact_sheet.png"
 IMAGES = "images"  # holds a folder of image files for each shard
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
+STATS = "_vqbeam/stats"  # holds the marks of shards
+PLAN = "_vqbeam/plan.json"
+LAST_RUN = "_vqbeam/last_run.json"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class OutputFolder:
 
     def stats(self, shard: str) -> str:
         """The mark of a shard."""
-        return join(self.stats_folder, f"{shard}.json")
+        return join(self.root, STATS, f"{shard}.json")
 
     def errors(self, shard: str, content_hash: str) -> str:
         return f"{self.errors_prefix(shard)}{content_hash[:16]}.parquet"
@@ -34,26 +39,6 @@ class OutputFolder:
         """The shards of a plan; each extension adds a segment."""
         name = "shards.parquet" if segment == 0 else f"shards-{segment:03d}.parquet"
         return join(self.root, "_vqbeam", name)
-
-    @property
-    def stats_folder(self) -> str:
-        return join(self.root, "_vqbeam", "stats")
-
-    @property
-    def plan(self) -> str:
-        return join(self.root, "_vqbeam", "plan.json")
-
-    @property
-    def last_run(self) -> str:
-        return join(self.root, "_vqbeam", "last_run.json")
-
-    @property
-    def success(self) -> str:
-        return join(self.root, "_SUCCESS")
-
-    @property
-    def contact_sheet(self) -> str:
-        return join(self.root, "contact_sheet.png")
 
     def relative(self, uri: str) -> str:
         """The path of an object below `root`. Raises `ValueError` if it is elsewhere."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import OutputDamaged, UsageError
-from transforms.ledger.folder import OutputFolder
-from transforms.ledger.types import Shard, Slice, Source
+from transforms.ledger.folder import PLAN, OutputFolder
+from transforms.ledger.types import Shard, Slice, Source, known_rows
 
 PLAN_VERSION = 1
 HEADER_KEY = b"vqbeam.plan"
@@ -61,16 +61,11 @@ class Plan:
     fingerprint: Mapping[str, Any]
     settings: Mapping[str, Any]
     schema: Mapping[str, Any]
-    segments: tuple[Segment, ...] = field(default=())
+    segments: tuple[Segment, ...] = ()
 
     @property
     def shards(self) -> int:
         return sum(segment.shards for segment in self.segments)
-
-    @property
-    def rows(self) -> int | None:
-        known = [segment.rows for segment in self.segments]
-        return None if any(rows is None for rows in known) else sum(rows for rows in known if rows is not None)
 
     def to_dict(self) -> dict[str, Any]:
         return {"plan_version": PLAN_VERSION, **asdict(self)}
@@ -79,47 +74,44 @@ class Plan:
 def segment_of(shards: Sequence[Shard]) -> Segment:
     """Totals of newly planned shards."""
     slices = [part for shard in shards for part in shard.slices]
-    rows = [None if part.stop is None else part.stop - part.start for part in slices]
     sources = {part.source.uri: part.source.size for part in slices}
     return Segment(
         first_shard=shards[0].index,
         shards=len(shards),
         sources=len(sources),
         bytes=sum(sources.values()),
-        rows=None if any(count is None for count in rows) else sum(count for count in rows if count is not None),
+        rows=known_rows(slices),
     )
 
 
 def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
     """Add `shards` to `plan` and store them; if another run was first, its plan is returned instead."""
-    grown = Plan(plan.command, plan.fingerprint, plan.settings, plan.schema, (*plan.segments, segment_of(shards)))
-    names = OutputFolder(output)
+    grown = replace(plan, segments=(*plan.segments, segment_of(shards)))
     with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
         path = Path(folder) / "shards.parquet"
-        write_shards(path, shards, grown)
-        won = storage.put_new(path, names.shards(len(plan.segments)))
+        _write_shards(path, shards, grown)
+        won = storage.put_new(path, OutputFolder(output).shards(len(plan.segments)))
     stored = grown if won else load_plan(output)
     if stored is None:
         raise OutputDamaged(f"{output}: the plan that another run stored cannot be read")
-    storage.put_bytes((json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n").encode(), names.plan)
+    text = json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n"
+    storage.put_bytes(text.encode(), storage.join(output, PLAN))
     return stored
 
 
-def write_shards(path: Path, shards: Iterable[Shard], plan: Plan) -> None:
+def _write_shards(path: Path, shards: Sequence[Shard], plan: Plan) -> None:
     schema = SHARD_SCHEMA.with_metadata({HEADER_KEY: json.dumps(plan.to_dict(), sort_keys=True)})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []
-        for shard in shards:
+        for number, shard in enumerate(shards, 1):
             for part in shard.slices:
                 rows.append(
                     {"shard": shard.index, **asdict(part.source)}
                     | {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
                 )
-            if len(rows) >= 16384:
-                writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
+            if len(rows) >= 16384 or number == len(shards):
+                writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, SHARD_SCHEMA).replace_schema_metadata(schema.metadata))
 
 
 def load_plan(output: str) -> Plan | None:
@@ -152,13 +144,17 @@ def load_plan(output: str) -> Plan | None:
 def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
     """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
     stop = plan.shards if stop is None else stop
-    shards: list[Shard] = []
+    slices: dict[int, list[Slice]] = {}
     for number, segment in enumerate(plan.segments):
         if segment.first_shard < stop and first < segment.first_shard + segment.shards:
             with storage.open_read(OutputFolder(output).shards(number)) as file:
                 table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
-            shards.extend(_shards_from(table))
-    return shards
+            for row in table.to_pylist():
+                source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
+                texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
+                part = Slice(source, row["start"], row["stop"], row["offset"], texts)
+                slices.setdefault(row["shard"], []).append(part)
+    return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
 
 
 def load_shard(output: str, index: int) -> Shard:
@@ -182,15 +178,6 @@ def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
             return None
         total += pc.sum(pc.subtract(table["stop"], table["start"]), min_count=0).as_py()
     return total
-
-
-def _shards_from(table: pa.Table) -> list[Shard]:
-    slices: dict[int, list[Slice]] = {}
-    for row in table.to_pylist():
-        source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
-        texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
-        slices.setdefault(row["shard"], []).append(Slice(source, row["start"], row["stop"], row["offset"], texts))
-    return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
 
 
 def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None:

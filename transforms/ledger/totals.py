@@ -8,38 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import OutputFolder
-from transforms.ledger.types import RowCounts, unpack_codes
+from transforms.ledger.folder import STATS, SUCCESS
+from transforms.ledger.types import RowCounts
 
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
 
 
 @dataclass
 class Totals(RowCounts):
-    """Sums over the marks. `code_bits` has one bool per code id."""
+    """Sums over the marks. `code_bits` has a bit for each code id in use."""
 
-    shards: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     bytes: int = 0
-    code_bits: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    code_bits: int = 0
     shards_with_rejected: list[int] = field(default_factory=list)
 
     @property
-    def error_rate(self) -> float:
-        return self.rows_rejected / self.rows_read if self.rows_read else 0.0
-
-    @property
     def codes_used(self) -> int:
-        return int(self.code_bits.sum())
+        return self.code_bits.bit_count()
 
     def add(self, mark: dict[str, Any]) -> None:
         """Add one mark, as `_read` gives it."""
-        self.shards += 1
         for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
             setattr(self, name, getattr(self, name) + mark[name])
         for name in ("errors", "filters", "notices", "timings"):
@@ -50,17 +42,12 @@ class Totals(RowCounts):
         self.bytes += mark["bytes"]
         if mark["rows_rejected"]:
             self.shards_with_rejected.append(mark["shard"])
-        bits = unpack_codes(mark["codes_used"])
-        if len(bits) > len(self.code_bits):
-            bits[: len(self.code_bits)] |= self.code_bits
-            self.code_bits = bits
-        else:
-            self.code_bits[: len(bits)] |= bits
+        self.code_bits |= int.from_bytes(bytes.fromhex(mark["codes_used"]), "little")
 
 
 def mark_uris(output: str) -> list[str]:
     """The marks of an output folder, by shard; one listing."""
-    return [info.uri for info in storage.list_files(OutputFolder(output).stats_folder) if info.uri.endswith(".json")]
+    return [info.uri for info in storage.list_files(storage.join(output, STATS)) if info.uri.endswith(".json")]
 
 
 def pending_shards(output: str, shards: int) -> list[int]:
@@ -107,10 +94,11 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
     undone = pending_shards(output, shards)
     totals = total_of(output)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
+    success = storage.join(output, SUCCESS)
     if outcome.well:
-        storage.put_bytes(b"", OutputFolder(output).success)
+        storage.put_bytes(b"", success)
     else:
-        storage.delete(OutputFolder(output).success)
+        storage.delete(success)
     return outcome
 
 
@@ -120,10 +108,11 @@ def failing(totals: Totals, max_error_rate: float) -> str | None:
         return "nothing was written: there was nothing to read"
     if totals.rows_written == 0:
         return "nothing was written"
-    if totals.error_rate > max_error_rate:
+    error_rate = totals.rows_rejected / totals.rows_read
+    if error_rate > max_error_rate:
         return (
             f"rejected {totals.rows_rejected:,} of {amount(totals.rows_read, 'rows')} "
-            f"({totals.error_rate:.1%}), more than max_error_rate {max_error_rate:g}"
+            f"({error_rate:.1%}), more than max_error_rate {max_error_rate:g}"
         )
     return None
 

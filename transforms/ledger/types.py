@@ -6,7 +6,7 @@ Counts are part of a shard's output; timings are not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -43,6 +43,12 @@ class Slice:
     stop: int | None = None
     offset: int = 0
     texts: tuple[str, ...] = ()
+
+
+def known_rows(slices: Sequence[Slice]) -> int | None:
+    """Rows of all `slices`; None if only reading a source tells how many it has."""
+    rows = [part.stop - part.start for part in slices if part.stop is not None]
+    return sum(rows) if len(rows) == len(slices) else None
 
 
 @dataclass(frozen=True)
@@ -105,23 +111,17 @@ class StoredObject:
     sha256: str
 
 
-Status = Literal["done", "adopted", "skipped", "failed", "stopped"]
-
-
 @dataclass(frozen=True)
 class ShardReport:
     """How an attempt at a shard ended: "done", "adopted" from another attempt, "skipped" because its mark was there,
     "failed" for `reason`, or "stopped"."""
 
     shard: int
-    status: Status
+    status: Literal["done", "adopted", "skipped", "failed", "stopped"]
     counts: ShardCounts = field(default_factory=ShardCounts)
     seconds: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -> bytes:
@@ -137,8 +137,3 @@ def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -
 def pack_codes(used: np.ndarray) -> str:
     """bool [K] -> hex bit set."""
     return np.packbits(used).tobytes().hex()
-
-
-def unpack_codes(text: str) -> np.ndarray:
-    """Hex bit set -> bool [K rounded up to 8]."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)

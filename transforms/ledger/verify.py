@@ -71,17 +71,14 @@ def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> li
         return [f"{path} has {amount(size, 'bytes')}, its mark says {item['size']:,}"]
     if storage.sha256(uri) != item["sha256"]:
         return [f"{path} has another checksum than its mark says"]
-    if path.endswith(".parquet"):
-        return _check_rows(uri, path, mark["rows_rejected" if path.startswith(ERRORS) else "rows_written"])
-    return []
-
-
-def _check_rows(uri: str, path: str, expected: int) -> list[str]:
+    if not path.endswith(".parquet"):
+        return []
     try:
         with storage.open_read(uri) as file:
             rows = pq.ParquetFile(file).metadata.num_rows
     except pa.ArrowInvalid as error:
         return [f"{path} is no readable Parquet file: {error}"]
+    expected = mark["rows_rejected" if path.startswith(ERRORS) else "rows_written"]
     return [] if rows == expected else [f"{path} has {amount(rows, 'rows')}, its mark says {expected:,}"]
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from transforms import storage
 from transforms.batch import CAPTION, KEY, PROMPT, SAMPLE
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET
 from transforms.outputs.layout import Layout
 
 SHOWN = 48  # images
@@ -61,7 +61,7 @@ def write_contact_sheet(output: str, layout: Layout) -> None:
         sheet = contact_sheet(tiles, texts, columns=None if widest == 1 else columns)
         data = io.BytesIO()
         sheet.save(data, "PNG")
-        storage.put_bytes(data.getvalue(), OutputFolder(output).contact_sheet)
+        storage.put_bytes(data.getvalue(), storage.join(output, CONTACT_SHEET))
 
 
 def _images(output: str, layout: Layout) -> Iterator[Shown]:

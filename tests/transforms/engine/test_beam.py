@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def test_shard_numbers_travel_as_ranges() -> None:
 
 
 def report(shard: int, status: Any, **more: Any) -> dict[str, Any]:
-    return ShardReport(shard, status, ShardCounts(rows_read=10, rows_written=10), **more).to_dict()
+    return asdict(ShardReport(shard, status, ShardCounts(rows_read=10, rows_written=10), **more))
 
 
 def test_a_summary_is_the_same_however_reports_are_grouped() -> None:

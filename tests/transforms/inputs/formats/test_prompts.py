@@ -240,7 +240,7 @@ def test_prompts_of_the_command_line_are_rows_of_the_plan(tmp_path: Path) -> Non
     shards = make_shards(planned.pieces, 2)
     assert [len(shard.slices[0].texts) for shard in shards] == [2, 2, 1]
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
-    assert (stored.rows, stored.segments[0].sources) == (5, 1)
+    assert (stored.segments[0].rows, stored.segments[0].sources) == (5, 1)
     loaded = load_shards(str(tmp_path), stored)
     assert loaded == shards
     schema = InputSchema.from_json(json.loads(json.dumps(stored.schema)))

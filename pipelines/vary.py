@@ -212,8 +212,6 @@ def input_kind(chosen: VaryOptions, files: InputFiles) -> Kind:
 def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
     """By the column that is named, else by those of the first file: tokens are Parquet with a column of codes and none
     of image bytes (paths of images do not count: tables of images have them beside codes)."""
-    import pyarrow as pa
-
     from transforms.inputs.columns import image_and_codes
     from transforms.inputs.formats.parquet import read_footer
 
@@ -224,11 +222,10 @@ def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
     if inputs.format != "parquet":
         return "images"
     first = inputs.files[0].uri
-    try:
-        columns = read_footer(first).columns
-    except pa.ArrowInvalid:  # reading it makes that a rejected row
+    footer = read_footer(first)
+    if footer is None:
         return "images"
-    image, codes = image_and_codes(columns, first)
+    image, codes = image_and_codes(footer.columns, first)
     if codes and image and codes != image:
         raise UsageError(
             f"{first} has images ({image}) and tokens ({codes}): say which to vary with --image_column {image} or "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from braceexpand import braceexpand
 
@@ -16,8 +17,7 @@ from transforms.inputs.request import Kind
 from transforms.inputs.uris import folder_of, relative_to, stem
 
 HIDDEN = ("_", ".")  # leading letters of names that tools keep to themselves, such as _SUCCESS or .cache
-FEW_NAMES = 8  # are looked up one by one
-MAGIC = re.compile(r"[*?\[]")
+FEW_NAMES = 8  # of a pattern in braces, which are looked up one by one
 
 
 def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = "images") -> Inputs:
@@ -59,10 +59,15 @@ def _matches(pattern: str) -> list[Found]:
     except ValueError:  # braces that do not pair up: a name that has one
         expanded = [pattern]
     found: list[Found] = []
-    listed = _Listings() if len(expanded) > FEW_NAMES else None
-    for one in expanded:
-        one = storage.absolute(one)
-        infos = (listed and listed.single(one)) or _list(one)
+
+    @cache  # thousands of names cost a few requests
+    def listed(folder: str) -> dict[str, storage.FileInfo]:
+        return {info.uri: info for info in storage.list_files(f"{folder}/*")}
+
+    for one in map(storage.absolute, expanded):
+        by_name = len(expanded) <= FEW_NAMES or storage.has_wildcard(one)
+        known = None if by_name else listed(folder_of(one)).get(one)
+        infos = [known] if known else _list(one)
         infos = [info for info in infos if not _is_hidden(info.uri, _root(one))]
         if not infos:
             raise UsageError(f"no matching files: {one}" + (f" (of {pattern})" if one != pattern else ""))
@@ -79,7 +84,7 @@ def _matches(pattern: str) -> list[Found]:
 
 def _list(pattern: str) -> list[storage.FileInfo]:
     """A single file is asked for by its name first: not every store can list (a web server)."""
-    if not MAGIC.search(pattern):
+    if not storage.has_wildcard(pattern):
         try:
             return [storage.stat(pattern)]
         except FileNotFoundError:
@@ -87,27 +92,10 @@ def _list(pattern: str) -> list[storage.FileInfo]:
     return storage.list_files(pattern)
 
 
-class _Listings:
-    """Single files looked up in listings of their folders: thousands of names cost a few requests."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, dict[str, storage.FileInfo]] = {}
-
-    def single(self, uri: str) -> list[storage.FileInfo]:
-        """The file of that name, or nothing."""
-        folder = folder_of(uri)
-        if MAGIC.search(uri):
-            return []
-        if folder not in self._folders:
-            self._folders[folder] = {info.uri: info for info in storage.list_files(f"{folder}/*")}
-        info = self._folders[folder].get(uri)
-        return [info] if info else []
-
-
 def _root(pattern: str) -> str:
     """The folder that a pattern starts from: all of it, or what comes before its first wildcard."""
-    match = MAGIC.search(pattern)
-    return folder_of(pattern[: match.start()]) if match else pattern
+    before = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return pattern if before == pattern else folder_of(before)
 
 
 def _is_hidden(uri: str, root: str) -> bool:

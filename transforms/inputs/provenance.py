@@ -1,31 +1,51 @@
-"""The provenance stored in a Parquet file of tokens, and whether a model may decode them."""
+"""The provenance that vqbeam stores in its Parquet files: which model made the tokens, and where image files are."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.batch import IMAGE_PATH
 from transforms.errors import WrongCodebook
 from transforms.inputs.formats.format import check_unchanged
+from transforms.inputs.uris import folder_of
+from transforms.ledger.folder import FILES
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Source
 
 
-def token_provenance(uri: str) -> Mapping[str, Any] | None:
-    """The provenance that vqbeam stored in a file; None for tokens of another origin. Raises `FileNotFoundError`."""
-    with storage.open_read(uri) as file:
-        try:
-            metadata = pq.read_schema(file).metadata or {}
-        except pa.ArrowInvalid:
-            return None  # no Parquet at all: reading it makes that a rejected row
-    stored = metadata.get(PROVENANCE_KEY.encode())
+def _provenance(columns: pa.Schema) -> Mapping[str, Any] | None:
+    stored = (columns.metadata or {}).get(PROVENANCE_KEY.encode())
     provenance: Mapping[str, Any] | None = json.loads(stored) if stored else None
     return provenance
+
+
+def token_provenance(uri: str) -> Mapping[str, Any] | None:
+    """The provenance of a file; None for tokens that vqbeam did not write. Raises `FileNotFoundError`."""
+    with storage.open_read(uri) as file:
+        try:
+            return _provenance(pq.read_schema(file))
+        except pa.ArrowInvalid:
+            return None  # no Parquet at all: reading it makes that a rejected row
+
+
+def image_root(source: Source, columns: pa.Schema, image: str | None) -> Source:
+    """The table, moved to the folder that the paths in its column `image` are relative to.
+
+    That is its own folder, except for images that vqbeam wrote: their paths are relative to its output folder, and the
+    tables are in `data/` there.
+    """
+    if image != IMAGE_PATH or (_provenance(columns) or {}).get("image_layout") != FILES:
+        return source
+    output = folder_of(folder_of(source.uri))
+    name = source.uri.rpartition("/")[2]
+    return replace(source, uri=f"{output}/{name}", root=min(source.root, output, key=len))
 
 
 def mismatch(uri: str, provenance: Mapping[str, Any] | None, codebook_id: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.batch import PASS_PREFIX
-from transforms.errors import ROW_ERRORS, RowRejected
+from transforms.errors import RowRejected
 from transforms.inputs.options import option_fields, option_value
 from transforms.inputs.request import InputSchema, Kind
 from transforms.inputs.values import caption_of, decode_text, key_of, parse_json, passed, shown
@@ -47,9 +47,10 @@ class Row:
     filtered: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.error and self.error[0] not in ROW_ERRORS:
-            raise ValueError(f"unknown row error code {self.error[0]!r}")
+    def reject(self, cause: RowRejected) -> Row:
+        """The row, rejected for `cause` unless it is rejected already."""
+        self.error = self.error or (cause.code, cause.message)
+        return self
 
 
 def batch_schema(schema: InputSchema) -> pa.Schema:
@@ -83,10 +84,10 @@ def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch
         gathered.append(row)
         size += _size(row)
         if len(gathered) >= MAX_BATCH_ROWS or size >= MAX_BATCH_BYTES:
-            yield _record_batch(gathered, schema, arrow)
+            yield pa.RecordBatch.from_pylist([_cells(row) for row in gathered], arrow)
             gathered, size = [], 0
     if gathered:
-        yield _record_batch(gathered, schema, arrow)
+        yield pa.RecordBatch.from_pylist([_cells(row) for row in gathered], arrow)
 
 
 def _size(row: Row) -> int:
@@ -94,16 +95,11 @@ def _size(row: Row) -> int:
     return len(row.payload.get("image") or b"") + sum(len(text) for text in texts if isinstance(text, str))
 
 
-def _record_batch(rows: list[Row], schema: InputSchema, arrow: pa.Schema) -> pa.RecordBatch:
-    columns: list[list[Any]] = [[row.key for row in rows], [row.caption for row in rows], [row.uri for row in rows]]
-    columns += [[row.payload.get(column.name) for row in rows] for column in PAYLOAD[schema.kind]]
-    errors = [None if row.filtered else row.error for row in rows]  # a row is left out for one reason
-    columns.append([error[0] if error else None for error in errors])
-    columns.append([error[1] if error else None for error in errors])
-    columns.append([row.filtered for row in rows])
-    columns += [[row.values.get(name) for row in rows] for name in schema.passthrough.names]
-    arrays = [pa.array(values, column.type) for values, column in zip(columns, arrow, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=arrow)
+def _cells(row: Row) -> dict[str, Any]:
+    cells = {"key": row.key, "caption": row.caption, "uri": row.uri, "filtered": row.filtered, **row.payload}
+    if row.error and not row.filtered:  # a row is left out for one reason
+        cells["error_code"], cells["error_message"] = row.error
+    return cells | {PASS_PREFIX + name: value for name, value in row.values.items()}
 
 
 def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notices: Counter[str]) -> Row:
@@ -119,8 +115,7 @@ def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notic
             row.caption = caption_of(text, schema.caption_is_list) or row.caption
         row.values = passed(record, schema.origins, schema.passthrough)
     except RowRejected as rejected:
-        row.error = row.error or (rejected.code, rejected.message)
-        return row
+        return row.reject(rejected)
     if not schema.chosen:
         for name in record.keys() - schema.known:
             notices[f"json field {name!r}, which the first samples have not, was left out"] += 1
@@ -159,12 +154,12 @@ def fill_prompt(row: Row, values: Mapping[str, Any], schema: InputSchema) -> Row
         try:
             row.payload[name.lower()] = option_value(name, values.get(name))
         except RowRejected as rejected:
-            row.error = row.error or (rejected.code, rejected.message)
+            row.reject(rejected)
     prompt = values.get(schema.caption or "")
     if prompt is None or prompt == "":
         prompt = None
     elif not isinstance(prompt, str):
-        row.error = row.error or ("schema_mismatch", f"the prompt is {shown(prompt)}, not a string")
+        row.reject(RowRejected("schema_mismatch", f"the prompt is {shown(prompt)}, not a string"))
     else:
         row.error = row.error or too_long(len(prompt.encode()))
         if schema.key_from == "prompt":
@@ -174,5 +169,5 @@ def fill_prompt(row: Row, values: Mapping[str, Any], schema: InputSchema) -> Row
             row.values = passed(values, schema.origins, schema.passthrough)
             row.caption = prompt
     except RowRejected as rejected:
-        row.error = (rejected.code, rejected.message)
+        row.reject(rejected)
     return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,11 @@ class TypeGuess:
     def add(self, record: Mapping[str, Any]) -> None:
         for name, value in record.items():
             self._kinds.setdefault(name, set()).add(_kind(value))
+
+    def add_json(self, data: bytes) -> None:
+        """A json object; one that cannot be parsed is passed over, as reading it makes that a rejected row."""
+        with suppress(RowRejected):
+            self.add(parse_json(data))
 
     def schema(self) -> pa.Schema:
         """In the order in which the fields were first seen."""

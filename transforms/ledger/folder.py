@@ -8,7 +8,8 @@ from transforms.storage import join
 
 SUCCESS = "_SUCCESS"  # there if the whole job is done and well
 CONTACT_SHEET = "contact_sheet.png"
-IMAGES = "images"  # holds a folder of image files for each shard
+IMAGES = "images"  # holds a folder of image files for each shard, in the layout `FILES`
+FILES = "files"  # the layout with a file for each image, and their paths in the table
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
 STATS = "_vqbeam/stats"  # holds the marks of shards
 PLAN = "_vqbeam/plan.json"

@@ -12,12 +12,12 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 
 from transforms.ledger.commit import MainObject
-from transforms.ledger.folder import IMAGES, OutputFolder
+from transforms.ledger.folder import FILES, IMAGES, OutputFolder
 from transforms.ledger.types import ShardCounts, StoredObject
 
 # A layout's name, the option `image_layout`: the module here that defines it, and what --help says of it.
 LAYOUTS: Mapping[str, tuple[str, str]] = {
-    "files": ("files", "a file each"),
+    FILES: ("files", "a file each"),
     "webdataset": ("tar", "tars of images and JSON"),
     "parquet": ("table", "inside the table"),
 }
@@ -80,7 +80,7 @@ class ImageOutput:
     """How a command writes images: an `image_format` in `EXTENSIONS`, an `image_layout` in `LAYOUTS`."""
 
     image_format: str = "png"
-    image_layout: str = "files"
+    image_layout: str = FILES
 
     @property
     def layout(self) -> Layout:

@@ -12,6 +12,7 @@ from transforms import storage
 from transforms.errors import SourceChanged, amount
 from transforms.inputs.columns import table_schema
 from transforms.inputs.request import InputRequest, InputSchema, Kind
+from transforms.inputs.rows import Row, batches
 from transforms.inputs.uris import scheme_of
 from transforms.ledger.types import Slice, Source
 
@@ -80,7 +81,6 @@ class PlanTask:
 
 
 Planned = tuple[list[Piece], InputSchema]
-Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Format:
     endings: tuple[str, ...]
     kinds: tuple[Kind, ...]
     plan: Callable[[PlanTask], Planned]
-    read: Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Batches]
+    read: Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Iterator[pa.RecordBatch]]
     count: Callable[[Slice, int], int] | None = None
 
     def matches(self, uri: str) -> bool:
@@ -105,16 +105,16 @@ class Format:
 
 
 def by_slice(
-    read: Callable[[Slice, InputSchema, int, Counter[str]], Batches],
-) -> Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Batches]:
-    """`Format.read` from a function that reads one slice; each source is checked first."""
-
-    def read_slices(slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Batches:
-        for part in slices:
-            check_unchanged(part.source)
-            yield from read(part, schema, max_bytes, notices)
-
-    return read_slices
+    read: Callable[[Slice, InputSchema, int, Counter[str]], Iterator[Row]],
+    slices: Iterable[Slice],
+    schema: InputSchema,
+    max_bytes: int,
+    notices: Counter[str],
+) -> Iterator[pa.RecordBatch]:
+    """`Format.read`, given a function that reads the rows of one slice; each source is checked first."""
+    for part in slices:
+        check_unchanged(part.source)
+        yield from batches(read(part, schema, max_bytes, notices), schema)
 
 
 def check_unchanged(source: Source) -> None:

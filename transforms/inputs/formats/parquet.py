@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from transforms import storage
-from transforms.batch import IMAGE_PATH, PASS_PREFIX
+from transforms.batch import PASS_PREFIX
 from transforms.errors import UsageError
 from transforms.inputs.cells import (
     cast,
@@ -28,12 +27,21 @@ from transforms.inputs.cells import (
     without_bad_text,
 )
 from transforms.inputs.columns import holds_codes, holds_number, is_image_or_path, is_string, plain
-from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.formats.format import (
+    PEEKED_FILES,
+    PEEKERS,
+    Format,
+    Found,
+    Piece,
+    Planned,
+    PlanTask,
+    check_unchanged,
+)
+from transforms.inputs.provenance import image_root
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
-from transforms.inputs.uris import folder_of, relative_to, stem
+from transforms.inputs.uris import relative_to, stem
 from transforms.inputs.values import shown
-from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.ledger.types import Slice, Source
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
@@ -41,36 +49,38 @@ PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not
 
 @dataclass(frozen=True)
 class Footer:
-    """`groups` are the rows of each row group; `data_bytes` the compressed size of the columns."""
+    """`groups` are the rows of each row group."""
 
     columns: pa.Schema
     groups: tuple[int, ...]
-    data_bytes: int
 
     @property
     def rows(self) -> int:
         return sum(self.groups)
 
 
-def read_footer(uri: str) -> Footer:
-    """Raises `pa.ArrowInvalid` if the file is no whole Parquet file, `ShardFailed`, and `FileNotFoundError`."""
+def read_footer(uri: str) -> Footer | None:
+    """None if the file is no whole Parquet: reading it makes that a rejected row.
+
+    Raises `ShardFailed` and `FileNotFoundError`.
+    """
     with storage.open_read(uri, buffer_size=PAGE_BUFFER) as file:
-        parquet = pq.ParquetFile(file)
-        groups = [parquet.metadata.row_group(index) for index in range(parquet.num_row_groups)]
-        size = sum(group.column(index).total_compressed_size for group in groups for index in range(group.num_columns))
-        return Footer(parquet.schema_arrow, tuple(group.num_rows for group in groups), size)
+        try:
+            parquet = pq.ParquetFile(file)
+        except pa.ArrowInvalid:
+            return None
+        groups = (parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups))
+        return Footer(parquet.schema_arrow, tuple(groups))
 
 
 def plan(task: PlanTask) -> Planned:
     columns, row_bytes, footers = _peek(task.inputs.files)
     schema = task.table_schema(columns)
 
-    def is_large(found: Found) -> bool:
-        return found.info.size / row_bytes > task.rows_per_shard
-
-    large = [found.uri for found in task.files if found.uri not in footers and is_large(found)]
+    fresh = [found for found in task.files if found.uri not in footers]
+    large = [found.uri for found in fresh if found.info.size / row_bytes > task.rows_per_shard]
     with ThreadPoolExecutor(PEEKERS) as pool:
-        footers.update(zip(large, pool.map(_footer, large), strict=True))
+        footers.update(zip(large, pool.map(read_footer, large), strict=True))
     pieces: list[Piece] = []
     for found in task.files:
         footer = footers.get(found.uri)
@@ -91,7 +101,7 @@ def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer 
     rows = size = 0
     columns: pa.Schema | None = None
     for found in files[:PEEKED_FILES]:
-        footer = footers[found.uri] = _footer(found.uri)
+        footer = footers[found.uri] = read_footer(found.uri)
         if footer is None:
             continue
         rows += footer.rows
@@ -102,14 +112,6 @@ def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer 
     if columns is None:
         raise UsageError(f"{files[0].uri}: this is no readable Parquet file")
     return columns, max(1.0, size / rows) if rows else 1.0, footers
-
-
-def _footer(uri: str) -> Footer | None:
-    """None if the file is no Parquet: reading it makes that a rejected row."""
-    try:
-        return read_footer(uri)
-    except pa.ArrowInvalid:
-        return None
 
 
 def _with_types(columns: pa.Schema, later: pa.Schema) -> pa.Schema:
@@ -144,13 +146,21 @@ def cuts(groups: tuple[int, ...], rows_per_shard: int) -> list[tuple[int, int]]:
 
 
 def count(part: Slice, enough: int) -> int:
-    footer = _footer(part.source.uri)
+    footer = read_footer(part.source.uri)
     if footer is None:
         return 1  # the one rejected row that stands for the file
     return (footer.rows if part.stop is None else min(part.stop, footer.rows)) - part.start
 
 
-def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
+def read(
+    slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    for part in slices:
+        check_unchanged(part.source)
+        yield from _read_slice(part, schema, notices)
+
+
+def _read_slice(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
     """Batches of a row range. A file that is no Parquet gives one rejected row; a page that cannot be read
     rejects the rows from there to the end of the range."""
     uri = part.source.uri
@@ -259,7 +269,7 @@ class _Reader:
 
     def batch(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """A raw batch, whose first row is row `first` of the file, as a batch of the job."""
-        rows = batch.num_rows
+        schema, rows = self.schema, batch.num_rows
         batch, no_text = without_bad_text(batch)
         errors: list[tuple[str, str] | None] = [
             ("broken_record", f"{no_text[row]} is not UTF-8") if row in no_text else None for row in range(rows)
@@ -272,16 +282,18 @@ class _Reader:
             errors = [("schema_mismatch", self.mismatch)] * rows
         else:
             columns |= self._cast_columns(batch, errors)
-            if self.schema.image is not None:
-                columns |= image_cells(batch.column(self.schema.image), self.schema, self.images_from, errors)
-            elif self.schema.codes is not None:
-                columns |= code_cells(batch.column(self.schema.codes), self.schema.codes, errors)
+            if schema.image is not None:
+                columns |= image_cells(batch.column(schema.image), schema, self.images_from, errors)
+            elif schema.codes is not None:
+                columns |= code_cells(batch.column(schema.codes), schema.codes, errors)
             else:
-                columns |= option_cells(batch, self.schema.options, errors)
-                columns |= prompt_cells(columns["caption"], columns["key"], self.schema, errors)
-        columns["filtered"] = self._filtered(batch)
-        for row, reason in enumerate(columns["filtered"].to_pylist()):
-            errors[row] = None if reason else errors[row]  # a row is left out for one reason
+                columns |= option_cells(batch, schema.options, errors)
+                columns |= prompt_cells(columns["caption"], columns["key"], schema, errors)
+        if schema.status is not None and schema.status in self.types:
+            status = batch.column(schema.status).to_pylist()
+            reasons = [None if value == "success" else "status" for value in status]
+            columns["filtered"] = pa.array(reasons, pa.string())
+            errors = [None if reason else error for reason, error in zip(reasons, errors, strict=True)]
         columns["error_code"] = pa.array([error[0] if error else None for error in errors], pa.string())
         columns["error_message"] = pa.array([error[1] if error else None for error in errors], pa.string())
         arrays = [columns.get(field.name, pa.nulls(rows, field.type)) for field in self.arrow]
@@ -315,26 +327,5 @@ class _Reader:
             return captions
         return null_where(pc.equal(captions, ""), captions)
 
-    def _filtered(self, batch: pa.RecordBatch) -> pa.Array:
-        name = self.schema.status
-        if name is None or name not in self.types:
-            return pa.nulls(batch.num_rows, pa.string())
-        status = batch.column(name).to_pylist()
-        return pa.array([None if value == "success" else "status" for value in status], pa.string())
 
-
-def image_root(source: Source, columns: pa.Schema, image: str | None) -> Source:
-    """The table, moved to the folder that the paths in its column `image` count from.
-
-    That is its own folder, except for images that vqbeam wrote: their paths count from its output folder, and the
-    tables are in `data/` there.
-    """
-    stored = (columns.metadata or {}).get(PROVENANCE_KEY.encode())
-    if image != IMAGE_PATH or not stored or json.loads(stored).get("image_layout") != "files":
-        return source
-    output = folder_of(folder_of(source.uri))
-    name = source.uri.rpartition("/")[2]
-    return replace(source, uri=f"{output}/{name}", root=min(source.root, output, key=len))
-
-
-FORMAT = Format("parquet", (".parquet", ".pq"), ("images", "codes", "prompts"), plan, by_slice(read), count)
+FORMAT = Format("parquet", (".parquet", ".pq"), ("images", "codes", "prompts"), plan, read, count)

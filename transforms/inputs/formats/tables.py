@@ -11,18 +11,17 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO, cast
-
-import pyarrow as pa
 
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.request import InputSchema, Kind
-from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, batches, fill_prompt
+from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, fill_prompt
 from transforms.inputs.uris import relative_to, resolve, stem
 from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed
 from transforms.ledger.types import Slice, Source
@@ -95,12 +94,8 @@ def _is_gzipped(uri: str) -> bool:
         return bool(file.peek(2)[:2] == GZIP_MAGIC)
 
 
-def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of rows [start, stop) of a table, from the byte where row `start` begins."""
-    return batches(_rows(part, schema, notices), schema)
-
-
-def _rows(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[Row]:
+def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
+    """Rows [start, stop) of a table, from the byte where row `start` begins."""
     source = part.source
     prefix = stem(relative_to(source.uri, source.root))
     number = part.start if part.offset else 0
@@ -146,7 +141,7 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
         if source.format == METADATA.name and row.key == key:
             row.key = stem(relative_to(image, source.root))
     except RowRejected as rejected:
-        row.error = (rejected.code, rejected.message)
+        row.reject(rejected)
 
 
 def _read_header(source: Source) -> list[str]:
@@ -168,13 +163,11 @@ def records(source: Source, offset: int = 0) -> Iterator[Record]:
         stream.seek(offset)
         lines = _Lines(stream, offset)
         try:
-            if syntax == "jsonl":
-                yield from _json_records(lines)
-            elif syntax == "txt":
-                yield from _line_records(lines, source)
+            if syntax in DELIMITERS:
+                yield from _csv_records(lines, header or _header(lines, source), DELIMITERS[syntax])
             else:
-                header = header or _header(lines, source)
-                yield from _csv_records(lines, header, DELIMITERS[syntax])
+                parse = _json_values if syntax == "jsonl" else partial(_prompt_values, source.uri)
+                yield from _line_records(lines, parse)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             yield Record(lines.offset, None, ("broken_archive", f"the gzipped table breaks off here: {error}"))
 
@@ -200,35 +193,38 @@ class _Lines:
                 return
 
 
-def _json_records(lines: _Lines) -> Iterator[Record]:
+def _line_records(lines: _Lines, parse: Callable[[bytes, int], Mapping[str, Any] | None]) -> Iterator[Record]:
+    """A record for each line of which `parse`, given its offset as well, makes one."""
     offset = lines.offset
     for line in lines:
-        if line.strip():
-            if len(line) >= MAX_TEXT_BYTES:
-                yield Record(offset, None, ("broken_record", f"the line is longer than {MAX_TEXT_BYTES} bytes"))
-            else:
-                try:
-                    yield Record(offset, parse_json(line))
-                except RowRejected as rejected:
-                    yield Record(offset, None, (rejected.code, rejected.message))
+        try:
+            values = parse(line, offset)
+            if values is not None:
+                yield Record(offset, values)
+        except RowRejected as rejected:
+            yield Record(offset, None, (rejected.code, rejected.message))
         offset = lines.offset
 
 
-def _line_records(lines: _Lines, source: Source) -> Iterator[Record]:
-    """Each line a record, blank ones too: the row of a prompt is its line in every editor. Raises `UsageError`."""
-    offset = lines.offset
-    for line in lines:
-        if offset == 0 and line.startswith(UTF16):
-            raise UsageError(f"{source.uri} is UTF-16; prompts are read as UTF-8: convert it first")
-        if len(line) >= MAX_TEXT_BYTES:
-            message = f"the line has at least {MAX_TEXT_BYTES} bytes, a prompt at most {MAX_PROMPT_BYTES}"
-            yield Record(offset, None, ("prompt_too_long", message))
-        else:
-            try:
-                yield Record(offset, {LINE: line.removesuffix(b"\n").removesuffix(b"\r").decode()})
-            except UnicodeDecodeError as error:
-                yield Record(offset, None, ("broken_record", f"the line at byte {offset} is not UTF-8: {error}"))
-        offset = lines.offset
+def _json_values(line: bytes, offset: int) -> Mapping[str, Any] | None:
+    if not line.strip():
+        return None
+    if len(line) >= MAX_TEXT_BYTES:
+        raise RowRejected("broken_record", f"the line is longer than {MAX_TEXT_BYTES} bytes")
+    return parse_json(line)
+
+
+def _prompt_values(uri: str, line: bytes, offset: int) -> Mapping[str, Any]:
+    """Of blank lines too: the row of a prompt is its line in every editor. Raises `UsageError`."""
+    if offset == 0 and line.startswith(UTF16):
+        raise UsageError(f"{uri} is UTF-16; prompts are read as UTF-8: convert it first")
+    if len(line) >= MAX_TEXT_BYTES:
+        message = f"the line has at least {MAX_TEXT_BYTES} bytes, a prompt at most {MAX_PROMPT_BYTES}"
+        raise RowRejected("prompt_too_long", message)
+    try:
+        return {LINE: line.removesuffix(b"\n").removesuffix(b"\r").decode()}
+    except UnicodeDecodeError as error:
+        raise RowRejected("broken_record", f"the line at byte {offset} is not UTF-8: {error}") from error
 
 
 def _reader(lines: _Lines, delimiter: str) -> Any:
@@ -260,28 +256,26 @@ def _csv_records(lines: _Lines, header: list[str], delimiter: str) -> Iterator[R
     while True:
         offset = lines.offset
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Record(offset, None, ("broken_record", f"the line at byte {offset} cannot be parsed: {error}"))
-            continue
-        if not cells:
-            continue  # an empty line
-        try:
+            cells = next(reader, None)
+            if cells is None:
+                return
             "".join(cells).encode()
+        except csv.Error as error:
+            fault = f"cannot be parsed: {error}"
         except UnicodeEncodeError:
-            yield Record(offset, None, ("broken_record", f"the line at byte {offset} is not UTF-8"))
-            continue
-        if len(cells) != len(header):
-            message = f"the line at byte {offset} has {len(cells)} cells, the header {len(header)}"
-            yield Record(offset, None, ("broken_record", message))
+            fault = "is not UTF-8"
         else:
-            yield Record(offset, dict(zip(header, cells, strict=True)))
+            if not cells:
+                continue  # an empty line
+            if len(cells) == len(header):
+                yield Record(offset, dict(zip(header, cells, strict=True)))
+                continue
+            fault = f"has {len(cells)} cells, the header {len(header)}"
+        yield Record(offset, None, ("broken_record", f"the line at byte {offset} {fault}"))
 
 
 def _table(name: str, endings: tuple[str, ...], kinds: tuple[Kind, ...]) -> Format:
-    return Format(name, endings, kinds, plan, by_slice(read))
+    return Format(name, endings, kinds, plan, partial(by_slice, read))
 
 
 CSV = _table("csv", (".csv", ".csv.gz"), ("images", "prompts"))

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
-
-import pyarrow as pa
 
 from transforms.errors import RowRejected
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
@@ -27,9 +26,9 @@ from transforms.inputs.formats.tar import (
     pass_over,
 )
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import Row, batches, fill_sample
+from transforms.inputs.rows import Row, fill_sample
 from transforms.inputs.uris import relative_to, stem
-from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, parse_json, utf8
+from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, utf8
 from transforms.ledger.types import Slice
 
 MEMBER_NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]*)$")
@@ -77,9 +76,11 @@ def plan(task: PlanTask) -> Planned:
         if usual:
             break
     schema = task.schema or sample_schema(task.request, guess.schema(), extensions, task.first, task.scheme)
-    large = [found for found in task.files if _samples(found, usual) > task.rows_per_shard and not _is_packed(found)]
+    large = [
+        found.uri for found in task.files if _samples(found, usual) > task.rows_per_shard and not _is_packed(found)
+    ]
     with ThreadPoolExecutor(PEEKERS) as pool:
-        own = dict(zip((found.uri for found in large), pool.map(_sample_bytes, large), strict=True))
+        own = dict(zip(large, pool.map(lambda uri: peek(uri, TypeGuess())[1], large), strict=True))
     pieces: list[Piece] = []
     for found in task.files:
         source = found.source("webdataset")
@@ -98,10 +99,6 @@ def _is_packed(found: Found) -> bool:
     return found.uri.lower().endswith((".gz", ".tgz"))
 
 
-def _sample_bytes(found: Found) -> float:
-    return peek(found.uri, TypeGuess())[1]
-
-
 def _samples(found: Found, sample_bytes: float) -> int:
     return math.ceil(found.info.size / sample_bytes) if sample_bytes else 1
 
@@ -118,20 +115,13 @@ def peek(uri: str, guess: TypeGuess) -> tuple[set[str], float]:
             for sample in samples(stream, 0, None, lambda extension: MAX_TEXT_BYTES if extension == "json" else 0):
                 extensions |= sample.sizes.keys()
                 if "json" in sample.data:
-                    _add_fields(guess, sample.data["json"])
+                    guess.add_json(sample.data["json"])
                 count, last = sample.number + 1, sample.offset + sum(map(packed_size, sample.sizes.values()))
                 if last >= PEEK_BYTES and count >= PEEK_SAMPLES:
                     break
         except BrokenSamples:
             pass  # reading it makes that a rejected row
     return extensions, last / count if count else 0.0
-
-
-def _add_fields(guess: TypeGuess, data: bytes) -> None:
-    try:
-        guess.add(parse_json(data))
-    except RowRejected:
-        return  # reading it makes that a rejected row
 
 
 def count(part: Slice, enough: int) -> int:
@@ -147,12 +137,8 @@ def count(part: Slice, enough: int) -> int:
     return rows
 
 
-def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of samples [start, stop) of a tar, streamed."""
-    return batches(_rows(part, schema, max_bytes, notices), schema)
-
-
-def _rows(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
+def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
+    """Samples [start, stop) of a tar, streamed."""
     uri = part.source.uri
 
     def wanted(extension: str) -> int:
@@ -183,15 +169,15 @@ def _row(sample: Sample, uri: str, schema: InputSchema, max_bytes: int, notices:
         if name in sample.data:
             row.payload["image"] = sample.data[name]
         else:
-            rejected = too_large(row.uri, sample.sizes[name], max_bytes)
-            row.error = (rejected.code, rejected.message)
+            row.reject(too_large(row.uri, sample.sizes[name], max_bytes))
         if len(images) > 1:
             notices[f"a sample has several images ({', '.join(images)}); the first was taken"] += 1
     else:
-        row.error = ("missing_image", f"no image among the members {', '.join(sample.sizes)}")
+        row.reject(RowRejected("missing_image", f"no image among the members {', '.join(sample.sizes)}"))
     for member in ("json", schema.caption):
-        if member in sample.sizes and member not in sample.data and row.error is None:
-            row.error = ("broken_record", f"the {member} has {sample.sizes[member]} bytes, more than {MAX_TEXT_BYTES}")
+        if member in sample.sizes and member not in sample.data:
+            size = sample.sizes[member]
+            row.reject(RowRejected("broken_record", f"the {member} has {size} bytes, more than {MAX_TEXT_BYTES}"))
     texts = {member: data for member, data in sample.data.items() if member in ("json", schema.caption)}
     return fill_sample(row, texts, schema, notices)
 
@@ -240,4 +226,4 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
         yield current
 
 
-FORMAT = Format("webdataset", (".tar", ".tar.gz", ".tgz"), ("images",), plan, by_slice(read), count)
+FORMAT = Format("webdataset", (".tar", ".tar.gz", ".tgz"), ("images",), plan, partial(by_slice, read), count)

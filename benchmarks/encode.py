@@ -125,10 +125,11 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
         batch_size=codec.batch_size,
         threads=codec.threads,
     )
-    spec = codec.spec
-    work = Encode(settings, ImageOptions(size=spec.resolution), spec.codes_per_image, spec.codebook_size)
+    work = Encode(settings, ImageOptions(size=codec.spec.resolution), codec.spec)
     request = InputRequest(patterns=(str(tar),))
-    runner = ShardRunner(work, EncodeStep(settings, codec), request, folder, codec.threads)
+    step = EncodeStep(settings)
+    step.tokenizer = codec
+    runner = ShardRunner(work, step, request, folder, codec.threads)
     return lambda rows: runner.run(rows).clock
 
 

@@ -21,11 +21,9 @@ from benchmarks.support import machine
 from benchmarks.support.emoji import MODEL
 from benchmarks.support.random_generator import TINY, Sizes, prompts, write_generator, write_prompts
 from benchmarks.support.shard_run import Clock, Rate, ShardRunner
-from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing, read_generation_defaults
 from models.bart.request import TokenRequest
 from models.find import find
-from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
 from models.vqgan.config import VQGANConfig
 from pipelines.process import reuse_freed_memory
@@ -74,11 +72,7 @@ class Worker:
         )
         settings = GeneratorSettings(bart=str(setup.folder), vqgan=vqgan, slots=setup.batch, images_per_slot=1)
         step = GenerateStep(settings)
-        step.setup()
-        assert step.codec is not None
-        assert step.generator is not None
-        self.codec: ImageTokenizer = step.codec
-        self.generator: TokenGenerator = step.generator
+        self.tokenizer, self.generator = step.tokenizer, step.generator
         self.drawing: Drawing = {
             "images": 1,
             "seed": 0,
@@ -86,8 +80,7 @@ class Worker:
         }
         self._text = settings.open_text()
         self._batch = setup.batch
-        spec = self.codec.spec
-        work = Generate(settings, self.drawing, ImageOutput(), "benchmark", spec.codes_per_image, spec.codebook_size)
+        work = Generate(settings, self.drawing, ImageOutput(), "benchmark", self.tokenizer.spec)
         request = InputRequest(patterns=(str(texts),), kind="prompts")
         self._runner = ShardRunner(work, step, request, folder, threads)
 
@@ -107,7 +100,7 @@ class Worker:
             ready.append(TokenRequest(text.input_ids, text.attention_mask, numbers[:, None], options))
         clock = Clock()
         for request in ready:
-            self.codec.decode(self.generator.generate(request)[:, 0])
+            self.tokenizer.decode(self.generator.generate(request)[:, 0])
         return clock.rate(batches * size)
 
 

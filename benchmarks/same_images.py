@@ -23,7 +23,7 @@ from models.bart.options import read_generation_defaults
 from models.bart.request import TokenRequest
 from models.find import find
 from models.uniforms import uniforms
-from transforms.work.step import paint
+from transforms.work.step import in_batches
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Models:
 
     def draw(self, way: Way, first: Drawn | None) -> Drawn:
         """Draws all images in one way; `first` is what the first way drew."""
-        codec = self._model.tokenizer.load(device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
+        tokenizer = self._model.tokenizer.load(device="cpu", dtype=way.dtype, batch_size=way.batch, threads=way.threads)
         generator = TokenGenerator(
             self._bart,
-            codebook_size=codec.spec.codebook_size,
+            codebook_size=tokenizer.spec.codebook_size,
             prompts_per_batch=way.batch,
             images_per_prompt=1,
             dtype=way.dtype,
@@ -86,8 +86,9 @@ class Models:
             request = TokenRequest(self._text.input_ids[part], self._text.attention_mask[part], numbers, options)
             parts.append(generator.generate(request)[:, 0])
         codes = np.concatenate(parts)
-        pixels = paint(codec, codes)
-        return Drawn(codes, pixels, pixels if first is None else paint(codec, first.codes))
+        pixels = in_batches(tokenizer.decode, codes, way.batch)
+        again = pixels if first is None else in_batches(tokenizer.decode, first.codes, way.batch)
+        return Drawn(codes, pixels, again)
 
 
 def main(argv: list[str] | None = None) -> int:

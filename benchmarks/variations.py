@@ -34,13 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="eight images")
     args = parser.parse_args(argv)
     model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", BATCH, torch.get_num_threads())
-    codec = model.open()
-    keys, images = read_sample(codec.spec.resolution, 8 if args.quick else None)
+    tokenizer = model.open()
+    keys, images = read_sample(tokenizer.spec.resolution, 8 if args.quick else None)
 
     def varied(variation: Variation, payload: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes, int [N, T], and pixels, uint8 [N, H, W, 3], of `vqbeam vary` with seed 0, one image a row."""
-        step = VaryStep(model, codec, variation)
-        step.setup()
+        step = VaryStep(model, variation)
+        step.tokenizer = tokenizer
         numbers = np.arange(len(keys))
         columns = {
             payload: fixed_lists(rows),

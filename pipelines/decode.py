@@ -69,8 +69,7 @@ def prepare(chosen: DecodeOptions, files: InputFiles) -> Task:
         return Decode(
             model=tokenizer.settings(job.model_cache, settings),
             written=written,
-            codes_per_image=checkpoint.spec.codes_per_image,
-            codebook_size=checkpoint.spec.codebook_size,
+            spec=checkpoint.spec,
             expected_codebook=None if chosen.allow_model_mismatch else checkpoint.codebook_id(),
         )
 

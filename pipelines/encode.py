@@ -70,8 +70,7 @@ def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
         return Encode(
             model=chosen.tokenizer.settings(job.model_cache, settings),
             image=image,
-            codes_per_image=checkpoint.spec.codes_per_image,
-            codebook_size=checkpoint.spec.codebook_size,
+            spec=checkpoint.spec,
             require_caption=chosen.require_caption,
         )
 

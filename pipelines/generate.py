@@ -134,8 +134,7 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
             drawing=drawing,
             written=written,
             model_name=str(plan.settings["model"]),
-            codes_per_image=models.vqgan.spec.codes_per_image,
-            codebook_size=models.vqgan.spec.codebook_size,
+            spec=models.vqgan.spec,
             keep_tokens=chosen.keep_tokens,
             keep_best=chosen.keep_best,
         )

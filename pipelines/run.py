@@ -107,6 +107,7 @@ def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[
             schema=InputSchema.from_json(plan.schema),
             provenance=request.task.provenance(plan),
             version=vqbeam_version(),
+            device=settings.device,
             max_error_rate=options.max_error_rate,
             max_image_bytes=request.task.max_image_bytes,
             decode_threads=settings.threads,

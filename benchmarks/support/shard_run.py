@@ -10,7 +10,7 @@ from typing import NamedTuple
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
-from transforms.engine.worker import run_shard
+from transforms.engine.worker import ShardAttempt
 from transforms.errors import ShardFailed
 from transforms.inputs.plan import plan_sources
 from transforms.inputs.request import InputRequest
@@ -55,7 +55,7 @@ class ShardRunner:
         with tempfile.TemporaryDirectory(dir=self._folder) as output:
             job = Job(**{**vars(self._job), "output": output})
             clock = Clock()
-            report = run_shard(shard, job, self._resources)
+            report = ShardAttempt(shard, job, self._resources).run()
             rate = clock.rate(rows)
         if report.status != "done" or report.counts.rows_written != rows:
             raise ShardFailed(f"the shard of {rows} rows was not written: {report}")

@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from tests.support.shard_runs import SPEC
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.images import ImageOptions
@@ -31,8 +32,7 @@ def a_job(output: str) -> Job:
         work=Encode(
             ModelSettings("emoji", "~/.cache/vqbeam", "torch", "cuda", "bfloat16", 64, 4),
             ImageOptions(size=128),
-            codes_per_image=64,
-            codebook_size=1024,
+            SPEC,
         ),
         output=output,
         schema=InputSchema(kind="images", image="jpg"),

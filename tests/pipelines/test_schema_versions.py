@@ -8,7 +8,7 @@ import pytest
 
 from models.clip.pixels import read_clip_pixels
 from pipelines.command import find_job
-from tests.support.shard_runs import MODEL
+from tests.support.shard_runs import MODEL, SPEC
 from tests.support.tiny_clip import SIDE
 from transforms.images import ImageLimits, ImageOptions
 from transforms.inputs.request import InputSchema
@@ -39,11 +39,11 @@ def works(clip: Path) -> dict[str, Work]:
     scorer = ClipSettings(str(clip), "none", "cpu", batch_size=4, threads=1)
     drawn = GeneratorSettings("none", MODEL, slots=1, images_per_slot=1, clip=str(clip))
     return {
-        "encode": Encode(MODEL, IMAGE, 4, 300),
-        "decode": Decode(MODEL, FILES, 4, 300),
+        "encode": Encode(MODEL, IMAGE, SPEC),
+        "decode": Decode(MODEL, FILES, SPEC),
         "rank": Rank(scorer, read_clip_pixels(clip, SIDE), ImageLimits(), keep_images=True),
-        "vary": Vary(MODEL, CodeNoise(0.5), {}, IMAGE, FILES, 4, 300, {}, keep_tokens=True),
-        "generate": Generate(drawn, DRAWING, FILES, "none", 4, 300, keep_tokens=True),
+        "vary": Vary(MODEL, CodeNoise(0.5), {}, IMAGE, FILES, SPEC, {}, keep_tokens=True),
+        "generate": Generate(drawn, DRAWING, FILES, "none", SPEC, keep_tokens=True),
     }
 
 

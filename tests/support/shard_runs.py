@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.image_tokenizer import TokenizerSpec
 from tests.support.images import encoded, scene
 from transforms.batch import CODES, ENCODING, PIXELS, fixed_lists, to_images, to_rows
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
-from transforms.engine.worker import run_shard
+from transforms.engine.worker import ShardAttempt, guarded
 from transforms.images import ImageOptions
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
@@ -35,6 +36,7 @@ from transforms.work.step import ModelSettings
 SIDE = 16
 CODES_PER_IMAGE = 4
 CODEBOOK = 300
+SPEC = TokenizerSpec("none", "none", SIDE, SIDE // 2, CODEBOOK, flops=0, image_bytes=0)
 LAYOUTS = ("tokens", *layouts.LAYOUTS)  # what a shard may write: encode's, and decode's
 MODEL = ModelSettings("none", "none", "torch", "cpu", "float32", batch_size=4, threads=1)
 
@@ -77,7 +79,7 @@ class ShardCase:
         """The same job with one more rejected row, as another machine might run it."""
         if isinstance(self.job.work, Encode):
             return self.working(require_caption=True)
-        return self.working(codebook_size=200)
+        return self.working(spec=replace(SPEC, codebook_size=200))
 
     def working(self, **changed: Any) -> ShardCase:
         """The same job with other settings of its command."""
@@ -125,9 +127,9 @@ def shard_case(folder: Path, layout: str, output: str, rows: int = 7, rows_per_s
     temp = folder / "temp"
     temp.mkdir(exist_ok=True)
     job = Job(
-        work=Encode(MODEL, ImageOptions(size=SIDE), CODES_PER_IMAGE, CODEBOOK)
+        work=Encode(MODEL, ImageOptions(size=SIDE), SPEC)
         if encode
-        else Decode(MODEL, ImageOutput("png", layout), CODES_PER_IMAGE, CODEBOOK),
+        else Decode(MODEL, ImageOutput("png", layout), SPEC),
         output=output,
         schema=planned.schema,
         provenance={"command": "test"},
@@ -159,6 +161,11 @@ def attempt(case: ShardCase, step: Any = None, index: int = 0) -> ShardReport:
     """Attempts a shard as a new process would."""
     with resources(step) as owned:
         return run_shard(case.shards[index], case.job, owned)
+
+
+def run_shard(shard: Shard, job: Job, owned: Resources) -> ShardReport:
+    """One attempt at a shard, by a process with these resources."""
+    return guarded(shard.index, owned, lambda: ShardAttempt(shard, job, owned).run())
 
 
 def faults_of(case: ShardCase) -> list[str]:

@@ -16,7 +16,7 @@ from transforms import storage
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
-from transforms.engine.worker import attempt_shard, guarded, make_steps
+from transforms.engine.worker import ShardAttempt, guarded, make_steps
 from transforms.errors import ShardFailed
 from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
@@ -84,7 +84,7 @@ class _ProcessShard(beam.DoFn):
 
     def _run(self, index: int) -> ShardReport:
         job, resources = self._job, self._resources
-        report = guarded(index, resources, lambda: attempt_shard(load_shard(job.output, index), job, resources))
+        report = guarded(index, resources, lambda: ShardAttempt(load_shard(job.output, index), job, resources).run())
         count_report(report)
         return report
 

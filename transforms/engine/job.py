@@ -17,16 +17,17 @@ from transforms.work.work import Work
 
 @dataclass(frozen=True)
 class Job:
-    """`work` is the command; the rest is what every command needs. `provenance` goes into every table. `scratch` is the
-    folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie in
-    `temp_dir`, None for the system's. `processes` is the number of worker processes on one machine, which share its
-    GPUs."""
+    """`work` is the command; the rest is what every command needs. `provenance` goes into every table. `device` is as
+    the user chose it: "auto", "cpu", "cuda" or "cuda:N"; the `processes` on one machine share its GPUs. `scratch` is
+    the folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie
+    in `temp_dir`, None for the system's."""
 
     work: Work
     output: str
     schema: InputSchema
     provenance: Mapping[str, Any]
     version: str
+    device: str = "auto"
     max_error_rate: float = 0.1
     max_image_bytes: int = MAX_IMAGE_BYTES
     decode_threads: int = 2

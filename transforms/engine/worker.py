@@ -28,7 +28,7 @@ from transforms.ledger.folder import OutputFolder
 from transforms.ledger.tables import ErrorLog
 from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport
 from transforms.outputs.layout import Sink, SinkTarget
-from transforms.work.prepare import Prepared, Preparer, Refusal
+from transforms.work.prepare import Pool, Pools, Prepared, Preparer, Refusal
 from transforms.work.step import Step
 
 READ_AHEAD = 2  # batches read and being prepared while the model works
@@ -39,24 +39,9 @@ log = logging.getLogger("vqbeam")
 
 def make_steps(job: Job) -> list[Step]:
     """The model step of a job for each device of this process; weights are not loaded yet."""
-    return [job.work.step(device) for device in _devices(job.work.device, job.processes)]
-
-
-def _devices(device: str, processes: int) -> list[str]:
-    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    if gpus < 2:
-        return [device]
-    return [f"cuda:{number}" for number in claim_gpus(gpus, processes)]
-
-
-def run_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
-    """Do one shard, unless it is done; never raises, unless the process itself is to end."""
-    return guarded(shard.index, resources, lambda: attempt_shard(shard, job, resources))
-
-
-def attempt_shard(shard: Shard, job: Job, resources: Resources) -> ShardReport:
-    """Do one shard, unless it is done. Raises any error."""
-    return _ShardRun(shard, job, resources).run()
+    gpus = torch.cuda.device_count() if job.device in ("auto", "cuda") else 0
+    devices = [f"cuda:{number}" for number in claim_gpus(gpus, job.processes)] if gpus > 1 else [job.device]
+    return [job.work.step(device) for device in devices]
 
 
 def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
@@ -77,8 +62,8 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
     return report
 
 
-class _ShardRun:
-    """The state of one attempt at one shard."""
+class ShardAttempt:
+    """One attempt at one shard; `run` raises any error."""
 
     def __init__(self, shard: Shard, job: Job, resources: Resources) -> None:
         self.shard = shard
@@ -93,6 +78,7 @@ class _ShardRun:
         self.over = threading.Event()
 
     def run(self) -> ShardReport:
+        """Do the shard, unless it is done."""
         if self.resources.monitor.stop_requested():
             raise Stopped
         done = self.transaction.mark()
@@ -116,7 +102,8 @@ class _ShardRun:
         """All rows through the stages into local files."""
         work = self.job.work
         fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
-        preparer = work.preparer(self.job.schema, fetch, self.resources)
+        pools = Pools(Pool(self.resources.decode_pool), Pool(self.resources.fetch_pool))
+        preparer = work.preparer(self.job.schema, fetch, pools)
         errors = ErrorLog(folder / "errors.parquet")
         sink = work.sink(self._target(folder / f"{self.shard.name}.{work.main.suffix}"))
         writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
@@ -132,7 +119,7 @@ class _ShardRun:
             writer.close()
             self.counts.notices = dict(sorted((Counter(self.counts.notices) + self.notices).items()))
             self._check_balance()
-            self.seconds["decode"] = preparer.seconds
+            self.seconds["decode"] = pools.decode.seconds
             errors_path = errors.close()
             self.counts.errors_file = self.transaction.errors_name(errors_path)
             sink.finish(self.counts)
@@ -146,7 +133,8 @@ class _ShardRun:
             self.share.close()
             self.over.set()
             waiting.close()
-            preparer.cancel()
+            for pool in pools:
+                pool.cancel()
 
     def _modelled(self, batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
         run_model = self._timed("model", step)
@@ -180,7 +168,7 @@ class _ShardRun:
                 size = part.nbytes
                 if not self.share.acquire(size):
                     return
-                yield size, preparer.submit(part, row + start)
+                yield size, preparer(part, row + start)
             row += batch.num_rows
         self.counts.notices = dict(sorted(notices.items()))
 

@@ -302,7 +302,7 @@ def checked_codes(row: Row, column: str, spec: TokenizerSpec) -> np.ndarray:
     if codes.size and (codes.ndim != 1 or codes.dtype.kind not in "iu"):
         found = f"{codes.dtype} {list(codes.shape)}"
         raise UsageError(f"column {column!r} holds {found}, not a list of integers; name another with codes_column=")
-    return fitting_codes(codes.reshape(-1), spec.codes_per_image, spec.codebook_size)
+    return fitting_codes(codes.reshape(-1), spec)
 
 
 def without(row: Row, column: str, keep: bool) -> Row:

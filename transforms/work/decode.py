@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.types as pt
 
+from models.image_tokenizer import TokenizerSpec
 from transforms.batch import CAPTION, CODES, KEY, PASS_PREFIX, PIXELS, SAMPLE, fixed_lists, to_rows
 from transforms.inputs.provenance import check_codebook
 from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
-from transforms.work.prepare import Fetch, PrepareCodes, Prepared, full_batches
-from transforms.work.step import ModelSettings, ModelStep
-from transforms.work.work import Pools, Work, output_columns
+from transforms.work.prepare import Fetch, Pools, Prepared, Preparer, full_batches, in_pool, prepare_codes
+from transforms.work.step import ModelSettings, TokenizerStep
+from transforms.work.work import Work, output_columns
 
 MOVED = image_columns()  # the input may have them, too
 WRITTEN = (KEY, CAPTION, *MOVED)
@@ -28,13 +30,8 @@ class Decode(Work):
 
     model: ModelSettings
     written: ImageOutput
-    codes_per_image: int
-    codebook_size: int
+    spec: TokenizerSpec
     expected_codebook: str | None = None
-
-    @property
-    def device(self) -> str:
-        return self.model.device
 
     @property
     def main(self) -> MainObject:
@@ -47,8 +44,8 @@ class Decode(Work):
     def check_source(self, source: Source) -> None:
         check_codebook(source, self.expected_codebook)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareCodes:
-        return PrepareCodes(self.codes_per_image, self.codebook_size)
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
+        return in_pool(pools.decode, partial(prepare_codes, spec=self.spec))
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return map(_numbered, full_batches(parts, size, CODES))
@@ -60,11 +57,11 @@ class Decode(Work):
         return self.written.sink(target)
 
 
-class DecodeStep(ModelStep):
+class DecodeStep(TokenizerStep):
     """`codes` -> `pixels`."""
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        pixels = self.loaded().decode(to_rows(batch.column(CODES)))
+        pixels = self.tokenizer.decode(to_rows(batch.column(CODES)))
         return batch.drop_columns([CODES]).append_column(PIXELS, fixed_lists(pixels))
 
 

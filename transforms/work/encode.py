@@ -8,6 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from models.image_tokenizer import TokenizerSpec
 from transforms.batch import (
     CAPTION,
     ENCODING,
@@ -24,9 +25,9 @@ from transforms.images import ImageOptions, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TokenSink
-from transforms.work.prepare import Fetch, Prepared, PrepareImages, full_batches
-from transforms.work.step import ModelSettings, ModelStep
-from transforms.work.work import Pools, Work, output_columns
+from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, full_batches
+from transforms.work.step import ModelSettings, TokenizerStep
+from transforms.work.work import Work, output_columns
 
 WRITTEN = (KEY, CAPTION, ENCODING, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 
@@ -37,21 +38,16 @@ class Encode(Work):
 
     model: ModelSettings
     image: ImageOptions
-    codes_per_image: int
-    codebook_size: int
+    spec: TokenizerSpec
     require_caption: bool = False
 
-    @property
-    def device(self) -> str:
-        return self.model.device
-
     def columns(self, schema: InputSchema) -> Columns:
-        codes = code_list(self.codebook_size, self.codes_per_image)
+        codes = code_list(self.spec.codebook_size, self.spec.codes_per_image)
         return output_columns(WRITTEN, caption=schema.caption_type, encoding=codes)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareImages:
         decode = partial(decode_image, options=self.image)
-        return PrepareImages(decode, schema, fetch, pools.decode_pool, pools.fetch_pool, self.require_caption)
+        return PrepareImages(decode, schema, fetch, pools, self.require_caption)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return full_batches(parts, size, PIXELS)
@@ -60,14 +56,13 @@ class Encode(Work):
         return EncodeStep(replace(self.model, device=device))
 
     def sink(self, target: SinkTarget) -> TokenSink:
-        return TokenSink(target, self.codebook_size)
+        return TokenSink(target, self.spec.codebook_size)
 
 
-class EncodeStep(ModelStep):
-    """`pixels` -> `encoding`: VQGAN codes in raster order, fixed-size list of uint16 (int32 past 65,536 codes)."""
+class EncodeStep(TokenizerStep):
+    """`pixels` -> `encoding`: codes in raster order, fixed-size list of uint16 (int32 past 65,536 codes)."""
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        codec = self.loaded()
-        codes = codec.encode(to_images(batch.column(PIXELS)))
-        column = fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size)))
+        codes = self.tokenizer.encode(to_images(batch.column(PIXELS)))
+        column = fixed_lists(codes.astype(code_dtype(self.tokenizer.spec.codebook_size)))
         return batch.drop_columns([PIXELS]).append_column(ENCODING, column)

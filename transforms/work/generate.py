@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,7 @@ from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
 from models.clip.scorer import ClipScorer, open_clip
-from models.image_tokenizer import ImageTokenizer
+from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from models.uniforms import uniforms
 from transforms.batch import (
     ATTENTION_MASK,
@@ -43,10 +43,10 @@ from transforms.inputs.options import arrow_type
 from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
-from transforms.work.prepare import Fetch, Prepared, Refusal, refusal_of
-from transforms.work.prompts import PreparePrompts, slot_batches
-from transforms.work.step import NOT_SET_UP, ModelSettings, painted
-from transforms.work.work import Pools, Work, output_columns
+from transforms.work.prepare import Fetch, Pools, Prepared, Preparer, Refusal, in_pool, refusal
+from transforms.work.prompts import prepare_prompts, slot_batches
+from transforms.work.step import ModelSettings, painted
+from transforms.work.work import Work, output_columns
 
 WRITTEN = (KEY, PROMPT, SAMPLE, SEED, ENCODING, *image_columns(), CLIP_SCORE, RANK, WIDTH, HEIGHT)
 NOT_BEST = "not_best"  # the filter's name in the counts
@@ -74,6 +74,10 @@ class GeneratorSettings:
     def batch_size(self) -> int:
         """Images at once."""
         return self.slots * self.images_per_slot
+
+    def on(self, device: str) -> GeneratorSettings:
+        """The same on another device."""
+        return replace(self, vqgan=replace(self.vqgan, device=device))
 
     def open_text(self) -> TextEncoder:
         """The text tokenizer beside the BART."""
@@ -109,14 +113,9 @@ class Generate(Work):
     drawing: Drawing
     written: ImageOutput
     model_name: str
-    codes_per_image: int
-    codebook_size: int
+    spec: TokenizerSpec
     keep_tokens: bool = False
     keep_best: int | None = None
-
-    @property
-    def device(self) -> str:
-        return self.models.vqgan.device
 
     @property
     def main(self) -> MainObject:
@@ -128,19 +127,22 @@ class Generate(Work):
         absent = self.written.absent_columns
         absent |= set() if self.keep_tokens else {ENCODING}
         absent |= set() if self.models.clip is not None else {CLIP_SCORE, RANK}
-        types = {ENCODING: code_list(self.codebook_size, self.codes_per_image), **dict(self.written.layout.columns)}
+        types = {
+            ENCODING: code_list(self.spec.codebook_size, self.spec.codes_per_image),
+            **dict(self.written.layout.columns),
+        }
         after_seed = WRITTEN.index(SEED) + 1
         written = (*WRITTEN[:after_seed], *options, *WRITTEN[after_seed:])
         return output_columns(written, absent, **types, **options)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PreparePrompts:
-        return PreparePrompts(self.models.open_text(), self.drawing, pools.decode_pool)
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
+        return in_pool(pools.decode, partial(prepare_prompts, text=self.models.open_text(), drawing=self.drawing))
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return slot_batches(parts, self.models.slots, self.models.images_per_slot)
 
     def step(self, device: str) -> GenerateStep:
-        return GenerateStep(replace(self.models, vqgan=replace(self.models.vqgan, device=device)))
+        return GenerateStep(self.models.on(device))
 
     def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
         return batches if self.models.clip is None else ranked(batches, self.keep_best)
@@ -155,27 +157,31 @@ class GenerateStep:
     columns that only the generator reads are dropped."""
 
     settings: GeneratorSettings
-    generator: TokenGenerator | None = field(default=None, repr=False)
-    codec: ImageTokenizer | None = field(default=None, repr=False)
-    clip: ClipScorer | None = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
         return self.settings.batch_size
 
+    @cached_property
+    def tokenizer(self) -> ImageTokenizer:
+        return self.settings.vqgan.open()
+
+    @cached_property
+    def generator(self) -> TokenGenerator:
+        return self.settings.open_generator(self.tokenizer.spec.codebook_size)
+
+    @cached_property
+    def clip(self) -> ClipScorer | None:
+        return self.settings.open_clip()
+
     def setup(self) -> None:
-        """Load all weights."""
-        self.codec = self.codec or self.settings.vqgan.open()
-        self.generator = self.generator or self.settings.open_generator(self.codec.spec.codebook_size)
-        self.clip = self.clip or self.settings.open_clip()
+        _ = self.generator, self.clip  # the generator opens the tokenizer
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if self.codec is None or self.generator is None:
-            raise RuntimeError(NOT_SET_UP)
         codes = draw(self.generator, batch)
         prompts = batch.column(PROMPT).to_pylist()
         batch = batch.drop_columns([name for name in USED_UP if name in batch.schema.names])
-        batch, pixels = painted(self.codec, batch, codes)
+        batch, pixels = painted(self.tokenizer, batch, codes)
         if self.clip is None:
             return batch
         return batch.append_column(CLIP_SCORE, pa.array(score(self.clip, pixels, prompts), pa.float32()))
@@ -192,15 +198,19 @@ def draw(
     starts = np.flatnonzero(np.diff(slots, prepend=-1))  # the first image of each slot
     within = np.arange(len(slots)) - starts[slots]
     drawn = np.zeros((len(starts), generator.images_per_prompt, generator.length))
-    names = (batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE))
-    for slot, number, seed, key, sample in zip(slots, within, *names, strict=True):
-        drawn[slot, number] = uniforms(seed, key, sample, generator.length)
+    for slot, number, identity in zip(slots, within, identities(batch), strict=True):
+        drawn[slot, number] = uniforms(*identity, generator.length)
     options = {name: batch.column(name).to_numpy()[starts] for name in SAMPLING}
     input_ids, mask = (to_rows(batch.column(name))[starts] for name in (INPUT_IDS, ATTENTION_MASK))
     given, kept = np.zeros(drawn.shape, np.int64), np.full(len(starts), keep)
     if prefix is not None:
         given[slots, within] = prefix
     return generator.generate(TokenRequest(input_ids, mask, drawn, options, given, kept))[slots, within]
+
+
+def identities(batch: pa.RecordBatch) -> Iterator[tuple[int, str, int]]:
+    """Seed, key and sample of each image, from which its random numbers come."""
+    return zip(*(batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE)), strict=True)
 
 
 def score(clip: ClipScorer, pixels: np.ndarray, prompts: list[str]) -> np.ndarray:
@@ -232,7 +242,7 @@ def ranked(batches: Iterable[pa.RecordBatch], keep_best: int | None = None) -> I
             # by slices: taking from lists builds an index eight times the size of the pixels
             held = joined([pool.slice(i, 1) for i in order[:keep_best]])
             for i in order[keep_best:] if keep_best is not None else ():
-                yield refusal_of(pool, i, "rank", RowFiltered(NOT_BEST))
+                yield refusal(pool, i, "rank", RowFiltered(NOT_BEST))
         if done:
             yield joined(done)
     if held is not None:

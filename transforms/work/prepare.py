@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from models.image_tokenizer import TokenizerSpec
 from transforms.batch import (
     CODES,
     ERROR_CODE,
@@ -35,8 +35,12 @@ from transforms.images import DecodedImage
 from transforms.inputs.request import InputSchema
 
 NO_CAPTION = "the row has no caption, which require_caption, rank and vary method model ask for"
+P = ParamSpec("P")
+T = TypeVar("T")
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
+Cause = RowRejected | RowFiltered
+Refused = dict[int, tuple[str, Cause]]  # rows of a batch that end here: the stage, and why
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Refusal:
     key: str
     uri: str
     stage: str
-    cause: RowRejected | RowFiltered
+    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,51 @@ class Prepared:
     notices: Mapping[str, int] = field(default_factory=dict)
 
 
-class Preparer(Protocol):
-    """`submit` starts the work on a batch in the pools; the call that it returns waits for the result. `cancel` gives
-    up the work that has not been started, so that the pools are free for other shards."""
+class Pool:
+    """A thread pool of the process as one shard uses it: it counts the seconds of the shard's calls, and can drop those
+    that have not started."""
 
-    @property
-    def seconds(self) -> float:
-        """Of threads, at work on images, codes or texts."""
+    def __init__(self, executor: Executor) -> None:
+        self.seconds = 0.0  # of threads at work
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._unfinished: set[Future[Any]] = set()
 
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]: ...
+    def submit(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> Future[T]:
+        def timed() -> T:
+            start = time.perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                with self._lock:
+                    self.seconds += time.perf_counter() - start
 
-    def cancel(self) -> None: ...
+        future = self._executor.submit(timed)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+    def cancel(self) -> None:
+        """Drop the calls that have not started, so that the threads are free for other shards."""
+        for future in list(self._unfinished):
+            future.cancel()
 
 
+class Pools(NamedTuple):
+    decode: Pool
+    fetch: Pool
+
+
+# Starts the work on a batch, given the number of its first row; the call that it returns waits for the result.
+Preparer = Callable[[pa.RecordBatch, int], Callable[[], Prepared]]
+
+
+def in_pool(pool: Pool, prepare: Callable[[pa.RecordBatch, int], Prepared]) -> Preparer:
+    """`prepare` for a whole batch at a time in a thread of the pool."""
+    return lambda batch, first_row: pool.submit(prepare, batch, first_row).result
+
+
+@dataclass(frozen=True)
 class PrepareImages:
     """Fetches and decodes images in thread pools; the pixels that `decode` makes come out.
 
@@ -86,40 +122,25 @@ class PrepareImages:
     batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
     """
 
-    def __init__(
-        self,
-        decode: Decode,
-        schema: InputSchema,
-        fetch: Fetch,
-        decode_pool: Executor,
-        fetch_pool: Executor,
-        require_caption: bool,
-        keep_files: bool = False,
-    ) -> None:
-        self.seconds = 0.0  # of threads, decoding
-        self._decoder = decode
-        self._keeps_sizes = keeps_original_sizes(schema.passthrough)
-        self._fetch = fetch
-        self._decode_pool = decode_pool
-        self._fetch_pool = fetch_pool
-        self._require_caption = require_caption
-        self._keep_files = keep_files
-        self._lock = threading.Lock()
-        self._submitted: deque[dict[int, Future[_Read]]] = deque()  # batches whose results nobody has taken
+    decode: Decode
+    schema: InputSchema
+    fetch: Fetch
+    pools: Pools
+    require_caption: bool
+    keep_files: bool = False
 
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        known = known_refusals(batch, first_row, self._require_caption)
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        refused = refused_rows(batch, self.require_caption)
         images = batch.column(IMAGE)
         uris = batch.column(IMAGE_URI)
         waiting: dict[int, Future[_Read]] = {}
         for i in range(batch.num_rows):
-            if i in known:
+            if i in refused:
                 continue
             if images[i].is_valid:
-                waiting[i] = self._decode_pool.submit(self._decode, images[i])
+                waiting[i] = self.pools.decode.submit(self._decode, images[i])
             else:
-                waiting[i] = self._fetch_pool.submit(self._fetch_and_decode, uris[i].as_py())
-        self._submitted.append(waiting)
+                waiting[i] = self.pools.fetch.submit(self._fetch_and_decode, uris[i].as_py())
 
         def result() -> Prepared:
             read: dict[int, _Read] = {}
@@ -127,48 +148,35 @@ class PrepareImages:
                 try:
                     read[i] = future.result()
                 except (RowRejected, RowFiltered) as cause:
-                    known[i] = refusal(batch, i, first_row, "decode", cause)
-            self._submitted.popleft()
-            good = [read[i] for i in sorted(read)]
-            prepared = gather(batch, first_row, known, [one.image.pixels for one in good])
-            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, good, sorted(read)))
+                    refused[i] = "decode", cause
+            prepared = gather(batch, first_row, refused, [one.image.pixels for one in read.values()])
+            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, read))
 
         return result
 
-    def cancel(self) -> None:
-        for waiting in self._submitted:
-            for future in waiting.values():
-                future.cancel()
-
     def _with_own_columns(
-        self, columns: pa.RecordBatch, batch: pa.RecordBatch, good: list[_Read], rows: list[int]
+        self, columns: pa.RecordBatch, batch: pa.RecordBatch, read: Mapping[int, _Read]
     ) -> pa.RecordBatch:
-        """`columns` with the sizes and files of the good images, which are the `rows` of `batch`."""
-        if not self._keeps_sizes:
-            widths = pa.array([one.image.original_width for one in good], pa.int32())
-            heights = pa.array([one.image.original_height for one in good], pa.int32())
+        """`columns` with the sizes and files of the good images, by their rows in `batch`."""
+        if not keeps_original_sizes(self.schema.passthrough):
+            widths = pa.array([one.image.original_width for one in read.values()], pa.int32())
+            heights = pa.array([one.image.original_height for one in read.values()], pa.int32())
             columns = columns.append_column(ORIGINAL_WIDTH, widths).append_column(ORIGINAL_HEIGHT, heights)
-        if self._keep_files:
-            uris = batch.column(IMAGE_URI).take(pa.array(rows, pa.int64()))
+        if self.keep_files:
+            uris = batch.column(IMAGE_URI).take(pa.array(list(read), pa.int64()))
             files = [
                 {"bytes": one.data, "path": uri and uri.rpartition("/")[2]}
-                for one, uri in zip(good, uris.to_pylist(), strict=True)
+                for one, uri in zip(read.values(), uris.to_pylist(), strict=True)
             ]
             columns = columns.append_column(IMAGE, pa.array(files, IMAGE_FILE))
         return columns
 
     def _fetch_and_decode(self, uri: str) -> _Read:
-        data = self._fetch(uri)
-        return self._decode_pool.submit(self._decode, data).result()
+        return self.pools.decode.submit(self._decode, self.fetch(uri)).result()
 
     def _decode(self, data: bytes | pa.Scalar) -> _Read:
-        start = time.perf_counter()
-        try:
-            data = data if isinstance(data, bytes) else data.as_py()
-            return _Read(self._decoder(data), data if self._keep_files else None)
-        finally:
-            with self._lock:
-                self.seconds += time.perf_counter() - start
+        data = data if isinstance(data, bytes) else data.as_py()
+        return _Read(self.decode(data), data if self.keep_files else None)
 
 
 class _Read(NamedTuple):
@@ -176,54 +184,36 @@ class _Read(NamedTuple):
     data: bytes | None
 
 
-class PrepareCodes:
-    """Checks codes against the model's grid and codebook; `codes` int32 [T] come out."""
-
-    def __init__(self, codes_per_image: int, codebook_size: int, require_caption: bool = False) -> None:
-        self.seconds = 0.0
-        self._require_caption = require_caption
-        self._length = codes_per_image
-        self._size = codebook_size
-
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        def result() -> Prepared:
-            start = time.perf_counter()
-            known = known_refusals(batch, first_row, self._require_caption)
-            arrays: list[np.ndarray] = []
-            column = batch.column(CODES)
-            for i in range(batch.num_rows):
-                if i in known:
-                    continue
-                try:
-                    arrays.append(self._check(column[i]))
-                except RowRejected as cause:
-                    known[i] = refusal(batch, i, first_row, "decode", cause)
-            prepared = gather(batch, first_row, known, arrays)
-            self.seconds += time.perf_counter() - start
-            return prepared
-
-        return result
-
-    def cancel(self) -> None:
-        return
-
-    def _check(self, cell: pa.ListScalar) -> np.ndarray:
-        if not cell.is_valid or cell.values.null_count:
-            raise RowRejected("missing_codes", "the codes are null")
-        return fitting_codes(cell.values.to_numpy(zero_copy_only=False), self._length, self._size)
+def prepare_codes(
+    batch: pa.RecordBatch, first_row: int, spec: TokenizerSpec, require_caption: bool = False
+) -> Prepared:
+    """Check codes against the model's grid and codebook; `codes` int32 [T] come out."""
+    refused = refused_rows(batch, require_caption)
+    arrays: list[np.ndarray] = []
+    for i, cell in enumerate(batch.column(CODES)):
+        if i in refused:
+            continue
+        try:
+            if not cell.is_valid or cell.values.null_count:
+                raise RowRejected("missing_codes", "the codes are null")
+            arrays.append(fitting_codes(cell.values.to_numpy(zero_copy_only=False), spec))
+        except RowRejected as cause:
+            refused[i] = "decode", cause
+    return gather(batch, first_row, refused, arrays)
 
 
-def fitting_codes(codes: np.ndarray, codes_per_image: int, codebook_size: int) -> np.ndarray:
+def fitting_codes(codes: np.ndarray, spec: TokenizerSpec) -> np.ndarray:
     """Integers [N] of any type -> int32 [codes_per_image].
 
     Raises `RowRejected` (wrong_code_count, code_out_of_range) unless they are a full grid of a codebook's ids.
     """
-    if len(codes) != codes_per_image:
+    if len(codes) != spec.codes_per_image:
         there = amount(len(codes), "codes")
-        raise RowRejected("wrong_code_count", f"{there}; the model's grid has {codes_per_image:,}")
+        raise RowRejected("wrong_code_count", f"{there}; the model's grid has {spec.codes_per_image:,}")
     low, high = int(codes.min()), int(codes.max())
-    if low < 0 or high >= codebook_size:
-        raise RowRejected("code_out_of_range", f"code {low if low < 0 else high}; the codebook has {codebook_size}")
+    if low < 0 or high >= spec.codebook_size:
+        found = low if low < 0 else high
+        raise RowRejected("code_out_of_range", f"code {found}; the codebook has {spec.codebook_size}")
     return codes.astype(np.int32)
 
 
@@ -233,44 +223,35 @@ def keeps_original_sizes(passthrough: pa.Schema) -> bool:
     return all(name in passthrough.names and pa.types.is_integer(passthrough.field(name).type) for name in names)
 
 
-def known_refusals(batch: pa.RecordBatch, first_row: int, require_caption: bool) -> dict[int, Refusal]:
+def refused_rows(batch: pa.RecordBatch, require_caption: bool) -> Refused:
     """Rows that the reader rejected or filtered and, if a caption is required, rows without one."""
-    known: dict[int, Refusal] = {}
-    codes = batch.column(ERROR_CODE)
-    filtered = batch.column(FILTERED)
+    refused: Refused = {}
+    codes, messages, filtered = (batch.column(name) for name in (ERROR_CODE, ERROR_MESSAGE, FILTERED))
     if codes.null_count < batch.num_rows or filtered.null_count < batch.num_rows:
-        messages = batch.column(ERROR_MESSAGE)
         for i in range(batch.num_rows):
             if codes[i].is_valid:
-                cause = RowRejected(codes[i].as_py(), messages[i].as_py() or "")
-                known[i] = refusal(batch, i, first_row, "read", cause)
+                refused[i] = "read", RowRejected(codes[i].as_py(), messages[i].as_py() or "")
             elif filtered[i].is_valid:
-                known[i] = refusal(batch, i, first_row, "read", RowFiltered(filtered[i].as_py()))
+                refused[i] = "read", RowFiltered(filtered[i].as_py())
     if require_caption:
         for i in np.flatnonzero(missing_captions(batch)).tolist():
-            if i not in known:
-                cause = RowRejected("missing_caption", NO_CAPTION)
-                known[i] = refusal(batch, i, first_row, "read", cause)
-    return known
+            refused.setdefault(i, ("read", RowRejected("missing_caption", NO_CAPTION)))
+    return refused
 
 
-def refusal(batch: pa.RecordBatch, i: int, first_row: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
-    return Refusal(first_row + i, batch.column(KEY)[i].as_py(), batch.column(URI)[i].as_py(), stage, cause)
+def refusal(batch: pa.RecordBatch, i: int, stage: str, cause: Cause, first_row: int | None = None) -> Refusal:
+    """Row `i` of a batch ends at a stage. A batch as it was read has no column `ROW`, but a `first_row`."""
+    row = batch.column(ROW)[i].as_py() if first_row is None else first_row + i
+    return Refusal(row, batch.column(KEY)[i].as_py(), batch.column(URI)[i].as_py(), stage, cause)
 
 
-def refusal_of(batch: pa.RecordBatch, i: int, stage: str, cause: RowRejected | RowFiltered) -> Refusal:
-    """Row `i` of a batch that has been prepared ends at a later stage."""
-    key, uri = batch.column(KEY)[i].as_py(), batch.column(URI)[i].as_py()
-    return Refusal(batch.column(ROW)[i].as_py(), key, uri, stage, cause)
-
-
-def gather(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], arrays: list[np.ndarray]) -> Prepared:
-    """The rows that are in `known` taken out, the reader's own columns dropped, row numbers added."""
-    good = np.array([i for i in range(batch.num_rows) if i not in known], np.int64)
+def gather(batch: pa.RecordBatch, first_row: int, refused: Refused, arrays: list[np.ndarray]) -> Prepared:
+    """The rows that do not end here, without the reader's own columns, with row numbers."""
+    good = np.array([i for i in range(batch.num_rows) if i not in refused], np.int64)
     columns = batch.drop_columns([name for name in READER_COLUMNS if name in batch.schema.names])
     columns = columns.take(pa.array(good)).append_column(ROW, pa.array(good + first_row))
-    missing = int(missing_captions(columns).sum())
-    return Prepared(columns, arrays, [known[i] for i in sorted(known)], batch.num_rows, missing)
+    refusals = [refusal(batch, i, *refused[i], first_row) for i in sorted(refused)]
+    return Prepared(columns, arrays, refusals, batch.num_rows, int(missing_captions(columns).sum()))
 
 
 def full_batches(parts: Iterable[Prepared], size: int, payload: str) -> Iterator[pa.RecordBatch]:

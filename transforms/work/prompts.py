@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from threading import Lock
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -33,43 +30,9 @@ from transforms.batch import (
 from transforms.errors import RowRejected
 from transforms.inputs.options import arrow_type
 from transforms.inputs.rows import too_long
-from transforms.work.prepare import Prepared, Preparer, Refusal, gather, known_refusals, refusal
+from transforms.work.prepare import Pool, Prepared, Preparer, gather, refusal, refused_rows
 
 CUT = "a prompt is longer than the model reads and was cut"
-
-
-class PreparePrompts:
-    """Runs `prepare_prompts` in the pool."""
-
-    def __init__(self, text: TextEncoder, drawing: Drawing, pool: Executor) -> None:
-        self.seconds = 0.0  # of threads, encoding
-        self._text = text
-        self._drawing = drawing
-        self._pool = pool
-        self._lock = Lock()
-        self._submitted: deque[Future[Prepared]] = deque()
-
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        future = self._pool.submit(self._prepare, batch, first_row)
-        self._submitted.append(future)
-
-        def result() -> Prepared:
-            prepared = future.result()
-            self._submitted.popleft()
-            return prepared
-
-        return result
-
-    def cancel(self) -> None:
-        for future in self._submitted:
-            future.cancel()
-
-    def _prepare(self, batch: pa.RecordBatch, first_row: int) -> Prepared:
-        start = time.perf_counter()
-        prepared = prepare_prompts(batch, first_row, self._text, self._drawing)
-        with self._lock:
-            self.seconds += time.perf_counter() - start
-        return prepared
 
 
 def prepare_prompts(batch: pa.RecordBatch, first_row: int, text: TextEncoder, drawing: Drawing) -> Prepared:
@@ -77,37 +40,29 @@ def prepare_prompts(batch: pa.RecordBatch, first_row: int, text: TextEncoder, dr
 
     Every row stands for its images in the counts.
     """
-    batch = _with_options(batch, drawing)
-    known = known_refusals(batch, first_row, require_caption=False)
-    prompts = [prompt or "" for prompt in batch.column(CAPTION).to_pylist()]
-    encoded = text.encode(prompts, batch.column(KEY).to_pylist())
-    for i in np.flatnonzero(encoded.empty).tolist():
-        if i not in known:
-            known[i] = refusal(batch, i, first_row, "read", RowRejected(*empty_text("prompt", prompts[i])))
-    return _gathered(batch, first_row, known, encoded)
-
-
-def empty_text(name: str, text: str) -> tuple[str, str]:
-    """The error of a text that gives the model nothing to draw; `name` is what messages call the text."""
-    if not text.strip():
-        return "empty_prompt", f"the {name} is empty or blank: nothing to draw"
-    return "empty_prompt", f"the model's normaliser leaves nothing of the {name} {text[:80]!r}"
-
-
-def _with_options(batch: pa.RecordBatch, drawing: Drawing) -> pa.RecordBatch:
     for name in OPTIONS:
         filled = pc.fill_null(batch.column(name), pa.scalar(drawing[name], arrow_type(name)))
         batch = batch.set_column(batch.schema.get_field_index(name), name, filled)
-    return batch
-
-
-def _gathered(batch: pa.RecordBatch, first_row: int, known: dict[int, Refusal], encoded: EncodedText) -> Prepared:
+    refused = refused_rows(batch, require_caption=False)
+    prompts = [prompt or "" for prompt in batch.column(CAPTION).to_pylist()]
+    encoded = text.encode(prompts, batch.column(KEY).to_pylist())
+    for i in np.flatnonzero(encoded.empty).tolist():
+        refused.setdefault(i, ("read", empty_text("prompt", prompts[i])))
+    prepared = gather(batch, first_row, refused, [])
+    columns = prepared.columns.rename_columns(
+        [PROMPT if name == CAPTION else name for name in prepared.columns.schema.names]
+    )
     images = batch.column(IMAGES).to_pylist()
-    good = np.array([i for i in range(batch.num_rows) if i not in known], np.int64)
-    columns = gather(batch, first_row, known, []).columns
-    columns = columns.rename_columns([PROMPT if name == CAPTION else name for name in columns.schema.names])
-    refusals = [known[i] for i in sorted(known) for _ in range(images[i])]
-    return Prepared(_with_texts(columns, encoded, good), [], refusals, sum(images), 0, _cut(encoded, good))
+    refusals = [item for item in prepared.refusals for _ in range(images[item.row - first_row])]
+    rows = columns.column(ROW).to_numpy() - first_row
+    return Prepared(_with_texts(columns, encoded, rows), [], refusals, sum(images), 0, _cut(encoded, rows))
+
+
+def empty_text(name: str, text: str) -> RowRejected:
+    """The error of a text that gives the model nothing to draw; `name` is what messages call the text."""
+    if not text.strip():
+        return RowRejected("empty_prompt", f"the {name} is empty or blank: nothing to draw")
+    return RowRejected("empty_prompt", f"the model's normaliser leaves nothing of the {name} {text[:80]!r}")
 
 
 def _with_texts(columns: pa.RecordBatch, encoded: EncodedText, rows: np.ndarray) -> pa.RecordBatch:
@@ -122,57 +77,42 @@ def _cut(encoded: EncodedText, rows: np.ndarray) -> dict[str, int]:
     return {CUT: cut} if cut else {}
 
 
-class PrepareCaptioned:
-    """Around `PrepareImages` or `PrepareCodes` that require a caption: adds the encoded caption for a DALL·E BART.
+def with_captions(prepare: Preparer, text: TextEncoder, pool: Pool) -> Preparer:
+    """`prepare`, which requires a caption, with the encoded caption for a DALL·E BART in addition.
 
     Of several captions the first that is not blank is taken. A row is rejected if its caption leaves nothing to read.
     """
 
-    def __init__(self, sources: Preparer, text: TextEncoder, pool: Executor) -> None:
-        self._sources = sources
-        self._text = text
-        self._pool = pool
-
-    @property
-    def seconds(self) -> float:
-        """Of threads, decoding images or checking codes."""
-        return self._sources.seconds
-
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        waiting = self._sources.submit(batch, first_row)
+    def submit(batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        waiting = prepare(batch, first_row)
         captions = [first_caption(cell) for cell in batch.column(CAPTION).to_pylist()]
         long = [too_long(len(caption.encode("utf-8", "replace"))) for caption in captions]
         read = ["" if error else caption for caption, error in zip(captions, long, strict=True)]
-        encoding = self._pool.submit(self._text.encode, read, batch.column(KEY).to_pylist())
+        encoding = pool.submit(text.encode, read, batch.column(KEY).to_pylist())
 
         def result() -> Prepared:
             prepared, encoded = waiting(), encoding.result()
-            unread: dict[int, Refusal] = {}
-            for i in (prepared.columns.column(ROW).to_numpy() - first_row).tolist():
+            rows = prepared.columns.column(ROW).to_numpy() - first_row
+            kept: list[int] = []
+            refusals = list(prepared.refusals)
+            for position, i in enumerate(rows.tolist()):
                 error = long[i]
-                if error is None and encoded.empty[i]:
-                    error = empty_text("caption", captions[i])
-                if error is not None:
-                    unread[i] = refusal(batch, i, first_row, "read", RowRejected(*error))
-            return _captioned(prepared, encoded, first_row, unread)
+                if error or encoded.empty[i]:
+                    cause = RowRejected(*error) if error else empty_text("caption", captions[i])
+                    refusals.append(refusal(batch, i, "read", cause, first_row))
+                else:
+                    kept.append(position)
+            return replace(
+                prepared,
+                columns=_with_texts(prepared.columns.take(pa.array(kept, pa.int64())), encoded, rows[kept]),
+                arrays=[prepared.arrays[position] for position in kept],
+                refusals=sorted(refusals, key=lambda refused: refused.row),
+                notices={**prepared.notices, **_cut(encoded, rows[kept])},
+            )
 
         return result
 
-    def cancel(self) -> None:
-        self._sources.cancel()
-
-
-def _captioned(prepared: Prepared, encoded: EncodedText, first_row: int, unread: Mapping[int, Refusal]) -> Prepared:
-    """The rows that are in `unread` moved to the refusals, the others with their texts."""
-    rows = prepared.columns.column(ROW).to_numpy() - first_row
-    kept = np.array([row not in unread for row in rows.tolist()], bool)
-    return replace(
-        prepared,
-        columns=_with_texts(prepared.columns.filter(pa.array(kept)), encoded, rows[kept]),
-        arrays=[array for array, keep in zip(prepared.arrays, kept.tolist(), strict=True) if keep],
-        refusals=sorted([*prepared.refusals, *unread.values()], key=lambda refused: refused.row),
-        notices={**prepared.notices, **_cut(encoded, rows[kept])},
-    )
+    return submit
 
 
 class Slot(NamedTuple):
@@ -189,15 +129,13 @@ def slot_batches(parts: Iterable[Prepared], slots: int, images_per_slot: int) ->
     A prompt that wants more images takes several slots, one that wants fewer leaves a part of its slot unused. Slots
     are filled in order, so that the images of a prompt come one after the other.
     """
-    filled: list[Slot] = []
-    for part in parts:
-        for i, images in enumerate(part.columns.column(IMAGES).to_pylist()):
-            for slot in slots_of(part.columns.slice(i, 1), images, images_per_slot):
-                filled.append(slot)
-                if len(filled) == slots:
-                    yield slot_batch(filled)
-                    filled = []
-    if filled:
+    stream = (
+        slot
+        for part in parts
+        for i, images in enumerate(part.columns.column(IMAGES).to_pylist())
+        for slot in slots_of(part.columns.slice(i, 1), images, images_per_slot)
+    )
+    while filled := list(islice(stream, slots)):
         yield slot_batch(filled)
 
 

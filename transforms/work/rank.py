@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,9 @@ from transforms.images import DecodedImage, ImageLimits, decode_whole
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TableSink
-from transforms.work.prepare import Fetch, Prepared, PrepareImages, Refusal, full_batches, refusal_of
-from transforms.work.step import NOT_SET_UP, ClipSettings
-from transforms.work.work import Pools, Work, output_columns
+from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, Refusal, full_batches, refusal
+from transforms.work.step import ClipSettings
+from transforms.work.work import Work, output_columns
 
 TOO_LOW = "min_clip_score"  # the filter's name in the counts
 WRITTEN = (KEY, CAPTION, CLIP_SCORE, IMAGE, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)  # `IMAGE` only with `keep_images`
@@ -47,24 +47,12 @@ class Rank(Work):
     min_clip_score: float | None = None
     keep_images: bool = False
 
-    @property
-    def device(self) -> str:
-        return self.clip.device
-
     def columns(self, schema: InputSchema) -> Columns:
         return output_columns(WRITTEN, () if self.keep_images else (IMAGE,), caption=schema.caption_type)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareImages:
         decode = partial(decode_for_clip, limits=self.limits, preprocess=self.preprocess)
-        return PrepareImages(
-            decode,
-            schema,
-            fetch,
-            pools.decode_pool,
-            pools.fetch_pool,
-            require_caption=True,
-            keep_files=self.keep_images,
-        )
+        return PrepareImages(decode, schema, fetch, pools, require_caption=True, keep_files=self.keep_images)
 
     @property
     def rows_prepared(self) -> int | None:
@@ -79,22 +67,19 @@ class Rank(Work):
         return ScoreStep(replace(self.clip, device=device))
 
     def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
+        if self.min_clip_score is None:
+            yield from batches
+            return
+        least = np.float32(self.min_clip_score)  # as the score is written
         for batch in batches:
-            low = self._too_low(batch)
+            low = batch.column(CLIP_SCORE).to_numpy() < least
             for i in np.flatnonzero(low).tolist():
-                yield refusal_of(batch, i, "score", RowFiltered(TOO_LOW))
+                yield refusal(batch, i, "score", RowFiltered(TOO_LOW))
             if not low.all():
                 yield batch.filter(pa.array(~low))
 
     def sink(self, target: SinkTarget) -> TableSink:
         return TableSink(target)
-
-    def _too_low(self, batch: pa.RecordBatch) -> np.ndarray:
-        """bool [N]; compared in float32, as the score is written."""
-        if self.min_clip_score is None:
-            return np.zeros(batch.num_rows, bool)
-        low: np.ndarray = batch.column(CLIP_SCORE).to_numpy() < np.float32(self.min_clip_score)
-        return low
 
 
 @dataclass
@@ -102,18 +87,19 @@ class ScoreStep:
     """`clip_pixels` and `caption` -> `clip_score` float32: the cosine of image and caption."""
 
     clip: ClipSettings
-    scorer: ClipScorer | None = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
         return self.clip.batch_size
 
+    @cached_property
+    def scorer(self) -> ClipScorer:
+        return self.clip.open()
+
     def setup(self) -> None:
-        self.scorer = self.scorer or self.clip.open()
+        _ = self.scorer
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if self.scorer is None:
-            raise RuntimeError(NOT_SET_UP)
         rows = to_rows(batch.column(CLIP_PIXELS))
         side = round((rows.shape[1] // 3) ** 0.5)
         captions = [first_caption(caption)[:LONGEST_CAPTION] for caption in batch.column(CAPTION).to_pylist()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +14,6 @@ from models import find
 from models.clip.scorer import ClipScorer, open_clip
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
-
-NOT_SET_UP = "a step is called before its setup()"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ClipSettings:
 
 
 class Step(Protocol):
-    """`setup` loads weights, once a process; the call adds columns to a batch of at most `batch_size` rows."""
+    """Adds columns to a batch of at most `batch_size` rows. `setup` loads the weights, which a first call does too."""
 
     @property
     def batch_size(self) -> int: ...
@@ -73,41 +73,36 @@ class Step(Protocol):
 
 
 @dataclass
-class ModelStep:
-    """The common part of tokenizer steps: settings that travel to the worker, and the model once it is loaded there."""
+class TokenizerStep:
+    """The common part of tokenizer steps: settings travel to the worker, which loads the tokenizer once."""
 
     model: ModelSettings
-    codec: ImageTokenizer | None = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
         return self.model.batch_size
 
+    @cached_property
+    def tokenizer(self) -> ImageTokenizer:
+        return self.model.open()
+
     def setup(self) -> None:
-        if self.codec is None:
-            self.codec = self.model.open()
-
-    def loaded(self) -> ImageTokenizer:
-        """The model. Raises `RuntimeError` before `setup`."""
-        if self.codec is None:
-            raise RuntimeError(NOT_SET_UP)
-        return self.codec
+        _ = self.tokenizer
 
 
-def paint(codec: ImageTokenizer, codes: np.ndarray) -> np.ndarray:
-    """Codes [N, T] -> uint8 [N, H, W, 3], as many at once as the codec takes."""
-    size = codec.batch_size
-    return np.concatenate([codec.decode(codes[start : start + size]) for start in range(0, len(codes), size)])
+def in_batches(call: Callable[[Any], np.ndarray], rows: Sequence[Any] | np.ndarray, size: int) -> np.ndarray:
+    """The results of `call` for at most `size` rows at a time, [N, ...] for N rows."""
+    return np.concatenate([call(rows[start : start + size]) for start in range(0, len(rows), size)])
 
 
-def painted(codec: ImageTokenizer, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray]:
+def painted(tokenizer: ImageTokenizer, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray]:
     """Add to N rows their codes, int [N, T], as `encoding`, and their images as `width`, `height` and `pixels`.
 
     Returns the images, too, uint8 [N, H, W, 3].
     """
-    pixels = paint(codec, codes)
+    pixels = in_batches(tokenizer.decode, codes, tokenizer.batch_size)
     count, height, width, _ = pixels.shape
-    batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(codec.spec.codebook_size))))
+    batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(tokenizer.spec.codebook_size))))
     batch = batch.append_column(WIDTH, pa.array(np.full(count, width, np.int32)))
     batch = batch.append_column(HEIGHT, pa.array(np.full(count, height, np.int32)))
     return batch.append_column(PIXELS, fixed_lists(pixels)), pixels

@@ -6,16 +6,14 @@ Codes are changed by one of three methods, then painted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 
-from models.bart.generator import TokenGenerator
-from models.errors import ConfigError
-from models.image_tokenizer import ImageTokenizer, LatentTokenizer
+from models.image_tokenizer import ImageTokenizer, LatentTokenizer, TokenizerSpec
 from models.vqgan.variations import gaussians, nearest_codes, neighbour_count, redrawn, spread, trained_codes
 from transforms.batch import (
     CAPTION,
@@ -42,11 +40,11 @@ from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
-from transforms.work.generate import USED_UP, GeneratorSettings, draw
-from transforms.work.prepare import Fetch, PrepareCodes, Prepared, PrepareImages, Preparer
-from transforms.work.prompts import PrepareCaptioned, slot_batches
-from transforms.work.step import NOT_SET_UP, ModelSettings, ModelStep, painted
-from transforms.work.work import Pools, Work, output_columns
+from transforms.work.generate import USED_UP, GeneratorSettings, draw, identities
+from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, Preparer, in_pool, prepare_codes
+from transforms.work.prompts import slot_batches, with_captions
+from transforms.work.step import ModelSettings, TokenizerStep, in_batches, painted
+from transforms.work.work import Work, output_columns
 
 MOVED = (SAMPLE, SEED, ENCODING, *image_columns(), WIDTH, HEIGHT)  # the input may have them, too
 WRITTEN = (KEY, CAPTION, *MOVED)
@@ -63,15 +61,10 @@ class Vary(Work):
     options: Mapping[str, int | float]
     image: ImageOptions
     written: ImageOutput
-    codes_per_image: int
-    codebook_size: int
+    spec: TokenizerSpec
     about: Mapping[str, str]
     keep_tokens: bool = False
     expected_codebook: str | None = None
-
-    @property
-    def device(self) -> str:
-        return self.model.device
 
     @property
     def main(self) -> MainObject:
@@ -79,25 +72,27 @@ class Vary(Work):
 
     def columns(self, schema: InputSchema) -> Columns:
         absent = self.written.absent_columns | (set() if self.keep_tokens else {ENCODING})
-        codes, image = code_list(self.codebook_size, self.codes_per_image), dict(self.written.layout.columns)
-        return output_columns(WRITTEN, absent, caption=schema.caption_type, encoding=codes, **image)
+        codes = code_list(self.spec.codebook_size, self.spec.codes_per_image)
+        return output_columns(
+            WRITTEN, absent, caption=schema.caption_type, encoding=codes, **dict(self.written.layout.columns)
+        )
 
     def check_source(self, source: Source) -> None:
         check_codebook(source, self.expected_codebook)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
-        captioned = isinstance(self.variation, Completion)
-        decode = partial(decode_image, options=self.image)
-        sources: Preparer
+        models = self.variation.models if isinstance(self.variation, Completion) else None
+        captioned = models is not None
+        prepare: Preparer
         if schema.kind == "codes":
             payload = CODES
-            sources = PrepareCodes(self.codes_per_image, self.codebook_size, captioned)
+            prepare = in_pool(pools.decode, partial(prepare_codes, spec=self.spec, require_caption=captioned))
         else:
             payload = PIXELS
-            sources = PrepareImages(decode, schema, fetch, pools.decode_pool, pools.fetch_pool, captioned)
-        if isinstance(self.variation, Completion):
-            sources = PrepareCaptioned(sources, self.variation.models.open_text(), pools.decode_pool)
-        return PrepareVariations(sources, payload, self.options)
+            prepare = PrepareImages(partial(decode_image, options=self.image), schema, fetch, pools, captioned)
+        if models:
+            prepare = with_captions(prepare, models.open_text(), pools.decode)
+        return with_variations(prepare, payload, self.options)
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         if isinstance(self.variation, Completion):
@@ -106,11 +101,10 @@ class Vary(Work):
         return slot_batches(parts, size, 1)
 
     def step(self, device: str) -> VaryStep:
-        model = replace(self.model, device=device)
-        if not isinstance(self.variation, Completion):
-            return VaryStep(model, variation=self.variation)
-        models = replace(self.variation.models, vqgan=model)
-        return VaryStep(model, variation=replace(self.variation, models=models), images=models.batch_size)
+        variation = self.variation
+        if isinstance(variation, Completion):
+            variation = replace(variation, models=variation.models.on(device))
+        return VaryStep(replace(self.model, device=device), variation)
 
     def sink(self, target: SinkTarget) -> Sink:
         return self.written.sink(target, self._texts)
@@ -125,35 +119,23 @@ class Vary(Work):
         ]
 
 
-class PrepareVariations:
-    """Around `PrepareImages` or `PrepareCodes`: their array becomes the column `payload`, and every row stands for
-    `options["images"]` images in the counts. `options` (names of `models/bart/options.py`) become columns, as
-    `slot_batches` and `draw` read them."""
+def with_variations(prepare: Preparer, payload: str, options: Mapping[str, int | float]) -> Preparer:
+    """`prepare` with its array as the column `payload`; in the counts every row stands for `options["images"]` images.
 
-    def __init__(self, sources: Preparer, payload: str, options: Mapping[str, int | float]) -> None:
-        self._sources = sources
-        self._payload = payload
-        self._options = options
+    `options` (names of `models/bart/options.py`) become columns, as `slot_batches` and `draw` read them.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """Of threads, decoding images or checking codes."""
-        return self._sources.seconds
+    def submit(batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        waiting = prepare(batch, first_row)
+        return lambda: varied(waiting())
 
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        waiting = self._sources.submit(batch, first_row)
-        return lambda: self._varied(waiting())
-
-    def cancel(self) -> None:
-        self._sources.cancel()
-
-    def _varied(self, prepared: Prepared) -> Prepared:
+    def varied(prepared: Prepared) -> Prepared:
         columns = prepared.columns
         if prepared.arrays:
-            columns = columns.append_column(self._payload, fixed_lists(np.stack(prepared.arrays)))
-        for name, value in self._options.items():
+            columns = columns.append_column(payload, fixed_lists(np.stack(prepared.arrays)))
+        for name, value in options.items():
             columns = columns.append_column(name, pa.array([value] * columns.num_rows, arrow_type(name)))
-        images = int(self._options[IMAGES])
+        images = int(options[IMAGES])
         return replace(
             prepared,
             columns=columns,
@@ -163,18 +145,18 @@ class PrepareVariations:
             missing_captions=prepared.missing_captions * images,
         )
 
+    return submit
+
+
+# `pixels` or `codes`, `key`, `seed`, `row` and `sample` of N images -> codes int32 [N, T]
+VaryCodes = Callable[[pa.RecordBatch], np.ndarray]
+
 
 class Variation(Protocol):
-    """How codes are varied. `open`, called once a process, returns the object that varies the codes of a batch."""
+    """How codes are varied; a frozen dataclass that travels to the workers."""
 
-    name: ClassVar[str]
-
-    def open(self, codec: ImageTokenizer) -> Varied: ...
-
-
-class Varied(Protocol):
-    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
-        """`pixels` or `codes`, `key`, `seed`, `row` and `sample` of N images -> codes int32 [N, T]."""
+    def open(self, tokenizer: ImageTokenizer) -> VaryCodes:
+        """Make what each batch needs, once a process."""
 
 
 @dataclass(frozen=True)
@@ -186,41 +168,26 @@ class LatentNoise:
     """
 
     strength: float
-    name: ClassVar[str] = "latent"
 
-    def open(self, codec: ImageTokenizer) -> Varied:
-        if not isinstance(codec, LatentTokenizer):
-            raise ConfigError(
-                f"method latent needs latents, and {codec.spec.name} gives codes only; choose method codes"
-            )
-        return _LatentNoise(codec, codec, self.strength * spread(codec.codebook))
+    def open(self, tokenizer: ImageTokenizer) -> VaryCodes:
+        """The tokenizer is a `LatentTokenizer` as well."""
+        deviation, between = self.strength * spread(tokenizer.codebook), cast(LatentTokenizer, tokenizer)
 
+        def vary(batch: pa.RecordBatch) -> np.ndarray:
+            if deviation == 0:  # as they came, also if two codes have one vector
+                return source_codes(tokenizer, batch)
+            if CODES in batch.schema.names:
+                codes = to_rows(batch.column(CODES))
+                grid = tokenizer.spec.grid
+                latents = tokenizer.codebook[codes].reshape(len(codes), grid, grid, -1)
+            else:
+                latents = for_distinct_images(between.latents, batch, tokenizer.batch_size)
+            for latent, identity in zip(latents, identities(batch), strict=True):
+                noise = gaussians(*identity, latent.size).reshape(latent.shape)
+                latent += (deviation * noise).astype(np.float32)
+            return between.quantise(latents)
 
-@dataclass(frozen=True)
-class _LatentNoise:
-    codec: ImageTokenizer
-    between: LatentTokenizer
-    deviation: float
-
-    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
-        if self.deviation == 0:  # as they came, also if two codes have one vector
-            return source_codes(self.codec, batch)
-        if CODES in batch.schema.names:
-            codes = to_rows(batch.column(CODES))
-            grid = self.codec.spec.grid
-            latents = self.codec.codebook[codes].reshape(len(codes), grid, grid, -1)
-        else:
-            firsts, of = distinct_rows(batch)
-            images = to_images(batch.column(PIXELS))[firsts]
-            size = self.codec.batch_size
-            parts = [self.between.latents(images[start : start + size]) for start in range(0, len(images), size)]
-            latents = np.concatenate(parts)[of]
-        names = (batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE))
-        shape = latents.shape[1:]
-        for i, (seed, key, sample) in enumerate(zip(*names, strict=True)):
-            noise = gaussians(seed, key, sample, latents[i].size).reshape(shape)
-            latents[i] += (self.deviation * noise).astype(np.float32)
-        return self.between.quantise(latents)
+        return vary
 
 
 @dataclass(frozen=True)
@@ -228,23 +195,16 @@ class CodeNoise:
     """A share of `strength` of the codes drawn again among their neighbours (`models/vqgan/variations.py`)."""
 
     strength: float
-    name: ClassVar[str] = "codes"
 
-    def open(self, codec: ImageTokenizer) -> Varied:
-        count = neighbour_count(len(trained_codes(codec.codebook)))
-        return _CodeNoise(codec, self.strength, nearest_codes(codec.codebook, count))
+    def open(self, tokenizer: ImageTokenizer) -> VaryCodes:
+        count = neighbour_count(len(trained_codes(tokenizer.codebook)))
+        neighbours = nearest_codes(tokenizer.codebook, count)
 
+        def vary(batch: pa.RecordBatch) -> np.ndarray:
+            rows = zip(source_codes(tokenizer, batch), identities(batch), strict=True)
+            return np.stack([redrawn(codes, neighbours, self.strength, *identity) for codes, identity in rows])
 
-@dataclass(frozen=True)
-class _CodeNoise:
-    codec: ImageTokenizer
-    strength: float
-    neighbours: np.ndarray
-
-    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
-        names = (batch.column(name).to_pylist() for name in (SEED, KEY, SAMPLE))
-        rows = zip(source_codes(self.codec, batch), *names, strict=True)
-        return np.stack([redrawn(codes, self.neighbours, self.strength, *which) for codes, *which in rows])
+        return vary
 
 
 @dataclass(frozen=True)
@@ -253,61 +213,51 @@ class Completion:
 
     models: GeneratorSettings
     keep_rows: int
-    name: ClassVar[str] = "model"
 
-    def open(self, codec: ImageTokenizer) -> Varied:
-        generator = self.models.open_generator(codec.spec.codebook_size)
-        return _Completion(codec, generator, self.keep_rows * codec.spec.grid)
+    def open(self, tokenizer: ImageTokenizer) -> VaryCodes:
+        generator = self.models.open_generator(tokenizer.spec.codebook_size)
+        keep = self.keep_rows * tokenizer.spec.grid
 
+        def vary(batch: pa.RecordBatch) -> np.ndarray:
+            codes = source_codes(tokenizer, batch)
+            return codes if keep == codes.shape[1] else draw(generator, batch, codes, keep)
 
-@dataclass(frozen=True)
-class _Completion:
-    codec: ImageTokenizer
-    generator: TokenGenerator
-    keep: int
-
-    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
-        codes = source_codes(self.codec, batch)
-        return codes if self.keep == codes.shape[1] else draw(self.generator, batch, codes, self.keep)
+        return vary
 
 
 @dataclass
-class VaryStep(ModelStep):
+class VaryStep(TokenizerStep):
     """Rows of `slot_batches` with `pixels` or `codes` -> with `encoding`, `pixels`, `width` and `height`. A batch has
-    at most `images`, by default as many as the VQGAN takes."""
+    at most as many as the BART draws at once, without one as the tokenizer takes."""
 
-    variation: Variation = field(default_factory=lambda: CodeNoise(0.0))
-    images: int = 0
-    varied: Varied | None = field(default=None, repr=False)
+    variation: Variation
 
     @property
     def batch_size(self) -> int:
-        return self.images or self.model.batch_size
+        variation = self.variation
+        return variation.models.batch_size if isinstance(variation, Completion) else self.model.batch_size
+
+    @cached_property
+    def vary(self) -> VaryCodes:
+        return self.variation.open(self.tokenizer)
 
     def setup(self) -> None:
-        super().setup()
-        self.varied = self.varied or self.variation.open(self.loaded())
+        _ = self.vary
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        codec = self.loaded()
-        if self.varied is None:
-            raise RuntimeError(NOT_SET_UP)
-        codes = self.varied.codes(batch)
+        codes = self.vary(batch)
         batch = batch.drop_columns([name for name in (PIXELS, CODES, *USED_UP) if name in batch.schema.names])
-        return painted(codec, batch, codes)[0]
+        return painted(self.tokenizer, batch, codes)[0]
 
 
-def source_codes(codec: ImageTokenizer, batch: pa.RecordBatch) -> np.ndarray:
-    """The codes int32 [N, T] that N images are variations of; each image of the input is encoded once."""
+def source_codes(tokenizer: ImageTokenizer, batch: pa.RecordBatch) -> np.ndarray:
+    """The codes int32 [N, T] that N images are variations of."""
     if CODES in batch.schema.names:
         return to_rows(batch.column(CODES))
-    firsts, of = distinct_rows(batch)
-    images = to_images(batch.column(PIXELS))[firsts]
-    size = codec.batch_size
-    return np.concatenate([codec.encode(images[start : start + size]) for start in range(0, len(images), size)])[of]
+    return for_distinct_images(tokenizer.encode, batch, tokenizer.batch_size)
 
 
-def distinct_rows(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """The index of the first image of each row of the input in a batch, and for each image the number of its row."""
+def for_distinct_images(call: Callable[[np.ndarray], np.ndarray], batch: pa.RecordBatch, size: int) -> np.ndarray:
+    """The results of `call` on `pixels`, [N, ...] for N rows; images of one row of the input are read once."""
     _, firsts, of = np.unique(batch.column(ROW).to_numpy(), return_index=True, return_inverse=True)
-    return firsts, of
+    return in_batches(call, to_images(batch.column(PIXELS))[firsts], size)[of]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Executor
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -15,18 +13,8 @@ from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, Sink, SinkTarget
 from transforms.outputs.table import TABLE
-from transforms.work.prepare import Fetch, Prepared, Preparer, Refusal
+from transforms.work.prepare import Fetch, Pools, Prepared, Preparer, Refusal
 from transforms.work.step import Step
-
-
-class Pools(Protocol):
-    """The thread pools of a worker process."""
-
-    @property
-    def decode_pool(self) -> Executor: ...
-
-    @property
-    def fetch_pool(self) -> Executor: ...
 
 
 class Work(ABC):
@@ -35,11 +23,6 @@ class Work(ABC):
     Rows pass `preparer`, `batches`, `step`, `after` and `sink`. The engine (`transforms/engine/worker.py`) reads,
     counts, times, logs refused rows, stops and commits.
     """
-
-    @property
-    @abstractmethod
-    def device(self) -> str:
-        """The device as the user chose it: "auto", "cpu", "cuda" or "cuda:N"."""
 
     @property
     def main(self) -> MainObject:

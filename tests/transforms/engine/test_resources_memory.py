@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.shard_runs import PlainStep, resources, shard_case
-from transforms.engine.worker import run_shard
+from tests.support.shard_runs import PlainStep, resources, run_shard, shard_case
 
 GAPS = """
 import sys

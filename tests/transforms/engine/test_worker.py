@@ -15,12 +15,22 @@ import pytest
 
 from models.errors import CheckpointError, ConfigError
 from tests.support.injected_faults import counted_writes, fail_at
-from tests.support.shard_runs import LAYOUTS, PlainStep, ShardCase, attempt, faults_of, resources, shard_case, snapshot
+from tests.support.shard_runs import (
+    LAYOUTS,
+    PlainStep,
+    ShardCase,
+    attempt,
+    faults_of,
+    resources,
+    run_shard,
+    shard_case,
+    snapshot,
+)
 from transforms import storage
 from transforms.engine import worker
 from transforms.engine.monitor import request_stop
 from transforms.engine.resources import ByteBudget
-from transforms.engine.worker import guarded, run_shard
+from transforms.engine.worker import guarded
 from transforms.errors import ShardFailed
 from transforms.ledger.types import ShardReport
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,13 @@ import pyarrow as pa
 import pytest
 
 from tests.support.images import encoded, scene
+from tests.support.shard_runs import SPEC
 from transforms.batch import CODES, to_rows
 from transforms.errors import RowRejected, ShardFailed
 from transforms.images import ImageOptions, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import batch_schema
-from transforms.work.prepare import PrepareCodes, Prepared, PrepareImages, full_batches, known_refusals
+from transforms.work.prepare import Pool, Pools, Prepared, PrepareImages, full_batches, prepare_codes, refused_rows
 
 IMAGES = InputSchema("images", image="image", caption="caption")
 DECODE = partial(decode_image, options=ImageOptions(size=16))
@@ -41,8 +43,8 @@ def refusals(prepared: Prepared) -> list[tuple[int, str, str]]:
 
 def prepare_images(one: pa.RecordBatch, fetch: Any = None, require_caption: bool = False) -> Prepared:
     with ThreadPoolExecutor(2) as decode, ThreadPoolExecutor(2) as waiting:
-        preparer = PrepareImages(DECODE, IMAGES, fetch, decode, waiting, require_caption)
-        return preparer.submit(one, 100)()
+        pools = Pools(Pool(decode), Pool(waiting))
+        return PrepareImages(DECODE, IMAGES, fetch, pools, require_caption)(one, 100)()
 
 
 def test_good_rows_keep_their_order_and_the_others_end_with_their_reason() -> None:
@@ -72,10 +74,10 @@ def test_good_rows_keep_their_order_and_the_others_end_with_their_reason() -> No
 
 def test_a_caption_is_missing_where_nothing_is_said() -> None:
     captions = [None, "", "  ", "a"]
-    known = known_refusals(batch(IMAGES, caption=captions), 0, require_caption=True)
-    assert sorted(known) == [0, 1, 2]
-    assert {item.cause.code for item in known.values() if isinstance(item.cause, RowRejected)} == {"missing_caption"}
-    assert known_refusals(batch(IMAGES, caption=captions), 0, require_caption=False) == {}
+    refused = refused_rows(batch(IMAGES, caption=captions), require_caption=True)
+    assert sorted(refused) == [0, 1, 2]
+    assert {cause.code for _, cause in refused.values() if isinstance(cause, RowRejected)} == {"missing_caption"}
+    assert refused_rows(batch(IMAGES, caption=captions), require_caption=False) == {}
 
 
 def test_images_that_are_only_named_are_fetched() -> None:
@@ -111,13 +113,14 @@ def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
         assert release.wait(30)
         raise ShardFailed("timed out")
 
-    with ThreadPoolExecutor(1) as pool:
-        preparer = PrepareImages(DECODE, IMAGES, fetch, pool, pool, False)
-        first = preparer.submit(batch(IMAGES, image_uri=["a", "b"]), 0)
-        preparer.submit(batch(IMAGES, image_uri=["c"] * 50), 2)
+    with ThreadPoolExecutor(1) as executor:
+        pool = Pool(executor)
+        prepare = PrepareImages(DECODE, IMAGES, fetch, Pools(pool, pool), False)
+        first = prepare(batch(IMAGES, image_uri=["a", "b"]), 0)
+        prepare(batch(IMAGES, image_uri=["c"] * 50), 2)
         while not asked:
             pass
-        preparer.cancel()
+        pool.cancel()
         release.set()
         with pytest.raises(ShardFailed, match="timed out"):
             first()
@@ -125,8 +128,8 @@ def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
 
 
 def test_codes_are_checked_against_the_grid_and_the_codebook() -> None:
-    cells = [[0, 1], [0], [0, 8], [-1, 0], None, [None, 1], [7, 7]]
-    prepared = PrepareCodes(2, 8).submit(batch(TOKENS, codes=cells), 0)()
+    cells = [[0, 1, 2, 3], [0], [0, 0, 0, 8], [-1, 0, 0, 0], None, [None, 1, 2, 3], [7, 7, 7, 7]]
+    prepared = prepare_codes(batch(TOKENS, codes=cells), 0, replace(SPEC, codebook_size=8))
     assert refusals(prepared) == [
         (1, "decode", "wrong_code_count"),
         (2, "decode", "code_out_of_range"),
@@ -134,7 +137,7 @@ def test_codes_are_checked_against_the_grid_and_the_codebook() -> None:
         (4, "decode", "missing_codes"),
         (5, "decode", "missing_codes"),
     ]
-    assert np.stack(prepared.arrays).tolist() == [[0, 1], [7, 7]]
+    assert np.stack(prepared.arrays).tolist() == [[0, 1, 2, 3], [7, 7, 7, 7]]
 
 
 def parts(*sizes: int) -> list[Prepared]:
@@ -185,9 +188,10 @@ def test_decoding_starts_when_a_batch_is_submitted_and_not_when_it_is_asked_for(
             future.set_result(call(*args))
             return future
 
-    pool = Counting()
-    preparer = PrepareImages(DECODE, IMAGES, lambda uri: b"", pool, pool, False)
-    result = preparer.submit(batch(IMAGES, image=[encoded(scene(16, 16), "PNG")] * 3), 0)
-    assert pool.submitted == 3
+    executor = Counting()
+    pool = Pool(executor)
+    prepare = PrepareImages(DECODE, IMAGES, lambda uri: b"", Pools(pool, pool), False)
+    result = prepare(batch(IMAGES, image=[encoded(scene(16, 16), "PNG")] * 3), 0)
+    assert executor.submitted == 3
     assert len(result().arrays) == 3
-    assert preparer.seconds > 0
+    assert pool.seconds > 0

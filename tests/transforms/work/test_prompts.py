@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from transforms.inputs.formats import read_slices
 from transforms.inputs.request import InputSchema
 from transforms.ledger.types import INLINE, Slice, Source
 from transforms.work.prepare import Prepared
-from transforms.work.prompts import CUT, PreparePrompts, slot_batches
+from transforms.work.prompts import CUT, prepare_prompts, slot_batches
 
 DRAWING = {"images": 2, "seed": 5, "guidance_scale": 10.0, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
 
@@ -21,9 +19,7 @@ def prepare(*prompts: str, drawing: Drawing = DRAWING) -> Prepared:
     source = Source("--prompt", INLINE, 0, "", rows=len(prompts))
     part = Slice(source, 0, len(prompts), texts=prompts)
     [batch] = read_slices([part], InputSchema("prompts", caption="prompt"))
-    with ThreadPoolExecutor(1) as pool:
-        preparer = PreparePrompts(open_text_encoder(TOKENIZER, TINY_GENERATOR), drawing, pool)
-        return preparer.submit(batch, 7)()
+    return prepare_prompts(batch, 7, open_text_encoder(TOKENIZER, TINY_GENERATOR), drawing)
 
 
 def test_a_row_keeps_its_prompt_and_stands_for_its_pictures() -> None:

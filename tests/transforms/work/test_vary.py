@@ -35,7 +35,7 @@ class Watched(TorchCodec):
 
 
 @pytest.fixture
-def codec() -> Watched:
+def tokenizer() -> Watched:
     return Watched(random_vqgan(), name="tiny", device="cpu", batch_size=4)
 
 
@@ -52,10 +52,10 @@ def batch(payload: np.ndarray, rows: list[int], samples: list[int]) -> pa.Record
 
 
 @pytest.mark.parametrize("payload", [PICTURES, TOKENS], ids=["pictures", "codes"])
-def test_the_noise_on_latents_is_the_share_of_the_codebooks_spread(codec: Watched, payload: np.ndarray) -> None:
-    LatentNoise(0.4).open(codec).codes(batch(payload, [0, 1, 2, 3], [0, 0, 0, 0]))
-    clean = codec.latents(PICTURES) if payload is PICTURES else codec.codebook[TOKENS].reshape(4, 8, 8, -1)
-    noise = (codec.quantised - clean) / (0.4 * spread(codec.codebook))
+def test_the_noise_on_latents_is_the_share_of_the_codebooks_spread(tokenizer: Watched, payload: np.ndarray) -> None:
+    LatentNoise(0.4).open(tokenizer)(batch(payload, [0, 1, 2, 3], [0, 0, 0, 0]))
+    clean = tokenizer.latents(PICTURES) if payload is PICTURES else tokenizer.codebook[TOKENS].reshape(4, 8, 8, -1)
+    noise = (tokenizer.quantised - clean) / (0.4 * spread(tokenizer.codebook))
     assert noise.std() == pytest.approx(1, abs=0.05)
     assert noise.mean() == pytest.approx(0, abs=0.05)
 
@@ -63,19 +63,19 @@ def test_the_noise_on_latents_is_the_share_of_the_codebooks_spread(codec: Watche
 @pytest.mark.parametrize("payload", [PICTURES, TOKENS], ids=["pictures", "codes"])
 @pytest.mark.parametrize("method", [LatentNoise, CodeNoise])
 def test_a_variation_depends_on_its_own_row_only(
-    codec: Watched, method: type[LatentNoise] | type[CodeNoise], payload: np.ndarray
+    tokenizer: Watched, method: type[LatentNoise] | type[CodeNoise], payload: np.ndarray
 ) -> None:
-    varied = method(0.5).open(codec)
-    together = varied.codes(batch(payload, [0, 0, 1, 3], [0, 1, 0, 2]))
-    alone = [varied.codes(batch(payload, [row], [sample])) for row, sample in ((0, 0), (0, 1), (1, 0), (3, 2))]
+    vary = method(0.5).open(tokenizer)
+    together = vary(batch(payload, [0, 0, 1, 3], [0, 1, 0, 2]))
+    alone = [vary(batch(payload, [row], [sample])) for row, sample in ((0, 0), (0, 1), (1, 0), (3, 2))]
     np.testing.assert_array_equal(together, np.concatenate(alone))
     assert (together[0] != together[1]).any()
 
 
-def test_stronger_noise_on_latents_changes_more_codes(codec: Watched) -> None:
-    given = codec.encode(PICTURES)
+def test_stronger_noise_on_latents_changes_more_codes(tokenizer: Watched) -> None:
+    given = tokenizer.encode(PICTURES)
     rows = batch(PICTURES, [0, 1, 2, 3], [0, 0, 0, 0])
-    shares = [np.mean(LatentNoise(s).open(codec).codes(rows) != given) for s in (0, 0.1, 0.25, 0.5, 1)]
+    shares = [np.mean(LatentNoise(s).open(tokenizer)(rows) != given) for s in (0, 0.1, 0.25, 0.5, 1)]
     assert shares[0] == 0
     assert shares == sorted(shares)
     assert shares[-1] > 0.5
@@ -83,14 +83,14 @@ def test_stronger_noise_on_latents_changes_more_codes(codec: Watched) -> None:
 
 @pytest.mark.parametrize("method", [LatentNoise, CodeNoise])
 def test_a_picture_is_read_once_for_all_its_variations_in_a_batch(
-    codec: Watched, method: type[LatentNoise] | type[CodeNoise]
+    tokenizer: Watched, method: type[LatentNoise] | type[CodeNoise]
 ) -> None:
-    method(0.5).open(codec).codes(batch(PICTURES, [2, 2, 2, 3], [0, 1, 2, 0]))
-    assert codec.read == 2
+    method(0.5).open(tokenizer)(batch(PICTURES, [2, 2, 2, 3], [0, 1, 2, 0]))
+    assert tokenizer.read == 2
 
 
-def test_codes_that_share_a_vector_stay_as_they_came_at_strength_0(codec: Watched) -> None:
-    codec.model.quantize.codebook[1] = codec.model.quantize.codebook[0]
+def test_codes_that_share_a_vector_stay_as_they_came_at_strength_0(tokenizer: Watched) -> None:
+    tokenizer.model.quantize.codebook[1] = tokenizer.model.quantize.codebook[0]
     given = np.full((4, LENGTH), 1, np.int32)
-    codes = LatentNoise(0.0).open(codec).codes(batch(given, [0, 1, 2, 3], [0] * 4))
+    codes = LatentNoise(0.0).open(tokenizer)(batch(given, [0, 1, 2, 3], [0] * 4))
     np.testing.assert_array_equal(codes, given)

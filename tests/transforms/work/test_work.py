@@ -7,8 +7,9 @@ import itertools
 import json
 import pickle
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +18,37 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.shard_runs import PlainStep, ShardCase, attempt, faults_of, resources, shard_case
+from models.image_tokenizer import TokenizerSpec
+from tests.support.shard_runs import PlainStep, ShardCase, attempt, faults_of, resources, run_shard, shard_case
 from transforms.batch import CODES, SAMPLE
 from transforms.engine.job import Job
-from transforms.engine.resources import Resources
-from transforms.engine.worker import run_shard
 from transforms.errors import RowFiltered, RowRejected
 from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.outputs.layout import Columns, Sink, SinkTarget
 from transforms.work.decode import Decode
-from transforms.work.prepare import Fetch, PrepareCodes, Prepared, Preparer, Refusal, full_batches, refusal_of
+from transforms.work.prepare import (
+    Fetch,
+    Pools,
+    Prepared,
+    Preparer,
+    Refusal,
+    full_batches,
+    in_pool,
+    prepare_codes,
+    refusal,
+)
 from transforms.work.step import Step
 from transforms.work.work import Work
 
 SAMPLES = 3
 
 
-class PrepareSamples(PrepareCodes):
+def prepare_samples(batch: pa.RecordBatch, first_row: int, spec: TokenizerSpec) -> Prepared:
     """Counts every row as `SAMPLES` pictures, good or not."""
-
-    def submit(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
-        result = super().submit(batch, first_row)
-
-        def several() -> Prepared:
-            one = result()
-            refusals = [item for item in one.refusals for _ in range(SAMPLES)]
-            return replace(one, refusals=refusals, rows_read=one.rows_read * SAMPLES)
-
-        return several
+    one = prepare_codes(batch, first_row, spec)
+    refusals = [item for item in one.refusals for _ in range(SAMPLES)]
+    return replace(one, refusals=refusals, rows_read=one.rows_read * SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,14 @@ class Sampled(Work):
     broken: str = ""
 
     @property
-    def device(self) -> str:
-        return "cpu"
-
-    @property
     def main(self) -> MainObject:
         return self.plain.main
 
     def columns(self, schema: InputSchema) -> Columns:
         return [("key", pa.string()), (SAMPLE, pa.int32()), *self.plain.written.layout.columns]
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Resources) -> Preparer:
-        return PrepareSamples(self.plain.codes_per_image, self.plain.codebook_size)
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
+        return in_pool(pools.decode, partial(prepare_samples, spec=self.plain.spec))
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         assert size == 4
@@ -86,9 +85,9 @@ class Sampled(Work):
             kept: list[int] = []
             for i in np.argsort(drawn.column("row").to_numpy(), kind="stable").tolist():
                 if drawn.column("key")[i].as_py() == self.broken:
-                    yield refusal_of(drawn, i, "rank", RowRejected("broken_image", "came to nothing"))
+                    yield refusal(drawn, i, "rank", RowRejected("broken_image", "came to nothing"))
                 elif drawn.column(SAMPLE)[i].as_py() < SAMPLES - self.keep:
-                    yield refusal_of(drawn, i, "rank", RowFiltered("keep_best"))
+                    yield refusal(drawn, i, "rank", RowFiltered("keep_best"))
                 else:
                     kept.append(i)
             if kept:

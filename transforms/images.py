@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -149,15 +148,37 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
     }
 
 
-def decode_image(data: bytes, options: ImageOptions) -> DecodedImage:
-    """Decode, turn upright, bring to RGB over white, and resize to [size, size, 3].
+def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
+    """Decode, turn upright, bring to RGB over white, and if `options` are `ImageOptions` resize to [size, size, 3].
 
     Colour profiles are not applied. Of animations and multi-page files the first image is taken.
 
     Raises `RowRejected` (empty_image, image_too_large, not_an_image, broken_image, too_many_pixels, wrong_size) and
     `RowFiltered` (min_image_size, max_aspect_ratio).
     """
-    return _decode(data, options, partial(box_to_fit, options=options), partial(fit, options=options))
+    if not data:
+        raise RowRejected("empty_image", "the image has 0 bytes")
+    size = amount(len(data), "bytes")
+    if len(data) > options.max_image_bytes:
+        raise RowRejected("image_too_large", f"{size}; max_image_bytes allows {options.max_image_bytes:,}")
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise RowRejected("not_an_image", f"begins with {data[:16]!r}; expected one of {', '.join(READERS)}")
+    try:
+        image = READERS[image_format](io.BytesIO(data))
+        check_size(image.size, options)
+        width, height = image.size
+        box = box_to_fit(image, options)
+        image.load()
+        turn = upright(image)
+        if turn in SIDEWAYS and image_format != "TIFF":  # Pillow's TIFF reader has swapped the sides
+            width, height = height, width
+        pixels = _pixels(image, turn, box, options)
+    except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the image
+        raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
+    except BAD_DATA as error:
+        raise RowRejected("broken_image", f"{image_format} of {size}: {_reason(error)}") from error
+    return DecodedImage(pixels, width, height)
 
 
 def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
@@ -167,55 +188,23 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
     """
     try:
         image.load()
-        turn = upright(image)
-        fitted = fit(to_grey_or_rgb(image), box_to_fit(image, options), options)
-        return np.asarray((fitted if turn is None else fitted.transpose(turn)).convert("RGB"))
+        return _pixels(image, upright(image), box_to_fit(image, options), options)
     except BAD_DATA as error:
-        raise RowRejected("broken_image", " ".join(str(error).split()) or type(error).__name__) from error
+        raise RowRejected("broken_image", _reason(error)) from error
 
 
-def decode_whole(data: bytes, limits: ImageLimits) -> DecodedImage:
-    """The same in the stored size, for a caller with another way to resize."""
-    return _decode(data, limits, lambda image: (0.0, 0.0, *image.size), lambda image, box: image)
+def _pixels(image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits) -> np.ndarray:
+    """The part `box` of a loaded image -> uint8 [H, W, 3], turned."""
+    result = to_grey_or_rgb(image)
+    if isinstance(options, ImageOptions):
+        result = fit(result, box, options)
+    if turn is not None:
+        result = result.transpose(turn)
+    return np.asarray(result if result.mode == "RGB" else result.convert("RGB"))
 
 
-def _decode(
-    data: bytes,
-    limits: ImageLimits,
-    load_box: Callable[[ImageFile.ImageFile], Box],
-    resized: Callable[[Image.Image, Box], Image.Image],
-) -> DecodedImage:
-    """`load_box` is called before pixels are decoded and returns the part of them that is the image."""
-    if not data:
-        raise RowRejected("empty_image", "the image has 0 bytes")
-    if len(data) > limits.max_image_bytes:
-        raise RowRejected(
-            "image_too_large", f"{amount(len(data), 'bytes')}; max_image_bytes allows {limits.max_image_bytes:,}"
-        )
-    image_format = sniff_format(data)
-    if image_format is None:
-        raise RowRejected("not_an_image", f"begins with {data[:16]!r}; expected one of {', '.join(READERS)}")
-    try:
-        image = READERS[image_format](io.BytesIO(data))
-        check_size(image.size, limits)
-        original = image.size
-        box = load_box(image)
-        image.load()
-        turn = upright(image)
-        if (
-            turn in SIDEWAYS and image_format != "TIFF"
-        ):  # Pillow's TIFF reader has applied its tag and swapped the sides
-            original = (original[1], original[0])
-        result = resized(to_grey_or_rgb(image), box)
-        if turn is not None:
-            result = result.transpose(turn)
-        pixels = np.asarray(result.convert("RGB") if result.mode != "RGB" else result)
-    except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the image
-        raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
-    except BAD_DATA as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RowRejected("broken_image", f"{image_format} of {amount(len(data), 'bytes')}: {reason}") from error
-    return DecodedImage(pixels, *original)
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def sniff_format(data: bytes) -> str | None:
@@ -239,9 +228,11 @@ def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         raise RowFiltered("max_aspect_ratio")
 
 
-def box_to_fit(image: Image.Image, options: ImageOptions) -> Box:
+def box_to_fit(image: Image.Image, options: ImageLimits) -> Box:
     """The part of an image that `fit` takes. Raises `RowRejected` for another size if nothing is to be resized."""
     width, height = image.size
+    if not isinstance(options, ImageOptions):
+        return (0.0, 0.0, width, height)
     if options.resize == "none" and image.size != (options.size, options.size):
         raise RowRejected(
             "wrong_size", f"{width} x {height} pixels; resize none takes only {options.size} x {options.size}"
@@ -270,12 +261,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
+SIDEWAYS = [TURNS[tag] for tag in (5, 6, 7, 8)]
 
 
 def upright(image: Image.Image) -> Image.Transpose | None:

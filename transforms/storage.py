@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -109,7 +109,7 @@ def _raise_unless_gone(error: OSError) -> None:
 
 
 def stat(uri: str) -> FileInfo:
-    """Size and version as the store has them now. Raises `FileNotFoundError`."""
+    """Size and version of a file as the store has them now. Raises `FileNotFoundError`."""
     fs, path = filesystem(uri)
     with faults("stat", uri):
         fs.invalidate_cache()
@@ -150,9 +150,6 @@ class SourceFile(io.RawIOBase):
         with faults("read", self._uri):
             return self._file.seek(offset, whence)
 
-    def tell(self) -> int:
-        return self._file.tell()
-
     def close(self) -> None:
         if not self.closed:
             self._file.close()
@@ -177,30 +174,20 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
         return cast(bytes, fs.cat_file(path, end=limit))
 
 
-def put_new(local_path: str | Path, uri: str) -> bool:
-    """Create `uri` from a local file, whole; False if it exists already.
+def put_new(source: bytes | Path, uri: str) -> bool:
+    """Create `uri`, whole, from bytes or a local file; False if it exists already.
 
     Locally by a hard link, so that a file is never seen half written; elsewhere by the store's create-only put.
     """
     fs, path = filesystem(uri)
     with faults("write", uri, ()):
         if isinstance(fs, LocalFileSystem):
-            return _create(Path(local_path), Path(path))
+            return _create(source, Path(path))
         try:
-            fs.put_file(str(local_path), path, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-
-def put_bytes_new(data: bytes, uri: str) -> bool:
-    """As `put_new`, from memory."""
-    fs, path = filesystem(uri)
-    with faults("write", uri, ()):
-        if isinstance(fs, LocalFileSystem):
-            return _create(data, Path(path))
-        try:
-            fs.pipe_file(path, data, mode="create")
+            if isinstance(source, bytes):
+                fs.pipe_file(path, source, mode="create")
+            else:
+                fs.put_file(str(source), path, mode="create")
         except FileExistsError:
             return False
         return True
@@ -226,33 +213,24 @@ def delete_partials(prefix: str) -> None:
     if not isinstance(fs, LocalFileSystem):
         return
     folder, name = os.path.split(path)
-    with faults("tidy", folder):
-        try:
-            leftovers = [entry for entry in os.listdir(folder) if entry.startswith(PARTIAL_PREFIX + name)]
-        except FileNotFoundError:
-            return
-        for entry in leftovers:
-            Path(folder, entry).unlink(missing_ok=True)
+    with suppress(FileNotFoundError), faults("tidy", folder):
+        for entry in os.listdir(folder):
+            if entry.startswith(PARTIAL_PREFIX + name):
+                Path(folder, entry).unlink(missing_ok=True)
 
 
 def delete(uri: str) -> None:
     """Remove a file, if it exists."""
     fs, path = filesystem(uri)
-    with faults("delete", uri):
-        try:
-            fs.rm_file(path)
-        except FileNotFoundError:
-            return
+    with suppress(FileNotFoundError), faults("delete", uri):
+        fs.rm_file(path)
 
 
 def delete_folder(uri: str) -> None:
     """Remove everything below a folder, if it exists."""
     fs, path = filesystem(uri)
-    with faults("delete", uri):
-        try:
-            fs.rm(path, recursive=True)
-        except FileNotFoundError:
-            return
+    with suppress(FileNotFoundError), faults("delete", uri):
+        fs.rm(path, recursive=True)
 
 
 def sha256(uri: str) -> str:
@@ -262,11 +240,6 @@ def sha256(uri: str) -> str:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 of bytes in memory, hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def free_bytes(folder: str | Path) -> int:

@@ -32,7 +32,7 @@ def test_a_file_is_created_once_and_then_stays(folder: str, tmp_path: Path) -> N
     uri = storage.join(folder, "deep", "x.bin")
     assert storage.put_new(tmp_path / "a", uri)
     assert not storage.put_new(tmp_path / "b", uri)
-    assert not storage.put_bytes_new(b"third", uri)
+    assert not storage.put_new(b"third", uri)
     assert storage.read_bytes(uri) == b"first"
     assert (tmp_path / "a").read_bytes() == b"first"
 
@@ -94,7 +94,7 @@ def test_a_store_that_fails_is_an_environment_fault_and_a_missing_file_is_not(mo
         lambda: storage.stat(uri),
         lambda: storage.exists(uri),
         lambda: storage.put_bytes(b"", uri),
-        lambda: storage.put_bytes_new(b"", uri),
+        lambda: storage.put_new(b"", uri),
         lambda: storage.delete(uri),
         lambda: storage.list_files(uri),
         lambda: storage.open_read(uri),
@@ -141,15 +141,15 @@ def test_a_file_on_another_disk_is_copied_and_appears_whole(
     assert any(name.startswith(storage.PARTIAL_PREFIX) for names in seen for name in names), "copied beside it first"
 
 
-@pytest.mark.parametrize("put", ["put_bytes", "put_bytes_new", "put_new"])
+@pytest.mark.parametrize(("put", "from_file"), [("put_bytes", False), ("put_new", False), ("put_new", True)])
 def test_a_full_disk_leaves_neither_the_file_nor_a_part_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: str, from_file: bool
 ) -> None:
     (tmp_path / "source").write_bytes(b"x")
     monkeypatch.setattr(os, "link", raising(OSError(errno.EXDEV, "other disk")))
     monkeypatch.setattr(os, "fsync", raising(OSError(errno.ENOSPC, "No space left on device")))
     uri = str(tmp_path / "out" / "x")
-    content = tmp_path / "source" if put == "put_new" else b"data"
+    content = tmp_path / "source" if from_file else b"data"
     with pytest.raises(ShardFailed, match=r"cannot write .*No space left on device"):
         getattr(storage, put)(content, uri)
     assert os.listdir(tmp_path / "out") == []
@@ -187,7 +187,7 @@ def test_a_writer_whose_temporary_file_is_swept_away_writes_it_again(
         real(src, dst)
 
     monkeypatch.setattr(os, "link", link)
-    assert storage.put_bytes_new(b"data", str(tmp_path / "x"))
+    assert storage.put_new(b"data", str(tmp_path / "x"))
     assert (tmp_path / "x").read_bytes() == b"data"
     assert len(swept) == 1
 
@@ -197,7 +197,7 @@ def test_a_place_where_no_folder_can_be_made_is_a_fault_and_not_an_absent_file(t
     (tmp_path / "a").write_bytes(b"data")
     for write in (
         lambda uri: storage.put_new(tmp_path / "a", uri),
-        lambda uri: storage.put_bytes_new(b"data", uri),
+        lambda uri: storage.put_new(b"data", uri),
         lambda uri: storage.put_bytes(b"data", uri),
     ):
         with pytest.raises(ShardFailed, match=r"cannot write /proc/nope/x: FileNotFoundError"):

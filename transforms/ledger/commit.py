@@ -88,7 +88,7 @@ class ShardTransaction:
     def _complete(self, report: ShardReport, objects: list[StoredObject]) -> ShardReport:
         self._sweep({item.path for item in objects})
         mark = self.folder.stats(self.shard)
-        storage.put_bytes_new(stats_json(report, objects, self.version), mark)
+        storage.put_new(stats_json(report, objects, self.version), mark)
         storage.delete_partials(mark)
         return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -35,13 +36,13 @@ class ImageFileSink(TableSink):
     def _put(self, image: tuple[str, bytes]) -> StoredObject:
         name, data = image
         uri = storage.join(self._folder, name)
-        while not storage.put_bytes_new(data, uri):
+        while not storage.put_new(data, uri):
             try:
                 data = storage.read_bytes(uri)
                 break
             except FileNotFoundError:  # swept away meanwhile by an attempt that has won
                 continue
-        return StoredObject(self._output.relative(uri), len(data), storage.digest(data))
+        return StoredObject(self._output.relative(uri), len(data), hashlib.sha256(data).hexdigest())
 
 
 def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:

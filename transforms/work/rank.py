@@ -24,7 +24,7 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowFiltered, RowRejected
-from transforms.images import DecodedImage, ImageLimits, decode_whole
+from transforms.images import DecodedImage, ImageLimits, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TableSink
@@ -113,7 +113,7 @@ def decode_for_clip(data: bytes, limits: ImageLimits, preprocess: ClipPixels) ->
     JPEGs are decoded in full. Raises as `decode_image` does, and `RowRejected` ("too_many_pixels") for a strip so
     narrow that it would not fit into memory once its short side has the model's size.
     """
-    image = decode_whole(data, limits)
+    image = decode_image(data, limits)
     width, height = preprocess.resized(image.original_width, image.original_height)
     if width * height > limits.max_image_pixels:
         raise RowRejected(

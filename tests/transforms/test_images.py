@@ -1,4 +1,4 @@
-"""Good pictures of every format and mode come out as the RGB square they should be."""
+"""Good images of every format and mode come out as the RGB square they should be."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_a_lossy_file_gives_nearly_its_pixels(image_format, options):
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP", "JPEG", "WEBP", "GIF"])
-def test_grey_pictures_become_rgb(image_format):
+def test_grey_images_become_rgb(image_format):
     assert psnr(pixels(encoded(scene().convert("L"), image_format)), grey_rgb(GREY)) > 30
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP", "GIF"])
-def test_one_bit_pictures_become_black_and_white(image_format):
+def test_one_bit_images_become_black_and_white(image_format):
     bits = scene().convert("1")
     assert np.array_equal(pixels(encoded(bits, image_format)), grey_rgb(np.asarray(bits.convert("L"))))
 
@@ -134,7 +134,7 @@ def test_wide_grey_is_scaled_to_8_bits(levels, expected):
     assert np.abs(got[..., 0].astype(int) - expected * 255).max() <= 1
 
 
-def test_float_pictures_with_infinities_and_nan_are_read():
+def test_float_images_with_infinities_and_nan_are_read():
     levels = RAMP.astype(np.float32)
     levels[0, :3] = (np.nan, np.inf, -np.inf)
     got = pixels(encoded(Image.fromarray(levels), "TIFF"))
@@ -185,7 +185,7 @@ def test_a_transparent_grey_level_lets_white_through(depth):
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_picture_of_many_is_taken(image_format):
+def test_the_first_image_of_many_is_taken(image_format):
     frames = encoded(scene(), image_format, save_all=True, append_images=[Image.new("RGB", (64, 64), "black")] * 2)
     assert psnr(pixels(frames), SCENE) > 25
 
@@ -204,7 +204,7 @@ def test_exif_orientation_is_applied(image_format, orientation):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_a_corrupt_exif_block_leaves_the_picture_as_it_lies():
+def test_a_corrupt_exif_block_leaves_the_image_as_it_lies():
     assert psnr(pixels(encoded(scene(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")), SCENE) > 30
 
 
@@ -216,7 +216,7 @@ def test_center_crop_is_the_middle_square():
     assert np.array_equal(got.pixels, np.asarray(expected))
 
 
-def test_pad_keeps_the_whole_picture_between_white_bars():
+def test_pad_keeps_the_whole_image_between_white_bars():
     wide = scene(128, 64)
     got = pixels(encoded(wide, "PNG"), ImageOptions(size=64, resize="pad"))
     assert (got[:16] == 255).all()
@@ -236,7 +236,7 @@ def test_squash_ignores_the_aspect_ratio():
 
 
 @pytest.mark.parametrize("resize", ["center_crop", "pad", "squash"])
-def test_small_pictures_are_enlarged(resize):
+def test_small_images_are_enlarged(resize):
     assert pixels(encoded(scene(9, 7), "PNG"), ImageOptions(size=64, resize=resize)).shape == (64, 64, 3)
 
 
@@ -280,7 +280,7 @@ def test_pixels_are_contiguous_uint8_of_the_asked_size():
     assert got.flags.c_contiguous
 
 
-def test_a_picture_beyond_pillows_own_bound_is_read_without_a_warning_when_the_limit_is_raised():
+def test_an_image_beyond_pillows_own_bound_is_read_without_a_warning_when_the_limit_is_raised():
     huge = encoded(Image.new("1", (10_000, 9_000)), "PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

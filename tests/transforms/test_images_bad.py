@@ -1,4 +1,4 @@
-"""Bad, hostile and unwanted pictures are rejected or filtered by the documented code, and nothing else escapes."""
+"""Bad, hostile and unwanted images are rejected or filtered by the documented code, and nothing else escapes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rejection(data: bytes, options: ImageOptions = OPTIONS) -> RowRejected:
 
 
 def outcome(data: bytes) -> tuple[int, ...] | str:
-    """The shape of the picture, or the code of the rejection."""
+    """The shape of the image, or the code of the rejection."""
     try:
         return decode_image(data, OPTIONS).pixels.shape
     except RowRejected as refused:
@@ -135,7 +135,7 @@ def test_a_text_bomb_in_a_png_is_refused():
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_corrupted_bytes_give_a_rejection_or_a_picture(name):
+def test_corrupted_bytes_give_a_rejection_or_an_image(name):
     chance = random.Random(name)
     for _ in range(250):
         data = bytearray(GOOD[name])
@@ -147,8 +147,8 @@ def test_corrupted_bytes_give_a_rejection_or_a_picture(name):
             for _ in range(chance.choice([1, 1, 2, 4, 16])):
                 data[chance.randrange(reach)] = chance.choice([0, 1, 128, 255, chance.randrange(256)])
         else:
-            place = chance.randrange(len(data))
-            data[place:place] = chance.randbytes(chance.randrange(1, 9))
+            position = chance.randrange(len(data))
+            data[position:position] = chance.randbytes(chance.randrange(1, 9))
         assert outcome(bytes(data)) in ((16, 16, 3), "broken_image", "not_an_image", "too_many_pixels", "empty_image")
 
 
@@ -165,13 +165,13 @@ def test_the_wrong_size_is_refused_where_nothing_is_resized():
     assert "32 x 16" in refused.message
 
 
-def test_pictures_with_a_short_side_below_the_minimum_are_filtered():
+def test_images_with_a_short_side_below_the_minimum_are_filtered():
     assert filtering(encoded(scene(200, 63), "PNG"), ImageOptions(size=16, min_image_size=64)) == "min_image_size"
     assert decode_image(GOOD["png"], ImageOptions(size=16, min_image_size=64)).original_width == 64
 
 
 @pytest.mark.parametrize("size", [(121, 40), (40, 121)])
-def test_pictures_too_long_for_their_width_are_filtered(size):
+def test_images_too_long_for_their_width_are_filtered(size):
     data = encoded(scene(*size), "PNG")
     assert filtering(data, ImageOptions(size=16, max_aspect_ratio=3.0)) == "max_aspect_ratio"
     assert decode_image(data, ImageOptions(size=16, max_aspect_ratio=3.1)).original_width == size[0]

@@ -1,4 +1,4 @@
-"""Files put whole or not at all, and stores that fail told from files that are not there."""
+"""Files are put whole or not at all, and a store that fails is not a file that is missing."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_a_writer_whose_temporary_file_is_swept_away_writes_it_again(
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nothing can be made")
-def test_a_place_where_no_folder_can_be_made_is_a_fault_and_not_an_absent_file(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_fault_and_not_an_absent_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"data")
     for write in (
         lambda uri: storage.put_new(tmp_path / "a", uri),

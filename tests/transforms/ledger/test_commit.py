@@ -134,7 +134,7 @@ def _another(case: ShardCase) -> None:
 
 
 def test_an_answer_that_is_lost_after_the_store_created_the_object_is_no_loss(tmp_path: Path) -> None:
-    """A client that tries again is told that the object exists, by its own first try."""
+    """A client that tries again hears that the object exists: its own first try created it."""
     case, folder = new_case(tmp_path, "object store", "tokens")
     _, undisturbed = writes_of(tmp_path, "object store", "tokens")
     with counted_writes("object store", folder) as writes:
@@ -181,7 +181,7 @@ def test_a_strange_file_in_place_of_the_table_fails_the_shard_and_stays(tmp_path
     assert Path(case.output, name).read_bytes() == b"mine"
 
 
-def test_a_table_that_names_a_picture_that_is_gone_fails_the_shard(tmp_path: Path) -> None:
+def test_a_table_that_names_an_image_that_is_gone_fails_the_shard(tmp_path: Path) -> None:
     case, _ = new_case(tmp_path, "local", "files")
     attempt(case)
     storage.delete(f"{case.output}/_vqbeam/stats/00000.json")
@@ -191,7 +191,7 @@ def test_a_table_that_names_a_picture_that_is_gone_fails_the_shard(tmp_path: Pat
     assert "which is gone" in report.reason
 
 
-def test_an_input_column_called_image_path_is_not_taken_for_pictures(tmp_path: Path) -> None:
+def test_an_input_column_called_image_path_is_not_taken_for_images(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     from tests.support.shard_runs import write_images

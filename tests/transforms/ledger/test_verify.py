@@ -92,7 +92,7 @@ def test_one_file_too_many_is_one_line(tmp_path: Path) -> None:
     assert faults_of(case) == ["tars/00009.tar is in no mark"]
 
 
-def test_pictures_are_not_kept_in_memory_over_all_shards(tmp_path: Path) -> None:
+def test_images_are_not_kept_in_memory_over_all_shards(tmp_path: Path) -> None:
     from transforms.ledger.verify import _check_shard
 
     case = shard_case(tmp_path, "files", str(tmp_path / "out"))

@@ -50,9 +50,9 @@ def test_images_as_bytes_with_every_other_column_passing_through(tmp_path: Path)
 
 def test_the_image_feature_of_hugging_face_datasets(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
-    picture = Image.new("RGB", (4, 4), "red")
+    image = Image.new("RGB", (4, 4), "red")
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
-    dataset = datasets.Dataset.from_dict({"picture": [picture, None], "text": ["red", "none"]}, features=features)
+    dataset = datasets.Dataset.from_dict({"picture": [image, None], "text": ["red", "none"]}, features=features)
     dataset.to_parquet(str(tmp_path / "a.parquet"))
     rows = read(tmp_path / "a.parquet")
     assert rows[0]["image"].startswith(b"\x89PNG")

@@ -29,7 +29,8 @@ class TokenizerSpec:
 
     `name` is what provenance calls the model, `format` that of its checkpoint. Images have `resolution` pixels a side,
     each code stands for `factor` x `factor` of them, and is one of `codebook_size`. `pixel_range` is what the network
-    reads and writes for 0 to 255. `nearest` tells that a code is the vector of the codebook nearest to a latent.
+    reads and writes for 0 to 255. `nearest` tells that a code is the vector of the codebook nearest to a latent,
+    `has_latents` that torch's backend loads a `LatentTokenizer`.
     `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32.
     """
 
@@ -43,6 +44,7 @@ class TokenizerSpec:
     has_encoder: bool = True
     pixel_range: PixelRange = (0.0, 1.0)
     nearest: bool = True
+    has_latents: bool = False
 
     @property
     def grid(self) -> int:

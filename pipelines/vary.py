@@ -259,6 +259,11 @@ def check_vqgan(
             f"{choice.model} ({vqgan.spec.format}) holds a decoder only: it can vary tokens, not images. Encode them "
             "with the model that it is the decoder of"
         )
+    if chosen.method == "latent" and not vqgan.spec.has_latents:
+        raise ConfigError(
+            f"--method latent needs latents, and {choice.model} ({vqgan.spec.format}) gives codes only; choose --method "
+            "codes"
+        )
     if kind == "codes" and chosen.method == "latent" and not vqgan.spec.nearest:
         raise ConfigError(
             f"--method latent: the codes of {choice.model} are no points among its latents; give the images "

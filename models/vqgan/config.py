@@ -84,6 +84,7 @@ class VQGANConfig:
             has_encoder=has_encoder,
             pixel_range=self.pixel_range,
             nearest=self.quantizer == "nearest",
+            has_latents=True,
         )
 
     @classmethod

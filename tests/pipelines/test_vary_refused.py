@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.vqgan.checkpoint import save_vqgan
+from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from tests.support.run_command import run
 from tests.support.tiny_generator import TINY_VQGAN
@@ -109,3 +111,13 @@ def test_noise_on_the_vectors_of_a_gumbel_quantiser_is_refused(inputs: dict[str,
     vary(tmp_path / "gumbel", tmp_path / "out", *words).check_refused("gumbel", "--method codes")
     outcome = vary(tmp_path / "gumbel", tmp_path / "out", "--input", inputs["IMAGES"])
     assert outcome.code == 0, outcome.err
+
+
+def test_noise_on_latents_is_refused_for_a_tokenizer_without_any(
+    inputs: dict[str, Path], tiny_generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = VQGANConfig.spec
+    monkeypatch.setattr(VQGANConfig, "spec", lambda self, **names: replace(spec(self, **names), has_latents=False))
+    for kind in ("IMAGES", "TOKENS"):
+        outcome = vary(tiny_generator, tmp_path / kind, "--input", inputs[kind], "--method", "latent")
+        outcome.check_refused("gives codes only; choose --method codes")

@@ -1,4 +1,4 @@
-"""The provenance that vqbeam stores in its Parquet files: which model made the tokens, and where image files are."""
+"""Where sources come from: the provenance in vqbeam's Parquet files, and whether a source is the planned one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.batch import IMAGE_PATH
-from transforms.errors import WrongCodebook
-from transforms.inputs.formats.format import check_unchanged
+from transforms.errors import SourceChanged, WrongCodebook, amount
 from transforms.inputs.uris import folder_of
 from transforms.ledger.folder import FILES
 from transforms.ledger.tables import PROVENANCE_KEY
@@ -67,3 +66,17 @@ def check_codebook(source: Source, expected: str | None) -> None:
     problem = mismatch(source.uri, token_provenance(source.uri), expected)
     if problem:
         raise WrongCodebook(problem)
+
+
+def check_unchanged(source: Source) -> None:
+    """Raises `SourceChanged` if a file is no longer the one that was planned."""
+    try:
+        now = storage.stat(source.uri)
+    except FileNotFoundError as error:
+        raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
+    if (now.size, now.version) != (source.size, source.version):
+        raise SourceChanged(
+            f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
+            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start with a new "
+            "output, or overwrite this one"
+        )

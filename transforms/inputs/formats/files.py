@@ -14,7 +14,8 @@ from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
 from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tables
-from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Piece, Planned, PlanTask, check_unchanged
+from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Piece, Planned, PlanTask
+from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches, fill_sample
 from transforms.inputs.uris import relative_to, resolve, stem

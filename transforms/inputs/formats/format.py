@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from transforms import storage
-from transforms.errors import SourceChanged, amount
 from transforms.inputs.columns import table_schema
+from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
 from transforms.inputs.uris import scheme_of
@@ -115,17 +115,3 @@ def by_slice(
     for part in slices:
         check_unchanged(part.source)
         yield from batches(read(part, schema, max_bytes, notices), schema)
-
-
-def check_unchanged(source: Source) -> None:
-    """Raises `SourceChanged` if a file is no longer the one that was planned."""
-    try:
-        now = storage.stat(source.uri)
-    except FileNotFoundError as error:
-        raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
-    if (now.size, now.version) != (source.size, source.version):
-        raise SourceChanged(
-            f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
-            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start with a new "
-            "output, or overwrite this one"
-        )

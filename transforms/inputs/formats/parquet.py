@@ -35,9 +35,8 @@ from transforms.inputs.formats.format import (
     Piece,
     Planned,
     PlanTask,
-    check_unchanged,
 )
-from transforms.inputs.provenance import image_root
+from transforms.inputs.provenance import check_unchanged, image_root
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem

@@ -261,8 +261,8 @@ def check_vqgan(
         )
     if chosen.method == "latent" and not vqgan.spec.has_latents:
         raise ConfigError(
-            f"--method latent needs latents, and {choice.model} ({vqgan.spec.format}) gives codes only; choose --method "
-            "codes"
+            f"--method latent needs latents, and {choice.model} ({vqgan.spec.format}) gives codes only; "
+            "choose --method codes"
         )
     if kind == "codes" and chosen.method == "latent" and not vqgan.spec.nearest:
         raise ConfigError(

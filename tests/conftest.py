@@ -34,7 +34,6 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.tiny_clip import write_tiny_clip
 
     folder = tmp_path_factory.mktemp("models") / "clip"
-    folder.mkdir()
     write_tiny_clip(folder)
     return folder
 

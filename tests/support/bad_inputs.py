@@ -1,4 +1,4 @@
-"""Kinds of bad input to `encode`, each with the rows that must come of it: the table behind `test_bad_input.py`."""
+"""Kinds of bad input to `encode`, each with the rows that it must give: the table behind `test_bad_input.py`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.images import encoded, png_by_hand, scene
-from tests.support.make_inputs import GOOD, Build, files, image_table, samples, tar_of
+from tests.support.make_inputs import GOOD, HTML, Build, files, image_table, samples, tar_of
 
 TWO_LONG_KEYS = ("k" * 5000, "ключ 键 🗝 " * 9)
 
 
 @dataclass(frozen=True)
 class Bad:
-    """A row of the error table: `uri` is how it ends, `message` a part of it."""
+    """A rejected row: `uri` is the end of its URI, `message` a part of its message."""
 
     code: str
     key: str
@@ -30,8 +30,8 @@ class Bad:
 
 @dataclass(frozen=True)
 class Case:
-    """`build` writes into the input folder; `good` are the keys that are written, in order. `source` is what is given
-    to --input, below the folder."""
+    """`build` writes into the input folder; `good` are the keys that are written, in order. `source`, below the folder,
+    is the value of --input."""
 
     name: str
     build: Build
@@ -50,8 +50,26 @@ def beside(bad: bytes) -> Build:
     return files({"a.jpg": GOOD, "b.jpg": bad, "c.jpg": GOOD, **texts})
 
 
+def bad_image(name: str, data: bytes, code: str, message: str, *flags: str) -> Case:
+    """`data` between two good images."""
+    return Case(name, beside(data), ("a", "c"), (Bad(code, "b", "/b.jpg", message),), flags)
+
+
+def bad_tar(name: str, data: bytes, good: tuple[str, ...], message: str, suffix: str = ".tar") -> Case:
+    """A tar with `good` samples before it breaks, and a good one."""
+    bad = Bad("broken_archive", f"x-{len(good):09d}", f"x{suffix}", message)
+    return Case(name, files({f"x{suffix}": data, "y.tar": tar_of(samples("e"))}), (*good, "e"), (bad,))
+
+
+def bad_cells(name: str, *lines: tuple[str, Bad]) -> Case:
+    """Lines of a csv between two good ones that name images in a folder beside it."""
+    text = "\n".join(("key,file_name,caption", FIRST, *(line for line, _ in lines), LAST)) + "\n"
+    build = files({"list.csv": text, "img/a.jpg": GOOD, "img/c.jpg": GOOD})
+    return Case(name, build, ("a", "c"), tuple(bad for _, bad in lines), source="list.csv")
+
+
 def broken_from_third_sample() -> bytes:
-    """A tar of four samples; where the header of the third should be, there is something else."""
+    """A tar of four samples with noise as the header of the third."""
     data = tar_of(samples("a", "b", "c", "d"))
     start = len(tar_of(samples("a", "b")).rstrip(b"\0"))
     start += -start % 512
@@ -72,7 +90,7 @@ def cut_before_second_caption() -> bytes:
 
 
 def corrupt_second_group() -> bytes:
-    """Three row groups of two; the image column of the second is overwritten."""
+    """Three row groups of two rows; the image column of the second is overwritten."""
     data = image_table([GOOD] * 6, number=list(range(6)))
     columns = pq.read_table(io.BytesIO(data))
     out = io.BytesIO()
@@ -84,31 +102,27 @@ def corrupt_second_group() -> bytes:
     return bytes(whole)
 
 
-def listing(*lines: str, header: str = "key,file_name,caption") -> Build:
-    """A csv that names images in a folder beside it, and two images."""
-    return files({"list.csv": "\n".join([header, *lines]) + "\n", "img/a.jpg": GOOD, "img/c.jpg": GOOD})
-
-
 BOMB = png_by_hand(60_000, 60_000, 8, 2, b"\0" * 1000)
-HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
 PNG = encoded(scene(40, 24), "PNG")
 FIRST, LAST = "a,img/a.jpg,good", "c,img/c.jpg,good"
+LINES = (
+    json.dumps({"key": "a", "file_name": "a.jpg", "caption": "good"}),
+    '{"key": "b", "file_name": ',
+    "[1, 2]",
+    json.dumps({"key": "c", "file_name": "c.jpg", "caption": "good"}),
+)
 
 IMAGE_CASES = (
-    Case("a truncated jpeg", beside(GOOD[: len(GOOD) // 2]), ("a", "c"), (Bad("broken_image", "b", "/b.jpg", "JPEG"),)),
-    Case("zero bytes", beside(b""), ("a", "c"), (Bad("empty_image", "b", "/b.jpg", "0 bytes"),)),
-    Case("html named jpg", beside(HTML), ("a", "c"), (Bad("not_an_image", "b", "/b.jpg", "<!DOCTYPE html>"),)),
-    Case("a decompression bomb", beside(BOMB), ("a", "c"), (Bad("too_many_pixels", "b", "/b.jpg", "60000 x 60000"),)),
+    bad_image("a truncated jpeg", GOOD[: len(GOOD) // 2], "broken_image", "JPEG"),
+    bad_image("zero bytes", b"", "empty_image", "0 bytes"),
+    bad_image("html named jpg", HTML, "not_an_image", "<!DOCTYPE html>"),
+    bad_image("a decompression bomb", BOMB, "too_many_pixels", "60000 x 60000"),
     Case("a png named jpg", beside(PNG), ("a", "b", "c")),
-    Case(
-        "more bytes than allowed",
-        beside(GOOD + b"\0" * 5000),
-        ("a", "c"),
-        (Bad("image_too_large", "b", "/b.jpg", "max_image_bytes"),),
-        flags=("--max_image_bytes", "5000"),
+    bad_image(
+        "more bytes than allowed", GOOD + b"\0" * 5000, "image_too_large", "max_image_bytes", "--max_image_bytes=5000"
     ),
     Case(
-        "another size where none may be resized",
+        "another size without resizing",
         files({"a.png": encoded(scene(16, 16), "PNG"), "b.png": PNG}),
         ("a",),
         (Bad("wrong_size", "b", "/b.png", "40 x 24"),),
@@ -124,7 +138,7 @@ IMAGE_CASES = (
     ),
     Case("no caption", files({"a.jpg": GOOD, "a.txt": "one", "b.jpg": GOOD}), ("a", "b"), missing_captions=1),
     Case(
-        "no caption where one is required",
+        "no caption although one is required",
         files({"a.jpg": GOOD, "a.txt": "one", "b.jpg": GOOD, "c.jpg": GOOD, "c.txt": " \n"}),
         ("a",),
         (
@@ -142,30 +156,10 @@ IMAGE_CASES = (
 )
 
 TAR_CASES = (
-    Case(
-        "a tar broken in the middle",
-        files({"x.tar": broken_from_third_sample(), "y.tar": tar_of(samples("e"))}),
-        ("a", "b", "e"),
-        (Bad("broken_archive", "x-000000002", "x.tar", "sample 2"),),
-    ),
-    Case(
-        "a tar cut short",
-        files({"x.tar": cut_inside_third_sample(), "y.tar": tar_of(samples("e"))}),
-        ("a", "b", "e"),
-        (Bad("broken_archive", "x-000000002", "x.tar", "ends inside c.jpg"),),
-    ),
-    Case(
-        "a gzipped tar cut short",
-        files({"x.tar.gz": cut_before_second_caption(), "y.tar.gz": gzip.compress(tar_of(samples("e")))}),
-        ("a", "e"),
-        (Bad("broken_archive", "x-000000001", "x.tar.gz", "Compressed file ended"),),
-    ),
-    Case(
-        "something else named tar",
-        files({"x.tar": HTML * 40, "y.tar": tar_of(samples("e"))}),
-        ("e",),
-        (Bad("broken_archive", "x-000000000", "x.tar", "sample 0"),),
-    ),
+    bad_tar("a tar broken in the middle", broken_from_third_sample(), ("a", "b"), "sample 2"),
+    bad_tar("a tar cut short", cut_inside_third_sample(), ("a", "b"), "ends inside c.jpg"),
+    bad_tar("a gzipped tar cut short", cut_before_second_caption(), ("a",), "Compressed file ended", suffix=".tar.gz"),
+    bad_tar("something else named tar", HTML * 40, (), "sample 0"),
     Case("duplicate keys in one tar", files({"x.tar": tar_of(samples("a", "a", "b"))}), ("a", "a", "b")),
     Case(
         "the same key in two files",
@@ -279,81 +273,38 @@ PARQUET_CASES = (
 )
 
 TABLE_CASES = (
-    Case(
+    bad_cells(
         "a scheme that is not allowed",
-        listing(FIRST, "b,gs://elsewhere/b.jpg,x", LAST),
-        ("a", "c"),
-        (Bad("uri_not_allowed", "b", "list.csv#1", "uri_schemes"),),
-        source="list.csv",
+        ("b,gs://elsewhere/b.jpg,x", Bad("uri_not_allowed", "b", "list.csv#1", "uri_schemes")),
     ),
-    Case(
+    bad_cells(
         "a path that leaves the dataset",
-        listing(FIRST, "b,../../etc/passwd,x", LAST),
-        ("a", "c"),
-        (Bad("uri_not_allowed", "b", "list.csv#1", "../../etc/passwd"),),
-        source="list.csv",
+        ("b,../../etc/passwd,x", Bad("uri_not_allowed", "b", "list.csv#1", "../../etc/passwd")),
     ),
-    Case(
+    bad_cells(
         "an image that is not there",
-        listing(FIRST, "b,img/b.jpg,x", "d,img,x", "e,img/a.jpg/x.jpg,x", LAST),
-        ("a", "c"),
-        (
-            Bad("image_not_found", "b", "list.csv#1", "img/b.jpg"),
-            Bad("image_not_found", "d", "list.csv#2", "img"),
-            Bad("image_not_found", "e", "list.csv#3", "img/a.jpg/x.jpg"),
-        ),
-        source="list.csv",
+        ("b,img/b.jpg,x", Bad("image_not_found", "b", "list.csv#1", "img/b.jpg")),
+        ("d,img,x", Bad("image_not_found", "d", "list.csv#2", "img")),
+        ("e,img/a.jpg/x.jpg,x", Bad("image_not_found", "e", "list.csv#3", "img/a.jpg/x.jpg")),
     ),
-    Case(
+    bad_cells(
         "names that no file can have",
-        listing(FIRST, f"b,{'n' * 5000},x", "d,img/\0.jpg,x", LAST),
-        ("a", "c"),
-        (
-            Bad("image_not_found", "b", "list.csv#1", "nnn"),
-            Bad("image_not_found", "d", "list.csv#2", ""),
-        ),
-        source="list.csv",
+        (f"b,{'n' * 5000},x", Bad("image_not_found", "b", "list.csv#1", "nnn")),
+        ("d,img/\0.jpg,x", Bad("image_not_found", "d", "list.csv#2", "")),
     ),
-    Case(
-        "a cell without a path",
-        listing(FIRST, "b,,x", LAST),
-        ("a", "c"),
-        (Bad("missing_image", "b", "list.csv#1", "file_name"),),
-        source="list.csv",
-    ),
-    Case(
+    bad_cells("a cell without a path", ("b,,x", Bad("missing_image", "b", "list.csv#1", "file_name"))),
+    bad_cells(
         "broken quoting in csv",
-        listing(FIRST, 'b,"img/b.jpg" oops,x', LAST),
-        ("a", "c"),
-        (Bad("broken_record", "list-000000001", "list.csv#1", "cannot be parsed"),),
-        source="list.csv",
+        ('b,"img/b.jpg" oops,x', Bad("broken_record", "list-000000001", "list.csv#1", "cannot be parsed")),
     ),
-    Case(
+    bad_cells(
         "too few and too many cells in csv",
-        listing(FIRST, "b", "d,img/d.jpg,x,y", LAST),
-        ("a", "c"),
-        (
-            Bad("broken_record", "list-000000001", "list.csv#1", "1 cells"),
-            Bad("broken_record", "list-000000002", "list.csv#2", "4 cells"),
-        ),
-        source="list.csv",
+        ("b", Bad("broken_record", "list-000000001", "list.csv#1", "1 cells")),
+        ("d,img/d.jpg,x,y", Bad("broken_record", "list-000000002", "list.csv#2", "4 cells")),
     ),
     Case(
         "a broken line in jsonl",
-        files(
-            {
-                "list.jsonl": "\n".join(
-                    [
-                        json.dumps({"key": "a", "file_name": "a.jpg", "caption": "good"}),
-                        '{"key": "b", "file_name": ',
-                        "[1, 2]",
-                        json.dumps({"key": "c", "file_name": "c.jpg", "caption": "good"}),
-                    ]
-                ),
-                "a.jpg": GOOD,
-                "c.jpg": GOOD,
-            }
-        ),
+        files({"list.jsonl": "\n".join(LINES), "a.jpg": GOOD, "c.jpg": GOOD}),
         ("a", "c"),
         (
             Bad("broken_record", "list-000000001", "list.jsonl#1", "no valid json"),

@@ -1,19 +1,17 @@
-"""DALL·E BART checkpoints in every format, written by plain means, for the loader tests and those of generation."""
+"""DALL·E BART checkpoints in every format, written by plain means, for the tests of loaders and generation."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import msgpack
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.bart.network import DalleBart, DalleBartConfig
 from tests.support.paths import GOLDEN
-from tests.support.vqgan_checkpoints import flax_array
+from tests.support.vqgan_checkpoints import flax_file
 
 GOLDEN_BART = GOLDEN / "dallebart_small"
 GOLDEN_MIN_DALLE = GOLDEN / "mindalle_small"
@@ -40,13 +38,13 @@ def golden_bart(name: str) -> Tensor:
 
 
 def sampling(prompts: int, guidance_scale: float = 10, top_k: int = 0) -> dict[str, np.ndarray]:
-    """The options of a `TokenRequest`, the same for all prompts."""
+    """The same options of a `TokenRequest` for all prompts."""
     values = {"guidance_scale": float(guidance_scale), "temperature": 1.0, "top_k": top_k, "top_p": 1.0}
     return {name: np.full(prompts, value) for name, value in values.items()}
 
 
 def random_bart(config: DalleBartConfig = TINY_BART, seed: int = 0) -> DalleBart:
-    """A network whose norms differ from ones and zeros as well."""
+    """A network of random weights, also in its norms."""
     torch.manual_seed(seed)
     model = DalleBart(config).eval().requires_grad_(False)
     for parameter in model.parameters():
@@ -75,7 +73,7 @@ FLAX_MODULES = {
 
 
 def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
-    """A weight of a normformer model as dalle-mini has it without `use_scan`."""
+    """The name and weight of a normformer model as dalle-mini has them without `use_scan`."""
     *path, kind = name.split(".")
     if path[-1] == "lm_head":
         return "lm_head/kernel", leaf.T
@@ -91,7 +89,7 @@ def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
 
 
 def flax_bart(weights: dict[str, Tensor], *, stacked: bool) -> dict[str, Tensor]:
-    """Weights of ours under dalle-mini's names; `stacked` as with `use_scan`."""
+    """Our weights under dalle-mini's names; `stacked` as with `use_scan`."""
     single = dict(to_flax(name, leaf) for name, leaf in weights.items())
     if not stacked:
         return single
@@ -107,32 +105,21 @@ def flax_bart(weights: dict[str, Tensor], *, stacked: bool) -> dict[str, Tensor]
     return leaves | {name: torch.stack([leaf for _, leaf in sorted(stack)]) for name, stack in stacks.items()}
 
 
-def pack(leaves: dict[str, Tensor]) -> bytes:
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = flax_array(leaf.contiguous())
-    return msgpack.packb(tree, use_bin_type=True)
-
-
 def write_dalle_mini(
     folder: Path, weights: dict[str, Tensor], config: DalleBartConfig, *, stacked: bool = True, parts: int = 1
 ) -> Path:
-    """`config.json`, the weights in one msgpack or in several with an index, and the tokenizer's files."""
+    """`config.json`, the weights in one msgpack file or in several with an index, and the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {**config.to_dict(), "model_type": "dallebart", "architectures": ["eBart"], "use_scan": stacked}
     (folder / "config.json").write_text(json.dumps(values))
     leaves = flax_bart(weights, stacked=stacked)
     if parts == 1:
-        (folder / "flax_model.msgpack").write_bytes(pack(leaves))
+        (folder / "flax_model.msgpack").write_bytes(flax_file(leaves))
     else:
         names = list(leaves)
         weight_map = {name: f"flax_model-{i % parts + 1:05}-of-{parts:05}.msgpack" for i, name in enumerate(names)}
         for file in set(weight_map.values()):
-            (folder / file).write_bytes(pack({name: leaves[name] for name in names if weight_map[name] == file}))
+            (folder / file).write_bytes(flax_file({name: leaves[name] for name in names if weight_map[name] == file}))
         index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
         (folder / "flax_model.msgpack.index.json").write_text(json.dumps(index))
     write_tokenizer(folder, ("tokenizer.json", "vocab.json", "merges.txt", "enwiki-words-frequency.txt"))
@@ -164,6 +151,6 @@ def write_min_dalle(
 
 
 def write_tokenizer(folder: Path, names: tuple[str, ...]) -> None:
-    """Files whose content names them: loaders of weights only copy these."""
+    """Files that hold their names: loaders of weights only copy these."""
     for name in names:
         (folder / name).write_text(json.dumps({"file": name}))

@@ -1,7 +1,7 @@
-"""Runs a Python command line program many times, in forks of one process that has imported the large libraries.
+"""Runs a Python command line program many times, in forks of a process that has imported the large libraries.
 
-Importing torch, Beam and transformers takes a small job longer than its work does. The program itself is imported in
-each fork, as its own process would.
+Importing torch, Beam and transformers takes longer than a small job. Each fork imports the program itself, as a new
+process would.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE = 1800  # seconds, after which a run is killed: its exit code is then t
 
 
 class ForkedCommands:
-    """Runs `command`, the path of a script that pip made; `environment` is added to the one that it finds."""
+    """Runs `command`, the path of a script that pip made; `environment` is added to that of this process."""
 
     def __init__(self, command: Path, environment: dict[str, str]) -> None:
         words = [*_interpreter(command), __file__, str(command)]
@@ -36,7 +36,7 @@ class ForkedCommands:
         )
 
     def run(self, words: list[str], folder: Path, texts: Path) -> int:
-        """Run it in `folder` and give its exit code; what it prints is appended to the file `texts`."""
+        """Runs the command in `folder` and returns its exit code; its output is appended to the file `texts`."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         order = {"words": words, "folder": str(folder), "texts": str(texts)}
@@ -54,16 +54,16 @@ class ForkedCommands:
 
 
 def _interpreter(command: Path) -> list[str]:
-    """What the first line of a script names; this Python where it names none."""
+    """The interpreter that the first line of a script names, or else this Python."""
     with open(command, "rb") as file:
         first = file.readline().decode(errors="replace")
     return shlex.split(first[2:]) if first.startswith("#!") and "python" in first else [sys.executable]
 
 
 def _serve(command: str) -> None:
-    """Do the orders on stdin one after the other, and answer each with its exit code."""
+    """Runs the orders on stdin one after the other, and answers each with its exit code."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print at import is no answer
+    os.dup2(2, 1)  # libraries print at import, which must not be taken for an answer
     sys.path[0] = str(Path(command).parent)  # as Python has it for the command itself
     for name in LIBRARIES:
         with suppress(ImportError):
@@ -77,7 +77,7 @@ def _serve(command: str) -> None:
 
 
 def _become(command: str, words: list[str], folder: str, texts: str) -> NoReturn:
-    """Be the program: its arguments, folder and streams, and its `__main__`."""
+    """Becomes the program, with its arguments, folder and streams."""
     signal.alarm(PATIENCE)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log = os.open(texts, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""Pictures for the tests: a scene that no rotation maps onto itself, in any format, and PNGs written by hand."""
+"""Images for the tests: a scene that no rotation maps onto itself, in any format, and PNGs written by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scene(width: int = 64, height: int = 64) -> Image.Image:
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    """A picture as the bytes of a file; `options` go to Pillow."""
+    """The bytes of an image file; `options` go to Pillow."""
     out = io.BytesIO()
     image.save(out, image_format, **options)
     return out.getvalue()
@@ -31,7 +31,7 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 def png_by_hand(
     width: int, height: int, depth: int, colour: int, rows: bytes, chunks: tuple[tuple[bytes, bytes], ...] = ()
 ) -> bytes:
-    """A PNG of any depth and colour type, whatever its rows hold; each row begins with its filter byte."""
+    """A PNG of any depth and colour type with any rows; each row begins with its filter byte."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -42,6 +42,6 @@ def png_by_hand(
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 arrays; 99 where they are equal."""
+    """Peak signal-to-noise ratio in dB of two uint8 arrays; 99 if they are equal."""
     error = np.mean((first.astype(float) - second.astype(float)) ** 2)
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))

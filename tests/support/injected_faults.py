@@ -1,4 +1,4 @@
-"""Faults at every write of a store: the calls that take effect are counted, and one of them fails or is the last."""
+"""Faults at every write of a store: calls with an effect are counted, and one of them fails or is the last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORE_CALLS = ("put_file", "pipe_file", "rm_file")
 
 
 class Killed(BaseException):
-    """The process is no more: nothing that it does after this takes effect."""
+    """The process is dead: nothing that it does after this takes effect."""
 
 
 class Writes:
@@ -44,7 +44,7 @@ class Writes:
 
 @contextmanager
 def counted_writes(store: str, folder: str) -> Iterator[Writes]:
-    """Every link, rename, put and removal below `folder`, a local path or a path of the object store."""
+    """Counts links, renames, puts and removals below `folder`, a local path or a path of the object store."""
     writes = Writes(folder)
     with pytest.MonkeyPatch.context() as patch:
         if store == "object store":
@@ -75,7 +75,7 @@ def _store_call(writes: Writes, real: Callable[..., Any], name: str) -> Callable
 
 
 def kill_at(number: int, before: bool) -> Callable[[int, bool], None]:
-    """A hook that ends the process before or after a write; what its other threads try later fails too."""
+    """A hook that ends the process before or after a write; later writes of other threads fail too."""
     dead = threading.Event()
 
     def hook(now: int, is_before: bool) -> None:
@@ -90,11 +90,10 @@ def kill_at(number: int, before: bool) -> Callable[[int, bool], None]:
 def fail_at(number: int, before: bool, error: Exception) -> Callable[[int, bool], None]:
     """A hook with which one write fails, or takes effect and its answer is lost."""
 
-    def hook(now: int, is_before: bool) -> None:
-        if (now, is_before) == (number, before):
-            raise error
+    def fail() -> None:
+        raise error
 
-    return hook
+    return once_at(number, before, fail)
 
 
 def once_at(number: int, before: bool, act: Callable[[], None]) -> Callable[[int, bool], None]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tests.support.images import encoded, scene
 
+HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
 GOOD = encoded(scene(40, 24), "JPEG")
 Cell = bytes | str
 Members = list[tuple[str, Cell]]

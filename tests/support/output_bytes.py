@@ -4,8 +4,8 @@
     python tests/support/output_bytes.py --vqbeam NEW/.venv/bin/vqbeam --work /tmp/new --to new.json --against old.json
 
 It knows vqbeam by its command line alone, so that it outlives any move of the code. Outputs name their inputs by
-absolute paths: the work is done in one place, with times of files that are set, and moved to --work at the end. The
-hashes depend on processor and packages: compare two runs on one machine.
+absolute paths, so all runs work in one folder, set the times of files, and move it to --work at the end. The hashes
+depend on processor and packages: compare two runs on one machine.
 """
 
 from __future__ import annotations
@@ -26,36 +26,38 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from forked_commands import ForkedCommands
-from output_cases import Case, Run, all_cases
-from output_hashes import Hashes, hashes_below
-from output_inputs import write_inputs, write_web_list
-from output_models import write_models
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # of the repository, for `tests`
 
-PLACE = Path(tempfile.gettempdir()) / "vqbeam-output-bytes"
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.forked_commands import ForkedCommands
+from tests.support.output_cases import Case, Run, all_cases
+from tests.support.output_hashes import Hashes, hashes_below
+from tests.support.output_inputs import write_inputs, write_web_list
+from tests.support.output_models import write_models
+from tests.support.paths import GOLDEN, SAMPLE
+
+WORK = Path(tempfile.gettempdir()) / "vqbeam-output-bytes"
 EARLIER = 1_600_000_000  # mtime of every input, and of every output, which may be the input of a later step
 PORT = 18_571  # the URLs are in the outputs
 LANES = 2  # cases at once
 
-Results = dict[str, Any]  # case -> step -> {"code": exit code, "files": {path: Hashes, or None where it is gone}}
+Results = dict[str, Any]  # case -> step -> {"code": exit code, "files": {path: Hashes, or None if it is gone}}
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Say nothing: stderr is for the cases."""
+        """Keeps stderr for the cases."""
 
 
 def main() -> int:
     args = _arguments()
-    with open(f"{PLACE}.lock", "w") as lock:
+    with open(f"{WORK}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(PLACE, ignore_errors=True)
-        PLACE.mkdir()
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir()
         results, wrong = _run_all(args.vqbeam.absolute(), _chosen(args.only))
         shutil.rmtree(args.work, ignore_errors=True)
-        shutil.move(PLACE, args.work)
-    args.to.write_text(json.dumps({"place": str(PLACE), "cases": results}, indent=1, sort_keys=True) + "\n")
+        shutil.move(WORK, args.work)
+    args.to.write_text(json.dumps({"place": str(WORK), "cases": results}, indent=1, sort_keys=True) + "\n")
     for line in wrong:
         print(line)
     if args.against is None:
@@ -83,12 +85,12 @@ def _chosen(names: list[str] | None) -> list[Case]:
 
 
 def _run_all(command: Path, cases: list[Case]) -> tuple[Results, list[str]]:
-    """The results of all cases, and lines about exit codes that are not what the case expects."""
+    """The results of all cases, and a line for each exit code that the case does not expect."""
     began = time.monotonic()
-    environment = {"VQBEAM_CACHE": str(PLACE / "cache"), "COLUMNS": "100"}
+    environment = {"VQBEAM_CACHE": str(WORK / "cache"), "COLUMNS": "100"}
     lanes = [ForkedCommands(command, environment) for _ in range(LANES)]
     with ThreadingHTTPServer(
-        ("127.0.0.1", PORT), functools.partial(QuietHandler, directory=str(PLACE / "in"))
+        ("127.0.0.1", PORT), functools.partial(QuietHandler, directory=str(WORK / "in"))
     ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _prepare(lanes[0])
@@ -121,28 +123,28 @@ def _run_all(command: Path, cases: list[Case]) -> tuple[Results, list[str]]:
 
 
 def _prepare(lane: ForkedCommands) -> None:
-    inputs = PLACE / "in"
+    inputs = WORK / "in"
     (inputs / "models").mkdir(parents=True)
-    write_inputs(inputs, ROOT / "examples" / "emoji" / "sample")
+    write_inputs(inputs, SAMPLE)
     write_web_list(inputs, f"http://127.0.0.1:{PORT}")
 
     def convert(source: Path, target: Path) -> None:
-        code = lane.run(["convert", str(source), str(target)], PLACE, PLACE / "preparing.txt")
+        code = lane.run(["convert", str(source), str(target)], WORK, WORK / "preparing.txt")
         if code:
-            raise RuntimeError(f"vqbeam convert ended with {code}: see {PLACE / 'preparing.txt'}")
+            raise RuntimeError(f"vqbeam convert ended with {code}: see {WORK / 'preparing.txt'}")
 
-    write_models(inputs / "models", ROOT / "tests" / "golden", convert)
+    write_models(inputs / "models", GOLDEN, convert)
     for path in inputs.rglob("*"):
         os.utime(path, (EARLIER, EARLIER))
 
 
 def _run_case(case: Case, lane: ForkedCommands) -> Results:
-    """Each step with what it has changed in the folder of the case."""
-    folder = PLACE / "cases" / case.name.replace(" ", "_")
+    """Each step, with the changes that it made in the folder of the case."""
+    folder = WORK / "cases" / case.name.replace(" ", "_")
     folder.mkdir(parents=True)
-    texts = PLACE / "texts" / f"{folder.name}.txt"
+    texts = WORK / "texts" / f"{folder.name}.txt"
     texts.parent.mkdir(exist_ok=True)
-    places = {"IN": str(PLACE / "in"), "HERE": str(folder), "WEB": f"http://127.0.0.1:{PORT}"}
+    roots = {"IN": str(WORK / "in"), "HERE": str(folder), "WEB": f"http://127.0.0.1:{PORT}"}
     steps: Results = {}
     before: dict[str, Hashes] = {}
     for number, step in enumerate(case.steps):
@@ -150,11 +152,11 @@ def _run_case(case: Case, lane: ForkedCommands) -> Results:
             print(f"\n--- {number} {step.name}", file=file)
         code = None
         if isinstance(step, Run):
-            code = lane.run(step.argv(places), folder, texts)
+            code = lane.run(step.argv(roots), folder, texts)
             with open(texts, "a") as file:
                 print(f"\n--- exit code {code}", file=file)
         else:
-            step.act(folder, PLACE / "in")
+            step.act(folder, WORK / "in")
         after = hashes_below(folder)
         changed: dict[str, Hashes | None] = {
             name: hashes for name, hashes in after.items() if before.get(name) != hashes
@@ -172,7 +174,7 @@ def _key(number: int, name: str) -> str:
 
 
 def _set_times(folder: Path) -> None:
-    """What a command has written may be read by the next one, whose plan holds its time."""
+    """Sets the times of what a command has written, since plans of later commands hold them."""
     now = time.time()
     for path in folder.rglob("*"):
         if path.is_file() and now - path.stat().st_mtime < 3600:
@@ -180,9 +182,9 @@ def _set_times(folder: Path) -> None:
 
 
 def _compare(old: dict[str, Any], results: Results, *, partly: bool) -> tuple[list[str], list[str]]:
-    """Lines about what differs, and about what differs in messages only."""
-    if old["place"] != str(PLACE):
-        sys.exit(f"the other run was made in {old['place']}, this one in {PLACE}: set TMPDIR alike")
+    """A line for each difference, and for each difference in messages only."""
+    if old["place"] != str(WORK):
+        sys.exit(f"the other run was made in {old['place']}, this one in {WORK}: set TMPDIR alike")
     differences: list[str] = []
     only_messages: list[str] = []
     for case in sorted(results.keys() | old["cases"].keys()):

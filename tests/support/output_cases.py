@@ -1,6 +1,6 @@
 """What `output_bytes.py` runs: every command on every kind of input, as commands that a user could type.
 
-A case has a folder of its own, in which its steps run one after the other. `HERE/` is that folder, `IN/` that of the
+Each case has a folder, in which its steps run one after the other. `HERE/` is that folder, `IN/` the folder of the
 inputs, and `WEB/` the same on a web server.
 """
 
@@ -14,29 +14,26 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from output_inputs import image_table, jpeg, lines, png, put
+from tests.support.make_inputs import folder as put
+from tests.support.output_inputs import image_table, jpeg, lines, png
 
 JOBS = ("encode", "decode", "generate", "vary", "rank")
-SMALL = {"--batch_size": "4", "--threads_per_worker": "1", "--max_error_rate": "1"}  # of jobs that do not say otherwise
-PLACE = re.compile(r"\b(IN|HERE|WEB)/")
-LATER = 1_700_000_000  # mtime of what a step puts in the place of an input
+SMALL = {"--batch_size": "4", "--threads_per_worker": "1", "--max_error_rate": "1"}  # of jobs unless they are given
+ROOTS = re.compile(r"\b(IN|HERE|WEB)/")
+LATER = 1_700_000_000  # mtime of what a step replaces an input with
 
 
 @dataclass(frozen=True)
 class Run:
     """A command line without its `vqbeam`, and the exit code that it must have."""
 
-    words: str
+    name: str
     code: int = 0
     small: bool = True
 
-    @property
-    def name(self) -> str:
-        return self.words
-
-    def argv(self, places: Mapping[str, str]) -> list[str]:
-        """The arguments, with what IN/, HERE/ and WEB/ stand for."""
-        words = shlex.split(PLACE.sub(lambda found: f"{places[found[1]]}/", self.words))
+    def argv(self, roots: Mapping[str, str]) -> list[str]:
+        """The arguments, with IN/, HERE/ and WEB/ replaced by `roots`."""
+        words = shlex.split(ROOTS.sub(lambda found: f"{roots[found[1]]}/", self.name))
         if self.small and words[:1] and words[0] in JOBS:
             for flag, value in SMALL.items():
                 words += [] if flag in words else [flag, value]
@@ -45,7 +42,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to the folder of the case between two commands; `act` takes that folder and the inputs."""
+    """A change between two commands; `act` takes the folder of the case and that of the inputs."""
 
     name: str
     act: Callable[[Path, Path], None]
@@ -73,7 +70,7 @@ def remove(*patterns: str) -> Change:
 
 
 def copy(source: str, target: str) -> Change:
-    """From the inputs, with their times."""
+    """Copies from the inputs, with their times."""
 
     def act(folder: Path, inputs: Path) -> None:
         copier = shutil.copytree if (inputs / source).is_dir() else shutil.copy2

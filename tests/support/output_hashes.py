@@ -1,7 +1,7 @@
-"""Hashes of what a command wrote, of every byte but what differs from run to run: seconds and versions in JSON.
+"""Hashes of what a command wrote, without what differs from run to run: seconds and versions in JSON.
 
-Messages may be put into other words while the output stays what it is. They are in the tables of rejected rows, and
-so, by the hashes in names, in the tables and marks that name those. Such a file has a second hash, without messages.
+Messages may be reworded while the rest of the output stays the same. They are in the tables of rejected rows and, by
+the hashes in their names, in the tables and marks that name those. Such a file has a second hash, without messages.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PASSING = ("seconds", "timings", "vqbeam_version")  # keys of JSON files that are not of the output
+PASSING = ("seconds", "timings", "vqbeam_version")  # keys of JSON files that are no output
 ERRORS_NAME = re.compile(r"(_vqbeam/errors/\d+)\.([0-9a-f]{16})\.parquet$")
-COUNTS = b"vqbeam.shard"  # what a table says of its shard, in its metadata
-COUNTS_MEMBER = "__vqbeam__"  # and a tar, in its last member
+COUNTS = b"vqbeam.shard"  # the counts of a shard in the metadata of its table
+COUNTS_MEMBER = "__vqbeam__"  # and in the last member of its tar
 MESSAGE = "message"  # column of a table of rejected rows
 
-Hashes = dict[str, str]  # "bytes", and "but_messages" where the two can differ
+Hashes = dict[str, str]  # "bytes", and "but_messages" if the two can differ
 
 
 def hashes_below(folder: Path) -> dict[str, Hashes]:
-    """Every file below a folder, by its path; rejected rows without the hash that is in the name."""
+    """Every file below a folder by its path; those of rejected rows without the hash in their names."""
     found: dict[str, Hashes] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -72,7 +72,7 @@ def _without(values: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _counts_without_messages(counts: dict[str, Any]) -> dict[str, Any]:
-    """The counts of a shard: the name of its rejected rows has their hash, notices are words."""
+    """The counts of a shard without the hash in the name of its rejected rows, and without the words of notices."""
     return counts | {
         "errors_file": bool(counts.get("errors_file")),
         "notices": sorted(counts.get("notices", {}).values()),
@@ -80,7 +80,7 @@ def _counts_without_messages(counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_without_messages(values: dict[str, Any]) -> dict[str, Any]:
-    """A mark, whose objects have hashes of their own here, or the account of the last run, which may name reasons."""
+    """A mark without its objects' hashes, or the account of the last run without its reasons."""
     if "failed" in values:
         failed = [number for number, _ in values["failed"]]
         return values | {"failed": failed, "failing": values.get("failing") is not None}
@@ -96,7 +96,7 @@ def _rejected_without_messages(data: bytes) -> bytes:
 
 
 def _table_without_messages(data: bytes) -> bytes | None:
-    """The bytes of a table before its footer, and what the footer says; None where that has no counts."""
+    """The bytes of a table before its footer, and what the footer says; None if that has no counts."""
     footer = pq.read_metadata(io.BytesIO(data))
     metadata = dict(footer.metadata or {})
     if COUNTS not in metadata:
@@ -109,7 +109,7 @@ def _table_without_messages(data: bytes) -> bytes | None:
 
 
 def _tar_without_messages(data: bytes) -> bytes:
-    """The bytes of a tar before the member that counts, and the counts."""
+    """The bytes of a tar before the member with its counts, and the counts."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         member = tar.getmember(COUNTS_MEMBER) if COUNTS_MEMBER in tar.getnames() else None
         content = None if member is None else tar.extractfile(member)

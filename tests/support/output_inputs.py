@@ -8,10 +8,7 @@ import gzip
 import io
 import json
 import shutil
-import struct
-import tarfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tests.support.images import encoded, png_by_hand
+from tests.support.make_inputs import HTML, Members, table, tar_of
+from tests.support.make_inputs import folder as put
+
 ROWS = 5  # of each file of `table/`
 WORDS = ("a red apple", "a blue rocket", "a ghost on a black background", "a green tree", "a yellow star")
-HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
-Cell = bytes | str
 
 
-def picture(number: int, width: int = 48, height: int = 40) -> Image.Image:
-    """A gradient with two blocks and some noise, another for each number."""
+def image_of(number: int, width: int = 48, height: int = 40) -> Image.Image:
+    """A gradient with two blocks and some noise, different for each number."""
     random = np.random.default_rng(number)
     across = np.linspace(0, 1, width)[None, :, None] * random.uniform(0, 200, 3)
     down = np.linspace(0, 1, height)[:, None, None] * random.uniform(0, 50, 3)
@@ -37,46 +36,16 @@ def picture(number: int, width: int = 48, height: int = 40) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
 
 
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format, **options)
-    return out.getvalue()
-
-
 def png(number: int) -> bytes:
-    return encoded(picture(number), "PNG")
+    return encoded(image_of(number), "PNG")
 
 
 def jpeg(number: int, width: int = 48, height: int = 40) -> bytes:
-    return encoded(picture(number, width, height), "JPEG", quality=90)
+    return encoded(image_of(number, width, height), "JPEG", quality=90)
 
 
 def caption(number: int) -> str:
     return f"{WORDS[number % len(WORDS)]} {number}"
-
-
-def put(folder: Path, content: Mapping[str, Cell]) -> None:
-    for name, data in content.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def table(columns: Mapping[str, Any], **options: Any) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), out, **options)
-    return out.getvalue()
-
-
-def tar(members: Iterable[tuple[str, Cell]]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in members:
-            data = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
 
 
 def packed(data: bytes) -> bytes:
@@ -95,9 +64,9 @@ def lines(rows: Iterable[Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def samples(numbers: Iterable[int], **extra: Any) -> list[tuple[str, Cell]]:
+def samples(numbers: Iterable[int], **extra: Any) -> Members:
     """Members of a tar: an image, a text and a json for each number."""
-    members: list[tuple[str, Cell]] = []
+    members: Members = []
     for number in numbers:
         data = [jpeg, png][number % 2](number)
         members.append((f"s{number:03d}.{['jpg', 'png'][number % 2]}", data))
@@ -107,7 +76,7 @@ def samples(numbers: Iterable[int], **extra: Any) -> list[tuple[str, Cell]]:
 
 
 def image_table(first: int, rows: int = ROWS, **columns: Any) -> bytes:
-    """Keys, images and captions with columns of many types beside them, in row groups of two."""
+    """Keys, images, captions, and columns of many types, in row groups of two."""
     numbers = list(range(first, first + rows))
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     own: dict[str, Any] = {
@@ -125,7 +94,7 @@ def image_table(first: int, rows: int = ROWS, **columns: Any) -> bytes:
 
 
 def write_inputs(folder: Path, sample: Path) -> None:
-    """Everything, each kind in a folder of its own; `sample` is that of the repository."""
+    """Writes each kind of input to its own folder; `sample` is that of the repository."""
     shutil.copytree(sample, folder / "sample")
     for write in (_tables, _tars, _downloads, _folders, _lists, _bad_images, _bad_tables, _tokens, _prompts):
         write(folder)
@@ -165,16 +134,16 @@ def _tars(folder: Path) -> None:
     put(
         folder,
         {
-            "tars/set-000.tar": tar(samples(range(60, 67))),
-            "tars/set-001.tar": tar([*samples(range(67, 70), late="field"), ("only.txt", "no image")]),
-            "packed/a.tar.gz": packed(tar(samples(range(70, 73)))),
-            "packed/b.tgz": packed(tar([("in/a folder/x.webp", encoded(picture(73), "WEBP")), *samples((74,))])),
+            "tars/set-000.tar": tar_of(samples(range(60, 67))),
+            "tars/set-001.tar": tar_of([*samples(range(67, 70), late="field"), ("only.txt", "no image")]),
+            "packed/a.tar.gz": packed(tar_of(samples(range(70, 73)))),
+            "packed/b.tgz": packed(tar_of([("in/a folder/x.webp", encoded(image_of(73), "WEBP")), *samples((74,))])),
         },
     )
 
 
 def _downloads(folder: Path) -> None:
-    """What img2dataset writes, in its three layouts; the second row was not downloaded."""
+    """What img2dataset writes in its three layouts; the second row was not downloaded."""
     rows: list[dict[str, Any]] = []
     for number in range(4):
         well = number != 1
@@ -196,7 +165,7 @@ def _downloads(folder: Path) -> None:
     all_rows = pa.Table.from_pylist(rows)
     described = table(dict(zip(all_rows.column_names, all_rows.columns, strict=True)))
     stats = json.dumps({"count": 4, "successes": 3, "failed_to_download": 1})
-    members: list[tuple[str, Cell]] = []
+    members: Members = []
     for row in rows:
         if row["status"] == "success":
             members.append((f"{row['key']}.jpg", jpeg(int(row["key"]))))
@@ -207,15 +176,15 @@ def _downloads(folder: Path) -> None:
     for layout in ("files", "webdataset", "parquet"):
         put(here / layout, {"00000_stats.json": stats})
     put(here / "files", {"00000.parquet": described} | {f"00000/{name}": data for name, data in members})
-    put(here / "webdataset", {"00000.parquet": described, "00000.tar": tar(members)})
+    put(here / "webdataset", {"00000.parquet": described, "00000.tar": tar_of(members)})
     put(here / "parquet", {"00000.parquet": table(dict(zip(whole.column_names, whole.columns, strict=True)))})
 
 
 def _folders(folder: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
-    plain = picture(80)
-    clear = picture(81).convert("RGBA")
+    plain = image_of(80)
+    clear = image_of(81).convert("RGBA")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     deep = Image.fromarray(np.linspace(0, 65535, 48 * 40).reshape(40, 48).astype(np.uint16))
     put(
@@ -233,14 +202,14 @@ def _folders(folder: Path) -> None:
             "i.png": encoded(deep, "PNG"),
             "j.webp": encoded(plain, "WEBP", quality=70),
             "k.webp": encoded(clear, "WEBP", lossless=True),
-            "l.gif": encoded(plain, "GIF", save_all=True, append_images=[picture(82)]),
+            "l.gif": encoded(plain, "GIF", save_all=True, append_images=[image_of(82)]),
             "m.bmp": encoded(plain, "BMP"),
             "n.tif": encoded(plain, "TIFF", compression="tiff_lzw"),
             "o.tiff": encoded(clear, "TIFF"),
             "large/p.jpg": jpeg(83, 700, 500),
-            "large/q.png": encoded(picture(84, 300, 20), "PNG"),
-            "large/r.png": encoded(picture(85, 9, 9), "PNG"),
-            "large/s.png": encoded(picture(86, 64, 64), "PNG"),
+            "large/q.png": encoded(image_of(84, 300, 20), "PNG"),
+            "large/r.png": encoded(image_of(85, 9, 9), "PNG"),
+            "large/s.png": encoded(image_of(86, 64, 64), "PNG"),
         },
     )
     put(
@@ -295,18 +264,13 @@ def _lists(folder: Path) -> None:
 
 
 def write_web_list(folder: Path, url: str) -> None:
-    """A table of images on a web server, one of which is not there."""
+    """A table of images on a web server; one of them is missing."""
     rows = [{"url": f"{url}/{name}", "caption": name} for name in ("web/w.jpg", "web/gone.jpg", "web/x.png", "web")]
     put(folder, {"lists/web.csv": delimited(rows)})
 
 
 def _bad_images(folder: Path) -> None:
     good = jpeg(120)
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
-    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
     put(
         folder / "bad_images",
         {
@@ -315,7 +279,7 @@ def _bad_images(folder: Path) -> None:
             "b.jpg": good[: len(good) // 2],
             "c.jpg": b"",
             "d.jpg": HTML,
-            "e.png": bomb,
+            "e.png": png_by_hand(60_000, 60_000, 8, 2, bytes(1000)),
             "f.jpg": good + bytes(5000),
             "g.jpg": png(121),
             "h.jpg": good,
@@ -326,21 +290,21 @@ def _bad_images(folder: Path) -> None:
             "j.json": "{n: 1",
         },
     )
-    whole = tar(samples(range(130, 134)))
-    start = len(tar(samples(range(130, 132))).rstrip(b"\0"))
+    whole = tar_of(samples(range(130, 134)))
+    start = len(tar_of(samples(range(130, 132))).rstrip(b"\0"))
     start += -start % 512
     two_kinds = [*samples((136,)), ("t.jpg", good), ("t.json", '{"n": "text"}'), ("u.jpg", good), ("u.json", "{n:")]
     climbing = [("../../etc/passwd.jpg", good), ("same.jpg", good), ("same.jpg", good), (f"{'k' * 300}.png", png(137))]
     put(
         folder / "bad_tars",
         {
-            "0.tar": tar(samples((138,))),
+            "0.tar": tar_of(samples((138,))),
             "1.tar": whole[:start] + b"\xa5" * 512 + whole[start + 512 :],
             "2.tar": whole[: start + 512 + 700],
             "3.tar": HTML * 40,
-            "4.tar": tar(two_kinds),
-            "5.tar": tar(climbing),
-            "6.tar.gz": packed(tar(samples(range(140, 143))))[:-2000],
+            "4.tar": tar_of(two_kinds),
+            "5.tar": tar_of(climbing),
+            "6.tar.gz": packed(tar_of(samples(range(140, 143))))[:-2000],
         },
     )
 
@@ -373,14 +337,14 @@ def _bad_tables(folder: Path) -> None:
             "empty.csv": "",
             "notes.doc": "hello",
             "mixed/a.jpg": jpeg(161),
-            "mixed/x.tar": tar(samples((161,))),
+            "mixed/x.tar": tar_of(samples((161,))),
             "noise.parquet": b"no parquet at all" * 100,
         },
     )
 
 
 def _tokens(folder: Path) -> None:
-    """Codes of other projects, 64 a picture and below 1,024 for the embedded model."""
+    """Codes of other projects: 64 for each image, below 1,024, as the embedded model has."""
     random = np.random.default_rng(5)
     codes = [random.integers(0, 1024, 64).tolist() for _ in range(5)]
     small = [np.array([number % 900 for number in cell], "<i2").tobytes() for cell in codes]

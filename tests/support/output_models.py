@@ -1,4 +1,4 @@
-"""Small models in the formats of other projects, from the golden ones: what `vqbeam convert` and `--model` take."""
+"""Small models for `vqbeam convert` and `--model`, made from the golden ones in the formats of other projects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-MINI_WIDTH = 1024  # from which vqbeam tells the heads of a min-dalle model
+MINI_WIDTH = 1024  # vqbeam infers the heads of a min-dalle model from it
 SHAPES = {64: MINI_WIDTH, 170: 40}  # of the golden min-dalle weights -> of a model as wide as mini
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
 OPTIONS = ("all", "many", "preln", "rmsnorm", "unstacked")  # of dalle-mini, a folder each
@@ -37,7 +37,7 @@ model:
 
 
 def write_models(folder: Path, golden: Path, convert: Callable[[Path, Path], None]) -> None:
-    """Everything below `folder`; `convert` runs `vqbeam convert`, which tells the weights by the names of torch."""
+    """Writes all models below `folder`; `convert` runs `vqbeam convert`, which gives the weights torch's names."""
     vqgan = Path(shutil.copytree(golden / "vqgan_small", folder / "vqgan_jax", ignore=shutil.ignore_patterns("*.npy")))
     convert(vqgan, folder / "own")
     weights = load_file(folder / "own" / "model.safetensors")
@@ -50,7 +50,7 @@ def write_models(folder: Path, golden: Path, convert: Callable[[Path, Path], Non
 
 
 def _write_taming(folder: Path, weights: dict[str, Tensor], config: dict[str, object]) -> None:
-    """A checkpoint with what else training leaves in it."""
+    """A checkpoint that also holds what training leaves in it."""
     folder.mkdir()
     (folder / "model.yaml").write_text(YAML.format(**config))
     (folder / "lightning.yaml").write_text("lightning:\n  trainer:\n    gpus: 1\n")
@@ -60,7 +60,7 @@ def _write_taming(folder: Path, weights: dict[str, Tensor], config: dict[str, ob
 
 
 def _write_pair(folder: Path, golden: Path, vqgan: Path, config: dict[str, object]) -> None:
-    """A dalle-mini BART of 16 codes a picture, and the VQGAN at a quarter of its size, which then has as many."""
+    """A dalle-mini BART of 16 codes for an image, and the VQGAN at a quarter of its size, which then has as many."""
     shutil.copytree(golden / "dallebart_small", folder / "dalle_bart", ignore=shutil.ignore_patterns("*.npy"))
     for name in TOKENIZER:
         shutil.copy(golden / "text" / "tokenizer_small" / name, folder / "dalle_bart")
@@ -71,7 +71,7 @@ def _write_pair(folder: Path, golden: Path, vqgan: Path, config: dict[str, objec
 def _write_min_dalle(folder: Path, golden: Path, vqgan: dict[str, Tensor]) -> None:
     """The folders of min-dalle's cache: a BART of mini's width, and the decoder of the VQGAN.
 
-    Three layers are the least for which drawing one picture at a time is left to compiled code.
+    With three layers or more, compiled code draws single images.
     """
     torch.manual_seed(0)
     bart = folder / "dalle_bart_mini"
@@ -94,7 +94,7 @@ def _widened(name: str, leaf: Tensor, half: str) -> Tensor:
     """Random weights for those of a golden min-dalle model, in float16."""
     shape = [SHAPES.get(size, size) for size in leaf.shape]
     if (half, name) == ("decoder", "embed_positions.weight"):
-        shape[0] = 256  # codes a picture
+        shape[0] = 256  # codes of an image
     if leaf.ndim == 1:
         return torch.ones(shape).half() if name.endswith("weight") else (0.1 * torch.randn(shape)).half()
     return (torch.randn(shape) / shape[1] ** 0.5).half()

@@ -1,8 +1,10 @@
-"""Checkpoints in the formats of other projects, written by plain means, for the loader tests."""
+"""VQGAN checkpoints in the formats of other projects, written by plain means, for the loader tests."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ TINY = VQGANConfig(
     embed_dim=4,
     n_embed=32,
 )
-TINY_GUMBEL = VQGANConfig(**{**TINY.to_dict(), "ch_mult": (1, 1), "attn_resolutions": (8,), "quantizer": "gumbel"})
+TINY_GUMBEL = replace(TINY, quantizer="gumbel")
 
 
 def golden(name: str) -> np.ndarray:
@@ -50,7 +52,7 @@ def random_vqgan(config: VQGANConfig = TINY, seed: int = 0) -> VQGAN:
 
 
 def flax_array(value: np.ndarray | Tensor) -> msgpack.ExtType:
-    """What flax's `_ndarray_to_bytes` makes of an array."""
+    """An array as flax's `_ndarray_to_bytes` packs it."""
     if isinstance(value, Tensor) and value.dtype == torch.bfloat16:
         shape, dtype, data = tuple(value.shape), "bfloat16", value.contiguous().view(torch.int16).numpy().tobytes()
     else:
@@ -59,24 +61,24 @@ def flax_array(value: np.ndarray | Tensor) -> msgpack.ExtType:
     return msgpack.ExtType(1, msgpack.packb((shape, dtype, data), use_bin_type=True))
 
 
-def flax_tree(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Our weights, nested and named as vqgan-jax has them."""
+def flax_file(leaves: Mapping[str, np.ndarray | Tensor]) -> bytes:
+    """A msgpack file of leaves, nested by the slashes in their names."""
     tree: dict[str, Any] = {}
-    for name, leaf in weights.items():
-        path, value = vqgan_names.to_flax(name, leaf)
-        *parents, last = path.split("/")
+    for name, value in leaves.items():
+        *parents, last = name.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = flax_array(value)
-    return tree
+    return msgpack.packb(tree, use_bin_type=True)
 
 
 def write_vqgan_jax(folder: Path, weights: dict[str, Tensor], config: VQGANConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     values = {k: v for k, v in config.to_dict().items() if k not in ("pixel_range", "quantizer")}
     (folder / "config.json").write_text(json.dumps({**values, "architectures": ["del"], "double_z": False}))
-    (folder / "flax_model.msgpack").write_bytes(msgpack.packb(flax_tree(weights), use_bin_type=True))
+    leaves = dict(vqgan_names.to_flax(name, leaf) for name, leaf in weights.items())
+    (folder / "flax_model.msgpack").write_bytes(flax_file(leaves))
     return folder
 
 
@@ -95,7 +97,7 @@ def taming_yaml(config: VQGANConfig, **ddconfig: Any) -> str:
 
 
 def write_taming(folder: Path, weights: dict[str, Tensor], config: VQGANConfig, **content: Any) -> Path:
-    """`last.ckpt` with the weights of a loss and an optimiser beside those of the network, and `model.yaml`."""
+    """`model.yaml`, and `last.ckpt` with a loss and an optimiser besides the network."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.yaml").write_text(taming_yaml(config))
     (folder / "lightning.yaml").write_text("lightning:\n  trainer:\n    gpus: 1\n")

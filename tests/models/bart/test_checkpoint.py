@@ -22,13 +22,12 @@ from tests.support.bart_checkpoints import (
     GOLDEN_MIN_DALLE,
     TINY_BART,
     golden_bart,
-    pack,
     random_bart,
     write_dalle_mini,
     write_min_dalle,
     write_tokenizer,
 )
-from tests.support.vqgan_checkpoints import random_vqgan
+from tests.support.vqgan_checkpoints import flax_file, random_vqgan
 
 HEADS = TINY_BART.encoder_attention_heads
 
@@ -192,7 +191,7 @@ def test_a_name_that_dalle_mini_does_not_have_is_extra(tmp_path: Path) -> None:
         "model/encoder/layers/FlaxBartEncoderLayers/LayerNorm_9/bias": torch.zeros(2, 16),
         "model/encoder/layers/FlaxBartEncoderLayers/FlaxBartAttention_0/head_scale": torch.zeros(2, 1, 1, 2, 1),
     }
-    (tmp_path / "flax_model.msgpack").write_bytes(pack(odd))
+    (tmp_path / "flax_model.msgpack").write_bytes(flax_file(odd))
     with pytest.raises(CheckpointError, match=r"extra: model/encoder/.*LayerNorm_9/bias, .*Attention_0/head_scale$"):
         open_bart(tmp_path).load()
 

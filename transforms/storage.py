@@ -6,6 +6,7 @@ Stores retry on their own (gcsfs and s3fs with back-off); an error that still co
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import os
@@ -24,6 +25,7 @@ from transforms.errors import StorageFailed, UsageError
 
 PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip names with a leading dot
 HASH_CHUNK = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
 CREATE_TRIES = 3
 ANSWERS = (FileNotFoundError, FileExistsError)
@@ -165,6 +167,12 @@ def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
         else:
             file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20))
     return io.BufferedReader(SourceFile(cast(BinaryIO, file), uri), buffer_size)
+
+
+def open_unpacked(uri: str, buffer_size: int = 1 << 20) -> BinaryIO:
+    """As `open_read`, unpacked if the content, not the name, is gzipped: then reading raises gzip's own errors, too."""
+    file = open_read(uri, buffer_size)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from models.bart.options import OPTIONS
+from transforms.batch import ORIGINAL_HEIGHT, ORIGINAL_WIDTH
 from transforms.errors import UsageError
-from transforms.inputs.request import InputRequest, InputSchema, Kind, moved_name
+from transforms.inputs.request import InputRequest, InputSchema, moved_name
 
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
-ORIGINAL_SIZE = ("original_width", "original_height")
+ORIGINAL_SIZE = {ORIGINAL_WIDTH, ORIGINAL_HEIGHT}
 
 
 def is_binary(kind: pa.DataType) -> bool:
@@ -167,57 +167,41 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
         raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
     columns = _plain_columns(columns)
     picker = ColumnPicker(columns, where)
-    parts = PARTS[request.kind](request, picker)
-    caption = parts["caption"]
+    draws = request.kind == "prompts"
+    image = _image_column(request, picker) if request.kind == "images" else None
+    codes = picker.need(CODES, picker.find(CODES, request.code_column)) if request.kind == "codes" else None
+    text = PROMPT if draws else CAPTION
+    caption = picker.find(text, request.caption_column)
+    if draws or request.caption_required:
+        picker.need(text, caption)
+    caption_is_list = caption is not None and is_list(columns.field(caption).type)
+    if draws and caption_is_list:
+        raise UsageError(
+            f"{where}: column {caption} holds lists, and vqbeam cannot tell which of several texts is meant: "
+            "write a row for each, or name a column of strings",
+            option=text.option,
+        )
     schema = InputSchema(
         kind=request.kind,
-        caption_is_list=caption is not None and is_list(columns.field(caption).type),
+        image=image,
+        caption=caption,
+        caption_is_list=caption_is_list,
+        codes=codes,
+        options=option_columns(request, picker) if draws else (),
         key=key_column(request, picker),
+        status=None if image is None else status_column(columns),
         uri_schemes=request.uri_schemes or (scheme,),
         key_from=request.key_from,
-        **parts,
     )
     return with_passthrough(request, columns, where, schema)
 
 
-def _image_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
+def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
     image = picker.named(request.image_column, IMAGE) if request.image_column else picker.guess(IMAGE_BYTES)
     if image is None:
         unnamed = [field.name for field in picker.columns if holds_image(field.type)]
         image = unnamed[0] if len(unnamed) == 1 else picker.guess(IMAGE_PATHS)
-    return {
-        "image": picker.need(IMAGE, image),
-        "caption": _caption_column(request, picker),
-        "status": status_column(picker.columns),
-    }
-
-
-def _code_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
-    codes = picker.need(CODES, picker.find(CODES, request.code_column))
-    return {"codes": codes, "caption": _caption_column(request, picker)}
-
-
-def _caption_column(request: InputRequest, picker: ColumnPicker) -> str | None:
-    found = picker.find(CAPTION, request.caption_column)
-    return picker.need(CAPTION, found) if request.caption_required else found
-
-
-def _prompt_parts(request: InputRequest, picker: ColumnPicker) -> dict[str, Any]:
-    found = picker.need(PROMPT, picker.find(PROMPT, request.caption_column))
-    if is_list(picker.columns.field(found).type):
-        raise UsageError(
-            f"{picker.where}: column {found} holds lists, and vqbeam cannot tell which of several texts is meant: "
-            "write a row for each, or name a column of strings",
-            option=PROMPT.option,
-        )
-    return {"caption": found, "options": option_columns(request, picker)}
-
-
-PARTS: dict[Kind, Callable[[InputRequest, ColumnPicker], dict[str, Any]]] = {
-    "images": _image_parts,
-    "codes": _code_parts,
-    "prompts": _prompt_parts,
-}
+    return picker.need(IMAGE, image)
 
 
 def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ...]:
@@ -271,20 +255,22 @@ def with_passthrough(request: InputRequest, columns: pa.Schema, where: str, sche
         raise UsageError(
             f"column {unused[0]} of {where} does not pass through; those that do: {passing}", option="rename"
         )
-    fields = [pa.field(renames.get(name, name), columns.field(name).type) for name in chosen]
+    passthrough = pa.schema([(renames.get(name, name), columns.field(name).type) for name in chosen])
     written = (*request.written, *(n.lower() for n in schema.options if n not in chosen))
-    _check_names(fields, tuple(chosen), written, where)
-    return replace(schema, passthrough=pa.schema(fields), origins=tuple(chosen), chosen=request.columns is not None)
+    _check_names(passthrough, tuple(chosen), written, where)
+    return replace(schema, passthrough=passthrough, origins=tuple(chosen), chosen=request.columns is not None)
 
 
-def _check_names(fields: list[pa.Field], origins: tuple[str, ...], written: tuple[str, ...], where: str) -> None:
-    names = [field.name for field in fields]
-    sizes = [field for field in fields if field.name in ORIGINAL_SIZE and pt.is_integer(field.type)]
-    taken = set(written)
-    if len(sizes) == len(ORIGINAL_SIZE):
-        taken -= set(ORIGINAL_SIZE)  # the sizes before img2dataset's resizing: kept instead of our own
+def keeps_original_sizes(passthrough: pa.Schema) -> bool:
+    """Whether the input has the sizes before img2dataset's resizing, which are kept instead of our own."""
+    return {column.name for column in passthrough if pt.is_integer(column.type)} >= ORIGINAL_SIZE
+
+
+def _check_names(passthrough: pa.Schema, origins: tuple[str, ...], written: tuple[str, ...], where: str) -> None:
+    names = passthrough.names
     for name, origin in zip(names, origins, strict=True):
-        if name in taken or names.count(name) > 1:
+        kept = name in ORIGINAL_SIZE and keeps_original_sizes(passthrough)
+        if (name in written and not kept) or names.count(name) > 1:
             raise UsageError(
                 f"{where}: column {origin} would be written as {name}, a name that is taken; "
                 f"rename it ({origin}=NAME), or choose columns without it",
@@ -315,14 +301,13 @@ def sample_schema(
             raise UsageError(f"{where} has nothing called {caption}; {members}", option="caption_column")
     else:
         caption_field = picker.guess(FIRST_CAPTION if "txt" in seen else CAPTION)
-    key = request.key_column and key_column(request, picker)
     schema = InputSchema(
         kind=request.kind,
         image=request.image_column,
         caption=caption,
         caption_field=caption_field,
         caption_is_list=caption_field is not None and is_list(fields.field(caption_field).type),
-        key=key or picker.guess(FIRST_KEY),
+        key=picker.find(FIRST_KEY, request.key_column),
         status=status_column(fields),
         uri_schemes=request.uri_schemes or (scheme,),
     )

@@ -24,11 +24,6 @@ def arrow_type(name: str) -> pa.DataType:
     return pa.type_for_alias(OPTIONS[name].type)
 
 
-def option_fields() -> list[pa.Field]:
-    """The columns of a batch; null if the row leaves an option open."""
-    return [pa.field(name, arrow_type(name)) for name in OPTIONS]
-
-
 def option_value(column: str, value: Any) -> int | float | None:
     """The value of an option in the column of that name (in any case); None if the cell is null or blank.
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from models.bart.options import OPTIONS
 from transforms.batch import PASS_PREFIX
 from transforms.errors import RowRejected
-from transforms.inputs.options import option_fields, option_value
+from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema, Kind
 from transforms.inputs.values import caption_of, decode_text, key_of, parse_json, passed, shown
 
@@ -31,7 +32,7 @@ KEY_BYTES = 16
 PAYLOAD: dict[Kind, list[pa.Field]] = {
     "images": [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())],
     "codes": [pa.field("codes", pa.list_(pa.int64()))],
-    "prompts": option_fields(),  # the prompt itself is the caption
+    "prompts": [pa.field(name, arrow_type(name)) for name in OPTIONS],  # null if left open; the prompt is the caption
 }
 
 

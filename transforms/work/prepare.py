@@ -32,6 +32,7 @@ from transforms.batch import (
 )
 from transforms.errors import RowFiltered, RowRejected, amount
 from transforms.images import DecodedImage
+from transforms.inputs.columns import keeps_original_sizes
 from transforms.inputs.request import InputSchema
 
 NO_CAPTION = "the row has no caption, which require_caption, rank and vary method model ask for"
@@ -215,12 +216,6 @@ def fitting_codes(codes: np.ndarray, spec: TokenizerSpec) -> np.ndarray:
         found = low if low < 0 else high
         raise RowRejected("code_out_of_range", f"code {found}; the codebook has {spec.codebook_size}")
     return codes.astype(np.int32)
-
-
-def keeps_original_sizes(passthrough: pa.Schema) -> bool:
-    """Whether the input has columns of the true original sizes, as img2dataset's has."""
-    names = (ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
-    return all(name in passthrough.names and pa.types.is_integer(passthrough.field(name).type) for name in names)
 
 
 def refused_rows(batch: pa.RecordBatch, require_caption: bool) -> Refused:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import io
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +25,6 @@ from transforms.inputs.uris import relative_to, resolve, stem
 from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed
 from transforms.ledger.types import Slice, Source
 
-READ_BUFFER = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
 UTF8_BOM = b"\xef\xbb\xbf"
 LINE = "prompt"  # the one column of a txt: a line is a row
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -90,8 +87,8 @@ def _syntax(source: Source) -> str:
 
 
 def _is_gzipped(uri: str) -> bool:
-    with storage.open_read(uri) as file:
-        return bool(file.peek(2)[:2] == GZIP_MAGIC)
+    with storage.open_unpacked(uri) as stream:
+        return isinstance(stream, gzip.GzipFile)
 
 
 def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
@@ -146,20 +143,15 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
 
 def _read_header(source: Source) -> list[str]:
     """The column names of a csv or tsv. Raises `UsageError`."""
-    with storage.open_read(source.uri) as file:
-        return _header(_Lines(_unpacked(file), 0), source)
-
-
-def _unpacked(file: io.BufferedReader) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
+    with storage.open_unpacked(source.uri) as stream:
+        return _header(_Lines(stream, 0), source)
 
 
 def records(source: Source, offset: int = 0) -> Iterator[Record]:
     """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too."""
     syntax = _syntax(source)
     header = _read_header(source) if syntax in DELIMITERS and offset else []
-    with storage.open_read(source.uri, buffer_size=READ_BUFFER) as file:
-        stream = _unpacked(file)
+    with storage.open_unpacked(source.uri) as stream:
         stream.seek(offset)
         lines = _Lines(stream, offset)
         try:

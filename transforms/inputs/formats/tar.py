@@ -11,15 +11,12 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from tarfile import TarInfo
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from transforms import storage
 from transforms.errors import amount
 from transforms.inputs.values import utf8
 
 META_MEMBER = re.compile(r"^__[^/]*__$")
-READ_BUFFER = 4 << 20
-GZIP_MAGIC = b"\x1f\x8b"
 END_OF_TAR = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # not in typeshed
 NO_END = tarfile.EmptyHeaderError  # type: ignore[attr-defined]  # not in typeshed
 BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -35,12 +32,6 @@ class CutMember(Exception):
 
 class NoEnd(Exception):
     """The file ends where another member could begin, without the blocks that end a tar."""
-
-
-def open_tar(uri: str) -> BinaryIO:
-    """The tar as one stream of bytes, unpacked if it is gzipped, by its content and not its name."""
-    file = storage.open_read(uri, buffer_size=READ_BUFFER)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
 
 
 def members(stream: BinaryIO) -> Iterator[TarInfo]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from transforms import storage
 from transforms.errors import RowRejected
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
 from transforms.inputs.fetch import too_large
@@ -21,7 +22,6 @@ from transforms.inputs.formats.tar import (
     NoEnd,
     content,
     members,
-    open_tar,
     packed_size,
     pass_over,
 )
@@ -32,6 +32,7 @@ from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, utf8
 from transforms.ledger.types import Slice
 
 MEMBER_NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]*)$")
+READ_BUFFER = 4 << 20
 PEEK_BYTES = 1 << 20
 PEEK_SAMPLES = 8
 
@@ -110,7 +111,7 @@ def peek(uri: str, guess: TypeGuess) -> tuple[set[str], float]:
     """
     extensions: set[str] = set()
     count = last = 0
-    with open_tar(uri) as stream:
+    with storage.open_unpacked(uri, READ_BUFFER) as stream:
         try:
             for sample in samples(stream, 0, None, lambda extension: MAX_TEXT_BYTES if extension == "json" else 0):
                 extensions |= sample.sizes.keys()
@@ -126,7 +127,7 @@ def peek(uri: str, guess: TypeGuess) -> tuple[set[str], float]:
 
 def count(part: Slice, enough: int) -> int:
     rows = 0
-    with open_tar(part.source.uri) as stream:
+    with storage.open_unpacked(part.source.uri, READ_BUFFER) as stream:
         try:
             for _ in samples(stream, part.start, part.stop, lambda extension: 0):
                 rows += 1
@@ -146,7 +147,7 @@ def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]
             return MAX_TEXT_BYTES
         return max_bytes if _is_image(extension, schema) else 0
 
-    with open_tar(uri) as stream:
+    with storage.open_unpacked(uri, READ_BUFFER) as stream:
         try:
             for sample in samples(stream, part.start, part.stop, wanted):
                 yield _row(sample, uri, schema, max_bytes, notices)

@@ -158,7 +158,7 @@ def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
     found = plan_sources(task.input, rows, schema=schema, known=known, inputs=task.inputs)
-    _warn_of_changes(known, found.listed)
+    _warn_of_changes(known, [file.info for file in (*found.inputs.files, *found.inputs.beside)])
     return make_shards(found.pieces, rows, first_index=plan.shards)
 
 

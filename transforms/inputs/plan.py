@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from transforms import storage
 from transforms.inputs.formats import BY_NAME
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.request import InputRequest, InputSchema
-from transforms.ledger.types import INLINE, Shard, Slice, Source
+from transforms.ledger.types import INLINE, Shard, Slice
 
 
 @dataclass(frozen=True)
 class InputPlan:
-    """What the inputs are: `pieces` in the order of the rows, the `schema` of all of them, and their `format`.
+    """`pieces` in the order of the rows, the `schema` of all of them, and the `inputs` as they are now.
 
-    `listed` are all files of the inputs as they are now, also those of a plan that is extended.
+    If a plan is extended, `inputs` have all its files, and `pieces` are those of new ones.
     """
 
-    format: str
+    inputs: Inputs
     pieces: tuple[Piece, ...]
     schema: InputSchema
-    listed: tuple[storage.FileInfo, ...] = ()
-
-    @property
-    def sources(self) -> list[Source]:
-        """The files that rows come from, each once, in order."""
-        return list(dict.fromkeys(piece.slice.source for piece in self.pieces))
 
 
 def plan_sources(
@@ -49,21 +42,17 @@ def plan_sources(
     inputs = inputs or find_inputs(request.patterns, request.input_format, request.kind)
     task = PlanTask(inputs, request, rows_per_shard, schema, frozenset(known))
     pieces, found_schema = BY_NAME[inputs.format].plan(task)
-    listed = tuple(found.info for found in (*inputs.files, *inputs.beside))
-    return InputPlan(inputs.format, tuple(pieces), found_schema, listed)
+    return InputPlan(inputs, tuple(pieces), found_schema)
 
 
 def make_shards(pieces: Iterable[Piece], rows_per_shard: int, first_index: int = 0) -> list[Shard]:
     """Pieces packed in order into shards of at most `rows_per_shard` rows, numbered from `first_index`; none is cut."""
-    shards: list[Shard] = []
-    gathered: list[Slice] = []
+    packed: list[list[Slice]] = []
     rows = 0
     for piece in pieces:
-        if gathered and rows + piece.rows > rows_per_shard:
-            shards.append(Shard(first_index + len(shards), tuple(gathered)))
-            gathered, rows = [], 0
-        gathered.append(piece.slice)
+        if not packed or rows + piece.rows > rows_per_shard:
+            packed.append([])
+            rows = 0
+        packed[-1].append(piece.slice)
         rows += piece.rows
-    if gathered:
-        shards.append(Shard(first_index + len(shards), tuple(gathered)))
-    return shards
+    return [Shard(index, tuple(slices)) for index, slices in enumerate(packed, first_index)]

@@ -63,7 +63,7 @@ def _plan_described(task: PlanTask, described: list[Found], sidecars: tuple[str,
 
 
 def _images(files: list[Found]) -> list[Piece]:
-    return [Piece(Slice(found.source("files", 1), 0, 1), 1, exact=True) for found in files]
+    return [Piece(Slice(found.source("files", 1), 0, 1), 1) for found in files]
 
 
 def _named_images(pieces: list[Piece], schema: InputSchema) -> set[str]:

@@ -50,7 +50,6 @@ class Piece:
 
     slice: Slice
     rows: int
-    exact: bool
 
 
 @dataclass(frozen=True)

@@ -85,11 +85,11 @@ def plan(task: PlanTask) -> Planned:
         footer = footers.get(found.uri)
         if footer is None:
             rows = min(math.ceil(found.info.size / row_bytes), task.rows_per_shard)
-            pieces.append(Piece(Slice(found.source("parquet")), max(1, rows), exact=False))
+            pieces.append(Piece(Slice(found.source("parquet")), max(1, rows)))
             continue
         source = found.source("parquet", footer.rows)
         ranges = cuts(footer.groups, task.rows_per_shard) or [(0, 0)]
-        pieces += [Piece(Slice(source, start, stop), stop - start, exact=True) for start, stop in ranges]
+        pieces += [Piece(Slice(source, start, stop), stop - start) for start, stop in ranges]
     return pieces, schema
 
 

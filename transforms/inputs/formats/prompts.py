@@ -33,7 +33,7 @@ def plan(task: PlanTask) -> Planned:
     pieces: list[Piece] = []
     for start in range(0, 0 if source.uri in task.known else len(prompts), task.rows_per_shard):
         texts = prompts[start : start + task.rows_per_shard]
-        pieces.append(Piece(Slice(source, start, start + len(texts), texts=texts), len(texts), exact=True))
+        pieces.append(Piece(Slice(source, start, start + len(texts), texts=texts), len(texts)))
     columns = pa.schema([("prompt", pa.string())])
     return pieces, task.schema or table_schema(task.request, columns, source.uri, "file")
 

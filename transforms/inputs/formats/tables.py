@@ -74,9 +74,9 @@ def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> li
             guess.add(record.values)
     source = found.source(format, rows)
     if not starts or _is_gzipped(found.uri):
-        return [Piece(Slice(source, 0, rows), rows, exact=True)]
+        return [Piece(Slice(source, 0, rows), rows)]
     return [
-        Piece(Slice(source, start, stop, offset), stop - start, exact=True)
+        Piece(Slice(source, start, stop, offset), stop - start)
         for (start, offset), (stop, _) in pairwise([*starts, (rows, 0)])
     ]
 

@@ -91,7 +91,7 @@ def plan(task: PlanTask) -> Planned:
             start = index * task.rows_per_shard
             stop = start + task.rows_per_shard if index < cuts - 1 else None
             rows = task.rows_per_shard if stop is not None else max(1, estimate - start)
-            pieces.append(Piece(Slice(source, start, stop), rows, exact=False))
+            pieces.append(Piece(Slice(source, start, stop), rows))
     return pieces, schema
 
 

@@ -108,6 +108,6 @@ def test_extending_a_described_folder_adds_only_what_is_new(tmp_path: Path) -> N
     files: dict[str, bytes | str] = {"metadata.csv": "file_name,text\na.jpg,a\n", "a.jpg": b"A", "b.jpg": b"B"}
     first = plan(folder(tmp_path, files))
     folder(tmp_path, {"c.jpg": b"C"})
-    known = [source.uri for source in first.sources]
+    known = [piece.slice.source.uri for piece in first.pieces]
     more = plan_sources(InputRequest((str(tmp_path),)), 10, schema=first.schema, known=known)
     assert column(read_plan(more), "key") == ["c"]

@@ -270,7 +270,7 @@ def test_a_limit_cuts_the_prompts_of_a_slice() -> None:
 
 def test_an_extended_plan_has_the_prompts_of_the_command_line_once() -> None:
     first = plan_sources(given("one"), 10)
-    more = plan_sources(given("one"), 10, schema=first.schema, known=[source.uri for source in first.sources])
+    more = plan_sources(given("one"), 10, schema=first.schema, known=[piece.slice.source.uri for piece in first.pieces])
     assert more.pieces == ()
 
 

@@ -119,9 +119,9 @@ def test_fields_new_to_an_extended_plan_are_counted(tmp_path: Path) -> None:
     folder(tmp_path, {"a.jsonl": jsonl({"path": "a", "n": 1})})
     first = plan(tmp_path)
     folder(tmp_path, {"b.jsonl": jsonl({"path": "b", "n": "one", "m": 2})})
-    known = [source.uri for source in first.sources]
+    known = [piece.slice.source.uri for piece in first.pieces]
     more = plan_sources(InputRequest((str(tmp_path),)), 10, schema=first.schema, known=known)
-    assert [source.uri for source in more.sources] == [f"{tmp_path}/b.jsonl"]
+    assert [piece.slice.source.uri for piece in more.pieces] == [f"{tmp_path}/b.jsonl"]
     notices: Counter[str] = Counter()
     assert errors(read_plan(more, notices=notices)) == ["schema_mismatch"]
     assert list(notices) == ["column 'm', which the plan has not, was left out"]

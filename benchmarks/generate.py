@@ -22,8 +22,9 @@ import torch
 from benchmarks.peers.min_dalle import Clock, MinDalleGenerator, load_generator
 from benchmarks.peers.process import PeerProcess
 from benchmarks.support import machine
+from models.bart.config import DalleBartConfig
 from models.bart.generator import TokenGenerator
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.network import DalleBart
 from models.bart.request import TokenRequest
 from models.devices import INT8, gpu_bytes, torch_dtype
 from models.uniforms import uniforms

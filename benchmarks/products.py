@@ -29,8 +29,8 @@ from models.bart.compiled import TURN, tiles
 from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
 from models.bart.compiled.products import dense
+from models.bart.config import DalleBartConfig
 from models.bart.decoder import LEAST_PACKED_ROWS, TILE, Dense
-from models.bart.network import DalleBartConfig
 from models.devices import collapse_into_huge_pages, torch_dtype
 
 ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance

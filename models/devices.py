@@ -81,8 +81,13 @@ def fitting_batch(device: str, image_bytes: float) -> int:
     """A power of two of images that the device's memory holds with room to spare, by their widest activations."""
     # On a GPU about eight such activations live at once, and half of the memory stays free.
     budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
+    return largest_batch(image_bytes, budget, MAX_BATCH)
+
+
+def largest_batch(image_bytes: float, budget: float, most: int) -> int:
+    """The largest power of two of images, up to `most`, that need no more than `budget` bytes; at least 1."""
     batch = 1
-    while batch < MAX_BATCH and 2 * batch * image_bytes <= budget:
+    while 2 * batch <= most and 2 * batch * image_bytes <= budget:
         batch *= 2
     return batch
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from models.bart.names import MIN_DALLE_SIZES
 from models.errors import CheckpointError
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, find_tokenizer, open_tokenizer
-from models.weights.checks import preview
-from models.weights.flax import has_weights
+from models.weights.checks import names_in
+from models.weights.flax import describes
 from models.weights.native import json_beside
 
 if TYPE_CHECKING:
@@ -68,11 +68,9 @@ class Model:
         from models.bart.checkpoint import open_bart
 
         if self.bart_path is None:
-            there = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
             raise CheckpointError(
-                f"{self.path}: no DALL·E BART here, nor in {', '.join(BART_FOLDERS)}; found "
-                f"{preview(there) or 'nothing'}. Name the folder of a dalle-mini or min-dalle model, or one that "
-                "`vqbeam convert` wrote"
+                f"{self.path}: no DALL·E BART here, nor in {', '.join(BART_FOLDERS)}; found {names_in(self.folder)}. "
+                "Name the folder of a dalle-mini or min-dalle model, or one that `vqbeam convert` wrote"
             )
         return open_bart(self.bart_path)
 
@@ -124,7 +122,7 @@ class Model:
 def _is_bart(folder: Path) -> bool:
     if any((folder / f"encoder{suffix}.pt").is_file() for suffix in MIN_DALLE_SIZES):
         return True
-    return "image_vocab_size" in json_beside(folder) and has_weights(folder)
+    return describes(folder, "image_vocab_size")
 
 
 def locate_model(name: str, cache_dir: Path | str) -> Path:

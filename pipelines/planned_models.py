@@ -17,7 +17,6 @@ from models.bart.checkpoint import BartCheckpoint
 from models.clip.checkpoint import ClipCheckpoint
 from models.clip.pixels import ClipPixels
 from models.image_tokenizer import TokenizerCheckpoint
-from models.weights.fingerprints import remembered
 
 CLIP_BATCH = 32  # images
 NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
@@ -85,14 +84,12 @@ def clip_model(checkpoint: ClipCheckpoint, source: str, cache: Path) -> PlannedM
     beside = (
         path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".txt") and path.name != "config.json"
     )
-    stamp = repr(checkpoint.config.to_dict())
-    weights_id = remembered(cache / "weights_ids", (checkpoint.file,), stamp, checkpoint.weights_id)
     return PlannedModel(
         role="clip",
         name=checkpoint.name,
         source=anywhere(source),
         about=f"{vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.image_size} px",
-        identity={"clip": {"weights_id": weights_id, "files_id": files_id(beside)}},
+        identity={"clip": {"weights_id": checkpoint.weights_id(cache), "files_id": files_id(beside)}},
         flops=checkpoint.flops,
         batch_size=lambda device: CLIP_BATCH,
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.codec_peer import DECODING, CodecPeer, count_weights
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.vqgan.checkpoint import load_vqgan
 
 Clock = Callable[[], float]  # seconds

@@ -12,7 +12,8 @@ from transformers import CLIPConfig, CLIPModel
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.clip_tokenizer import BOS_ID, EOS_ID, PAD_ID, learn_clip_tokenizer, save_clip_tokenizer
 from models.bart.checkpoint import save_bart
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from examples.emoji.caption_variety import varied_caption
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
 
 BLANK = (0, 2)  # what a blank caption becomes: the unconditional input of guidance
 PAD = 1

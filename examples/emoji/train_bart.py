@@ -21,7 +21,7 @@ from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, subject
 from examples.emoji.training_run import run, run_parser
 from models.bart.checkpoint import save_bart
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer
 from models.weights.tokenizer_files import tokenizer_files
 

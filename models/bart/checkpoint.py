@@ -9,74 +9,51 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from models.bart import names as bart_names
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart import names
+from models.bart.config import DalleBartConfig
 from models.bart.options import KEY as GENERATION
 from models.bart.options import stored_defaults
 from models.bart.text import TextEncoder, open_text_encoder
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import TokenizerSpec
-from models.weights import flax as flax_msgpack
-from models.weights import native as own_format
-from models.weights import pickled as torch_pickle
-from models.weights.checks import check_fit, fitting, preview, without_weights
-from models.weights.fingerprints import remembered, weights_id
+from models.weights import flax, native, pickled
+from models.weights.checkpoint import Checkpoint, detect, leaves_of
 from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.weights.tokenizer_files import tokenizer_files
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from models.bart.network import DalleBart
+
 MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
-FLAX_NAMES = (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME)
 HEADS = {1024: 16, 2048: 32}  # of attention in min-dalle's mini and mega, by their width; no weight says so
 MOST_SPARE_IDS = 64
 DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # where its own defaults differ from ours
 
 
-@dataclass(frozen=True)
-class BartCheckpoint:
-    """A checkpoint whose configuration has been read and whose weights have not.
+@dataclass(frozen=True, kw_only=True)
+class BartCheckpoint(Checkpoint["DalleBart"]):
+    """A DALL·E BART of which only the configuration has been read: see `Checkpoint`.
 
-    `format` is "vqbeam", "dalle-mini" or "min-dalle"; `name` is what provenance calls it; `files` hold the weights.
-    `tokenizer` maps the usual names of the tokenizer's files to those that are there. `leaves` gives the weights one at
-    a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`. `generation` is
-    how its images are best drawn, if `config.json` says so: see `models/bart/options.py`.
+    `format` is "vqbeam", "dalle-mini" or "min-dalle". `tokenizer` maps the usual names of the tokenizer's files to
+    those that are there. `generation` is how its images are best drawn, if `config.json` says so: see
+    `models/bart/options.py`.
     """
 
-    path: Path
-    format: str
-    name: str
     config: DalleBartConfig
-    files: tuple[Path, ...]
     tokenizer: Mapping[str, Path]
-    leaves: Callable[[], Iterator[tuple[str, Tensor]]]
-    stored: Mapping[str, Any]
     generation: Mapping[str, Any] = field(default_factory=dict)
 
-    def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
-        """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
-        yield from fitting(self.leaves(), lambda: DalleBart(self.config), self.path)
+    def builder(self) -> Callable[[], DalleBart]:
+        from models.bart.network import DalleBart
 
-    def weights_id(self, cache: Path | None = None) -> str:
-        """The fingerprint of the weights, the same in every format.
-
-        As `convert_bart` stored it, else computed, which reads them all, one in memory at a time. A folder `cache`
-        keeps it while the files do not change. Raises as `checked_leaves` does, even if only the header of the weights
-        is read.
-        """
-        stored = self.stored.get("weights_id")
-        if stored:
-            check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), lambda: DalleBart(self.config), self.path)
-            return str(stored)
-        if cache is None:
-            return weights_id(self.checked_leaves())
-        return remembered(
-            cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
-        )
+        return partial(DalleBart, self.config)
 
     def text_encoder(self) -> TextEncoder:
         """The text tokenizer beside the weights. Raises `CheckpointError` if it is missing or broken."""
@@ -84,15 +61,8 @@ class BartCheckpoint:
         return open_text_encoder(folder, self.config, self.tokenizer)
 
     def load(self) -> DalleBart:
-        """The network in float32 on the CPU, for inference; each weight is read once, into its final memory.
-
-        Peak memory is the weights and the largest leaf: with stacked layers, that of one kind in all of them.
-        """
-        model = without_weights(lambda: DalleBart(self.config))
-        mapped = self.format != "dalle-mini"  # then leaves may be views of a mapped file: copy them
-        weights = {name: leaf.to(torch.float32, copy=mapped) for name, leaf in self.checked_leaves()}
-        model.load_state_dict(weights, assign=True)
-        return model.eval().requires_grad_(False)
+        """The `network`, for inference."""
+        return self.network().eval().requires_grad_(False)
 
 
 def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
@@ -102,22 +72,13 @@ def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
     is for min-dalle weights of other widths than these. Raises `CheckpointError`, or `ConfigError` for an option of
     the configuration that is not implemented, or a drawing default that cannot be used.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
-    opened = None
-    if path.is_dir() or path.name in FLAX_NAMES:
-        opened = _open_ours(folder) or _open_dalle_mini(folder)
-    opened = opened or _open_min_dalle(path, heads)
-    if opened is None:
-        there = sorted(entry.name for entry in folder.iterdir())
-        raise CheckpointError(
-            f"{path}: no DALL·E BART checkpoint here. Expected config.json with model.safetensors (vqbeam) or "
-            f"flax_model.msgpack (dalle-mini), or encoder.pt with decoder.pt (min-dalle); "
-            f"found {preview(there) or 'nothing'}"
-        )
-    return opened
+    return detect(
+        Path(path),
+        (_open_ours, _open_dalle_mini),
+        (partial(_open_min_dalle, heads=heads),),
+        "no DALL·E BART checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack "
+        "(dalle-mini), or encoder.pt with decoder.pt (min-dalle)",
+    )
 
 
 def save_bart(
@@ -133,8 +94,17 @@ def save_bart(
 
     `tokenizer` and `generation` are as in `BartCheckpoint`; `tokenizer_files` finds the former in a folder.
     """
-    weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    _write(weights, Path(folder), model.config, name, "vqbeam", tokenizer or {}, generation or {})
+    checkpoint = BartCheckpoint(
+        path=Path(folder),
+        format="vqbeam",
+        name=name,
+        config=model.config,
+        files=(),
+        tokenizer=tokenizer or {},
+        leaves=partial(leaves_of, model, dtype),
+        generation=generation or {},
+    )
+    _write(checkpoint, Path(folder), name)
 
 
 def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = None) -> BartCheckpoint:
@@ -142,57 +112,41 @@ def convert_bart(source: Path | str, folder: Path | str, *, name: str | None = N
 
     Raises `CheckpointError` if `folder` holds a model already.
     """
-    folder = Path(folder)
-    own_format.refuse_taken(folder)
+    native.refuse_taken(Path(folder))
     checkpoint = open_bart(source)
-    weights = dict(checkpoint.checked_leaves())
-    _write(
-        weights,
-        folder,
-        checkpoint.config,
-        name or checkpoint.name,
-        checkpoint.format,
-        checkpoint.tokenizer,
-        checkpoint.generation,
-    )
+    _write(checkpoint, Path(folder), name or checkpoint.name)
     return open_bart(folder)
 
 
-def _write(
-    weights: dict[str, Tensor],
-    folder: Path,
-    config: DalleBartConfig,
-    name: str,
-    source_format: str,
-    tokenizer: Mapping[str, Path],
-    generation: Mapping[str, Any],
-) -> None:
-    values: dict[str, Any] = {"model_type": MODEL_TYPE, "name": name, "converted_from": source_format}
-    values |= config.to_dict()
-    if generation:
-        values[GENERATION] = dict(generation)
-    own_format.write_model(folder, weights, values, tokenizer)
+def _write(checkpoint: BartCheckpoint, folder: Path, name: str) -> None:
+    weights = dict(checkpoint.checked_leaves())
+    values: dict[str, Any] = {"model_type": MODEL_TYPE, "name": name, "converted_from": checkpoint.format}
+    values |= checkpoint.config.to_dict()
+    if checkpoint.generation:
+        values[GENERATION] = dict(checkpoint.generation)
+    native.write_model(folder, weights, values, checkpoint.tokenizer)
 
 
 def _open_ours(folder: Path) -> BartCheckpoint | None:
-    stored = own_format.read_config(folder, MODEL_TYPE)
+    stored = native.read_config(folder, MODEL_TYPE)
     if stored is None:
         return None
+    weights = folder / WEIGHTS_NAME
     return BartCheckpoint(
         path=folder,
         format="vqbeam",
         name=str(stored.get("name") or folder_name(folder)),
         config=configured(DalleBartConfig.from_dict, stored, folder / CONFIG_NAME),
-        files=(folder / WEIGHTS_NAME,),
+        files=(weights,),
         tokenizer=tokenizer_files(folder),
-        leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
+        leaves=partial(native.read_weights, weights),
         stored=stored,
         generation=stored_defaults(stored, folder / CONFIG_NAME),
     )
 
 
 def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
-    files, values = flax_msgpack.read_folder(folder, "DALL·E BART", "image_vocab_size")
+    files, values = flax.read_folder(folder, "DALL·E BART", "image_vocab_size")
     if not files:
         return None
     start = {"decoder_start_token_id": values["image_vocab_size"]}  # where the configuration does not say otherwise
@@ -200,8 +154,8 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
         for file in files:
-            for name, leaf in flax_msgpack.read_leaves(file):
-                yield from bart_names.from_flax(name, leaf, config.ln_positions)
+            for name, leaf in flax.read_leaves(file):
+                yield from names.from_flax(name, leaf, config.ln_positions)
                 del leaf  # a stack of all layers: not beside the next one
 
     return BartCheckpoint(
@@ -212,7 +166,7 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
         files=tuple(files),
         tokenizer=tokenizer_files(folder),
         leaves=leaves,
-        stored={},
+        mapped=False,
         generation=stored_defaults(values, folder / CONFIG_NAME),
     )
 
@@ -230,18 +184,18 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
 
     def stored_leaves() -> Iterator[tuple[str, Tensor]]:
         for half, file in files.items():
-            for name, leaf in torch_pickle.read_state(file).items():
+            for name, leaf in pickled.read_state(file).items():
                 yield f"{half}.{name}", leaf
 
     shapes, scaled = {}, False
     for name, leaf in stored_leaves():
         shapes[name] = tuple(leaf.shape)
-        scaled = scaled or (bart_names.needless_scale(name) and bool((leaf != 1).any()))
+        scaled = scaled or (names.needless_scale(name) and bool((leaf != 1).any()))
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
         """min-dalle's classes have a scale in every norm; those that dalle-mini lacks are ones, and are left out."""
         for name, leaf in stored_leaves():
-            if scaled or not bart_names.needless_scale(name):
+            if scaled or not names.needless_scale(name):
                 yield name, leaf
 
     return BartCheckpoint(
@@ -252,15 +206,14 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
         files=tuple(files.values()),
         tokenizer=tokenizer_files(folder, suffix),
         leaves=leaves,
-        stored={},
     )
 
 
 def _min_dalle_files(path: Path) -> tuple[dict[str, Path], str] | None:
     """The two halves and the suffix of their names, of the first size that `path` names or holds a half of."""
     folder = path if path.is_dir() else path.parent
-    for suffix in bart_names.MIN_DALLE_SIZES:
-        files = {half: folder / f"{half}{suffix}.pt" for half in bart_names.HALVES}
+    for suffix in names.MIN_DALLE_SIZES:
+        files = {half: folder / f"{half}{suffix}.pt" for half in names.HALVES}
         if path in files.values() or (path.is_dir() and any(file.is_file() for file in files.values())):
             return files, suffix
     return None

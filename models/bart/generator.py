@@ -20,8 +20,9 @@ from torch import Tensor
 
 from models.bart.compiled import decoder as compiled
 from models.bart.compiled.decoder import CompiledDecoder
+from models.bart.config import DalleBartConfig
 from models.bart.decoder import CachedDecoder
-from models.bart.network import DalleBart, DalleBartConfig, broadcast_mask
+from models.bart.network import DalleBart, broadcast_mask
 from models.bart.options import SAMPLING
 from models.bart.request import RequestShape, TokenRequest, blank_caption
 from models.bart.sampling import Search, guide, sample

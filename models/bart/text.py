@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer, read_word_costs
 from models.errors import CheckpointError
 from models.weights.tokenizer_files import WORD_LIST_NAME, read_tokenizer, tokenizer_files

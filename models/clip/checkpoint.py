@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from models.errors import CheckpointError, ConfigError
-from models.weights.checks import MOST, MOST_LAYERS, fitting, preview, without_weights
-from models.weights.fingerprints import weights_id
-from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, folder_name, read_json, read_weights
+from models.weights.checkpoint import Checkpoint
+from models.weights.checks import MOST, MOST_LAYERS, names_in
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, folder_name, json_beside, read_weights
 from models.weights.pickled import read_state
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import CLIPConfig, CLIPModel
 
 PICKLE_NAME = "pytorch_model.bin"
@@ -28,14 +26,11 @@ SIZES = (  # of either half, or of both
 POSITIONS = "position_ids"  # 0, 1, 2, ...: stored as weights by transformers before 4.31
 
 
-@dataclass(frozen=True)
-class ClipCheckpoint:
-    """A checkpoint whose configuration has been read and whose weights, in `file`, have not."""
+@dataclass(frozen=True, kw_only=True)
+class ClipCheckpoint(Checkpoint["CLIPModel"]):
+    """A CLIP of which only the configuration has been read: see `Checkpoint`."""
 
-    path: Path
-    name: str
     config: CLIPConfig
-    file: Path
 
     @property
     def flops(self) -> float:
@@ -44,34 +39,20 @@ class ClipCheckpoint:
         tokens = (vision.image_size // vision.patch_size) ** 2 + 1
         return 2.0 * tokens * vision.num_hidden_layers * 12 * vision.hidden_size**2
 
-    def leaves(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights one at a time in their stored dtype.
+    def builder(self) -> Callable[[], CLIPModel]:
+        from transformers import CLIPModel
 
-        Raises `CheckpointError` that names every weight which is missing, extra or misshapen.
-        """
-        found = read_weights(self.file) if self.file.name == WEIGHTS_NAME else iter(read_state(self.file).items())
-        kept = ((name, leaf) for name, leaf in found if name.rpartition(".")[2] != POSITIONS)
-        yield from fitting(kept, self._builder(), self.path)
-
-    def weights_id(self) -> str:
-        """The fingerprint of the weights, the same in either file format; it reads them all, one at a time."""
-        return weights_id(self.leaves())
+        return partial(CLIPModel, self.config)
 
     def load(self) -> CLIPModel:
-        """The network in float32 on the CPU, for inference."""
-        model = without_weights(self._builder())
-        model.load_state_dict({name: leaf.to(torch.float32, copy=True) for name, leaf in self.leaves()}, assign=True)
+        """The `network`, for inference."""
+        import torch
+
+        model = self.network()
         for part in (model.text_model, model.vision_model):  # the only buffers, not among the weights
             embeddings = part.embeddings
             embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]
         return model.eval().requires_grad_(False)
-
-    def _builder(self) -> Callable[[], CLIPModel]:
-        """What builds the network. The import is done before: it takes in torch's compiler, which torch 2.6 cannot
-        import where `without_weights` builds."""
-        from transformers import CLIPModel
-
-        return partial(CLIPModel, self.config)
 
 
 def open_clip_checkpoint(folder: Path | str) -> ClipCheckpoint:
@@ -82,21 +63,33 @@ def open_clip_checkpoint(folder: Path | str) -> ClipCheckpoint:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; name one that holds a transformers CLIP model")
-    config_path = folder / CONFIG_NAME
-    values = read_json(config_path) if config_path.is_file() else {}
+    values = json_beside(folder)
     if values.get("model_type") != "clip":
-        there = sorted(entry.name for entry in folder.iterdir())
         what = (
             f"{CONFIG_NAME} is of model_type {values.get('model_type')!r}" if values else f"there is no {CONFIG_NAME}"
         )
         raise CheckpointError(
             f"{folder}: no CLIP here ({what}). Expected the folder of a transformers CLIPModel: {CONFIG_NAME}, "
-            f"{WEIGHTS_NAME} or {PICKLE_NAME}, tokenizer files; found {preview(there) or 'nothing'}"
+            f"{WEIGHTS_NAME} or {PICKLE_NAME}, tokenizer files; found {names_in(folder)}"
         )
     file = next((folder / name for name in (WEIGHTS_NAME, PICKLE_NAME) if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder}: the CLIP has no weights; copy {WEIGHTS_NAME} or {PICKLE_NAME} (in one file)")
-    return ClipCheckpoint(folder, folder_name(folder), _config(values, config_path), file)
+    return ClipCheckpoint(
+        path=folder,
+        format="transformers",
+        name=folder_name(folder),
+        config=_config(values, folder / CONFIG_NAME),
+        files=(file,),
+        leaves=partial(_read_leaves, file),
+    )
+
+
+def _read_leaves(file: Path) -> Iterator[tuple[str, Tensor]]:
+    found = read_weights(file) if file.name == WEIGHTS_NAME else read_state(file).items()
+    for name, leaf in found:
+        if name.rpartition(".")[2] != POSITIONS:
+            yield name, leaf
 
 
 def _config(values: dict[str, Any], path: Path) -> CLIPConfig:

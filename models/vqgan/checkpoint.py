@@ -8,21 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerSpec
-from models.vqgan import names as vqgan_names
+from models.vqgan import names
 from models.vqgan.config import VQGANConfig
 from models.vqgan.taming import find_taming, read_taming_config
-from models.weights import flax as flax_msgpack
-from models.weights import native as own_format
-from models.weights import pickled as torch_pickle
-from models.weights.checks import check_fit, fitting, preview, without_weights
-from models.weights.fingerprints import codebook_id, weights_id
-from models.weights.flax import has_weights
-from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name, json_beside
+from models.weights import flax, native, pickled
+from models.weights.checkpoint import Checkpoint, detect, leaves_of
+from models.weights.fingerprints import codebook_id
+from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 
 if TYPE_CHECKING:
     import torch
@@ -37,25 +35,24 @@ GRID = 16  # min-dalle decodes 16 x 16 codes; no weight says so
 VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # where vqgan-jax's own defaults differ from ours
 
 
-@dataclass(frozen=True)
-class VQGANCheckpoint:
-    """A checkpoint whose configuration has been read and whose weights have not.
+@dataclass(frozen=True, kw_only=True)
+class VQGANCheckpoint(Checkpoint["VQGAN"]):
+    """A VQGAN of which only the configuration has been read: see `Checkpoint`.
 
-    `format` is "vqbeam", "vqgan-jax", "taming" or "min-dalle"; `name` is what provenance calls it. `leaves` gives the
-    weights one at a time under our names, laid out as ours, in their stored dtype. `stored` is our own `config.json`.
+    `format` is "vqbeam", "vqgan-jax", "taming" or "min-dalle".
     """
 
-    path: Path
-    format: str
-    name: str
     config: VQGANConfig
-    has_encoder: bool
-    leaves: Callable[[], Iterator[tuple[str, Tensor]]]
-    stored: Mapping[str, Any]
+    has_encoder: bool = True
 
     @property
     def spec(self) -> TokenizerSpec:
         return self.config.spec(name=self.name, format=self.format, has_encoder=self.has_encoder)
+
+    def builder(self) -> Callable[[], VQGAN]:
+        from models.vqgan.network import VQGAN
+
+        return partial(VQGAN, self.config, encoder=self.has_encoder)
 
     def load(
         self,
@@ -79,21 +76,6 @@ class VQGANCheckpoint:
         model = self.network()
         return TorchCodec(model, name=self.name, device=device, dtype=dtype, batch_size=batch_size, threads=threads)
 
-    def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
-        """The same, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
-        yield from fitting(self.leaves(), self._network, self.path)
-
-    def weights_id(self) -> str:
-        """The fingerprint of the weights: as `convert` stored it, else computed, one weight in memory at a time.
-
-        Raises as `checked_leaves` does, even if only the header of the weights is read.
-        """
-        stored = self.stored.get("weights_id")
-        if not stored:
-            return weights_id(self.checked_leaves())
-        check_fit(own_format.read_shapes(self.path / WEIGHTS_NAME), self._network, self.path)
-        return str(stored)
-
     def codebook_id(self) -> str:
         """The fingerprint of the codebook: as `convert` stored it, else computed."""
         stored = self.stored.get("codebook_id")
@@ -106,24 +88,14 @@ class VQGANCheckpoint:
         raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
 
     def network(self) -> VQGAN:
-        """The network in float32 on the CPU; each weight is read once, into its final memory."""
-        import torch
-
-        model = without_weights(self._network)
-        own = self.format == "vqgan-jax"  # elsewhere leaves may be views of a mapped file: copy them
-        weights = {name: leaf.to(torch.float32, copy=not own) for name, leaf in self.checked_leaves()}
-        model.load_state_dict(weights, assign=True)
+        """See `Checkpoint`. Raises `CheckpointError` if the codebook is not the one that `convert` stored."""
+        model = super().network()
         stored = self.stored.get("codebook_id")
         if stored and stored != codebook_id(model.quantize.codebook):
             raise CheckpointError(
                 f"{self.path}: config.json and model.safetensors do not belong together; copy both again"
             )
         return model
-
-    def _network(self) -> VQGAN:
-        from models.vqgan.network import VQGAN
-
-        return VQGAN(self.config, encoder=self.has_encoder)
 
 
 def find(path: Path) -> Path | None:
@@ -141,7 +113,7 @@ def find(path: Path) -> Path | None:
 def _is_vqgan(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    if any(folder.glob("detoker*.pt")) or ("ch_mult" in json_beside(folder) and has_weights(folder)):
+    if any(folder.glob("detoker*.pt")) or flax.describes(folder, "ch_mult"):
         return True
     return find_taming(folder) is not None
 
@@ -152,35 +124,33 @@ def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> 
     `pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and what
     is stored for ours. Raises `CheckpointError`, or `ConfigError` for an option that is not supported.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
-    if path.is_dir() or path.name in (CONFIG_NAME, WEIGHTS_NAME, flax_msgpack.WEIGHTS_NAME, flax_msgpack.INDEX_NAME):
-        opened = _open_ours(folder) or _open_vqgan_jax(folder) or _open_min_dalle(path) or _open_taming(path)
-    else:
-        opened = _open_min_dalle(path) or _open_taming(path)
-    if opened is None:
-        there = sorted(entry.name for entry in folder.iterdir())
-        raise CheckpointError(
-            f"{path}: no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or "
-            f"flax_model.msgpack (vqgan-jax), a .ckpt with a .yaml beside it (taming), or detoker.pt (min-dalle); "
-            f"found {preview(there) or 'nothing'}"
-        )
-    if pixel_range is not None:
-        opened = replace(opened, config=replace(opened.config, pixel_range=pixel_range))
-    return opened
+    opened = detect(
+        Path(path),
+        (_open_ours, _open_vqgan_jax),
+        (_open_min_dalle, _open_taming),
+        "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack "
+        "(vqgan-jax), a .ckpt with a .yaml beside it (taming), or detoker.pt (min-dalle)",
+    )
+    return opened if pixel_range is None else replace(opened, config=replace(opened.config, pixel_range=pixel_range))
 
 
 def load_vqgan(folder: Path | str, pixel_range: PixelRange | None = None) -> VQGAN:
-    """The network of a checkpoint of any known format, as `VQGANCheckpoint.network` loads it."""
+    """The network of a checkpoint of any known format, in float32 on the CPU."""
     return open_checkpoint(folder, pixel_range).network()
 
 
 def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
     """Write `config.json` and `model.safetensors` (in `dtype`, by default that of each weight) into `folder`."""
-    weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    _write(weights, Path(folder), model.config, name, model.has_encoder, "vqbeam")
+    checkpoint = VQGANCheckpoint(
+        path=Path(folder),
+        format="vqbeam",
+        name=name,
+        config=model.config,
+        has_encoder=model.has_encoder,
+        files=(),
+        leaves=partial(leaves_of, model, dtype),
+    )
+    _write(checkpoint, Path(folder), name)
 
 
 def convert(
@@ -190,26 +160,23 @@ def convert(
 
     Raises `CheckpointError` if `folder` holds a model already.
     """
-    folder = Path(folder)
-    own_format.refuse_taken(folder)
+    native.refuse_taken(Path(folder))
     checkpoint = open_checkpoint(source, pixel_range)
-    weights = dict(checkpoint.checked_leaves())
-    _write(weights, folder, checkpoint.config, name or checkpoint.name, checkpoint.has_encoder, checkpoint.format)
+    _write(checkpoint, Path(folder), name or checkpoint.name)
     return open_checkpoint(folder)
 
 
-def _write(
-    weights: dict[str, Tensor], folder: Path, config: VQGANConfig, name: str, has_encoder: bool, source_format: str
-) -> None:
+def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
+    weights = dict(checkpoint.checked_leaves())
     values = {
         "model_type": MODEL_TYPE,
         "name": name,
-        "converted_from": source_format,
-        "has_encoder": has_encoder,
-        "codebook_id": codebook_id(weights[_codebook_name(config)]),
-        **config.to_dict(),
+        "converted_from": checkpoint.format,
+        "has_encoder": checkpoint.has_encoder,
+        "codebook_id": codebook_id(weights[_codebook_name(checkpoint.config)]),
+        **checkpoint.config.to_dict(),
     }
-    own_format.write_model(folder, weights, values)
+    native.write_model(folder, weights, values)
 
 
 def _codebook_name(config: VQGANConfig) -> str:
@@ -217,32 +184,35 @@ def _codebook_name(config: VQGANConfig) -> str:
 
 
 def _open_ours(folder: Path) -> VQGANCheckpoint | None:
-    stored = own_format.read_config(folder, MODEL_TYPE)
+    stored = native.read_config(folder, MODEL_TYPE)
     if stored is None:
         return None
+    weights = folder / WEIGHTS_NAME
     return VQGANCheckpoint(
         path=folder,
         format="vqbeam",
         name=str(stored.get("name") or folder_name(folder)),
         config=configured(VQGANConfig.from_dict, stored, folder / CONFIG_NAME),
         has_encoder=bool(stored.get("has_encoder", True)),
-        leaves=lambda: own_format.read_weights(folder / WEIGHTS_NAME),
+        files=(weights,),
+        leaves=partial(native.read_weights, weights),
         stored=stored,
     )
 
 
 def _open_vqgan_jax(folder: Path) -> VQGANCheckpoint | None:
-    files, values = flax_msgpack.read_folder(folder, "VQGAN", "ch_mult")
+    files, values = flax.read_folder(folder, "VQGAN", "ch_mult")
     if not files:
         return None
-
-    def leaves() -> Iterator[tuple[str, Tensor]]:
-        for file in files:
-            for name, leaf in flax_msgpack.read_leaves(file):
-                yield vqgan_names.from_flax(name, leaf)
-
-    config = configured(VQGANConfig.from_dict, {**VQGAN_JAX_DEFAULTS, **values}, folder / CONFIG_NAME)
-    return VQGANCheckpoint(folder, "vqgan-jax", folder_name(folder), config, True, leaves, {})
+    return VQGANCheckpoint(
+        path=folder,
+        format="vqgan-jax",
+        name=folder_name(folder),
+        config=configured(VQGANConfig.from_dict, {**VQGAN_JAX_DEFAULTS, **values}, folder / CONFIG_NAME),
+        files=tuple(files),
+        leaves=lambda: (names.from_flax(*leaf) for file in files for leaf in flax.read_leaves(file)),
+        mapped=False,
+    )
 
 
 def _open_taming(path: Path) -> VQGANCheckpoint | None:
@@ -250,15 +220,20 @@ def _open_taming(path: Path) -> VQGANCheckpoint | None:
     if found is None:
         return None
     weights, config_path = found
-    config = configured(VQGANConfig.from_dict, read_taming_config(config_path), config_path)
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
-        for name, leaf in torch_pickle.read_state(weights).items():
-            ours = vqgan_names.from_taming(name)
-            if ours is not None:
-                yield ours, leaf
+        for name, leaf in pickled.read_state(weights).items():
+            if not name.startswith("loss."):  # of training; our names of the others are taming's
+                yield name, leaf
 
-    return VQGANCheckpoint(weights, "taming", folder_name(config_path.parent), config, True, leaves, {})
+    return VQGANCheckpoint(
+        path=weights,
+        format="taming",
+        name=folder_name(config_path.parent),
+        config=configured(VQGANConfig.from_dict, read_taming_config(config_path), config_path),
+        files=(weights,),
+        leaves=leaves,
+    )
 
 
 def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:
@@ -272,12 +247,18 @@ def _open_min_dalle(path: Path) -> VQGANCheckpoint | None:
     weights = found[0]
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
-        for name, leaf in torch_pickle.read_state(weights).items():
-            yield vqgan_names.from_min_dalle(name), leaf
+        for name, leaf in pickled.read_state(weights).items():
+            yield names.from_min_dalle(name), leaf
 
-    shapes = {name: tuple(leaf.shape) for name, leaf in leaves()}
-    config = infer_geometry(shapes, weights)
-    return VQGANCheckpoint(weights, "min-dalle", "min-dalle", config, False, leaves, {})
+    return VQGANCheckpoint(
+        path=weights,
+        format="min-dalle",
+        name="min-dalle",
+        config=infer_geometry({name: tuple(leaf.shape) for name, leaf in leaves()}, weights),
+        has_encoder=False,
+        files=(weights,),
+        leaves=leaves,
+    )
 
 
 def infer_geometry(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANConfig:

@@ -36,11 +36,6 @@ def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
     return f"{head}/{last}", leaf
 
 
-def from_taming(name: str) -> str | None:
-    """Ours for a name in taming's `state_dict`; None for the weights of its losses, which inference does not use."""
-    return None if name.startswith("loss.") else name
-
-
 def from_min_dalle(name: str) -> str:
     """Ours for a name in min-dalle's detokenizer."""
     return "quantize.embedding.weight" if name == "embedding.weight" else name

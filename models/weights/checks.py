@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -40,7 +39,7 @@ def without_weights(build: Callable[[], Network]) -> Network:
 
 
 def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights that the network of `build` has, one at a time.
+    """Yield the weights that the network of `build` has, one at a time; shapes on the device "meta" will do.
 
     Raises `CheckpointError` at the end that names `path` and every weight which is missing, extra, misshapen or of
     whole numbers.
@@ -48,16 +47,14 @@ def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Itera
     expected = {name: tuple(value.shape) for name, value in without_weights(build).state_dict().items()}
     extra, misshapen, whole, seen = [], [], [], set()
     for name, leaf in leaves:
+        seen.add(name)
         if name not in expected:
             extra.append(name)
         elif tuple(leaf.shape) != expected[name]:
-            seen.add(name)
             misshapen.append(f"{name} is {list(leaf.shape)}, not {list(expected[name])}")
         elif not leaf.is_floating_point():
-            seen.add(name)
             whole.append(f"{name} is {str(leaf.dtype).removeprefix('torch.')}")
         else:
-            seen.add(name)
             yield name, leaf
     missing = [name for name in expected if name not in seen]
     faults = [("missing", missing), ("extra", extra), ("misshapen", misshapen), ("not of real numbers", whole)]
@@ -66,13 +63,13 @@ def fitting(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> Itera
         raise CheckpointError(f"{path}: the weights do not fit the configuration; {found}")
 
 
-def check_fit(leaves: Leaves, build: Callable[[], nn.Module], path: Path) -> None:
-    """Raise as `fitting` does. The shapes of the weights are enough: they may be on the device "meta"."""
-    deque(fitting(leaves, build, path), maxlen=0)
+def names_in(folder: Path) -> str:
+    """The first few names in a folder, for a message; "nothing" if it is empty or missing."""
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return preview(names) or "nothing"
 
 
-def preview(names: Iterable[str], most: int = 5) -> str:
+def preview(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and how many more there are, for a message."""
-    names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

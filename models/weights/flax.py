@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether a folder has weights beside its `config.json`, flax's or ours."""
-    return any((folder / name).is_file() for name in (native.WEIGHTS_NAME, WEIGHTS_NAME, INDEX_NAME))
+def describes(folder: Path, option: str) -> bool:
+    """Whether a folder has weights, flax's or ours, and an `option` in the `config.json` beside them."""
+    weights = [folder / name for name in (native.WEIGHTS_NAME, WEIGHTS_NAME, INDEX_NAME)]
+    return option in native.json_beside(folder) and any(file.is_file() for file in weights)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, say, subject, varied_caption
 from examples.emoji.train_bart import caption_encoder, held_out_loss, read_tokens
 from examples.emoji.training_run import save_checkpoint
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer
 from models.bart.text import open_text_encoder
 from tests.examples.same_state import assert_same

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.bart.checkpoint import open_bart, save_bart
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.find import Model
 from models.vqgan import checkpoint as vqgans
 from models.vqgan.checkpoint import open_checkpoint, save_vqgan

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
+from tests.support.vqgan_checkpoints import flax_array
 from tests.support.paths import GOLDEN
 from tests.support.vqgan_checkpoints import flax_file
 

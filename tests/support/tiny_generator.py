@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bart.checkpoint import save_bart
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.vqgan.checkpoint import save_vqgan
 from models.weights.tokenizer_files import tokenizer_files
 from tests.support.bart_checkpoints import random_bart

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.bart.compiled import LANES, TURN
-from models.bart.network import DalleBartConfig, Decoder, DecoderLayer, Norm
+from models.bart.config import DalleBartConfig
+from models.bart.network import Decoder, DecoderLayer, Norm
 
 MOST_ROWS = 4  # without a matrix unit: more are faster with `models/bart/decoder.py`
 LEAST_TILED_ROWS = 3  # with one: fewer are faster without it

@@ -200,8 +200,8 @@ def test_a_name_that_dalle_mini_does_not_have_is_extra(tmp_path: Path) -> None:
     ("change", "error", "message"),
     [
         ({"use_alibi": True}, ConfigError, r"config\.json: .*use_alibi true is not supported"),
-        ({"d_model": "wide"}, ConfigError, r"config\.json: .*d_model must be a whole number"),
-        ({"image_vocab_size": None}, ConfigError, r"config\.json: .*image_vocab_size must be a whole number"),
+        ({"d_model": "wide"}, ConfigError, r"config\.json: .*d_model must be 1 to 16777216, not 'wide'"),
+        ({"image_vocab_size": None}, ConfigError, r"config\.json: .*image_vocab_size must be 1 to 16777216, not None"),
         ({"generation": [1]}, ConfigError, r"config\.json: generation is \[1\], expected an object"),
     ],
 )

@@ -391,7 +391,8 @@ BITS = """
 import hashlib, torch
 from models.bart.compiled import layers
 from models.bart.compiled.decoder import CompiledDecoder
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
 torch.set_num_threads(1)
 torch.manual_seed(0)
 size = dict(d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2)

@@ -11,7 +11,8 @@ import torch
 
 from models.bart import names as bart_names
 from models.bart.checkpoint import infer_geometry
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
 from tests.support.paths import GOLDEN
 
 MINI = DalleBartConfig()

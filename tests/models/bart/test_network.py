@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from models.bart.checkpoint import open_bart
-from models.bart.network import BUILT, DalleBart, DalleBartConfig
+from models.bart.config import BUILT, DalleBartConfig
+from models.bart.network import DalleBart
 from models.errors import ConfigError
 from tests.support.bart_checkpoints import GOLDEN_BART, GOLDEN_OPTIONS, TINY_BART, golden_bart
 
@@ -103,14 +104,14 @@ REFUSED = [
     ("use_swin_position_embeddings", True, "use_swin_position_embeddings true is not supported"),
     ("use_bias", 1, "use_bias 1 is not supported, only false or true"),
     ("normalize_text", "yes", "normalize_text must be true or false, not 'yes'"),
-    ("d_model", "1024", "d_model must be a whole number, not '1024'"),
-    ("encoder_layers", True, "encoder_layers must be a whole number, not True"),
-    ("decoder_layers", 0, "decoder_layers must be positive, not 0"),
-    ("decoder_layers", 10**9, "decoder_layers must be at most 1024, not 1000000000"),
-    ("encoder_vocab_size", 10**30, "encoder_vocab_size must be at most 16777216, not 1000"),
+    ("d_model", "1024", "d_model must be 1 to 16777216, not '1024'"),
+    ("encoder_layers", True, "encoder_layers must be 1 to 1024, not True"),
+    ("decoder_layers", 0, "decoder_layers must be 1 to 1024, not 0"),
+    ("decoder_layers", 10**9, "decoder_layers must be 1 to 1024, not 1000000000"),
+    ("encoder_vocab_size", 10**30, "encoder_vocab_size must be 1 to 16777216, not 1000"),
     ("encoder_attention_heads", 7, "d_model 16 is not a multiple of 7 encoder heads"),
     ("decoder_start_token_id", 13, "decoder_start_token_id 13 is past the last row of the embedding, 12"),
-    ("decoder_start_token_id", -1, "decoder_start_token_id must be positive, not -1"),
+    ("decoder_start_token_id", -1, "decoder_start_token_id must be 0 to 16777216, not -1"),
 ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models.bart.checkpoint import check_pair
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.errors import ConfigError
 from models.vqgan.config import VQGANConfig
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bart.network import DalleBartConfig
+from models.bart.config import DalleBartConfig
 from models.bart.request import blank_caption
 from models.bart.text import open_text_encoder
 from models.errors import CheckpointError

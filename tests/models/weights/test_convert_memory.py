@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.bart.network import DalleBart, DalleBartConfig
+from models.bart.config import DalleBartConfig
+from models.bart.network import DalleBart
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from tests.support.bart_checkpoints import TINY_BART, flax_bart, random_bart, write_dalle_mini

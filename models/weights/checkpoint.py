@@ -1,0 +1,100 @@
+"""What the checkpoints of all networks have in common: how a format is detected, and how weights become a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from models.errors import CheckpointError
+from models.weights import flax, native
+from models.weights.checks import Network, fitting, names_in, without_weights
+from models.weights.fingerprints import remembered, weights_id
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+FOLDER_FILES = (native.CONFIG_NAME, native.WEIGHTS_NAME, flax.WEIGHTS_NAME, flax.INDEX_NAME)
+Opened = TypeVar("Opened")
+Openers = Sequence[Callable[[Path], Opened | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Generic[Network]):
+    """A checkpoint whose configuration has been read and whose weights, in `files`, have not.
+
+    `path` is its folder or file, `name` what provenance calls it. `leaves` gives the weights one at a time under our
+    names, laid out as ours, in their stored dtype; `mapped` tells that they may be views of a mapped file. `stored` is
+    our own `config.json`.
+    """
+
+    path: Path
+    format: str
+    name: str
+    config: Any
+    files: tuple[Path, ...]
+    leaves: Callable[[], Iterator[tuple[str, Tensor]]]
+    mapped: bool = True
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+    def builder(self) -> Callable[[], Network]:
+        """What builds the network. It imports nothing when it is called: torch 2.6 cannot on the device "meta"."""
+        raise NotImplementedError
+
+    def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
+        """`leaves`, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""
+        yield from fitting(self.leaves(), self.builder(), self.path)
+
+    def weights_id(self, cache: Path | None = None) -> str:
+        """The fingerprint of the weights, the same in every format.
+
+        As `convert` stored it, else computed, which reads them all, one in memory at a time. A folder `cache` keeps it
+        while the files do not change. Raises as `checked_leaves` does, even if only the header of the weights is read.
+        """
+        stored = self.stored.get("weights_id")
+        if stored:
+            for _ in fitting(native.read_shapes(self.path / native.WEIGHTS_NAME), self.builder(), self.path):
+                pass
+            return str(stored)
+        if cache is None:
+            return weights_id(self.checked_leaves())
+        return remembered(
+            cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
+        )
+
+    def network(self) -> Network:
+        """The network in float32 on the CPU; each weight is read once, into its final memory.
+
+        Peak memory is the weights and the largest leaf: with stacked layers, that of one kind in all of them.
+        """
+        import torch
+
+        model = without_weights(self.builder())
+        weights = {name: leaf.to(torch.float32, copy=self.mapped) for name, leaf in self.checked_leaves()}
+        model.load_state_dict(weights, assign=True)
+        return model
+
+
+def leaves_of(model: nn.Module, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a network on the CPU, in `dtype`, by default that of each weight."""
+    for name, value in model.state_dict().items():
+        yield name, value.detach().to("cpu", dtype).contiguous()
+
+
+def detect(path: Path, of_folders: Openers[Opened], of_paths: Openers[Opened], expected: str) -> Opened:
+    """What the first opener returns that knows the format of a folder or file.
+
+    `of_folders` are given the folder of a `config.json` and of the weights beside it, `of_paths` the path itself.
+    Raises `CheckpointError` that says what was `expected` if there is no such path or no opener knows it.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    folder = path if path.is_dir() else path.parent
+    given = [(opener, folder) for opener in of_folders if path.is_dir() or path.name in FOLDER_FILES]
+    for opener, argument in (*given, *((opener, path) for opener in of_paths)):
+        opened = opener(argument)
+        if opened is not None:
+            return opened
+    raise CheckpointError(f"{path}: {expected}; found {names_in(folder)}")

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device(args.device)
     batches = (1,) if args.quick else BATCHES[device.type]
     model = _random_model()
-    codes = np.random.default_rng(0).integers(0, CONFIG.n_embed, (DISTINCT, CONFIG.codes_per_image))
+    codes = np.random.default_rng(0).integers(0, CONFIG.n_embed, (DISTINCT, CONFIG.spec(name="").codes_per_image))
     print(f"{machine.describe(device)}\n", flush=True)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

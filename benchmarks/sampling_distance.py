@@ -24,7 +24,7 @@ from models.bart.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
 from models.bart.decoder import CachedDecoder
 from models.bart.network import DalleBart, broadcast_mask
 from models.bart.request import blank_caption
-from models.bart.sampling import guide, probabilities
+from models.bart.sampling import guide, kept_weights
 from models.bart.text import open_text_encoder
 from models.find import find
 from models.uniforms import uniforms
@@ -145,7 +145,8 @@ def _distributions(
         ids = torch.full((contender.rows,), code)
         cond, uncond = contender.decoder.step(ids, torch.tensor([position]), position + 1, exact=True).chunk(2)
         logits = contender.decoder.logits(guide(cond[:1], uncond[:1], scale * one))
-        yield probabilities(logits, {"temperature": one, "top_k": torch.tensor([TOP_K]), "top_p": one})[0]
+        weights = kept_weights(logits, {"temperature": one, "top_k": torch.tensor([TOP_K]), "top_p": one})[0]
+        yield (weights / weights.sum()).float()
 
 
 if __name__ == "__main__":

@@ -77,6 +77,17 @@ def torch_dtype(dtype: str) -> torch.dtype:
     return held
 
 
+def set_torch_state(device: torch.device, threads: int, *, products: bool = False, convolutions: bool = False) -> None:
+    """Set what torch keeps per process or thread and not per model: threads, and what a GPU may compute in TF32."""
+    import torch
+
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = products
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 def fitting_batch(device: str, image_bytes: float) -> int:
     """A power of two of images that the device's memory holds with room to spare, by their widest activations."""
     # On a GPU about eight such activations live at once, and half of the memory stays free.

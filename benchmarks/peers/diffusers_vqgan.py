@@ -55,7 +55,8 @@ def load_decoder(folder: Path, device: torch.device, items: np.ndarray) -> Codec
 
     def pixels(codes: np.ndarray) -> Tensor:
         low, high = config.pixel_range
-        shape = (len(codes), config.grid, config.grid, config.embed_dim)
+        grid = config.spec(name="").grid
+        shape = (len(codes), grid, grid, config.embed_dim)
         with torch.inference_mode():
             vectors = peer.quantize.get_codebook_entry(torch.from_numpy(codes).to(device).flatten(), shape)
             decoded = peer.decode(vectors, force_not_quantize=True).sample

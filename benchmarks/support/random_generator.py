@@ -74,7 +74,7 @@ def write_generator(folder: Path, sizes: Sizes) -> Path:
     config = DalleBartConfig(
         encoder_vocab_size=tokenizer.get_vocab_size(),
         image_vocab_size=sizes.vqgan.n_embed,
-        image_length=sizes.vqgan.codes_per_image,
+        image_length=sizes.vqgan.spec(name="").codes_per_image,
         max_text_length=64,
         d_model=sizes.width,
         encoder_layers=sizes.layers,

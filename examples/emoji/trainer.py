@@ -218,7 +218,7 @@ class Trainer:
                 for step in range(self.recipe.kmeans_batches)
             ]
         centres = kmeans(torch.cat(latents), self.config.n_embed, self.generator(self.step))
-        self.codebook.start(centres, self.recipe.batch_size * self.config.codes_per_image)
+        self.codebook.start(centres, self.recipe.batch_size * self.config.spec(name="").codes_per_image)
 
     def freeze_encoder(self) -> None:
         """From here on the encoder is the averaged one, and takes no gradient."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from itertools import chain
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +65,7 @@ class CachedDecoder:
             new = [layer.captions(*pair) for pair in captions]
             if number == len(self.captions):
                 self.captions.append(new)
-            for kept, other in zip(self.captions[number], new, strict=True):
+            for kept, other in zip(chain(*self.captions[number]), chain(*new), strict=True):
                 kept.copy_(other)
 
     def step(self, ids: Tensor, position: Tensor, filled: int, *, exact: bool) -> Tensor:
@@ -86,19 +85,12 @@ class CachedDecoder:
         return self.lm_head(states)
 
 
-@dataclass(frozen=True)
-class Captions:
+class Captions(NamedTuple):
     """Keys and values [G, heads, L, head size] of G captions for one layer, and the mask [G, 1, 1, L] that is added."""
 
     keys: Tensor
     values: Tensor
     mask: Tensor
-
-    def copy_(self, other: Captions) -> None:
-        """Take the values of `other`, of the same shapes."""
-        self.keys.copy_(other.keys)
-        self.values.copy_(other.values)
-        self.mask.copy_(other.mask)
 
 
 class CachedLayer:
@@ -108,7 +100,9 @@ class CachedLayer:
     """
 
     def __init__(self, layer: DecoderLayer, rows: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        dense = partial(Dense.of, rows=rows, device=device, dtype=dtype)
+        def dense(*layers: nn.Linear, inputs: int = 0, outputs: int = 0) -> Dense:
+            weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+            return Dense(weights, biases, rows=rows, device=device, dtype=dtype, inputs=inputs, outputs=outputs)
 
         def norm(module: nn.Module, kept_in: torch.dtype = dtype) -> Callable[[Tensor], Tensor]:
             return copy.deepcopy(module).to(device, kept_in).forward
@@ -208,20 +202,6 @@ class Dense:
         self.packed = device.type == "cpu" and _worth_packing(rows, dtype)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
-
-    @classmethod
-    def of(
-        cls,
-        *layers: nn.Linear,
-        rows: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        inputs: int = 0,
-        outputs: int = 0,
-    ) -> Dense:
-        """The layers as one product."""
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-        return cls(weights, biases, rows=rows, device=device, dtype=dtype, inputs=inputs, outputs=outputs)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:

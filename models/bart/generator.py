@@ -26,7 +26,14 @@ from models.bart.network import DalleBart, broadcast_mask
 from models.bart.options import SAMPLING
 from models.bart.request import RequestShape, TokenRequest, blank_caption
 from models.bart.sampling import Search, guide, sample
-from models.devices import INT8, collapse_into_huge_pages, resolve_device, resolve_drawing_dtype, torch_dtype
+from models.devices import (
+    INT8,
+    collapse_into_huge_pages,
+    resolve_device,
+    resolve_drawing_dtype,
+    set_torch_state,
+    torch_dtype,
+)
 from models.errors import ConfigError, no_numbers
 
 ONE_RECORDING = threading.Lock()  # a process can record only one CUDA graph at a time
@@ -117,7 +124,7 @@ class TokenGenerator:
         """
         padded, search = self._shape.padded(request), Search.covering(request.options)
         with self._lock, torch.inference_mode():
-            self._set_process_state()
+            set_torch_state(self.device, self.threads, products=self.dtype == "tf32")
             self._read_captions(padded)
             self._buffers.fill(padded, self.config.decoder_start_token_id)
             for position in range(self.length):
@@ -188,13 +195,6 @@ class TokenGenerator:
         code = torch.where(b.position < b.keep, kept, drawn)
         b.position.add_(1)
         b.codes.index_copy_(1, b.position, code[:, None])
-
-    def _set_process_state(self) -> None:
-        """Set what torch keeps per process or thread and not per model."""
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        if self.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = self.dtype == "tf32"
 
 
 def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:

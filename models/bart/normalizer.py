@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import logging
 import math
 import re
@@ -29,8 +30,8 @@ HASHTAG_BUDGET = 4096  # characters of hashtags that are split in one text; late
 
 PIECE = re.compile(rf".{{1,{PIECE_LENGTH}}}(?=\s|\Z)|.{{1,{PIECE_LENGTH}}}", re.DOTALL)
 
-# Who `<person>` is, and how often Wikipedia says so.
-PERSONS = (("a person", 282265), ("someone", 121194), ("somebody", 12219))
+# Who `<person>` is, as often as Wikipedia says so: 282265, 121194 and 12219 times, added up.
+PERSONS = (("a person", 282265), ("someone", 403459), ("somebody", 415678))
 PERSON = re.compile("<person>")
 PEOPLE = re.compile(r"<person>(?:[,\s]*(?:(?:and)+[,\s]*)?<person>)+")
 
@@ -129,21 +130,14 @@ def _to_ascii(text: str) -> str:
 
 def _name_persons(text: str, key: str) -> str:
     """Neighbouring `<person>`s become "people"; each other one is drawn, as often as the words are in use."""
-    text = PEOPLE.sub(" people ", text)
-    drawn = 0
+    numbers = itertools.count()
 
     def draw(_: re.Match[str]) -> str:
-        nonlocal drawn
-        uniform = _uniform(key, drawn)
-        drawn += 1
-        mark = uniform * sum(count for _, count in PERSONS)
-        for words, count in PERSONS:
-            if mark < count:
-                return f" {words} "
-            mark -= count
-        return f" {PERSONS[-1][0]} "
+        last, total = PERSONS[-1]
+        mark = _uniform(key, next(numbers)) * total
+        return f" {next((words for words, end in PERSONS if mark < end), last)} "
 
-    return PERSON.sub(draw, text)
+    return PERSON.sub(draw, PEOPLE.sub(" people ", text))
 
 
 def _uniform(key: str, index: int) -> float:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.bart.options import SAMPLING
+from models.bart.text import BEGIN, END, PAD
 
-UNCONDITIONAL = (0, 2)  # begin and end: the model was trained with them in place of a caption
-PAD = 1
+UNCONDITIONAL = (BEGIN, END)  # the model was trained with them in place of a caption
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,6 @@ def guide(cond: Tensor, uncond: Tensor, scale: Tensor) -> Tensor:
     return torch.lerp(uncond, cond, scale.view(-1, *[1] * (cond.dim() - 1)))
 
 
-def probabilities(logits: Tensor, options: Mapping[str, Tensor]) -> Tensor:
-    """The distribution that `sample` draws from: float32 [N, V]. Takes the same arguments."""
-    weights = _kept_weights(logits, options, EXHAUSTIVE)
-    return (weights / weights.sum(1, keepdim=True)).float()
-
-
 def sample(logits: Tensor, options: Mapping[str, Tensor], uniform: Tensor, search: Search = EXHAUSTIVE) -> Tensor:
     """Draw a code a row: int64 [N], for float32 logits [N, V] and float64 uniforms [N] in [0, 1).
 
@@ -74,7 +68,7 @@ def sample(logits: Tensor, options: Mapping[str, Tensor], uniform: Tensor, searc
     the logits: the caller checks that it is above 0; towards 0 this becomes the argmax.
     """
     if not search.candidates:
-        return _inverse(_kept_weights(logits, options, search), uniform)
+        return _inverse(kept_weights(logits, options, search), uniform)
     ids = _candidates(logits, min(search.candidates, logits.shape[1]))
     values = logits.gather(1, ids)
     weights = _weights(values, values[:, :1], options["temperature"])
@@ -86,8 +80,8 @@ def sample(logits: Tensor, options: Mapping[str, Tensor], uniform: Tensor, searc
     return ids.gather(1, _inverse(weights.gather(1, order), uniform)[:, None])[:, 0]
 
 
-def _kept_weights(logits: Tensor, options: Mapping[str, Tensor], search: Search) -> Tensor:
-    """int64 [N, V]: the weights of the codes that a row keeps, 0 for the others."""
+def kept_weights(logits: Tensor, options: Mapping[str, Tensor], search: Search = EXHAUSTIVE) -> Tensor:
+    """int64 [N, V]: what `sample` draws in proportion to, without candidates; 0 for codes that a row does not keep."""
     weights = _weights(logits, logits.amax(1, keepdim=True), options["temperature"])
     keys = _sortable(logits)
     if search.limited:

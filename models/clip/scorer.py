@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.clip.checkpoint import ClipCheckpoint, open_clip_checkpoint
 from models.clip.pixels import ClipPixels, read_clip_pixels
-from models.devices import resolve_device
+from models.devices import resolve_device, set_torch_state
 from models.errors import CheckpointError
 from models.weights.tokenizer_files import read_tokenizer, tokenizer_files
 
@@ -58,19 +58,16 @@ class ClipScorer:
     def __init__(
         self,
         checkpoint: ClipCheckpoint,
-        pixels: ClipPixels,
-        texts: ClipTexts,
         *,
         device: str,
         batch_size: int,
         threads: int | None = None,
     ) -> None:
+        self.preprocess, self._texts = read_clip_parts(checkpoint)
         self.name = checkpoint.name
         self.device = torch.device(resolve_device(device))
         self.batch_size = batch_size
         self.threads = threads or torch.get_num_threads()
-        self.preprocess = pixels
-        self._texts = texts
         self._model = checkpoint.load().to(self.device)
         self._side = checkpoint.config.vision_config.image_size
         self._path = checkpoint.path
@@ -93,7 +90,7 @@ class ClipScorer:
         distinct = list(dict.fromkeys(texts))
         number = {text: n for n, text in enumerate(distinct)}
         with self._lock, torch.inference_mode():
-            self._set_process_state()
+            set_torch_state(self.device, self.threads)
             words = self._embed_texts(distinct)[[number[text] for text in texts]]
             parts = [
                 self._cosines(images[start : start + self.batch_size], words[start : start + self.batch_size])
@@ -123,14 +120,6 @@ class ClipScorer:
         ]
         return torch.cat(parts)[: len(texts)]
 
-    def _set_process_state(self) -> None:
-        """Set what torch keeps per process or thread and not per model."""
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
-
 
 def open_clip(
     source: ClipCheckpoint | Path | str, *, device: str = "cpu", batch_size: int = 32, threads: int | None = None
@@ -141,8 +130,7 @@ def open_clip(
     that is missing or if transformers is not installed.
     """
     checkpoint = source if isinstance(source, ClipCheckpoint) else open_clip_checkpoint(source)
-    pixels, texts = read_clip_parts(checkpoint)
-    return ClipScorer(checkpoint, pixels, texts, device=device, batch_size=batch_size, threads=threads)
+    return ClipScorer(checkpoint, device=device, batch_size=batch_size, threads=threads)
 
 
 def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:

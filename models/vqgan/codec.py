@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.devices import resolve_device, resolve_dtype, torch_dtype
+from models.devices import resolve_device, resolve_dtype, set_torch_state, torch_dtype
 from models.errors import ConfigError
 from models.vqgan.network import VQGAN
 
@@ -42,7 +42,6 @@ class TorchCodec:
         threads: int | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.config = model.config
         self.spec = model.config.spec(name=name, has_encoder=model.has_encoder)
         self.device = torch.device(resolve_device(device))
         self.dtype = resolve_dtype(dtype, str(self.device))
@@ -54,7 +53,9 @@ class TorchCodec:
         self._staging: Tensor | None = None
         self._compiled = self.device.type == "cuda" if compiled is None else compiled
         if self._compiled:
-            self._compile()
+            self.model.decoder.compile(dynamic=False)
+            if model.has_encoder:
+                self.model.encoder.compile(dynamic=False)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`; H and W are multiples of the model's factor."""
@@ -73,7 +74,7 @@ class TorchCodec:
 
     def quantise(self, latents: np.ndarray) -> np.ndarray:
         """float32 [n, h, w, embed_dim], n <= batch_size -> int32 [n, h*w]."""
-        return self._run(self.model.quantise, latents, torch.int32)
+        return self._run(self.model.codes, latents, torch.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`."""
@@ -87,7 +88,8 @@ class TorchCodec:
 
     def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         with self._lock:
-            self._set_process_state()
+            # The quantiser is matrix products only, the rest mostly convolutions: it stays float32 under "tf32".
+            set_torch_state(self.device, self.threads, convolutions=self.dtype == "tf32")
             results = []
             start = 0
             while start < max(1, len(rows)):  # without rows the padding alone gives the shape
@@ -109,7 +111,9 @@ class TorchCodec:
             if not self._compiled:
                 raise
             logger.warning("torch.compile failed, the network runs uncompiled and slower: %s", str(error)[:500])
-            self._uncompile()
+            self._compiled = False
+            for module in self.model.children():
+                module._compiled_call_impl = None
             return None
         # The failed call's tensors are gone by now, so the cache can release their memory.
         self._staging = None
@@ -118,25 +122,6 @@ class TorchCodec:
             torch.cuda.empty_cache()
         logger.warning("%s is out of memory: going on with %d rows at a time", self.device, self._rows)
         return None
-
-    def _compile(self) -> None:
-        if self.model.has_encoder:
-            self.model.encoder.compile(dynamic=False)
-        self.model.decoder.compile(dynamic=False)
-
-    def _uncompile(self) -> None:
-        self._compiled = False
-        for module in self.model.children():
-            module._compiled_call_impl = None
-
-    def _set_process_state(self) -> None:
-        """Set what torch keeps per process or thread and not per model."""
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        if self.device.type == "cuda":
-            # The quantiser is matrix products only, the rest mostly convolutions: it stays float32 under "tf32".
-            torch.backends.cudnn.allow_tf32 = self.dtype == "tf32"
-            torch.backends.cuda.matmul.allow_tf32 = False
 
     def _padded(self, part: np.ndarray) -> Tensor:
         """The rows on the device, padded with zeros to the batch shape; pinned memory takes them to a GPU."""

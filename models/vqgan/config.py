@@ -59,18 +59,8 @@ class VQGANConfig:
         """Pixels a side that one code stands for."""
         return 2 ** (len(self.ch_mult) - 1)
 
-    @property
-    def grid(self) -> int:
-        """Codes a side."""
-        return self.resolution // self.factor
-
-    @property
-    def codes_per_image(self) -> int:
-        return self.grid * self.grid
-
     def spec(self, *, name: str, format: str = "vqbeam", has_encoder: bool = True) -> TokenizerSpec:
         """What other code may know of a VQGAN of this geometry."""
-        widest = max(self.ch * mult / 4**level for level, mult in enumerate(self.ch_mult))
         widths = [(self.ch * mult, self.resolution / 2**level) for level, mult in enumerate(self.ch_mult)]
         return TokenizerSpec(
             name=name,
@@ -80,7 +70,7 @@ class VQGANConfig:
             codebook_size=self.n_embed,
             # Of the 3x3 convolutions of the encoder.
             flops=sum((2 * 9 * width * width * side * side * 2 * self.num_res_blocks for width, side in widths), 0.0),
-            image_bytes=4 * widest * self.resolution**2,
+            image_bytes=4 * max(width * side * side for width, side in widths),
             has_encoder=has_encoder,
             pixel_range=self.pixel_range,
             nearest=self.quantizer == "nearest",

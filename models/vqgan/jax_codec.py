@@ -47,9 +47,8 @@ class JaxCodec:
             from vqgan_jax.modeling_flax_vqgan import VQModel
         except ImportError as error:
             raise ConfigError(f"backend vqgan-jax: {error}. Install it with: {INSTALL}") from error
-        self.config = config
-        if self.config.quantizer != "nearest":
-            raise ConfigError(f"backend vqgan-jax: has no {self.config.quantizer} quantiser; use the torch backend")
+        if config.quantizer != "nearest":
+            raise ConfigError(f"backend vqgan-jax: has no {config.quantizer} quantiser; use the torch backend")
         self.spec = spec
         devices = _devices(jax, device)
         on_cpu = devices[0].platform == "cpu"
@@ -64,17 +63,17 @@ class JaxCodec:
         weights = _flax_tree(leaves)
         self.codebook: np.ndarray = weights["quantize"]["embedding"]["embedding"]
         self._weights = jax.device_put(weights, whole)
-        self._encode, self._decode = _compiled(VQModel.module_class, self.config, self.dtype)
+        self._encode, self._decode = _compiled(VQModel.module_class, config, self.dtype)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, H, W, 3], n <= batch_size -> int32 [n, codes_per_image]."""
+        """See `ImageTokenizer`."""
         if not self.spec.has_encoder:
             raise ConfigError(f"{self.spec.name} holds a decoder only: it can decode codes, not encode images")
         self.spec.check_images(images, self.batch_size)
         return self._run(self._encode, images)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Integer codes [n, codes_per_image], n <= batch_size -> uint8 [n, H, W, 3]."""
+        """See `ImageTokenizer`."""
         self.spec.check_codes(codes, self.batch_size)
         return self._run(self._decode, codes.astype(np.int32))
 

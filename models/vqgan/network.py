@@ -118,17 +118,16 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.ch * mult for mult in config.ch_mult]
         self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
-        self.down = nn.ModuleList()
-        for i, width in enumerate(widths):
-            self.down.append(
-                Level(
-                    channels_in=widths[i - 1] if i else config.ch,
-                    channels_out=width,
-                    blocks=config.num_res_blocks,
-                    attention=config.resolution // 2**i in config.attn_resolutions,
-                    resample=Downsample(width) if i < len(widths) - 1 else None,
-                )
+        self.down = nn.ModuleList(
+            Level(
+                channels_in=widths[i - 1] if i else config.ch,
+                channels_out=width,
+                blocks=config.num_res_blocks,
+                attention=config.resolution // 2**i in config.attn_resolutions,
+                resample=Downsample(width) if i < len(widths) - 1 else None,
             )
+            for i, width in enumerate(widths)
+        )
         self.mid = Middle(widths[-1])
         self.norm_out = nn.GroupNorm(GROUPS, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
@@ -146,17 +145,16 @@ class Decoder(nn.Module):
         widths = [config.ch * mult for mult in config.ch_mult]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1])
-        self.up = nn.ModuleList()
-        for i, width in enumerate(widths):
-            self.up.append(
-                Level(
-                    channels_in=widths[min(i + 1, len(widths) - 1)],
-                    channels_out=width,
-                    blocks=config.num_res_blocks + 1,
-                    attention=config.resolution // 2**i in config.attn_resolutions,
-                    resample=Upsample(width) if i else None,
-                )
+        self.up = nn.ModuleList(
+            Level(
+                channels_in=widths[min(i + 1, len(widths) - 1)],
+                channels_out=width,
+                blocks=config.num_res_blocks + 1,
+                attention=config.resolution // 2**i in config.attn_resolutions,
+                resample=Upsample(width) if i else None,
             )
+            for i, width in enumerate(widths)
+        )
         self.norm_out = nn.GroupNorm(GROUPS, widths[0], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[0], config.out_ch, 3, padding=1)
 
@@ -202,6 +200,11 @@ def first_smallest(values: Tensor) -> Tensor:
     return block * SEARCH_BLOCK + within
 
 
+def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A 1x1 convolution of float32 [..., channels], in float32."""
+    return F.linear(x, conv.weight.float().flatten(1), None if conv.bias is None else conv.bias.float())
+
+
 class GumbelQuantizer(nn.Module):
     """Codes by the largest logit of a 1x1 convolution: taming's Gumbel variant with the sampling left out."""
 
@@ -215,10 +218,8 @@ class GumbelQuantizer(nn.Module):
         return self.embed.weight
 
     def forward(self, latents: Tensor) -> Tensor:
-        weight = self.proj.weight.float().flatten(1)
-        bias = None if self.proj.bias is None else self.proj.bias.float()
-        parts = latents.split(search_rows(latents, weight.shape[0]))
-        return torch.cat([F.linear(part, weight, bias).argmax(1) for part in parts])
+        parts = latents.split(search_rows(latents, self.proj.out_channels))
+        return torch.cat([pointwise(part, self.proj).argmax(1) for part in parts])
 
 
 class VQGAN(nn.Module):
@@ -262,9 +263,7 @@ class VQGAN(nn.Module):
 
     def latents(self, pixels: Tensor) -> Tensor:
         """Pixels in `config.pixel_range` [N, 3, H, W] -> float32 [N, h, w, embed_dim], before quantisation."""
-        hidden = self.encoder(pixels).float().permute(0, 2, 3, 1)
-        weight, bias = self.quant_conv.weight, self.quant_conv.bias
-        return F.linear(hidden, weight.float().flatten(1), None if bias is None else bias.float())
+        return pointwise(self.encoder(pixels).float().permute(0, 2, 3, 1), self.quant_conv)
 
     def codes(self, latents: Tensor) -> Tensor:
         """float32 [N, h, w, embed_dim] -> int64 [N, h*w], raster order."""
@@ -295,11 +294,6 @@ class VQGAN(nn.Module):
         low, high = self.config.pixel_range
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() * ((high - low) / 255.0) + low
         return self._numbers(self.latents(pixels.to(self.dtype)), "codes")
-
-    @torch.inference_mode()
-    def quantise(self, latents: Tensor) -> Tensor:
-        """float32 [N, h, w, embed_dim] -> int64 [N, h*w]: `codes` for inference."""
-        return self.codes(latents.to(self.device))
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:

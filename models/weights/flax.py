@@ -12,7 +12,6 @@ import json
 import math
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from importlib import import_module
 from io import BufferedReader
@@ -113,8 +112,7 @@ class _Reader:
                 yield prefix, self.chunked(prefix, count)
                 return
             name = f"{prefix}/{key}" if prefix else key
-            kind, _ = self.peek()
-            if kind == "map":
+            if self.peek()[0] == "map":
                 yield from self.tree(name)
             else:
                 yield name, self.array(name)
@@ -180,8 +178,8 @@ class _Reader:
             raise self.cut_short(name)
 
     def text(self, name: str) -> str:
-        kind, _ = self.peek()
-        raw = self.take(self.header("bin" if kind == "bin" else "str", name), name)
+        kind = "bin" if self.peek()[0] == "bin" else "str"
+        raw = self.take(self.header(kind, name), name)
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -193,36 +191,31 @@ class _Reader:
             raise self.cut_short(name)
         return raw
 
-    def peek(self) -> tuple[str, int]:
-        """The kind of the next value and its first byte; the cursor stays."""
-        first = self.file.read(1)
-        if not first:
+    def peek(self) -> tuple[str, int, int]:
+        """The kind of the next value, its first byte, and the bytes of length that follow it; the cursor stays."""
+        raw = self.file.read(1)
+        if not raw:
             raise self.cut_short("")
         self.file.seek(-1, os.SEEK_CUR)
-        return _kind(first[0]), first[0]
+        return next((kind, raw[0], width) for last, kind, width in _TYPES if raw[0] <= last)
 
     def header(self, expected: str, name: str) -> int:
         """Read the head of a value of kind `expected`: its length, or the value itself for an integer or boolean."""
-        kind, first = self.peek()
+        kind, first, width = self.peek()
         if kind != expected:
             raise self.bad(name, f"found {kind} where {expected} was expected")
         self.take(1, name)
-        if kind == "bool":
-            return first & 1
-        if first in _FIXED_EXT:
-            length = _FIXED_EXT[first]
-        elif first in _SIZED:
-            code = _SIZED[first]
-            (length,) = struct.unpack(code, self.take(struct.calcsize(code), name))
+        if width:
+            length = int.from_bytes(self.take(width, name), "big")
         else:
-            length = first & _FIX_MASK[kind]
+            length = 1 << first - _FIRST_FIXED_EXT if kind == "ext" else first & _LENGTH_BITS[kind]
         if kind == "ext":
-            (ext_type,) = struct.unpack(">b", self.take(1, name))
+            ext_type = int.from_bytes(self.take(1, name), "big", signed=True)
             if ext_type not in ARRAY_TYPES:
                 raise self.bad(name, f"msgpack extension {ext_type} is not an array")
         if kind in ("ext", "bin", "str") and length > self.left():
             raise self.cut_short(name)
-        return int(length)
+        return length
 
     def bad(self, name: str, what: str) -> CheckpointError:
         where = f"at {name!r}" if name else "at its beginning"
@@ -233,38 +226,14 @@ class _Reader:
         return CheckpointError(f"{self.path}: the file is cut short{where} ({self.size} bytes); copy it again")
 
 
-# The type bytes of msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md) that flax uses.
-_SIZED = {
-    0xC4: ">B", 0xC5: ">H", 0xC6: ">I",  # bin
-    0xC7: ">B", 0xC8: ">H", 0xC9: ">I",  # ext
-    0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",  # unsigned integers
-    0xD9: ">B", 0xDA: ">H", 0xDB: ">I",  # str
-    0xDC: ">H", 0xDD: ">I",  # array
-    0xDE: ">H", 0xDF: ">I",  # map
-}  # fmt: skip
-_FIXED_EXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
-_FIX_MASK = {"int": 0x7F, "map": 0x0F, "array": 0x0F, "str": 0x1F}
-
-
-_KINDS = (  # by the last type byte of each kind
-    (0x7F, "int"),
-    (0x8F, "map"),
-    (0x9F, "array"),
-    (0xBF, "str"),
-    (0xC1, "nil"),
-    (0xC3, "bool"),
-    (0xC6, "bin"),
-    (0xC9, "ext"),
-    (0xCB, "float"),
-    (0xCF, "int"),
-    (0xD3, "signed int"),
-    (0xD8, "ext"),
-    (0xDB, "str"),
-    (0xDD, "array"),
-    (0xDF, "map"),
-    (0xFF, "signed int"),
-)
-
-
-def _kind(first: int) -> str:
-    return next(kind for last, kind in _KINDS if first <= last)
+# The type bytes of msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md): the last one of each kind, and how
+# many bytes of length follow it; 0 if the byte itself holds the length.
+_TYPES = (
+    (0x7F, "int", 0), (0x8F, "map", 0), (0x9F, "array", 0), (0xBF, "str", 0), (0xC1, "nil", 0), (0xC3, "bool", 0),
+    (0xC4, "bin", 1), (0xC5, "bin", 2), (0xC6, "bin", 4), (0xC7, "ext", 1), (0xC8, "ext", 2), (0xC9, "ext", 4),
+    (0xCB, "float", 0), (0xCC, "int", 1), (0xCD, "int", 2), (0xCE, "int", 4), (0xCF, "int", 8),
+    (0xD3, "signed int", 0), (0xD8, "ext", 0), (0xD9, "str", 1), (0xDA, "str", 2), (0xDB, "str", 4),
+    (0xDC, "array", 2), (0xDD, "array", 4), (0xDE, "map", 2), (0xDF, "map", 4), (0xFF, "signed int", 0),
+)  # fmt: skip
+_FIRST_FIXED_EXT = 0xD4  # of 1 byte; the following ones of 2, 4, 8, 16
+_LENGTH_BITS = {"int": 0x7F, "map": 0x0F, "array": 0x0F, "str": 0x1F, "bool": 0x01}

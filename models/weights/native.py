@@ -68,7 +68,7 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
     weights, path = folder / WEIGHTS_NAME, folder / CONFIG_NAME
     if not weights.is_file():
         return None
-    stored = read_json(path) if path.is_file() else {}
+    stored = json_beside(folder)
     found = str(stored.get("model_type"))
     if found != model_type and found.startswith("vqbeam-"):
         raise CheckpointError(f"{path}: describes a {found}, where a {model_type} was expected; name another folder")

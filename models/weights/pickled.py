@@ -5,16 +5,16 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# pytorch-lightning keys the state of its callbacks by their class. The published taming checkpoints carry these; they
-# are read as empty stand-ins, so neither lightning nor any code of the file is needed or run.
-BOOKKEEPING = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+# pytorch-lightning keys the state of its callbacks by their class. The published taming checkpoints carry this one; it
+# is read as an empty stand-in, so neither lightning nor any code of the file is needed or run.
+BOOKKEEPING = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -25,11 +25,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
-    stand_ins: list[Any] = [_stand_in(name) for name in BOOKKEEPING]
+    module, _, name = BOOKKEEPING.rpartition(".")
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
-        with torch.serialization.safe_globals(stand_ins):
+        with torch.serialization.safe_globals([type(name, (), {"__module__": module})]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
@@ -38,17 +38,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint, or cut short ({path.stat().st_size} bytes): {reason}; copy it again"
         ) from error
-    return _tensors(content, path)
-
-
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    from torch import Tensor
-
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights or a `state_dict` of them")
-    strange = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if not isinstance(value, Tensor)]
+    strange = [f"{name!r} ({type(value).__name__})" for name, value in content.items() if not torch.is_tensor(value)]
     if strange:
         raise CheckpointError(f"{path}: not every entry is a weight: {', '.join(strange[:3])}")
     return {str(name): value for name, value in content.items()}
@@ -62,7 +56,7 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except (ValueError, RuntimeError, pickle.UnpicklingError):  # the format from before PyTorch 1.6, or a torn file
         names = re.findall(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))[:1]
-    names = [name for name in names if name not in BOOKKEEPING]
+    names = [name for name in names if name != BOOKKEEPING]
     if not names:
         # torch's own message advises to load the file anyway.
         with path.open("rb") as file:
@@ -75,8 +69,3 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
         "If you trust the file, load it where it was made and save only its weights: "
         "torch.save({'state_dict': checkpoint['state_dict']}, 'weights.ckpt')"
     )
-
-
-def _stand_in(name: str) -> type:
-    module, _, cls = name.rpartition(".")
-    return type(cls, (), {"__module__": module})

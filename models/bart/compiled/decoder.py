@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.bart.compiled import LANES, TURN
 from models.bart.config import DalleBartConfig
@@ -101,41 +101,35 @@ class CompiledDecoder:
         self._row_step = tiles.TILE if self._tiled else 2  # products take whole tiles of rows, or pairs
         arranged = tiles.arranged if self._tiled else None
 
-        def matrices(of: Callable[[DecoderLayer], Tensor], kept: torch.dtype = dtype) -> Any:
-            held = [_held(of(each).detach(), kept, arranged) for each in layers]
+        def matrices(*names: str, kept: torch.dtype = dtype, inputs: int = 0, outputs: int = 0) -> Any:
+            """Those of `names` side by side, in each layer; `inputs` and `outputs` of zeros are added to each."""
+            held = []
+            for layer in layers:
+                each = (layer.get_parameter(f"{name}.weight").detach() for name in names)
+                merged = torch.cat([F.pad(weight, (0, inputs, 0, outputs)) for weight in each])
+                held.append(_held(merged, kept, arranged))
             weights, scales = zip(*held, strict=True)
             return compiled.Matrices(readable(torch.stack(weights)), torch.stack(scales).numpy())
 
-        def norms(of: Callable[[DecoderLayer], Norm]) -> np.ndarray:
-            return np.stack([_scale_and_bias(of(each)) for each in layers])
+        def norms(name: str) -> np.ndarray:
+            return np.stack([_scale_and_bias(cast("Norm", layer.get_submodule(name))) for layer in layers])
 
         padding = -hidden % TURN
         self._layers = compiled.Layers(
-            own_norm=norms(lambda layer: layer.pre_self_attn_layer_norm),
-            own_in=matrices(
-                lambda layer: torch.cat([layer.self_attn.get_parameter(f"{n}_proj.weight") for n in "qkv"])
-            ),
-            own_out=matrices(lambda layer: layer.self_attn.out_proj.weight),
-            own_branch_norm=norms(lambda layer: cast("Norm", layer.self_attn_layer_norm)),
-            text_norm=norms(lambda layer: layer.pre_encoder_attn_layer_norm),
-            text_in=matrices(lambda layer: layer.encoder_attn.q_proj.weight),
-            text_out=matrices(lambda layer: layer.encoder_attn.out_proj.weight),
-            text_branch_norm=norms(lambda layer: cast("Norm", layer.encoder_attn_layer_norm)),
-            glu_norm=norms(lambda layer: layer.glu.ln0),
-            glu_in=matrices(
-                lambda layer: torch.cat(
-                    [
-                        F.pad(each.weight, (0, 0, 0, padding))
-                        for each in (layer.glu.fc0, cast("nn.Linear", layer.glu.fc1))
-                    ]
-                )
-            ),
-            hidden_norm=norms(lambda layer: cast("Norm", layer.glu.ln1)),
-            glu_out=matrices(lambda layer: F.pad(layer.glu.fc2.weight, (0, padding))),
+            own_norm=norms("pre_self_attn_layer_norm"),
+            own_in=matrices("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            own_out=matrices("self_attn.out_proj"),
+            own_branch_norm=norms("self_attn_layer_norm"),
+            text_norm=norms("pre_encoder_attn_layer_norm"),
+            text_in=matrices("encoder_attn.q_proj"),
+            text_out=matrices("encoder_attn.out_proj"),
+            text_branch_norm=norms("encoder_attn_layer_norm"),
+            glu_norm=norms("glu.ln0"),
+            glu_in=matrices("glu.fc0", "glu.fc1", outputs=padding),
+            hidden_norm=norms("glu.ln1"),
+            glu_out=matrices("glu.fc2", inputs=padding),
         )
-        self._text_keys_values = matrices(
-            lambda layer: torch.cat([layer.encoder_attn.get_parameter(f"{n}_proj.weight") for n in "kv"]), rest
-        )
+        self._text_keys_values = matrices("encoder_attn.k_proj", "encoder_attn.v_proj", kept=rest)
         self._final_norm = _scale_and_bias(decoder.final_ln)
         head, scale = _held(decoder.lm_head.weight.detach()[:codebook_size], rest, arranged)
         self._lm_head, self._lm_head_scale = readable(head), scale.numpy()

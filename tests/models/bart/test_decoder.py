@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,10 @@ def layers(request: pytest.FixtureRequest) -> list[nn.Linear]:
     return [nn.Linear(20, outputs, bias=request.param).requires_grad_(False) for outputs in (10, 14)]
 
 
+def merged(*layers: nn.Linear, **settings: Any) -> Dense:
+    return Dense([layer.weight for layer in layers], [layer.bias for layer in layers], device=CPU, **settings)
+
+
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found.float(), expected, atol=TOLERANCE[found.dtype], rtol=0)
 
@@ -33,7 +38,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 18])
 def test_merged_layers_stand_side_by_side(layers: list[nn.Linear], dtype: torch.dtype, rows: int) -> None:
     x = torch.randn(rows, 20)
-    found = Dense.of(*layers, rows=rows, device=CPU, dtype=dtype)(x.to(dtype))
+    found = merged(*layers, rows=rows, dtype=dtype)(x.to(dtype))
     assert found.dtype == dtype
     close(found, torch.cat([layer(x) for layer in layers], 1))
 
@@ -43,17 +48,17 @@ def test_an_activation_follows_the_product(
     layers: list[nn.Linear], dtype: torch.dtype, activation: Callable[[Tensor], Tensor]
 ) -> None:
     x = torch.randn(6, 20)
-    dense = Dense.of(layers[0], rows=6, device=CPU, dtype=dtype)
+    dense = merged(layers[0], rows=6, dtype=dtype)
     close(dense.activated(x.to(dtype), activation), activation(layers[0](x)))
 
 
 def test_a_product_is_multiplied(layers: list[nn.Linear], dtype: torch.dtype) -> None:
     x, other = torch.randn(6, 20), torch.randn(6, 10)
-    dense = Dense.of(layers[0], rows=6, device=CPU, dtype=dtype)
+    dense = merged(layers[0], rows=6, dtype=dtype)
     close(dense.times(x.to(dtype), other.to(dtype)), layers[0](x) * other)
 
 
 def test_rounded_up_sizes_read_and_give_zeros(layers: list[nn.Linear], dtype: torch.dtype) -> None:
     x = torch.randn(6, 20)
-    found = Dense.of(*layers, rows=6, device=CPU, dtype=dtype, inputs=32, outputs=16)(F.pad(x, (0, 12)).to(dtype))
+    found = merged(*layers, rows=6, dtype=dtype, inputs=32, outputs=16)(F.pad(x, (0, 12)).to(dtype))
     close(found, torch.cat([F.pad(layer(x), (0, 16 - layer.out_features)) for layer in layers], 1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.bart.sampling import BLOCK, MOST_CANDIDATES, Search, guide, probabilities, sample
+from models.bart.sampling import BLOCK, MOST_CANDIDATES, Search, guide, kept_weights, sample
 from models.uniforms import uniforms
 from tests.support.paths import GOLDEN
 
@@ -28,6 +28,11 @@ def options(rows: int, temperature: float = 1, top_k: int = 0, top_p: float = 1)
         "top_k": torch.full((rows,), top_k),
         "top_p": torch.full((rows,), float(top_p)),
     }
+
+
+def probabilities(logits: Tensor, options: dict[str, Tensor]) -> Tensor:
+    weights = kept_weights(logits, options)
+    return (weights / weights.sum(1, keepdim=True)).float()
 
 
 def at(values: float, rows: int = 1) -> Tensor:

@@ -78,9 +78,9 @@ def test_a_checkpoint_of_another_format_gives_the_same_codes(tmp_path: Path) -> 
 @pytest.mark.skipif(not (EMBEDDED["emoji"] / "config.json").is_file(), reason="the embedded model is not built")
 def test_codes_of_the_embedded_model_equal_those_of_torch() -> None:
     theirs, ours = both(EMBEDDED["emoji"], batch_size=8)
-    images = pictures(8, theirs.config.resolution)
+    images = pictures(8, theirs.spec.resolution)
     np.testing.assert_array_equal(theirs.encode(images), ours.encode(images))
-    codes = np.random.default_rng(0).integers(0, theirs.config.n_embed, (8, theirs.config.codes_per_image))
+    codes = np.random.default_rng(0).integers(0, theirs.spec.codebook_size, (8, theirs.spec.codes_per_image))
     assert np.abs(theirs.decode(codes).astype(int) - ours.decode(codes)).max() <= 1
 
 
@@ -102,7 +102,7 @@ def test_neighbours_in_a_batch_change_nothing() -> None:
 def test_a_decoder_alone_decodes_and_says_that_it_cannot_encode(tmp_path: Path) -> None:
     torch.save(min_dalle_weights(dict(random_vqgan().state_dict())), tmp_path / "detoker.pt")
     theirs, ours = both(tmp_path, batch_size=2)
-    codes = np.random.default_rng(0).integers(0, 32, (2, ours.config.codes_per_image))
+    codes = np.random.default_rng(0).integers(0, 32, (2, ours.spec.codes_per_image))
     assert np.abs(theirs.decode(codes).astype(int) - ours.decode(codes)).max() <= 1
     with pytest.raises(ConfigError, match="decoder only"):
         theirs.encode(pictures(1, 16))

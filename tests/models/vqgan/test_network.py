@@ -17,7 +17,7 @@ def test_every_depth_gives_its_grid_of_codes_and_the_picture_back(ch_mult: tuple
     model = random_vqgan(config)
     codes = model.encode(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
     assert config.factor == 2 ** (len(ch_mult) - 1)
-    assert codes.shape == (2, config.grid**2)
+    assert codes.shape == (2, config.spec(name="").codes_per_image)
     assert model.decode(codes).shape == (2, 32, 32, 3)
 
 

@@ -133,45 +133,36 @@ def locate_model(name: str, cache_dir: Path | str) -> Path:
     there is no such model.
     """
     if name in EMBEDDED:
-        folder = EMBEDDED[name]
-        if not (folder / "config.json").is_file():
+        if not (EMBEDDED[name] / "config.json").is_file():
             raise CheckpointError(
-                f"the embedded model {name!r} is not in this installation ({folder}); reinstall vqbeam"
+                f"the embedded model {name!r} is not in this installation ({EMBEDDED[name]}); reinstall vqbeam"
             )
-        return folder
+        return EMBEDDED[name]
     if name.startswith(HUB_SCHEME):
         return _from_hub(name, Path(cache_dir).expanduser())
-    if name.startswith("file://"):
-        name = name.removeprefix("file://")
+    name = name.removeprefix("file://")
     if "://" in name:
         return _from_store(name, Path(cache_dir).expanduser())
     path = Path(name).expanduser()
     if path.exists():
         return path
-    raise CheckpointError(_unknown(name))
+    raise CheckpointError(_unknown(name, path))
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, path: Path) -> str:
     message = (
         f"no model {name!r}: it is neither a local folder or file nor the embedded model ({', '.join(EMBEDDED)}); "
         f"one that is elsewhere has a URL (gs://..., s3://..., {HUB_SCHEME}owner/name[@revision])"
     )
     import difflib
 
-    near = difflib.get_close_matches(name, [*EMBEDDED, *_siblings(name)], n=1)
+    beside = path.parent.iterdir() if path.name and path.parent.is_dir() else ()
+    near = difflib.get_close_matches(name, [*EMBEDDED, *map(str, beside)], n=1)
     if near:
         return f"{message}. Did you mean {near[0]!r}?"
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return f"{message}. For a model of the Hugging Face Hub write {HUB_SCHEME + name!r}"
     return message
-
-
-def _siblings(name: str) -> list[str]:
-    """Paths beside the missing one, spelt as the user spelt it."""
-    path = Path(name).expanduser()
-    if not path.parent.is_dir():
-        return []
-    return [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if path.name]
 
 
 def _from_hub(name: str, cache_dir: Path) -> Path:
@@ -182,12 +173,13 @@ def _from_hub(name: str, cache_dir: Path) -> Path:
     if repository.count("/") != 1:
         raise CheckpointError(f"{name}: expected hf://owner/name or hf://owner/name@revision")
     try:
-        folder = snapshot_download(
-            repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
+            )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise CheckpointError(f"{name}: cannot be had from the Hugging Face Hub: {error}") from error
-    return Path(folder)
 
 
 def _from_store(uri: str, cache_dir: Path) -> Path:

@@ -21,7 +21,7 @@ from models.bart.text import TextEncoder, open_text_encoder
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import TokenizerSpec
 from models.weights import flax, native, pickled
-from models.weights.checkpoint import Checkpoint, detect, leaves_of
+from models.weights.checkpoint import Checkpoint, detect, leaves_of, weights_id
 from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 from models.weights.tokenizer_files import tokenizer_files
 
@@ -124,6 +124,7 @@ def _write(checkpoint: BartCheckpoint, folder: Path, name: str) -> None:
     values |= checkpoint.config.to_dict()
     if checkpoint.generation:
         values[GENERATION] = dict(checkpoint.generation)
+    values["weights_id"] = weights_id(weights.items())
     native.write_model(folder, weights, values, checkpoint.tokenizer)
 
 

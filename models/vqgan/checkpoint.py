@@ -18,8 +18,7 @@ from models.vqgan import names
 from models.vqgan.config import VQGANConfig
 from models.vqgan.taming import find_taming, read_taming_config
 from models.weights import flax, native, pickled
-from models.weights.checkpoint import Checkpoint, detect, leaves_of
-from models.weights.fingerprints import codebook_id
+from models.weights.checkpoint import Checkpoint, codebook_id, detect, leaves_of, weights_id
 from models.weights.native import CONFIG_NAME, WEIGHTS_NAME, configured, folder_name
 
 if TYPE_CHECKING:
@@ -175,6 +174,7 @@ def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
         "has_encoder": checkpoint.has_encoder,
         "codebook_id": codebook_id(weights[_codebook_name(checkpoint.config)]),
         **checkpoint.config.to_dict(),
+        "weights_id": weights_id(weights.items()),
     }
     native.write_model(folder, weights, values)
 

@@ -1,8 +1,15 @@
-"""What the checkpoints of all networks have in common: how a format is detected, and how weights become a network."""
+"""What checkpoints of all networks share: detecting a format, loading the weights, and their fingerprints.
+
+Fingerprints are stored with tokens, compared before these are decoded, and part of the fingerprint of a job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from models.errors import CheckpointError
 from models.weights import flax, native
 from models.weights.checks import Network, fitting, names_in, without_weights
-from models.weights.fingerprints import remembered, weights_id
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +66,24 @@ class Checkpoint(Generic[Network]):
             return str(stored)
         if cache is None:
             return weights_id(self.checked_leaves())
-        return remembered(
-            cache / "weights_ids", self.files, repr(self.config), lambda: weights_id(self.checked_leaves())
-        )
+        return self._remembered(cache / "weights_ids")
+
+    def _remembered(self, folder: Path) -> str:
+        """The computed fingerprint, cached in `folder` by the configuration and each file's path, size and mtime.
+
+        Reading gigabytes at each start would take longer than loading them.
+        """
+        stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
+        kept = folder / hashlib.sha256(repr([stamps, repr(self.config)]).encode()).hexdigest()
+        if kept.is_file():
+            return kept.read_text(encoding="utf-8")
+        result = weights_id(self.checked_leaves())
+        with suppress(OSError):  # without a cache it is computed each time
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
+                scratch.write(result)
+            os.replace(scratch.name, kept)
+        return result
 
     def network(self) -> Network:
         """The network in float32 on the CPU; each weight is read once, into its final memory.
@@ -98,3 +119,29 @@ def detect(path: Path, of_folders: Openers[Opened], of_paths: Openers[Opened], e
         if opened is not None:
             return opened
     raise CheckpointError(f"{path}: {expected}; found {names_in(folder)}")
+
+
+def codebook_id(codebook: Tensor) -> str:
+    """SHA-256 (hex) of a codebook [n_embed, embed_dim] as little-endian float16 in C order.
+
+    In float16, so that a checkpoint, its half-precision copy and its decoder alone have one id.
+    """
+    import torch
+
+    half = codebook.detach().to("cpu", torch.float16).contiguous().numpy().astype("<f2", copy=False)
+    return hashlib.sha256(half.reshape(-1).data).hexdigest()
+
+
+def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 (hex) over all weights under our names, whatever their order, file format or width.
+
+    Values are taken as float32, which holds float16 and bfloat16 exactly; one leaf is in memory at a time.
+    """
+    import torch
+
+    lines = []
+    for name, leaf in leaves:
+        values = leaf.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False)
+        digest = hashlib.sha256(values.reshape(-1).data).hexdigest()
+        lines.append(f"{name} {list(leaf.shape)} {digest}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

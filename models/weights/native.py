@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import CheckpointError, ConfigError
-from models.weights.fingerprints import weights_id
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,18 +145,17 @@ def write_model(
 ) -> None:
     """Write the files `beside` a model (name to source), its weights, then the configuration that makes it one.
 
-    `values` are what `config.json` holds; `weights_id` and `SAMPLE` are added. Each file appears atomically.
+    `values` are what `config.json` holds, the `weights_id` among them; `SAMPLE` is added. Each file appears atomically.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    stored = {**values, "weights_id": weights_id(weights.items())}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
         for name, source in (beside or {}).items():
             shutil.copyfile(source, Path(scratch) / name)
-        save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": stored["weights_id"]})
+        save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": values["weights_id"]})
         _sort_metadata(Path(scratch) / WEIGHTS_NAME)
-        stored[SAMPLE] = _sample(Path(scratch) / WEIGHTS_NAME)
+        stored = {**values, SAMPLE: _sample(Path(scratch) / WEIGHTS_NAME)}
         (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
             os.replace(Path(scratch) / name, folder / name)

@@ -55,7 +55,7 @@ def test_a_dtype_that_the_device_lacks_is_refused(dtype: str, message: str) -> N
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch multiplies without MKL")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_one_query_attends_to_the_same_bits_wherever_its_row_stands(threads: int) -> None:
-    """A token step's attention: with several threads MKL's operands begin at other places for each of them."""
+    """A token step's attention: with several threads MKL's operands begin at other addresses for each of them."""
     generator = torch.Generator().manual_seed(0)
     query, keys, values = (torch.randn(1, 4, n, 32, generator=generator).repeat(6, 1, 1, 1) for n in (1, 64, 64))
     before = torch.get_num_threads()
@@ -65,7 +65,7 @@ def test_one_query_attends_to_the_same_bits_wherever_its_row_stands(threads: int
     assert torch.equal(found, found[:1].expand_as(found))
 
 
-def test_the_default_batch_falls_with_the_size_of_the_pictures() -> None:
+def test_the_default_batch_falls_with_the_size_of_the_images() -> None:
     def batch_size(config: VQGANConfig, device: str = "cpu") -> int:
         return config.spec(name="").batch_size(device)
 

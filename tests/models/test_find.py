@@ -144,12 +144,12 @@ def test_a_remote_file_comes_with_what_describes_it(bucket: MemoryFileSystem, tm
 
 
 @pytest.mark.parametrize("uri", ["memory://models/nothing", "memory://models/small/events.out.tfevents"])
-def test_a_remote_place_without_a_model_is_told(bucket: MemoryFileSystem, uri: str, tmp_path: Path) -> None:
+def test_a_remote_path_without_a_model_is_reported(bucket: MemoryFileSystem, uri: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no model file"):
         locate_model(uri, tmp_path)
 
 
-def test_an_unknown_scheme_is_told(tmp_path: Path) -> None:
+def test_an_unknown_scheme_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gopher://x/y: .*gopher"):
         locate_model("gopher://x/y", tmp_path)
 
@@ -214,7 +214,7 @@ def hub() -> Iterator[tuple[type[Hub], str]]:
 
 
 def locate_at(endpoint: str, name: str, cache: Path) -> str:
-    """`locate_model` in a process of its own: the hub's client reads its endpoint when it is imported."""
+    """`locate_model` in a new process: the hub's client reads its endpoint when it is imported."""
     script = """
 import sys
 from models.errors import CheckpointError
@@ -242,9 +242,9 @@ def test_a_model_of_the_hub_is_downloaded_into_the_cache(
     assert any(f"revision/{revision[1:] or 'main'}" in path for path in handler.requests)
 
 
-def test_a_model_that_the_hub_does_not_have_is_told(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
-    told = locate_at(hub[1], "hf://me/nothing", tmp_path)
-    assert told.startswith("refused: hf://me/nothing: cannot be had from the Hugging Face Hub")
+def test_a_model_that_the_hub_does_not_have_is_reported(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+    printed = locate_at(hub[1], "hf://me/nothing", tmp_path)
+    assert printed.startswith("refused: hf://me/nothing: cannot be had from the Hugging Face Hub")
 
 
 @pytest.mark.parametrize("name", ["hf://vqgan", "hf://a/b/c", "hf://"])
@@ -334,7 +334,7 @@ def test_a_part_that_is_incomplete_is_found_by_its_name_and_told_by_its_reader(t
         _ = model.tokenizer
 
 
-def test_a_folder_without_a_bart_is_told_with_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_a_bart_is_reported_with_what_it_holds(tmp_path: Path) -> None:
     save_vqgan(random_vqgan(), tmp_path, name="tiny")
     with pytest.raises(CheckpointError, match=r"no DALL·E BART here.*found config\.json, model\.safetensors\. Name"):
         _ = Model(tmp_path).bart

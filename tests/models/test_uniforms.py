@@ -25,7 +25,7 @@ def philox_4x64_10(counter: int, key: int) -> list[int]:
 
 
 def test_the_numbers_are_those_of_the_scheme() -> None:
-    """Written out once more, without numpy: who changes this changes the pictures of every seed."""
+    """Written out once more, without numpy: a change here changes the images of every seed."""
     text = b"".join(
         len(part).to_bytes(8, "little") + part for part in (b"1", b"codes", b"7", "caf\u00e9".encode(), b"2")
     )
@@ -38,7 +38,7 @@ def test_more_steps_change_none_of_the_first() -> None:
     assert np.array_equal(uniforms(0, "a", 0, 256)[:10], uniforms(0, "a", 0, 10))
 
 
-def test_whatever_differs_gives_other_numbers() -> None:
+def test_any_difference_gives_other_numbers() -> None:
     drawn = [
         uniforms(0, "a", 0, 4),
         uniforms(1, "a", 0, 4),

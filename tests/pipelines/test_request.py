@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.vqgan import checkpoint as checkpoints
+from models.weights.checkpoint import weights_id
 from models.weights.checks import Leaves
-from models.weights.fingerprints import weights_id
 from pipelines import planning
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small

@@ -68,7 +68,7 @@ def same_weights(model: DalleBart, leaves: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(("write", "kind"), WRITERS)
-def test_each_format_is_told_apart_and_loads_the_same_weights(
+def test_each_format_is_reported_apart_and_loads_the_same_weights(
     write: Callable[[Path, dict[str, Tensor]], Path], kind: str, tmp_path: Path
 ) -> None:
     leaves = weights()
@@ -285,13 +285,13 @@ def broken(folder: Path, case: str) -> None:
         ("absent", "no such file or folder"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_told_when_it_is_opened(case: str, message: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_folder_is_reported_when_it_is_opened(case: str, message: str, tmp_path: Path) -> None:
     broken(tmp_path / "model", case)
     with pytest.raises(CheckpointError, match=message):
         open_bart(tmp_path / "model")
 
 
-def test_weights_cut_short_are_told_when_they_are_loaded(tmp_path: Path) -> None:
+def test_weights_cut_short_are_reported_when_they_are_loaded(tmp_path: Path) -> None:
     file = stacked(tmp_path, weights()) / "flax_model.msgpack"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"flax_model\.msgpack: the file is cut short"):
@@ -375,7 +375,7 @@ def test_conversion_overwrites_no_model_and_leaves_nothing_behind_when_it_fails(
     assert not (tmp_path / "new").exists()
 
 
-def test_how_pictures_are_best_drawn_survives_saving_and_converting(tmp_path: Path) -> None:
+def test_how_images_are_best_drawn_survives_saving_and_converting(tmp_path: Path) -> None:
     save_bart(random_bart(seed=0), tmp_path / "a", name="a", generation={"guidance_scale": 2.0})
     convert_bart(tmp_path / "a", tmp_path / "b")
     assert read_generation_defaults(tmp_path / "b")["guidance_scale"] == 2.0

@@ -1,4 +1,4 @@
-"""A picture or two at a time: the compiled decoder gives the reference's logits, and the codes of the other decoder."""
+"""An image or two at a time: the compiled decoder gives the reference's logits, and the codes of the other decoder."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def _draw(model: DalleBart, row: int, **options: object) -> np.ndarray:
     """The codes of one golden prompt, greedy unless `top_k` is given."""
     given = {"prompts_per_batch": 1, "images_per_prompt": 1, "dtype": "float32", "threads": 1, **options}
     top_k, guidance = int(str(given.pop("top_k", 1))), float(str(given.pop("guidance", 10)))
-    pictures = int(str(given["images_per_prompt"]))
+    images = int(str(given["images_per_prompt"]))
     generator = TokenGenerator(model, codebook_size=CODES, **given)  # type: ignore[arg-type]
-    drawn = np.array([[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)]])
+    drawn = np.array([[uniforms(0, str(row), image, STEPS) for image in range(images)]])
     ids, mask = golden_bart("input_ids").numpy()[row : row + 1], golden_bart("attention_mask").numpy()[row : row + 1]
     return generator.generate(TokenRequest(ids, mask, drawn, sampling(1, guidance, top_k)))[0]
 
@@ -101,7 +101,7 @@ def test_a_matrix_unit_multiplies_any_number_of_rows(rows: int) -> None:
 
 @needs_tiles
 @pytest.mark.usefixtures("small_ones_too")
-def test_with_a_matrix_unit_a_picture_is_the_same_in_any_batch(model: DalleBart) -> None:
+def test_with_a_matrix_unit_an_image_is_the_same_in_any_batch(model: DalleBart) -> None:
     few = _draw(model, 1, dtype="bfloat16", images_per_prompt=3, top_k=20)
     many = _draw(model, 1, dtype="bfloat16", images_per_prompt=30, top_k=20)
     assert np.array_equal(few, many[:3])
@@ -137,17 +137,17 @@ def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model:
 
 
 @pytest.mark.parametrize("guided", [True, False])
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("images", [1, 2])
 def test_the_codes_of_both_decoders_are_equal(
-    model: DalleBart, pictures: int, guided: bool, monkeypatch: pytest.MonkeyPatch
+    model: DalleBart, images: int, guided: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"images_per_prompt": pictures, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
+    options = {"images_per_prompt": images, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
     others = _draw(model, 0, **options)
     monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
     assert np.array_equal(_draw(model, 0, **options), others)
 
 
-def test_a_caption_may_be_longer_than_a_picture() -> None:
+def test_a_caption_may_be_longer_than_an_image() -> None:
     config = replace(open_bart(GOLDEN_BART).config, max_text_length=50)
     other = random_bart(config)
     ids = torch.randint(3, 100, (2, 50), generator=torch.Generator().manual_seed(0))
@@ -162,7 +162,7 @@ def test_a_caption_may_be_longer_than_a_picture() -> None:
 
 
 @pytest.mark.usefixtures("small_ones_too")
-def test_weights_that_give_no_numbers_are_told() -> None:
+def test_weights_that_give_no_numbers_are_reported() -> None:
     broken = random_bart(open_bart(GOLDEN_BART).config)
     broken.decoder.layers[0].glu.fc2.weight[3, 5] = torch.nan  # type: ignore[union-attr, index]
     with pytest.raises(CheckpointError, match="no numbers"):
@@ -171,7 +171,7 @@ def test_weights_that_give_no_numbers_are_told() -> None:
 
 @needs_tiles
 @pytest.mark.usefixtures("small_ones_too")
-def test_a_norm_of_bytes_that_are_all_ones_is_told_with_a_matrix_unit() -> None:
+def test_a_norm_of_bytes_that_are_all_ones_is_reported_with_a_matrix_unit() -> None:
     broken = random_bart(open_bart(GOLDEN_BART).config)
     broken.decoder.layers[1].glu.ln1.bias.view(torch.int32)[5] = -1
     with pytest.raises(CheckpointError, match="no numbers"):
@@ -248,7 +248,7 @@ def _decoder_of(model: DalleBart, **options: object) -> type:
 
 @pytest.mark.usefixtures("small_ones_too")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_pictures(
+def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_images(
     dtype: str, model: DalleBart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "usable", lambda: False)
@@ -258,13 +258,13 @@ def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_pictures(
 
 @needs_tiles
 @pytest.mark.usefixtures("small_ones_too")
-def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_pictures_in_bfloat16(model: DalleBart) -> None:
+def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_images_in_bfloat16(model: DalleBart) -> None:
     assert _decoder_of(model, images_per_prompt=40, dtype="bfloat16") is CompiledDecoder
     assert _decoder_of(model, images_per_prompt=40) is CachedDecoder
 
 
 @pytest.mark.parametrize(("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "")])
-def test_a_matrix_unit_is_left_alone_where_numba_is_told_of_another_processor(
+def test_a_matrix_unit_is_left_alone_where_numba_is_reported_of_another_processor(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles.config, name, value)
@@ -329,10 +329,10 @@ def test_a_generator_of_8_bits_draws_valid_codes_again_and_again(model: DalleBar
     assert np.array_equal(first, _draw(model, 0, dtype="int8", top_k=20))
 
 
-@pytest.mark.parametrize("pictures", [3, 9])
-def test_8_bits_are_refused_for_many_pictures_at_once(model: DalleBart, pictures: int) -> None:
-    with pytest.raises(ConfigError, match=f"one or two images at a time on a CPU, but {2 * pictures} rows"):
-        _draw(model, 0, dtype="int8", images_per_prompt=pictures)
+@pytest.mark.parametrize("images", [3, 9])
+def test_8_bits_are_refused_for_many_images_at_once(model: DalleBart, images: int) -> None:
+    with pytest.raises(ConfigError, match=f"one or two images at a time on a CPU, but {2 * images} rows"):
+        _draw(model, 0, dtype="int8", images_per_prompt=images)
 
 
 @pytest.mark.usefixtures("small_ones_too")

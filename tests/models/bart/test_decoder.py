@@ -1,4 +1,4 @@
-"""Merged dense layers in whatever layout they are held."""
+"""Merged dense layers, in each layout that holds them."""
 
 from __future__ import annotations
 

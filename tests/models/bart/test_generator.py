@@ -40,10 +40,10 @@ class Prompts(TokenRequest):
     """A request that is easy to make, to cut and to draw."""
 
     @classmethod
-    def golden(cls, pictures: int = 1, guidance: float = 10, top_k: int = 0) -> Prompts:
+    def golden(cls, images: int = 1, guidance: float = 10, top_k: int = 0) -> Prompts:
         ids, mask = golden_bart("input_ids").numpy(), golden_bart("attention_mask").numpy()
         rows = len(ids)
-        drawn = [[uniforms(0, str(row), picture, STEPS) for picture in range(pictures)] for row in range(rows)]
+        drawn = [[uniforms(0, str(row), image, STEPS) for image in range(images)] for row in range(rows)]
         return cls(ids, mask, np.array(drawn), sampling(rows, guidance, top_k))
 
     def take(self, rows: list[int]) -> Prompts:
@@ -63,13 +63,13 @@ def model() -> DalleBart:
 
 
 def generator(
-    model: DalleBart, prompts: int = 4, pictures: int = 1, dtype: str = "float32", guided: bool = True
+    model: DalleBart, prompts: int = 4, images: int = 1, dtype: str = "float32", guided: bool = True
 ) -> TokenGenerator:
     return TokenGenerator(
         model,
         codebook_size=CODES,
         prompts_per_batch=prompts,
-        images_per_prompt=pictures,
+        images_per_prompt=images,
         dtype=dtype,
         guided=guided,
         threads=1,
@@ -87,12 +87,12 @@ def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model:
 
 
 def test_without_guidance_half_of_the_work_gives_the_same_codes(model: DalleBart) -> None:
-    prompts = Prompts.golden(pictures=2, guidance=1)
-    half = generator(model, pictures=2, guided=False)
-    assert np.array_equal(prompts.draw(half), prompts.draw(generator(model, pictures=2)))
+    prompts = Prompts.golden(images=2, guidance=1)
+    half = generator(model, images=2, guided=False)
+    assert np.array_equal(prompts.draw(half), prompts.draw(generator(model, images=2)))
 
 
-@pytest.mark.parametrize("exact", [True, False], ids=["filled places", "masked places"])
+@pytest.mark.parametrize("exact", [True, False], ids=["filled positions", "masked positions"])
 @pytest.mark.parametrize("option", ["published", *OPTIONS])
 def test_logits_through_the_caches_are_those_without(option: str, exact: bool, model: DalleBart) -> None:
     """Teacher forcing; the second way is the one of a GPU, where the host does not know the position."""
@@ -179,10 +179,10 @@ class RehearsedGpu:
 
 
 def test_recorded_steps_draw_the_same_codes(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = Prompts.golden(pictures=2, guidance=3, top_k=20)
-    expected = prompts.draw(generator(model, pictures=2))
+    prompts = Prompts.golden(images=2, guidance=3, top_k=20)
+    expected = prompts.draw(generator(model, images=2))
     monkeypatch.setattr(token_generator, "BLOCK", 4)
-    recording = generator(model, pictures=2)
+    recording = generator(model, images=2)
     gpu = RehearsedGpu(recording, monkeypatch)
     for _ in range(2):
         assert np.array_equal(prompts.draw(recording), expected)
@@ -207,12 +207,12 @@ def test_with_and_without_caches_the_same_codes_are_drawn(model: DalleBart) -> N
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_a_prompt_draws_the_same_wherever_it_stands_and_whatever_is_beside_it(
-    model: DalleBart, dtype: str, pictures: int
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_prompt_draws_the_same_at_any_position_beside_any_neighbours(
+    model: DalleBart, dtype: str, images: int
 ) -> None:
-    shared = generator(model, prompts=5, pictures=pictures, dtype=dtype)
-    prompts = Prompts.golden(pictures)
+    shared = generator(model, prompts=5, images=images, dtype=dtype)
+    prompts = Prompts.golden(images)
     together = prompts.draw(shared)
     for rows in ([3, 2, 1, 0], [2], [1, 1, 1, 1, 1], [0, 3]):
         assert np.array_equal(prompts.take(rows).draw(shared), together[rows])
@@ -249,20 +249,20 @@ def test_states_have_equal_bytes_wherever_a_row_stands(dtype: str, threads: int)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_one_prompt_at_a_time_draws_its_pictures(model: DalleBart, dtype: str) -> None:
-    prompts = Prompts.golden(pictures=3, top_k=1).take([2])
-    found = prompts.draw(generator(model, prompts=1, pictures=3, dtype=dtype))
+def test_one_prompt_at_a_time_draws_its_images(model: DalleBart, dtype: str) -> None:
+    prompts = Prompts.golden(images=3, top_k=1).take([2])
+    found = prompts.draw(generator(model, prompts=1, images=3, dtype=dtype))
     assert found.shape == (1, 3, STEPS)
     if dtype == "float32":
         expected = golden_bart("expected_greedy_codebook_only_scale10").numpy()[2, 1:]
         assert np.array_equal(found[0], np.stack([expected] * 3))
 
 
-def test_pictures_of_a_prompt_differ_by_their_random_numbers_alone(model: DalleBart) -> None:
-    prompts = Prompts.golden(pictures=3, guidance=2)
+def test_images_of_a_prompt_differ_by_their_random_numbers_alone(model: DalleBart) -> None:
+    prompts = Prompts.golden(images=3, guidance=2)
     drawn = prompts.uniforms.copy()
     drawn[:, 1] = drawn[:, 0]
-    found = replace(prompts, uniforms=drawn).draw(generator(model, pictures=3))
+    found = replace(prompts, uniforms=drawn).draw(generator(model, images=3))
     assert np.array_equal(found[:, 0], found[:, 1])
     assert not np.array_equal(found[:, 0], found[:, 2])
 
@@ -276,8 +276,8 @@ def test_a_second_call_leaves_nothing_of_the_first(model: DalleBart) -> None:
 
 
 def test_kept_codes_are_taken_as_they_are_and_the_rest_is_completed(model: DalleBart) -> None:
-    shared = generator(model, pictures=2)
-    prompts = Prompts.golden(pictures=2)
+    shared = generator(model, images=2)
+    prompts = Prompts.golden(images=2)
     free = prompts.draw(shared)
     prefix = free.copy()
     prefix[1] = 7
@@ -290,7 +290,7 @@ def test_kept_codes_are_taken_as_they_are_and_the_rest_is_completed(model: Dalle
 
 def test_ids_that_are_no_codes_are_never_drawn(model: DalleBart) -> None:
     few = TokenGenerator(model, codebook_size=5, prompts_per_batch=4, images_per_prompt=3, threads=1)
-    found = Prompts.golden(pictures=3).having(temperature=np.full(4, 100.0)).draw(few)
+    found = Prompts.golden(images=3).having(temperature=np.full(4, 100.0)).draw(few)
     assert set(np.unique(found)) == set(range(5))
 
 
@@ -316,9 +316,9 @@ def test_the_model_is_left_as_it_was(model: DalleBart) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_caches_are_bounded_by_prompts_and_pictures(model: DalleBart) -> None:
-    shared = generator(model, prompts=4, pictures=2)
-    Prompts.golden(pictures=2).draw(shared)
+def test_caches_are_bounded_by_prompts_and_images(model: DalleBart) -> None:
+    shared = generator(model, prompts=4, images=2)
+    Prompts.golden(images=2).draw(shared)
     held = sum(layer.cache.numel() for layer in shared.decoder.layers)
     assert held == model.config.decoder_layers * 2 * (2 * 4 * 2 * STEPS * model.config.d_model)
 

@@ -143,7 +143,7 @@ def test_a_long_text_is_normalised_like_its_parts(normalizer: TextNormalizer) ->
         ("", "ÃƒÂ", ""),
     ],
 )
-def test_a_megabyte_takes_about_a_second_whatever_it_holds(
+def test_a_megabyte_of_anything_takes_about_a_second(
     normalizer: TextNormalizer, start: str, unit: str, end: str
 ) -> None:
     text = start + unit * (MEGABYTE // len(unit.encode())) + end

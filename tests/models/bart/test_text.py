@@ -142,8 +142,8 @@ def test_the_unconditional_input_is_that_of_no_text(folder: Path) -> None:
 def test_files_of_other_names_are_read_where_they_are_said_to_be(folder: Path) -> None:
     expected = open_text_encoder(folder, SMALL).encode(["a cat"], ["x"]).input_ids
     files = {name: folder / name.replace(".", "_mini.") for name in ("vocab.json", "merges.txt")}
-    for name, place in files.items():
-        (folder / name).rename(place)
+    for name, path in files.items():
+        (folder / name).rename(path)
     (folder / "tokenizer.json").unlink()
     assert np.array_equal(open_text_encoder(folder, SMALL, files).encode(["a cat"], ["x"]).input_ids, expected)
 

@@ -13,12 +13,12 @@ from tests.support.paths import SAMPLE
 COUNT = 20
 
 
-def test_the_embedded_clip_finds_the_captions_of_pictures_it_never_saw() -> None:
+def test_the_embedded_clip_finds_the_captions_of_images_it_never_saw() -> None:
     clip = open_clip(find("emoji", "").clip, batch_size=COUNT)
     rows = pq.read_table(SAMPLE / "emoji.parquet", columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
     assert {row["split"] for row in rows} == {"held_out"}
     pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
-    images = np.stack([clip.preprocess(picture) for picture in pixels])
+    images = np.stack([clip.preprocess(image) for image in pixels])
     captions = [row["caption"] for row in rows]
     scores = np.stack([clip.scores(images, [caption] * COUNT) for caption in captions])
     assert (scores.argmax(0) == np.arange(COUNT)).mean() >= 0.95

@@ -63,7 +63,7 @@ def test_an_empty_file_means_the_values_of_the_published_models(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("pixels", [noise(4, 4)[..., 0], noise(4, 4).astype(np.float32), noise(4, 0)])
-def test_arrays_that_are_no_picture_are_refused(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_arrays_that_are_no_image_are_refused(pixels: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected pixels uint8 \[H, W, 3\]"):
         read_clip_pixels(written(tmp_path, BASE), SIDE)(pixels)
 

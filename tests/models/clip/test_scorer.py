@@ -31,7 +31,7 @@ def clip(folder: Path) -> ClipScorer:
     return open_clip(folder, batch_size=4)
 
 
-def pictures(count: int, scorer: ClipScorer) -> np.ndarray:
+def random_images(count: int, scorer: ClipScorer) -> np.ndarray:
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 256, (count, 20, 24, 3), dtype=np.uint8)
     return np.stack([scorer.preprocess(pixels) for pixels in drawn])
@@ -54,7 +54,7 @@ def own_cosines(model: CLIPModel, images: np.ndarray, texts: list[str]) -> np.nd
 def test_scores_are_the_logits_of_transformers_without_their_scale(eos_token_id: int, tmp_path: Path) -> None:
     model = write_tiny_clip(tmp_path, tiny_model(eos_token_id))
     scorer = open_clip(tmp_path, batch_size=4)
-    images = pictures(len(TEXTS), scorer)
+    images = random_images(len(TEXTS), scorer)
     expected = own_cosines(model, images, TEXTS)
     scores = scorer.scores(images, TEXTS)
     assert scores.dtype == np.float32
@@ -88,7 +88,7 @@ def test_openais_tokenizer_is_read_from_its_vocabulary_and_merges(tmp_path: Path
 
 def test_a_score_does_not_depend_on_its_neighbours(clip: ClipScorer) -> None:
     texts = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("apple", "rocket", "background")] * 3
-    images = pictures(len(texts), clip)
+    images = random_images(len(texts), clip)
     together = clip.scores(images, texts)
     alone = [clip.scores(images[n : n + 1], texts[n : n + 1])[0] for n in range(len(texts))]
     order = np.random.default_rng(1).permutation(len(texts))
@@ -109,7 +109,7 @@ def test_no_pairs_have_no_scores(clip: ClipScorer) -> None:
         np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8),
     ],
 )
-def test_pictures_that_do_not_go_with_the_texts_are_refused(images: np.ndarray, clip: ClipScorer) -> None:
+def test_images_that_do_not_go_with_the_texts_are_refused(images: np.ndarray, clip: ClipScorer) -> None:
     with pytest.raises(ValueError, match="expected images float32"):
         clip.scores(images, ["a", "a"])
 
@@ -120,7 +120,7 @@ def test_a_pickle_of_the_same_weights_has_the_same_scores_and_fingerprint(folder
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
     first, second = open_clip(folder, batch_size=4), open_clip(tmp_path, batch_size=4)
-    images = pictures(3, first)
+    images = random_images(3, first)
     assert first.scores(images, TEXTS[:3]).tolist() == second.scores(images, TEXTS[:3]).tolist()
     assert open_clip_checkpoint(folder).weights_id() == open_clip_checkpoint(tmp_path).weights_id()
 
@@ -136,7 +136,7 @@ def test_weights_can_be_read_where_transformers_is_not_imported_yet(folder: Path
 def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
     model = write_tiny_clip(tmp_path, tiny_model().half())
     scorer = open_clip(tmp_path, batch_size=4)
-    images = pictures(2, scorer)
+    images = random_images(2, scorer)
     np.testing.assert_allclose(
         scorer.scores(images, TEXTS[:2]), own_cosines(model.float(), images, TEXTS[:2]), atol=1e-6
     )
@@ -203,7 +203,7 @@ def test_weights_that_are_no_numbers_are_found_when_they_score(tmp_path: Path) -
     write_tiny_clip(tmp_path, model)
     scorer = open_clip(tmp_path, batch_size=4)
     with pytest.raises(CheckpointError, match="no numbers"):
-        scorer.scores(pictures(1, scorer), ["a"])
+        scorer.scores(random_images(1, scorer), ["a"])
 
 
 @pytest.mark.parametrize("content", ["{}", "not JSON", '{"model": {"type": "BPE"}}'])

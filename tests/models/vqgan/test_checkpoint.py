@@ -18,8 +18,9 @@ from models.vqgan import checkpoint as checkpoints
 from models.vqgan.checkpoint import codebook_id, convert, load_vqgan, open_checkpoint, save_vqgan
 from models.vqgan.network import VQGAN
 from models.weights import native as own_format
-from models.weights.fingerprints import weights_id
+from models.weights.checkpoint import weights_id
 from tests.support.vqgan_checkpoints import (
+from models.weights.fingerprints import weights_id
     TINY,
     TINY_GUMBEL,
     min_dalle_weights,
@@ -77,7 +78,7 @@ def same_weights(model: VQGAN, leaves: dict[str, Tensor]) -> bool:
         (as_ours, "vqbeam", (0.0, 1.0)),
     ],
 )
-def test_each_format_is_told_apart_and_brings_its_pixel_range(
+def test_each_format_is_reported_apart_and_brings_its_pixel_range(
     write: Writer, kind: str, pixel_range: tuple[float, float], tmp_path: Path
 ) -> None:
     leaves = weights()
@@ -247,7 +248,7 @@ def test_a_detoker_with_other_weights_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_a_model_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_a_model_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         open_checkpoint(tmp_path / "nowhere")
 
@@ -355,7 +356,7 @@ def test_the_embedded_models_carry_the_id_of_their_weights_and_what_vouches_for_
 
 
 def test_changed_weights_are_noticed_in_a_file_that_is_larger_than_what_is_sampled(tmp_path: Path) -> None:
-    own_format.write_model(tmp_path, {"a": torch.zeros(5 << 20)}, {"model_type": "vqbeam-test"})
+    own_format.write_model(tmp_path, {"a": torch.zeros(5 << 20)}, {"model_type": "vqbeam-test", "weights_id": "1"})
     assert own_format.read_config(tmp_path, "vqbeam-test") is not None
     file = tmp_path / "model.safetensors"
     data = bytearray(file.read_bytes())
@@ -381,7 +382,7 @@ def test_the_weights_id_changes_with_any_value_and_not_with_the_order(tmp_path: 
     assert open_checkpoint(as_flax(tmp_path / "c", leaves)).weights_id() != first
 
 
-def test_a_model_is_called_after_its_folder_or_its_place_on_the_hub(tmp_path: Path) -> None:
+def test_a_model_is_called_after_its_folder_or_its_name_on_the_hub(tmp_path: Path) -> None:
     as_flax(tmp_path / "my_vqgan", weights())
     as_flax(tmp_path / "models--me--vqgan" / "snapshots" / ("a" * 40), weights())
     assert open_checkpoint(tmp_path / "my_vqgan").name == "my_vqgan"

@@ -20,7 +20,7 @@ from tests.support.paths import EMOJI, ROOT
 from tests.support.vqgan_checkpoints import TINY, min_dalle_weights, random_vqgan
 
 
-def pictures(count: int, side: int = 16) -> np.ndarray:
+def random_images(count: int, side: int = 16) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
@@ -29,13 +29,13 @@ def codec(model: VQGAN | None = None, **settings: object) -> TorchCodec:
 
 
 def test_codes_are_those_of_the_bare_model() -> None:
-    images = pictures(4)
+    images = random_images(4)
     codes = codec(batch_size=4).encode(images)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, random_vqgan().encode(torch.from_numpy(images)).numpy())
 
 
-def test_pictures_are_those_of_the_bare_model() -> None:
+def test_images_are_those_of_the_bare_model() -> None:
     codes = np.random.default_rng(0).integers(0, 32, (4, 64)).astype(np.uint16)
     pixels = codec(batch_size=4).decode(codes)
     expected = random_vqgan().decode(torch.from_numpy(codes.astype(np.int64))).numpy()
@@ -46,7 +46,7 @@ def test_pictures_are_those_of_the_bare_model() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_neighbours_and_padding_change_nothing(dtype: str) -> None:
     running = codec(batch_size=5, dtype=dtype)
-    images = pictures(5)
+    images = random_images(5)
     codes = running.encode(images)
     pixels = running.decode(codes)
     for row in range(5):
@@ -55,10 +55,10 @@ def test_neighbours_and_padding_change_nothing(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_place_in_a_batch_of_whole_shares_changes_nothing(threads: int) -> None:
-    """In pictures so large that torch cuts norms by pixels: each thread has as many pictures as the others."""
+def test_the_position_in_a_batch_of_whole_shares_changes_nothing(threads: int) -> None:
+    """In images so large that torch cuts norms by pixels: each thread has as many images as the others."""
     running = codec(random_vqgan(replace(TINY, resolution=64)), batch_size=4, threads=threads)
-    images = pictures(4, side=64)
+    images = random_images(4, side=64)
     codes, latents = running.encode(images), running.latents(images)
     pixels = running.decode(codes)
     for order in ([1, 2, 3, 0], [3, 1, 1, 2]):
@@ -72,13 +72,13 @@ def test_the_network_always_sees_the_full_batch() -> None:
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     running = codec(model, batch_size=4)
     for count in (4, 1, 3):
-        running.encode(pictures(count))
+        running.encode(random_images(count))
     assert seen == [(4, 3, 16, 16)] * 3
 
 
 def test_no_rows_give_no_rows() -> None:
     running = codec(batch_size=2)
-    assert running.encode(pictures(0)).shape == (0, 64)
+    assert running.encode(random_images(0)).shape == (0, 64)
     assert running.decode(np.zeros((0, 64), np.int32)).shape == (0, 16, 16, 3)
 
 
@@ -91,16 +91,16 @@ def test_the_quantiser_stays_float32_in_half_precision() -> None:
 
 def test_results_of_one_call_outlive_the_next() -> None:
     running = codec(batch_size=2)
-    images = pictures(4)
+    images = random_images(4)
     first = running.encode(images[:2])
     kept = first.copy()
     running.encode(images[2:])
     np.testing.assert_array_equal(first, kept)
 
 
-def test_threads_get_the_codes_of_their_own_pictures() -> None:
+def test_threads_get_the_codes_of_their_own_images() -> None:
     running = codec(batch_size=2, threads=1)
-    images = pictures(16)
+    images = random_images(16)
     expected = np.concatenate([running.encode(images[i : i + 2]) for i in range(0, 16, 2)])
     found = np.zeros_like(expected)
 
@@ -115,17 +115,17 @@ def test_threads_get_the_codes_of_their_own_pictures() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_number_of_threads_holds_in_whatever_thread_calls() -> None:
+def test_the_number_of_threads_holds_in_every_calling_thread() -> None:
     model = random_vqgan()
     seen = []
     model.encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     running = codec(model, batch_size=1, threads=3)
     try:
-        thread = threading.Thread(target=running.encode, args=(pictures(1),))
+        thread = threading.Thread(target=running.encode, args=(random_images(1),))
         thread.start()
         thread.join()
-        running.encode(pictures(1))
+        running.encode(random_images(1))
     finally:
         torch.set_num_threads(before)
     assert seen == [3, 3]
@@ -148,7 +148,7 @@ def test_out_of_memory_halves_the_batch_for_good_and_loses_nothing(caplog: pytes
     model = random_vqgan()
     calls = limit_memory(model, rows=2)
     running = codec(model, batch_size=7)
-    images = pictures(7)
+    images = random_images(7)
     with caplog.at_level(logging.WARNING):
         codes = running.encode(images)
     np.testing.assert_array_equal(codes, random_vqgan().encode(torch.from_numpy(images)).numpy())
@@ -159,11 +159,11 @@ def test_out_of_memory_halves_the_batch_for_good_and_loses_nothing(caplog: pytes
     assert running.batch_size == 7
 
 
-def test_one_picture_too_many_for_the_memory_is_an_error() -> None:
+def test_one_image_too_many_for_the_memory_is_an_error() -> None:
     model = random_vqgan()
     limit_memory(model, rows=0)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        codec(model, batch_size=4).encode(pictures(2))
+        codec(model, batch_size=4).encode(random_images(2))
 
 
 def test_without_a_compiler_the_network_runs_uncompiled(
@@ -177,7 +177,7 @@ def test_without_a_compiler_the_network_runs_uncompiled(
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     running = codec(batch_size=2, compiled=True)
-    images = pictures(2)
+    images = random_images(2)
     with caplog.at_level(logging.WARNING):
         codes = running.encode(images)
     np.testing.assert_array_equal(codes, codec(batch_size=2).encode(images))
@@ -202,7 +202,7 @@ def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
         (np.zeros((3, 16, 16, 3), np.uint8), "more than the batch size of 2"),
     ],
 )
-def test_pictures_of_the_wrong_kind_are_refused(images: np.ndarray, message: str) -> None:
+def test_images_of_the_wrong_kind_are_refused(images: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         codec(batch_size=2).encode(images)
 
@@ -226,7 +226,9 @@ def test_a_codec_is_opened_from_a_folder_with_its_provenance(tmp_path: Path) -> 
     save_vqgan(random_vqgan(), tmp_path, name="tiny")
     opened = open_checkpoint(tmp_path).load(device="cpu", dtype="float32", batch_size=3, threads=1)
     assert (opened.batch_size, opened.spec) == (3, TINY.spec(name="tiny"))
-    np.testing.assert_array_equal(opened.encode(pictures(3)), codec(batch_size=3, threads=1).encode(pictures(3)))
+    np.testing.assert_array_equal(
+        opened.encode(random_images(3)), codec(batch_size=3, threads=1).encode(random_images(3))
+    )
 
 
 def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:
     opened = open_checkpoint(tmp_path).load(device="cpu", batch_size=1)
     assert opened.decode(np.zeros((1, 64 * 4), np.int32)).shape == (1, 32, 32, 3)
     with pytest.raises(ConfigError, match="min-dalle holds a decoder only"):
-        opened.encode(pictures(1))
+        opened.encode(random_images(1))
 
 
 def test_an_unknown_backend_is_refused() -> None:
@@ -242,11 +244,11 @@ def test_an_unknown_backend_is_refused() -> None:
         open_checkpoint(EMOJI).load(backend="tensorflow")
 
 
-def test_latents_quantised_are_the_codes_of_the_picture() -> None:
+def test_latents_quantised_are_the_codes_of_the_image() -> None:
     model = codec(batch_size=4)
-    latents = model.latents(pictures(3))
+    latents = model.latents(random_images(3))
     assert (latents.dtype, latents.shape) == (np.float32, (3, 8, 8, 4))
-    np.testing.assert_array_equal(model.quantise(latents), model.encode(pictures(3)))
+    np.testing.assert_array_equal(model.quantise(latents), model.encode(random_images(3)))
 
 
 def test_code_vectors_quantised_are_their_codes() -> None:

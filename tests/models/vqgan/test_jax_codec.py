@@ -30,7 +30,7 @@ INSTALLED = importlib.util.find_spec("vqgan_jax") is not None
 needs_package = pytest.mark.skipif(not INSTALLED, reason="the vqgan-jax package is not installed (it is not on PyPI)")
 
 
-def pictures(count: int, side: int) -> np.ndarray:
+def random_images(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
@@ -41,14 +41,14 @@ def both(folder: Path, **settings: object) -> tuple[ImageTokenizer, ImageTokeniz
 
 
 @pytest.mark.skipif(INSTALLED, reason="the vqgan-jax package is installed")
-def test_a_missing_package_is_told_with_the_line_that_installs_it() -> None:
+def test_a_missing_package_is_reported_with_the_line_that_installs_it() -> None:
     line = r'pip install "vqbeam\[jax\]" git\+https://github\.com/patil-suraj/vqgan-jax'
     with pytest.raises(ConfigError, match=line):
         open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax")
 
 
 @needs_package
-def test_codes_and_pictures_of_golden_weights_equal_those_of_torch() -> None:
+def test_codes_and_images_of_golden_weights_equal_those_of_torch() -> None:
     theirs, ours = both(GOLDEN_VQGAN, batch_size=4)
     images = (golden("inputs") * 255).round().astype(np.uint8)
     codes = theirs.encode(images)
@@ -68,7 +68,7 @@ def test_provenance_is_that_of_torch() -> None:
 @needs_package
 def test_a_checkpoint_of_another_format_gives_the_same_codes(tmp_path: Path) -> None:
     convert(GOLDEN_VQGAN, tmp_path / "own")
-    images = pictures(2, 64)
+    images = random_images(2, 64)
     own = open_checkpoint(tmp_path / "own").load(backend="vqgan-jax", batch_size=2)
     flax = open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax", batch_size=2)
     np.testing.assert_array_equal(own.encode(images), flax.encode(images))
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_another_format_gives_the_same_codes(tmp_path: Path) -> 
 @pytest.mark.skipif(not (EMBEDDED["emoji"] / "config.json").is_file(), reason="the embedded model is not built")
 def test_codes_of_the_embedded_model_equal_those_of_torch() -> None:
     theirs, ours = both(EMBEDDED["emoji"], batch_size=8)
-    images = pictures(8, theirs.spec.resolution)
+    images = random_images(8, theirs.spec.resolution)
     np.testing.assert_array_equal(theirs.encode(images), ours.encode(images))
     codes = np.random.default_rng(0).integers(0, theirs.spec.codebook_size, (8, theirs.spec.codes_per_image))
     assert np.abs(theirs.decode(codes).astype(int) - ours.decode(codes)).max() <= 1
@@ -94,7 +94,7 @@ def test_the_quantiser_stays_float32_in_bfloat16() -> None:
 @needs_package
 def test_neighbours_in_a_batch_change_nothing() -> None:
     theirs = open_checkpoint(GOLDEN_VQGAN).load(backend="vqgan-jax", batch_size=3)
-    images = pictures(3, 64)
+    images = random_images(3, 64)
     np.testing.assert_array_equal(theirs.encode(images[1:2])[0], theirs.encode(images)[1])
 
 
@@ -105,7 +105,7 @@ def test_a_decoder_alone_decodes_and_says_that_it_cannot_encode(tmp_path: Path) 
     codes = np.random.default_rng(0).integers(0, 32, (2, ours.spec.codes_per_image))
     assert np.abs(theirs.decode(codes).astype(int) - ours.decode(codes)).max() <= 1
     with pytest.raises(ConfigError, match="decoder only"):
-        theirs.encode(pictures(1, 16))
+        theirs.encode(random_images(1, 16))
 
 
 @needs_package
@@ -126,7 +126,7 @@ def test_unknown_settings_are_refused(tmp_path: Path, device: str, dtype: str) -
 @needs_package
 def test_a_batch_is_spread_over_all_devices(tmp_path: Path) -> None:
     write_vqgan_jax(tmp_path, dict(random_vqgan().state_dict()), TINY)
-    images = pictures(4, 16)
+    images = random_images(4, 16)
     np.save(tmp_path / "images.npy", images)
     script = """
 import sys, jax, numpy as np

@@ -12,7 +12,7 @@ from tests.support.vqgan_checkpoints import TINY, random_vqgan
 
 
 @pytest.mark.parametrize("ch_mult", [(1,), (1, 1, 2), (1, 1, 1, 2), (1, 1, 1, 1, 2)])
-def test_every_depth_gives_its_grid_of_codes_and_the_picture_back(ch_mult: tuple[int, ...]) -> None:
+def test_every_depth_gives_its_grid_of_codes_and_the_image_back(ch_mult: tuple[int, ...]) -> None:
     config = replace(TINY, ch_mult=ch_mult, resolution=32, attn_resolutions=(8, 32 // 2 ** (len(ch_mult) - 1)))
     model = random_vqgan(config)
     codes = model.encode(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
@@ -53,7 +53,7 @@ def test_pixels_are_scaled_to_the_range_of_the_checkpoint(pixel_range: tuple[flo
     assert (seen[0].min().item(), seen[0].max().item()) == pytest.approx(pixel_range)
 
 
-def test_pictures_are_rounded_and_clipped_from_the_range_of_the_checkpoint() -> None:
+def test_images_are_rounded_and_clipped_from_the_range_of_the_checkpoint() -> None:
     model = random_vqgan(replace(TINY, pixel_range=(-1.0, 1.0)))
     model.reconstruct = lambda quantized: torch.tensor([-3.0, -1.0, 0.0, 0.999, 7.0]).expand(1, 3, 1, 5)
     assert model.decode(torch.zeros(1, 64, dtype=torch.long))[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]

@@ -49,7 +49,7 @@ def test_every_uniform_has_a_finite_quantile(monkeypatch: pytest.MonkeyPatch) ->
     assert 8 < high < 9
 
 
-def test_seeds_keys_samples_and_pictures_have_noise_of_their_own() -> None:
+def test_seeds_keys_samples_and_images_have_noise_of_their_own() -> None:
     rows = [gaussians(*which, 1000) for which in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))]
     assert all(abs(np.corrcoef(one, other)[0, 1]) < 0.1 for one, other in itertools.combinations(rows, 2))
     np.testing.assert_array_equal(rows[0], gaussians(0, "a", 0, 1000))
@@ -87,7 +87,7 @@ def test_codes_go_further_the_stronger_the_noise() -> None:
     assert all(ranks(strength).max() <= max(1, np.ceil(strength * REACH)) for strength in strengths)
 
 
-def test_samples_of_one_picture_change_in_other_places() -> None:
+def test_samples_of_one_image_change_at_other_positions() -> None:
     first, second = (varied(0.5, sample=sample) != CODES for sample in (0, 1))
     assert np.mean(first & second) == pytest.approx(0.25, abs=0.03)
 

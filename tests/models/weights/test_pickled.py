@@ -87,7 +87,7 @@ def test_what_is_not_named_weights_is_refused(tmp_path: Path, content: object, m
         read_state(tmp_path / "x.pt")
 
 
-def test_a_page_in_place_of_a_checkpoint_is_told_by_its_beginning(tmp_path: Path) -> None:
+def test_a_page_instead_of_a_checkpoint_is_reported_by_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_text("<html>404 not found</html>")
     with pytest.raises(CheckpointError, match=r"it begins with b'<html>404 not found<'; copy it again") as raised:
         read_state(tmp_path / "x.pt")

@@ -173,13 +173,12 @@ def _from_hub(name: str, cache_dir: Path) -> Path:
     if repository.count("/") != 1:
         raise CheckpointError(f"{name}: expected hf://owner/name or hf://owner/name@revision")
     try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
-            )
+        folder = snapshot_download(
+            repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise CheckpointError(f"{name}: cannot be had from the Hugging Face Hub: {error}") from error
+    return Path(folder)
 
 
 def _from_store(uri: str, cache_dir: Path) -> Path:

@@ -61,8 +61,8 @@ def as_ours(folder: Path, leaves: dict[str, Tensor]) -> Path:
 def forget(config: Path) -> None:
     """Take out of a configuration what it says of its weights, as their change on purpose needs."""
     values = json.loads(config.read_text())
-    told = ("weights_sample", "weights_id", "codebook_id")
-    config.write_text(json.dumps({name: value for name, value in values.items() if name not in told}))
+    dropped = ("weights_sample", "weights_id", "codebook_id")
+    config.write_text(json.dumps({name: value for name, value in values.items() if name not in dropped}))
 
 
 def same_weights(model: VQGAN, leaves: dict[str, Tensor]) -> bool:
@@ -335,7 +335,7 @@ def test_weights_that_were_changed_beside_the_id_of_the_old_ones_are_noticed(tmp
 
 
 def test_weights_that_were_changed_on_purpose_get_an_id_of_their_own(tmp_path: Path) -> None:
-    """In the way that the message of the test above tells."""
+    """As the message of the test above advises."""
     save_vqgan(random_vqgan(), tmp_path / "a", name="a")
     first = open_checkpoint(tmp_path / "a").weights_id()
     change(tmp_path / "a" / "model.safetensors")

@@ -226,9 +226,8 @@ def test_a_codec_is_opened_from_a_folder_with_its_provenance(tmp_path: Path) -> 
     save_vqgan(random_vqgan(), tmp_path, name="tiny")
     opened = open_checkpoint(tmp_path).load(device="cpu", dtype="float32", batch_size=3, threads=1)
     assert (opened.batch_size, opened.spec) == (3, TINY.spec(name="tiny"))
-    np.testing.assert_array_equal(
-        opened.encode(random_images(3)), codec(batch_size=3, threads=1).encode(random_images(3))
-    )
+    images = random_images(3)
+    np.testing.assert_array_equal(opened.encode(images), codec(batch_size=3, threads=1).encode(images))
 
 
 def test_a_decoder_alone_decodes_and_refuses_to_encode(tmp_path: Path) -> None:

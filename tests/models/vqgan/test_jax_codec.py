@@ -1,4 +1,4 @@
-"""The adapter on the vqgan-jax package; where that is not installed, only how its absence is told."""
+"""The adapter on the vqgan-jax package; without it, only the error that says so."""
 
 from __future__ import annotations
 

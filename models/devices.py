@@ -14,9 +14,9 @@ from models.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# Without this, Intel's MKL, in which torch multiplies in float32, rounds by where in memory its operands begin. That
-# differs between threads, so that a row would depend on its number in the batch; some processors show it. MKL reads
-# this before its first product, and a value that is set already is somebody's choice.
+# Without this, Intel's MKL, with which torch multiplies in float32, rounds by the address of its operands. That differs
+# between threads, so on some processors a row would depend on its position in the batch. MKL reads this before its first
+# product; a value that is already set is the user's choice.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
@@ -65,8 +65,9 @@ def gpu_bytes(device: str = "cuda") -> int:
     """The memory of a GPU; `ASSUMED_GPU_BYTES` if this process sees none."""
     import torch
 
-    known = torch.cuda.is_available()
-    return int(torch.cuda.get_device_properties(device).total_memory) if known else ASSUMED_GPU_BYTES
+    if not torch.cuda.is_available():
+        return ASSUMED_GPU_BYTES
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
@@ -104,10 +105,9 @@ def largest_batch(image_bytes: float, budget: float, most: int) -> int:
 
 
 def collapse_into_huge_pages() -> int:
-    """Move the large arrays of this process into pages of 2 MiB; returns the number of bytes moved.
+    """Move the large arrays of this process into pages of 2 MiB; return the number of bytes moved, 0 if it cannot.
 
     With pages of 4 KiB a product of few rows waits for address translation (`benchmarks/products.py` says how long).
-    Does nothing and returns 0 if the system cannot.
     """
     import ctypes
 

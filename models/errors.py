@@ -1,4 +1,4 @@
-"""The errors of models: for a configuration that cannot be built, and for weights that cannot be used."""
+"""The errors of models."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class ConfigError(ModelError):
 
 
 def no_numbers(what: str, dtype: str) -> CheckpointError:
-    """The error for weights that make `what`, and that are broken or, in float16, too large."""
+    """The error for weights that make `what`: they are damaged or, in float16, too large."""
     narrow = "choose float32 or bfloat16, or " if dtype == "float16" else "its weights are damaged; "
     return CheckpointError(f"{what} that are no numbers in {dtype}: {narrow}copy them again")

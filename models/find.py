@@ -1,7 +1,7 @@
 """The one way to open a model: from its name to files on this machine, and to the parts that they hold.
 
-A name is that of the embedded model, a folder or file, or a URL of an object store or of the Hugging Face Hub. No
-network is touched unless the name has a scheme, and no torch is imported before a part is opened.
+A name is that of the embedded model, a folder or file, or a URL of an object store or of the Hugging Face Hub. Only a
+name with a scheme uses the network, and torch is imported only when weights are read.
 
 Layouts of a folder: that of `models/emoji` and of `vqbeam convert` (`dalle_bart/`, `clip/`, and `vqgan/` or the VQGAN
 in the folder itself), min-dalle's cache (`dalle_bart_mega/`, `dalle_bart_mini/`, `vqgan/`), min-dalle's flat folder on
@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from models.bart.names import MIN_DALLE_SIZES
+from models.bart.names import HALVES, MIN_DALLE_SIZES
 from models.errors import CheckpointError
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, find_tokenizer, open_tokenizer
 from models.weights.checks import names_in
@@ -43,13 +43,13 @@ VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtim
 
 
 def find(name: str, cache_dir: Path | str, pixel_range: PixelRange | None = None) -> Model:
-    """The model of a name, as `locate_model` finds it. Raises as that does, so not for a part that it lacks."""
+    """The model of a name, as `locate_model` finds it; raises as that does. A missing part raises when it is used."""
     return Model(locate_model(name, cache_dir), pixel_range)
 
 
 @dataclass(frozen=True)
 class Model:
-    """The files of a model. Each part is opened when it is first asked for: its configuration is read, no weights are.
+    """The files of a model. Each part is opened, without its weights, when it is first used.
 
     `pixel_range` overrides what the format of the tokenizer implies.
     """
@@ -96,17 +96,17 @@ class Model:
 
     @property
     def _tokenizer_path(self) -> Path:
-        """A file of a BART stands for its folder, any other for itself."""
+        """The folder for a file of a BART, else the path."""
         return self.folder if self.bart_path else self.path
 
     @property
     def bart_path(self) -> Path | None:
         """The folder or min-dalle file to give to `open_bart`; None if there is none.
 
-        Without weights in any, a folder with a BART's name will do, for `open_bart` to say what it lacks.
+        If no folder has weights, one that is named like a BART is returned: `open_bart` reports what it lacks.
         """
         if self.path.is_file():
-            halves = [f"{half}{suffix}.pt" for half in ("encoder", "decoder") for suffix in MIN_DALLE_SIZES]
+            halves = [f"{half}{suffix}.pt" for half in HALVES for suffix in MIN_DALLE_SIZES]
             return self.path if self.path.name in halves else self.folder if _is_bart(self.folder) else None
         named = [self.path / name for name in BART_FOLDERS]
         complete = (folder for folder in (*named, self.path) if _is_bart(folder))
@@ -126,11 +126,10 @@ def _is_bart(folder: Path) -> bool:
 
 
 def locate_model(name: str, cache_dir: Path | str) -> Path:
-    """The local folder or file of a model.
+    """The local folder or file of a model. Raises `CheckpointError` if there is no such model.
 
     `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or hf://owner/name[@revision]. Remote
-    ones are copied once into `cache_dir`, and again when the remote files have changed. Raises `CheckpointError` if
-    there is no such model.
+    ones are copied into `cache_dir` once, and again after the remote files have changed.
     """
     if name in EMBEDDED:
         if not (EMBEDDED[name] / "config.json").is_file():

@@ -2,7 +2,7 @@
 
 A family is a folder of `models/` and one line in `FAMILIES`. Its module `checkpoint.py` has
 
-- `find(path)`: the folder or file to open in the folder (or file) of a model, None if there is nothing of the family;
+- `find(path)`: the folder or file to open in the folder (or file) of a model; None if it holds no such tokenizer;
 - `open_checkpoint(path, pixel_range)`: what `find` found, as a `TokenizerCheckpoint`.
 """
 
@@ -18,19 +18,19 @@ from models.devices import fitting_batch
 if TYPE_CHECKING:
     import numpy as np
 
-FAMILIES = ("vqgan",)  # folders of `models/`; the first says what a path lacks that no family opens
+FAMILIES = ("vqgan",)  # folders of `models/`; the first reports what is wrong with a path that no family opens
 
 PixelRange = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """What a tokenizer turns into what, and what that costs; read without its weights.
+    """The shapes and the costs of a tokenizer, read without its weights.
 
     `name` is what provenance calls the model, `format` that of its checkpoint. Images have `resolution` pixels a side,
     each code stands for `factor` x `factor` of them, and is one of `codebook_size`. `pixel_range` is what the network
-    reads and writes for 0 to 255. `nearest` tells that a code is the vector of the codebook nearest to a latent,
-    `has_latents` that torch's backend loads a `LatentTokenizer`.
+    reads and writes for 0 to 255. With `nearest` a code is the vector of the codebook nearest to a latent; with
+    `has_latents` torch's backend loads a `LatentTokenizer`.
     `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32.
     """
 

@@ -139,7 +139,7 @@ class DalleBartConfig:
 
 
 def check_built(name: str, value: object) -> None:
-    """Raise `ConfigError` where an option has a value that is not built."""
+    """Raise `ConfigError` if an option has a value that is not built."""
     built = BUILT[name]
     if not any(value == each and type(value) is type(each) for each in built):
         expected = " or ".join(_json(each) for each in built)

@@ -1,10 +1,10 @@
 """DALL·E BART's decoder one code at a time: weights prepared for few rows, caches of fixed shape.
 
-`models/bart/generator.py` drives it. The arithmetic is that of `Decoder` in `models/bart/network.py`. Between the large
-products stand many small operations on a few rows: each costs some microseconds whatever it does, so there are few.
+`models/bart/generator.py` drives it. The arithmetic is that of `Decoder` in `models/bart/network.py`. Each small
+operation between the large products costs some microseconds, so there are few.
 
-With few rows the time of a product is that of reading its weights. On a CPU, oneDNN's own blocked layout is read faster
-than the plain one, which it otherwise rearranges at every call (`benchmarks/products.py` measures by how much).
+With few rows a product takes as long as reading its weights. On a CPU, oneDNN reads its own blocked layout faster than
+the plain one, which it otherwise rearranges at every call (`benchmarks/products.py` measures by how much).
 """
 
 from __future__ import annotations

@@ -43,14 +43,14 @@ BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this:
 class TokenGenerator:
     """Draws `images_per_prompt` images for up to `prompts_per_batch` prompts a call.
 
-    Calls are padded to the full shape, so that an image depends on its own arguments only, not on its position in the
-    batch or on its neighbours. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
+    Calls are padded to the full shape, so an image depends on its own arguments only, not on its position in the batch
+    or on its neighbours. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
     logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two images of a
     large network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
     `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by it,
-    and by a row's position in the batch if the batch is no multiple of it. The model is not
-    changed. Memory beside the weights: two caches of every layer, 2 x P x S x codes x d_model values each.
+    and by a row's position in the batch if the batch is no multiple of it. The model is not changed. Memory beside the
+    weights: two caches of every layer, 2 x P x S x codes x d_model values each.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class TokenGenerator:
                 "they do not belong together"
             )
         self.config = config
-        self.codebook_size = codebook_size
         self.prompts_per_batch = prompts_per_batch
         self.images_per_prompt = images_per_prompt
         self.guided = guided
@@ -94,14 +93,14 @@ class TokenGenerator:
         self._records = self.device.type == "cuda"
         images = prompts_per_batch * images_per_prompt
         rows = 2 * images if guided else images
+        kept = torch_dtype(self.dtype)  # in which the decoder's weights are held
         if self.dtype == INT8:
             check_int8(config, rows, self.device)
-        held = torch.bfloat16 if self.dtype == INT8 else torch_dtype(self.dtype)
+        held = torch.bfloat16 if self.dtype == INT8 else kept
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
             self.decoder: CachedDecoder | CompiledDecoder
             if self.dtype == INT8 or compiled.worth_it(config, rows, self.device, held):
-                kept = torch.int8 if self.dtype == INT8 else held
                 self.decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
             else:
                 self.decoder = CachedDecoder(
@@ -119,8 +118,8 @@ class TokenGenerator:
     def generate(self, request: TokenRequest) -> np.ndarray:
         """int32 [p, S, T] for p prompts, at most P: T codes in raster order of each of S images.
 
-        Raises `ValueError` for arrays of other shapes or out of range, and `CheckpointError` where the weights give NaN
-        or infinite logits, as some do in float16.
+        Raises `ValueError` for arrays of other shapes or out of range, and `CheckpointError` if the weights give NaN or
+        infinite logits, as some do in float16.
         """
         padded, search = self._shape.padded(request), Search.covering(request.options)
         with self._lock, torch.inference_mode():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from models.weights.flax import LEAVES
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 HALVES = ("encoder", "decoder")
 MIN_DALLE_SIZES = ("", "_mini")  # suffixes in the flat folder of the Hub; mega, the default of min-dalle, has none
 BEFORE_SELF, AFTER_SELF = "pre_self_attn_layer_norm", "self_attn_layer_norm"
@@ -33,8 +34,7 @@ def from_flax(name: str, leaf: Tensor, ln_positions: str) -> Iterator[tuple[str,
     ("encoder.layers.0.glu.fc0.weight", [out, in]). A name that dalle-mini does not have is returned unchanged.
     """
     *path, kind = name.removeprefix("params/").replace("RMSNorm_", "LayerNorm_").split("/")
-    ours, layers = _module(path, ln_positions)
-    stacked = layers == "all"
+    ours, stacked = _module(path, ln_positions)
     if ours is None or kind not in LEAVES or leaf.ndim <= stacked:
         yield name, leaf
         return
@@ -46,22 +46,22 @@ def from_flax(name: str, leaf: Tensor, ln_positions: str) -> Iterator[tuple[str,
         yield f"{ours.format(i)}.{LEAVES[kind]}", single
 
 
-def _module(path: Sequence[str], ln_positions: str) -> tuple[str | None, str]:
-    """Our name of a module, with {} for the number of a stacked layer; and whether it stands for one layer or all."""
+def _module(path: Sequence[str], ln_positions: str) -> tuple[str | None, bool]:
+    """Our name of a module, with {} for the number of a layer if the module is stacked, and whether it is."""
     match path:
         case ["lm_head"]:
-            return "decoder.lm_head", "one"
+            return "decoder.lm_head", False
         case ["model", half, module] if half in HALVES:
-            return f"{half}.{module}", "one"
+            return f"{half}.{module}", False
         case ["model", half, "layers", collection, *parts] if half in HALVES:
             inner = _inner(parts, NORMS[half, ln_positions])
             single = f"FlaxBart{half.capitalize()}Layer"
             if inner and collection == f"{single}s":
-                return f"{half}.layers.{{}}.{inner}", "all"
+                return f"{half}.layers.{{}}.{inner}", True
             number = collection.removeprefix(f"{single}_")
             if inner and number.isdecimal():
-                return f"{half}.layers.{number}.{inner}", "one"
-    return None, "one"
+                return f"{half}.layers.{number}.{inner}", False
+    return None, False
 
 
 def _inner(parts: Sequence[str], norms: Sequence[str]) -> str | None:

@@ -95,21 +95,26 @@ def read_clip_pixels(folder: Path, image_size: int) -> ClipPixels:
 
 
 def _parse(values: Mapping[str, Any]) -> ClipPixels:
-    normalised = values.get("do_normalize", True)
+    mean = std = None
+    if values.get("do_normalize", True):
+        mean = _channels(values.get("image_mean", DEFAULT_MEAN), "image_mean")
+        std = _channels(values.get("image_std", DEFAULT_STD), "image_std")
+        if min(std) <= 0:
+            raise ValueError(f"image_std {list(std)} is not positive")
     return ClipPixels(
         resize=_size(values.get("size", {"shortest_edge": DEFAULT_SIDE})) if values.get("do_resize", True) else None,
         resample=Image.Resampling(values.get("resample", Image.Resampling.BICUBIC)),
         crop=_crop(values.get("crop_size", DEFAULT_SIDE)) if values.get("do_center_crop", True) else None,
         rescale=_number(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else None,
-        mean=_channels(values.get("image_mean", DEFAULT_MEAN), "image_mean") if normalised else None,
-        std=_positive(_channels(values.get("image_std", DEFAULT_STD), "image_std")) if normalised else None,
+        mean=mean,
+        std=std,
     )
 
 
 def _size(size: Any) -> int | tuple[int, int]:
     if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
         return _side(size["shortest_edge"])
-    return _side(size) if isinstance(size, int) else _crop(size)
+    return _crop(size) if isinstance(size, Mapping) else _side(size)
 
 
 def _crop(size: Any) -> tuple[int, int]:
@@ -137,9 +142,3 @@ def _channels(values: Any, name: str) -> tuple[float, ...]:
     if len(numbers) != 3:
         raise ValueError(f"{name} has {len(numbers)} values for three channels")
     return numbers
-
-
-def _positive(values: tuple[float, ...]) -> tuple[float, ...]:
-    if min(values) <= 0:
-        raise ValueError(f"image_std {list(values)} is not positive")
-    return values

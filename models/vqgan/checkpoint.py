@@ -100,8 +100,8 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
 def find(path: Path) -> Path | None:
     """The folder or file to give to `open_checkpoint`, None if there is no VQGAN.
 
-    Of a folder `vqgan/` is taken, else the folder itself; without weights in either, any folder `vqgan/`, for
-    `open_checkpoint` to say what it lacks.
+    In a folder, `vqgan/` comes before the folder itself. If neither has weights, a folder `vqgan/` is returned all the
+    same: `open_checkpoint` reports what it lacks.
     """
     if path.is_file():
         return path
@@ -110,11 +110,8 @@ def find(path: Path) -> Path | None:
 
 
 def _is_vqgan(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    if any(folder.glob("detoker*.pt")) or flax.describes(folder, "ch_mult"):
-        return True
-    return find_taming(folder) is not None
+    known = any(folder.glob("detoker*.pt")) or flax.describes(folder, "ch_mult")
+    return known or (folder.is_dir() and find_taming(folder) is not None)
 
 
 def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> VQGANCheckpoint:

@@ -68,12 +68,12 @@ class TorchCodec:
         return self.model.quantize.codebook.detach().to("cpu", torch.float32).numpy()
 
     def latents(self, images: np.ndarray) -> np.ndarray:
-        """Images as for `encode` -> float32 [n, h, w, embed_dim]; `quantise` makes of them what `encode` gives."""
+        """See `LatentTokenizer`."""
         self._check_images(images)
         return self._run(self.model.image_latents, images, torch.float32)
 
     def quantise(self, latents: np.ndarray) -> np.ndarray:
-        """float32 [n, h, w, embed_dim], n <= batch_size -> int32 [n, h*w]."""
+        """See `LatentTokenizer`."""
         return self._run(self.model.codes, latents, torch.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from models.weights.flax import LEAVES
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-_FLAX_LEAF = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
 
 def from_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
     """("encoder/down_0/block_1/conv1/kernel", HWIO) -> ("encoder.down.0.block.1.conv1.weight", OIHW)."""
     parts = name.removeprefix("params/").split("/")
-    parts[-1] = _FLAX_LEAF.get(parts[-1], parts[-1])
+    parts[-1] = LEAVES.get(parts[-1], parts[-1])
     ours = ".".join(parts)
     if ".mid." not in ours:  # there the number is part of the name: block_1, attn_1, block_2
         ours = re.sub(r"\b(down|up|block|attn)_(\d+)\b", r"\1.\2", ours)

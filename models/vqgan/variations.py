@@ -1,7 +1,7 @@
 """The noise of `vqbeam vary`, on the latents or the codes of an image, and the geometry of a codebook.
 
-All of it comes from `models/uniforms.py`, on the host: one seed, key and sample give one variation on any device,
-whatever else is in the batch. The scheme is versioned, as that of the uniforms is.
+All of it comes from `models/uniforms.py`, on the host: one seed, key and sample give one variation on any device and
+in any batch. The scheme is versioned like that of the uniforms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def gaussians(seed: int, key: str, sample: int, count: int) -> np.ndarray:
 
 
 def neighbour_count(codes: int) -> int:
-    """How many neighbours of a code may replace it, where `codes` can be drawn."""
+    """How many neighbours of a code may replace it, if `codes` can be drawn."""
     return min(MOST_NEIGHBOURS, max(1, codes // NEIGHBOUR_SHARE), codes - 1)
 
 

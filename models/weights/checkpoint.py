@@ -133,7 +133,7 @@ def codebook_id(codebook: Tensor) -> str:
 
 
 def weights_id(leaves: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 (hex) over all weights under our names, whatever their order, file format or width.
+    """SHA-256 (hex) over all weights under our names: the same for any order, file format and width.
 
     Values are taken as float32, which holds float16 and bfloat16 exactly; one leaf is in memory at a time.
     """

@@ -2,8 +2,8 @@
 
 The format is flax's `serialization.py`: nested maps with string keys, whose leaves are msgpack extensions holding
 (shape, dtype name, bytes); a leaf above 1 GiB is a map of chunks. Each leaf is read straight into its own tensor, so a
-file costs no memory beyond what the caller keeps. With the package msgpack, which decodes through buffers of its own,
-the peak is 300 to 1,000 MiB higher for 480 MiB of weights.
+file costs no memory beyond what the caller keeps. The package msgpack decodes through buffers: its peak is 300 to
+1,000 MiB higher for 480 MiB of weights.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ WEIGHTS_NAME = "flax_model.msgpack"
 INDEX_NAME = "flax_model.msgpack.index.json"
 CHUNKED_MARK = "__msgpack_chunked_array__"
 OWN_PAGES = 1 << 16  # bytes
+LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}  # flax's names and torch's
 ARRAY_TYPES = (1, 3)  # extension types of flax: an array, and a numpy scalar written as one
 
 DTYPES = (
@@ -161,9 +162,9 @@ class _Reader:
         return whole.reshape(shape)
 
     def empty(self, shape: list[int], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor; a large one in pages of its own, which return to the system when it is dropped.
+        """An uninitialised tensor; a large one in separate pages, which return to the system when it is dropped.
 
-        From malloc, the leaves that a caller drops would leave holes between those that it keeps.
+        With malloc, the leaves that a caller drops would leave holes between those that it keeps.
         """
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes < OWN_PAGES:

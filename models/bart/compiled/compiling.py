@@ -41,7 +41,7 @@ def most_threads() -> int:
 
 
 def use_threads(wanted: int) -> int:
-    """The number of threads, at most `wanted`, that numba is told here. Compiled functions do not round by it."""
+    """Set numba's number of threads, at most `wanted`, and return it. Compiled functions do not round by it."""
     threads = min(wanted, most_threads())
     numba.set_num_threads(threads)
     return threads

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 # Without this, Intel's MKL, with which torch multiplies in float32, rounds by the address of its operands. That differs
-# between threads, so on some processors a row would depend on its position in the batch. MKL reads this before its first
-# product; a value that is already set is the user's choice.
+# between threads, so on some processors a row would depend on its position in the batch. MKL reads this before its
+# first product; a value that is already set is the user's choice.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerSpec
@@ -53,27 +53,17 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
 
         return partial(VQGAN, self.config, encoder=self.has_encoder)
 
-    def load(
-        self,
-        *,
-        backend: str = "torch",
-        device: str = "auto",
-        dtype: str = "auto",
-        batch_size: int | None = None,
-        threads: int | None = None,
-    ) -> ImageTokenizer:
+    def load(self, *, backend: str = "torch", **settings: Any) -> ImageTokenizer:
         """See `TokenizerCheckpoint`; `backend` is "torch", or "vqgan-jax" for the network of that package."""
         if backend not in BACKENDS:
             raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
         if backend == "vqgan-jax":
             from models.vqgan.jax_codec import JaxCodec
 
-            leaves = self.checked_leaves()
-            return JaxCodec(self.config, self.spec, leaves, device=device, dtype=dtype, batch_size=batch_size)
+            return JaxCodec(self.config, self.spec, self.checked_leaves(), **settings)
         from models.vqgan.codec import TorchCodec
 
-        model = self.network()
-        return TorchCodec(model, name=self.name, device=device, dtype=dtype, batch_size=batch_size, threads=threads)
+        return TorchCodec(self.network(), name=self.name, **settings)
 
     def codebook_id(self) -> str:
         """The fingerprint of the codebook: as `convert` stored it, else computed."""

@@ -28,8 +28,8 @@ class JaxCodec:
     """`vqgan_jax.modeling_flax_vqgan.VQModel`, compiled once for one padded batch shape.
 
     The batch is spread over all local devices (`device` "auto") or those of one platform ("cpu", "gpu", "tpu"), each
-    with a copy of the weights; `batch_size` is rounded up to a multiple of their number. The quantiser is float32
-    for any `dtype`. Any checkpoint format works: names and layouts are converted to the package's.
+    with a copy of the weights; `batch_size` is rounded up to a multiple of their number. `threads` are left to jax. The
+    quantiser is float32 for any `dtype`. Any checkpoint format works: names and layouts are converted to the package's.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class JaxCodec:
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | None = None,
+        threads: int | None = None,
     ) -> None:
         try:
             import jax

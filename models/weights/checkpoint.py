@@ -61,7 +61,8 @@ class Checkpoint(Generic[Network]):
         """
         stored = self.stored.get("weights_id")
         if stored:
-            for _ in fitting(native.read_shapes(self.path / native.WEIGHTS_NAME), self.builder(), self.path):
+            shapes = native.read_weights(self.path / native.WEIGHTS_NAME, only_shapes=True)
+            for _ in fitting(shapes, self.builder(), self.path):
                 pass
             return str(stored)
         if cache is None:

@@ -133,7 +133,8 @@ class _Reader:
         if nbytes != math.prod(shape) * dtype.itemsize or self.file.tell() + nbytes != end:
             raise self.bad(name, f"{nbytes} bytes do not make {dtype_name} {shape}")
         tensor = self.empty(shape, dtype)
-        self.fill(tensor, name)
+        if nbytes and self.file.readinto(tensor.reshape(-1).view(self.torch.uint8).numpy().data) != nbytes:
+            raise self.cut_short(name)
         return tensor
 
     def chunked(self, name: str, entries: int) -> Tensor:
@@ -149,8 +150,7 @@ class _Reader:
             raise self.bad(name, "a chunked array has no chunks")
         whole: Tensor | None = None
         start = 0
-        for _ in range(self.header("map", name)):
-            piece = self.array(f"{name}/{self.text(name)}")
+        for _, piece in self.tree(name):
             if whole is None:
                 whole = self.empty([math.prod(shape)], piece.dtype)
             if start + piece.numel() > whole.numel():
@@ -170,13 +170,6 @@ class _Reader:
         if nbytes < OWN_PAGES:
             return self.torch.empty(shape, dtype=dtype)
         return self.torch.frombuffer(mmap.mmap(-1, nbytes), dtype=dtype).reshape(shape)
-
-    def fill(self, tensor: Tensor, name: str) -> None:
-        if tensor.numel() == 0:
-            return
-        view = tensor.reshape(-1).view(self.torch.uint8).numpy().data
-        if self.file.readinto(view) != len(view):
-            raise self.cut_short(name)
 
     def text(self, name: str) -> str:
         kind = "bin" if self.peek()[0] == "bin" else "str"

@@ -75,7 +75,9 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
         )
-    claimed, written = stored.get("weights_id"), _metadata(weights).get("weights_id")
+    with _opened(weights, framework="np") as file:  # needs no torch; checks the length of the file, too
+        written = (file.metadata() or {}).get("weights_id")
+    claimed = stored.get("weights_id")
     if (claimed and written and written != claimed) or (SAMPLE in stored and stored[SAMPLE] != _sample(weights)):
         raise CheckpointError(
             f"{folder}: {CONFIG_NAME} and {WEIGHTS_NAME} do not belong together; copy both again. If the weights were "
@@ -100,26 +102,17 @@ def _sample(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_weights(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a safetensors file, one at a time. Raises `CheckpointError` if it is cut short or another kind."""
-    with _opened(path) as file:
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            yield name, file.get_tensor(name)
+def read_weights(path: Path, *, only_shapes: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a safetensors file, one at a time. Raises `CheckpointError` if it is cut short or another kind.
 
-
-def read_shapes(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The same without values, on the device "meta": only the header of the file is read."""
+    With `only_shapes` they have no values, on the device "meta": only the header of the file is read.
+    """
     import torch
 
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
-            yield name, torch.empty(file.get_slice(name).get_shape(), device="meta")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata in the header of a safetensors file, which also gives the length that the file must have."""
-    with _opened(path, framework="np") as file:  # needs no torch
-        return file.metadata() or {}
+            shape = file.get_slice(name).get_shape()
+            yield name, torch.empty(shape, device="meta") if only_shapes else file.get_tensor(name)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """DALL·E BART's decoder as machine code for a CPU, compiled by numba; `models/bart/compiled/decoder.py` is the way in.
 
-A token step is a matter of reading weights and caches once. Libraries leave a third to a half of the memory's speed
-unused: here each thread asks for what it reads next before it needs it.
+A token step takes as long as reading weights and caches once. Libraries leave a third to a half of the memory's speed
+unused; here each thread prefetches what it reads next.
 """
 
 LANES = 16  # float32 values in the widest register

@@ -68,7 +68,7 @@ def _fused(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @compiled
 def exp(x: float) -> float:
-    """Of a float32 that is not above 0; written so that a loop of it becomes vectors."""
+    """The exponential of a float32 that is at most 0; a loop of it becomes vectors."""
     power = x * np.float32(math.log2(math.e))
     if power < np.float32(-126):
         power = np.float32(-126)
@@ -107,7 +107,7 @@ def _vector_sums(context: Any, x: Any, less: Any, count: Any) -> Any:
 
 @compiled
 def sums(x: Array, less: float, count: int) -> tuple[float, float]:
-    """Of the first `count` of float32 `x`, each less float32 `less`, and of their squares."""
+    """The sums of the first `count` of float32 `x`, each less float32 `less`, and of their squares."""
     vectors = count // LANES
     whole, squares = _vector_sums(x, less, vectors) if vectors else (np.float32(0), np.float32(0))
     for i in range(vectors * LANES, count):

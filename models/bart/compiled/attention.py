@@ -32,7 +32,7 @@ from models.bart.compiled.vectors import (
 def _scores(
     context: Any, parts: Any, query: Any, q: Any, keys: Any, k: Any, count: Any, values: Any, v: Any, out: Any
 ) -> Any:
-    """`query` times the first `count` of `keys` -> `out`; the largest. What is read next, `values`, is asked for."""
+    """`query` times the first `count` of `keys` -> `out`; returns the largest, prefetches `values`."""
     width, vectors = keys.dtype.bitwidth // 8, len(parts)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -61,7 +61,7 @@ def _scores(
 def _weighted(
     context: Any, parts: Any, weights: Any, values: Any, v: Any, count: Any, keys: Any, k: Any, out: Any
 ) -> Any:
-    """The sum of the first `count` of `values` times `weights` -> float32 `out`. The next `keys` are asked for."""
+    """The sum of the first `count` of `values` times `weights` -> float32 `out`; prefetches the next `keys`."""
     width, vectors = values.dtype.bitwidth // 8, len(parts)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How functions become machine code that later processes find again."""
+"""Compiles functions to machine code that later processes find in a cache."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in READ))
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """`function` as machine code, which is kept for later processes if a folder can be written.
 
-    No option lets the compiler choose how sums and products are rounded: it chooses by the code around them, so that a
-    process that compiles and one that loads would differ. Operations that may be fused or reordered are written so.
+    No option lets the compiler choose how sums and products are rounded: its choice depends on the code around them, so
+    a process that compiles and one that loads would differ. Operations that may be fused or reordered are written so.
 
-    numba looks for changes in the file of the function alone, not in those of the functions that it calls: so the name
+    numba looks for changes only in the file of the function, not in those of the functions that it calls, so the name
     of the cached code has a hash of all files.
     """
     options |= {"nogil": True, "error_model": "numpy"}  # a division by zero gives NaN or infinity, and no exception

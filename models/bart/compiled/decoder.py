@@ -77,9 +77,9 @@ class CompiledDecoder:
 
     Weights are held in `dtype`: float32, bfloat16, or int8 with a scale for each output; with int8 those of embeddings,
     `lm_head` and the products with captions in bfloat16. Caches are float32 with float32 and otherwise bfloat16. All
-    arithmetic is float32; where a matrix unit multiplies, what a product reads is rounded to bfloat16 in front of it,
-    but for `lm_head`, whose inputs keep 16 bits. From the captions' states on no bit depends on the number of threads,
-    and none of a row on other rows.
+    arithmetic is float32; if a matrix unit multiplies, the inputs of a product are rounded to bfloat16 first, except
+    those of `lm_head`, which keep 16 bits. From the captions' states on no bit depends on the number of threads, and no
+    bit of a row on other rows.
     """
 
     def __init__(self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype) -> None:

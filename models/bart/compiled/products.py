@@ -13,7 +13,7 @@ from models.bart.compiled.compiling import Array, compiled, compiled_for_threads
 from models.bart.compiled.tiles import dense_of_tiles
 from models.bart.compiled.vectors import SIZE, VECTOR, Loop, address_of, load, multiply_add, prefetch, total
 
-AHEAD = 4096  # bytes between the weights that are read and those that are asked for
+AHEAD = 4096  # bytes between the weights that are read and those that are prefetched
 
 
 @intrinsic

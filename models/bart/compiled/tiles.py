@@ -20,7 +20,7 @@ from models.bart.compiled.vectors import BYTE, SIZE, VOID, Loop, address_of, cal
 TILE = 16  # rows, and outputs, of a tile
 DEPTH = TURN  # inputs of a tile
 TILE_BYTES = 1024
-AHEAD = 8192  # bytes between the weights that are read and those that are asked for
+AHEAD = 8192  # bytes between the weights that are read and those that are prefetched
 REQUEST, TILE_DATA, ARCH_PRCTL = 0x1023, 18, 158  # Linux hands the unit's registers to processes that ask for them
 
 
@@ -42,7 +42,7 @@ def arranged(weight: Tensor) -> Tensor:
 
 
 def set_up() -> np.ndarray:
-    """uint8 [64]: eight whole tiles, of the only kind that there is."""
+    """uint8 [64]: the setting for eight whole tiles."""
     setting = np.zeros(64, np.uint8)
     setting[0] = 1
     setting[16:32:2] = DEPTH * 2  # bytes of a row, each as two bytes

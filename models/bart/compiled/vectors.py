@@ -1,4 +1,4 @@
-"""LLVM's vectors of float32, and what is read into them: the words in which the innermost loops are written."""
+"""LLVM's vectors of float32: the operations in which the innermost loops are written."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ ADDRESS = BYTE.as_pointer()
 
 
 def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """What LLVM's own function `name` returns."""
+    """The result of LLVM's intrinsic function `name`."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 def address_of(context: Any, builder: Any, signature: Any, arguments: Any, number: int, first: Any = None) -> Any:
-    """Of element `first` of array argument `number`; by default the element that the next argument says."""
+    """The address of element `first` of array argument `number`; by default the next argument gives the element."""
     array = context.make_array(signature.args[number])(context, builder, arguments[number])
     pointer = builder.gep(array.data, [arguments[number + 1] if first is None else first])
     return builder.bitcast(pointer, ADDRESS)
 
 
 def prefetch(builder: Any, address: Any, bytes_from: int, bytes_to: int) -> None:
-    """Ask for what lies there to be brought into the second cache."""
+    """Bring these bytes after `address` into the second cache."""
     for line in range(bytes_from, bytes_to, 64):
         ahead = builder.gep(address, [SIZE(line)])
         call(builder, "llvm.prefetch.p0", VOID, ahead, FLAG(0), FLAG(2), FLAG(1))
@@ -70,7 +70,7 @@ def total(builder: Any, vector: Any) -> Any:
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """`a` times `b` plus `c`, vectors or single values, rounded once where the processor does so as fast."""
+    """`a` times `b` plus `c`, vectors or single values, rounded once if the processor is as fast at that."""
     return call(builder, f"llvm.fmuladd.v{LANES}f32" if a.type == VECTOR else "llvm.fmuladd.f32", a.type, a, b, c)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from models.devices import fitting_batch
+from models.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,12 @@ class TokenizerSpec:
         return fitting_batch(device, self.image_bytes)
 
     def check_images(self, images: np.ndarray, batch_size: int) -> None:
-        """Raise `ValueError` unless `images` is uint8 [n, H, W, 3] that fits the model and the batch."""
+        """Raise `ValueError` unless `images` is uint8 [n, H, W, 3] that fits the model and the batch.
+
+        Raises `ConfigError` if the model has no encoder.
+        """
+        if not self.has_encoder:
+            raise ConfigError(f"{self.name} holds a decoder only: it can decode codes, not encode images")
         if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] % self.factor or images.shape[2] % self.factor:
             raise ValueError(
                 f"images must be [n, H, W, 3] with sides in multiples of {self.factor}, not {list(images.shape)}"

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from models.devices import resolve_device, resolve_dtype, set_torch_state, torch_dtype
-from models.errors import ConfigError
 from models.vqgan.network import VQGAN
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class TorchCodec:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`; H and W are multiples of the model's factor."""
-        self._check_images(images)
+        self.spec.check_images(images, self.batch_size)
         return self._run(self.model.encode, images, torch.int32)
 
     @property
@@ -69,7 +68,7 @@ class TorchCodec:
 
     def latents(self, images: np.ndarray) -> np.ndarray:
         """See `LatentTokenizer`."""
-        self._check_images(images)
+        self.spec.check_images(images, self.batch_size)
         return self._run(self.model.image_latents, images, torch.float32)
 
     def quantise(self, latents: np.ndarray) -> np.ndarray:
@@ -80,11 +79,6 @@ class TorchCodec:
         """See `ImageTokenizer`."""
         self.spec.check_codes(codes, self.batch_size)
         return self._run(self.model.decode, codes.astype(np.int64, copy=False), torch.uint8)
-
-    def _check_images(self, images: np.ndarray) -> None:
-        if not self.model.has_encoder:
-            raise ConfigError(f"{self.spec.name} holds a decoder only: it can decode codes, not encode images")
-        self.spec.check_images(images, self.batch_size)
 
     def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
         with self._lock:

@@ -68,8 +68,6 @@ class JaxCodec:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`."""
-        if not self.spec.has_encoder:
-            raise ConfigError(f"{self.spec.name} holds a decoder only: it can decode codes, not encode images")
         self.spec.check_images(images, self.batch_size)
         return self._run(self._encode, images)
 

@@ -142,13 +142,6 @@ def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
     )
 
 
-def test_other_weights_have_another_fingerprint(folder: Path, tmp_path: Path) -> None:
-    model = tiny_model()
-    model.visual_projection.weight.data[0, 0] += 1
-    write_tiny_clip(tmp_path, model)
-    assert open_clip_checkpoint(folder).weights_id() != open_clip_checkpoint(tmp_path).weights_id()
-
-
 def change_config(folder: Path, part: str, **values: object) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())

@@ -248,11 +248,6 @@ def test_a_detoker_with_other_weights_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_a_model_that_does_not_exist_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such file or folder"):
-        open_checkpoint(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize("write", [as_flax, as_taming, as_min_dalle])
 def test_conversion_keeps_weights_provenance_and_pixel_range(write: Writer, tmp_path: Path) -> None:
     leaves = weights()

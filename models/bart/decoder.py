@@ -140,8 +140,8 @@ class CachedLayer:
     def step(self, x: Tensor, captions: Sequence[Captions], position: Tensor, visible: Tensor | int) -> None:
         """Add this layer's branches to `x`, float32 [N, D], in place; the code is at `position`, int64 [1].
 
-        `visible` selects the positions of the cache that are attended to: the first `visible` ones, `position` being
-        the last, or those with 0 and not -inf in a tensor [1, positions], if the host does not know the position.
+        Attention runs over the first `visible` positions of the cache, `position` being the last; or, if the host does
+        not know the position, over those with 0 and not -inf in the tensor `visible` [1, positions].
         """
         x += self.own_branch_norm(self._own_attention(self.own_norm(x).to(self.dtype), position, visible))
         x += self.text_branch_norm(self._text_attention(self.text_norm(x).to(self.dtype), captions))
@@ -180,7 +180,7 @@ class CachedLayer:
 class Dense:
     """[rows, inputs] -> [rows, outputs of the first layer, outputs of the second, ...].
 
-    Layers that read the same rows are merged. `inputs` and `outputs` of each layer may be rounded up, with zeros for
+    Merges layers that read the same rows. `inputs` and `outputs` of each layer may be rounded up, with zeros for
     weights: whole tiles of a processor's matrix unit are faster than a ragged end.
     """
 
@@ -209,7 +209,7 @@ class Dense:
         return F.linear(x, self.weight, self.bias)
 
     def activated(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-        """`activation` of the product: of its unrounded value if both can be one operation."""
+        """`activation` of the product; of its unrounded value if one operation does both."""
         if self.packed and activation is F.gelu:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
         return activation(self(x))

@@ -68,7 +68,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(size, size, bias=bias)
 
     def forward(self, x: Tensor, states: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """`x` [N, T, D] attends to `states` [N, L, D]; `mask` bool, True where there is something to attend to."""
+        """`x` [N, T, D] attends to `states` [N, L, D], where `mask` is True."""
         q, k, v = self.split(self.q_proj(x)), self.split(self.k_proj(states)), self.split(self.v_proj(states))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
@@ -79,7 +79,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two dense layers, the first gated by a third (a GLU) unless the configuration says otherwise."""
+    """Two dense layers; with `use_glu` a third gates the first (a GLU)."""
 
     def __init__(self, config: DalleBartConfig, hidden: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Bring a prompt to the plain English text that DALL·E mini was trained on, before it is cut to pieces.
+"""Turns a prompt into the plain English text that DALL·E mini was trained on, before it is cut to pieces.
 
-The rules, and their order, are those of dalle-mini's normaliser, worded so that time grows with the length of the text
-and no faster. The reference draws at random who `<person>` is; here the key of the row decides.
+The rules and their order are those of dalle-mini's normaliser, written so that time grows no faster than the length of
+the text. The reference draws at random who `<person>` is; here the key of the row decides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PERSONS = (("a person", 282265), ("someone", 403459), ("somebody", 415678))
 PERSON = re.compile("<person>")
 PEOPLE = re.compile(r"<person>(?:[,\s]*(?:(?:and)+[,\s]*)?<person>)+")
 
-# Dots, quotes and slashes that stay while others become commas; spelt in letters, so that they hold words together.
+# Dots, quotes and slashes that stay while others become commas; in letters, so that they hold words together.
 DOT, QUOTE, SLASH = (f"xtokx{name}xtokx" for name in ("dot", "quote", "slash"))
 
 BEFORE_HASHTAGS = tuple(
@@ -65,11 +65,11 @@ COMMA_RUN = re.compile(" ?,[ ,]*")
 
 
 class TextNormalizer:
-    """dalle-mini's `TextNormalizer`; holds the word list that hashtags are split with.
+    """dalle-mini's `TextNormalizer`, with the word list that splits hashtags.
 
     `words` gives each word's cost (`read_word_costs`). Without it hashtags lose their `#` and stay whole, with a
-    warning about the first one. Results equal the reference's for texts of up to `EXACT_LENGTH`
-    characters; in longer ones, what ftfy, HTML entities and emoji span is read within pieces of `PIECE_LENGTH`.
+    warning about the first one. Results equal the reference's for texts of up to `EXACT_LENGTH` characters; longer ones
+    are cut into pieces of `PIECE_LENGTH` before ftfy, HTML entities and emoji are resolved.
     """
 
     def __init__(self, words: Mapping[str, float] | None = None) -> None:
@@ -80,7 +80,7 @@ class TextNormalizer:
     def __call__(self, text: str, key: str) -> str:
         """The normal form of `text`, which starts with a space; only that space if nothing is left.
 
-        `key` is the row's: it alone decides whom each `<person>` of the row becomes.
+        The `key` of the row alone decides whom each `<person>` becomes.
         """
         text = _decode(text).lower()
         text = _name_persons(text, key)
@@ -129,7 +129,7 @@ def _to_ascii(text: str) -> str:
 
 
 def _name_persons(text: str, key: str) -> str:
-    """Neighbouring `<person>`s become "people"; each other one is drawn, as often as the words are in use."""
+    """Neighbouring `<person>`s become "people"; each other one is drawn from `PERSONS`."""
     numbers = itertools.count()
 
     def draw(_: re.Match[str]) -> str:
@@ -168,8 +168,8 @@ def split_hashtag(tag: str, costs: Mapping[str, float], lengths: Sequence[int]) 
     """The words of `tag`, which is lower case; `lengths` are those that words have, ascending.
 
     The likeliest division is found by dynamic programming: a word's cost is the logarithm of its rank, as if
-    frequencies followed Zipf's law. Where no words of the list make up the beginning of the tag, its letters stand
-    alone. Neighbouring numbers are joined again. The time is proportional to the length of the tag times the number of
+    frequencies followed Zipf's law. If no words of the list make up the beginning of the tag, it is cut into letters.
+    Neighbouring numbers are joined again. The time is proportional to the length of the tag times the number of
     lengths.
     """
     # For each end in the tag: the least cost up to it, and the length of its last word.

@@ -1,4 +1,4 @@
-"""The one table of options that a prompt can have: flags, columns, defaults and the sampler's arrays are made from it.
+"""The one table of options that a prompt can have; flags, columns, defaults and the sampler's arrays follow from it.
 
 To add an option of the sampler, add its record to `OPTIONS` and its arithmetic to `models/bart/sampling.py`.
 """
@@ -22,10 +22,10 @@ Drawing = Mapping[str, int | float]  # a value for every option of `OPTIONS`
 
 @dataclass(frozen=True)
 class Option:
-    """`type` is the Arrow and NumPy type of its column.
+    """An option of a prompt; `type` is the Arrow and NumPy type of its column.
 
-    `fits` tells whether a finite number can be used, and `wanted` says the same in words. `default` is the value in
-    dalle-mini's notebook; it is None for a request that the sampler does not read (`seed`, `images`).
+    `fits` accepts the finite numbers that can be used, and `wanted` describes them. `default` is the value in
+    dalle-mini's notebook, None if the sampler does not read the option (`seed`, `images`).
     """
 
     name: str
@@ -58,7 +58,7 @@ SAMPLING: Mapping[str, Option] = {option.name: option for option in _TABLE if op
 
 
 def read_generation_defaults(path: Path) -> dict[str, int | float]:
-    """A value for each option of `SAMPLING`: as the `config.json` of a BART says, else dalle-mini's.
+    """A value for each option of `SAMPLING`: that in the `config.json` of a BART, else dalle-mini's.
 
     `path` is the BART's folder, or one of its files. Raises `ConfigError` for a name or value that cannot be used.
     """

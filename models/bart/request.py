@@ -1,4 +1,4 @@
-"""The arrays of one call of `TokenGenerator`: checked, then padded to the full batch with a row an image."""
+"""The arrays of one call of `TokenGenerator`: checked, then padded to the full batch with one row per image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RequestShape:
     def padded(self, request: TokenRequest) -> TokenRequest:
         """The request of p <= P prompts for the full batch, as the generator's buffers take it.
 
-        Captions become int64 [P, L]; all else has a row an image: [P x S, T] or [P x S], in the types of the buffers.
+        Captions become int64 [P, L]; all else has one row per image: [P x S, T] or [P x S], in the buffers' types.
         Raises `ValueError` for arrays of other shapes, and for values out of range.
         """
         prompts = len(request.input_ids)

@@ -1,8 +1,8 @@
 """From logits to codes: guidance, temperature, top-k, top-p, and the inverse of the cumulative distribution.
 
-Order and meaning are those of dalle-mini. Probabilities are held as whole multiples of 2^-38 of the largest: sums of
-whole numbers are the same in any order, so a row's code depends neither on the rows beside it nor on which of the two
-searches below found what is kept. Nothing here waits for the device, and no search sorts the vocabulary.
+Order and meaning are those of dalle-mini. Probabilities are whole multiples of 2^-38 of the largest: whole numbers have
+the same sum in any order, so a row's code depends neither on the rows beside it nor on which of the two searches below
+is used. Nothing here waits for the device, and no search sorts the vocabulary.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def guide(cond: Tensor, uncond: Tensor, scale: Tensor) -> Tensor:
 def sample(logits: Tensor, options: Mapping[str, Tensor], uniform: Tensor, search: Search = EXHAUSTIVE) -> Tensor:
     """Draw a code a row: int64 [N], for float32 logits [N, V] and float64 uniforms [N] in [0, 1).
 
-    The kept codes stand in the order of their ids on a line, each as long as its probability; the code at
-    `uniform` of the length is drawn, and never one of probability 0. `options` has an array [N] for each of
-    `models/bart/options.py` that is read here. A row keeps the `top_k` codes of largest logit (0: all), and of these
-    the fewest whose probabilities reach `top_p` (1: all); among equals the lower id comes first. `temperature` divides
-    the logits: the caller checks that it is above 0; towards 0 this becomes the argmax.
+    The kept codes form a line in the order of their ids, each as long as its probability; the code at `uniform` of the
+    length is drawn, never one of probability 0. `options` has arrays [N] for `temperature`, `top_k` and
+    `top_p`. A row keeps the `top_k` codes of largest logit (0: all), and of these the fewest whose probabilities reach
+    `top_p` (1: all); among equals the lower id comes first. `temperature` divides the logits: the caller checks that it
+    is above 0; towards 0 this becomes the argmax.
     """
     if not search.candidates:
         return _inverse(kept_weights(logits, options, search), uniform)
@@ -95,13 +95,13 @@ def kept_weights(logits: Tensor, options: Mapping[str, Tensor], search: Search =
 def _weights(logits: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
     """int64, at most `SCALE`. The largest is subtracted first, so that it stays 1 at any temperature.
 
-    Logits that are NaN weigh nothing: the drawn code means nothing then, but it is a valid id.
+    NaN weighs nothing: the drawn code is meaningless then, but a valid id.
     """
     return (((logits - largest) / temperature[:, None]).exp().double().nan_to_num(0.0) * SCALE).long()
 
 
 def _reach(weights: Tensor, top_p: Tensor) -> Tensor:
-    """The sum that the weights of the kept codes have to reach: int64 [N], at least 1."""
+    """The sum that the weights of the kept codes must reach: int64 [N], at least 1."""
     return (weights.sum(1) * top_p.double()).ceil().long().clamp(min=1)
 
 
@@ -115,7 +115,7 @@ def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _sortable(values: Tensor) -> Tensor:
-    """int32 in the order of the float32 `values`."""
+    """int32 that sort like the float32 `values`."""
     bits = (values + 0.0).view(torch.int32)  # -0.0 equals 0.0
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -123,7 +123,7 @@ def _sortable(values: Tensor) -> Tensor:
 def _candidates(logits: Tensor, count: int) -> Tensor:
     """Ids of the `count` largest logits of each row, largest first, of equals the lowest: int64 [N, count].
 
-    First finds the blocks that can hold them, by their largest member, then the codes of those blocks.
+    Finds the blocks that can hold them by their largest member, then the codes in those blocks.
     """
     rows, size = logits.shape
     blocks = -(-size // BLOCK)

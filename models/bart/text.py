@@ -1,7 +1,7 @@
-"""From prompts to the ids that the text side of DALL·E BART reads: normalised, cut to pieces, padded to one length.
+"""From prompts to the ids that DALL·E BART's encoder reads: normalised, cut to pieces, padded to one length.
 
-The text tokenizer is the one beside the weights. `models/bart/normalizer.py` runs before it for models that were
-trained on normalised captions.
+The text tokenizer lies beside the weights. For models that were trained on normalised captions,
+`models/bart/normalizer.py` runs before it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A text tokenizer, and the normaliser of models that need one. May be pickled, and shared by threads."""
+    """A text tokenizer, and the normaliser of models that need one. Can be pickled, and shared by threads."""
 
     tokenizer: Tokenizer
     normalizer: TextNormalizer | None
@@ -47,7 +47,7 @@ class TextEncoder:
     vocabulary: int
 
     def encode(self, prompts: Sequence[str], keys: Sequence[str]) -> EncodedText:
-        """The input of each prompt; `keys` are those of the rows, and decide whom `<person>` becomes.
+        """The input of each prompt; the `keys` of their rows decide whom `<person>` becomes.
 
         Raises `ValueError` unless there are as many keys as prompts. No prompt raises: characters that UTF-8 cannot
         hold are replaced.
@@ -98,7 +98,7 @@ def _from_parts(vocabulary: Path, merges: Path) -> Tokenizer:
 
 
 def _check(tokenizer: Tokenizer, folder: Path, config: DalleBartConfig) -> None:
-    """Raise `CheckpointError` for a tokenizer whose ids the model would read as others, or not at all."""
+    """Raise `CheckpointError` for a tokenizer with ids that the model would misread or cannot read."""
     found = [tokenizer.token_to_id(name) for name in SPECIAL[:3]]
     if found != [BEGIN, PAD, END]:
         raise CheckpointError(
@@ -121,5 +121,5 @@ def _is_visible(text: str) -> bool:
 
 
 def _without_surrogates(text: str) -> str:
-    """Halves of surrogate pairs joined where they meet, and replaced where they stand alone."""
+    """The text with neighbouring halves of surrogate pairs joined, and single ones replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

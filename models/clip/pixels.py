@@ -1,4 +1,4 @@
-"""From an image to what a CLIP sees, as its `preprocessor_config.json` says, with Pillow.
+"""Prepares images for a CLIP with Pillow, as its `preprocessor_config.json` says.
 
 transformers' own processor takes twice as long, and divides in another order: its values differ in the last bit.
 """
@@ -26,7 +26,7 @@ DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ClipPixels:
-    """The steps in order; None for a step that is left out.
+    """The steps in order; None for one that is left out.
 
     `resize` is the shortest side or (height, width), `crop` the (height, width) of the middle that is kept, `rescale`
     the factor on levels of 0 to 255, `mean` and `std` a value a channel.
@@ -64,7 +64,7 @@ class ClipPixels:
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of an image before the middle is cut out; those of a narrow strip are enormous."""
+        """Width and height of an image before its middle is cut out; for a narrow strip they are enormous."""
         if isinstance(self.resize, tuple):
             return self.resize[1], self.resize[0]
         short = self.resize or min(width, height)

@@ -22,7 +22,7 @@ from models.errors import CheckpointError
 from models.weights.tokenizer_files import read_tokenizer, tokenizer_files
 
 TEXT_ROWS = 8  # at once: a batch of images often has few prompts, and every text is computed at full length
-LEGACY_EOS = 2  # of configurations older than transformers 4.30, where it is not the tokenizer's: see `open_clip_texts`
+LEGACY_EOS = 2  # of configurations older than transformers 4.30, not the tokenizer's: see `open_clip_texts`
 
 
 class ClipTexts:
@@ -76,8 +76,8 @@ class ClipScorer:
     def scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """The cosine of each pair: images float32 [N, 3, h, w] as `preprocess` makes them, N texts -> float32 [N].
 
-        A text is not changed, only cut at the model's length; equal texts are computed once. Raises `ValueError` if the
-        arguments do not fit together, `CheckpointError` if the weights give NaN or infinity.
+        Texts are cut at the model's length and not changed otherwise; equal ones are computed once. Raises `ValueError`
+        if the arguments do not fit together, `CheckpointError` if the weights give NaN or infinity.
         """
         expected = (len(texts), 3, self._side, self._side)
         if images.shape != expected or images.dtype != np.float32:
@@ -146,10 +146,10 @@ def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:
 
 
 def open_clip_texts(folder: Path, *, length: int, vocabulary: int, eos_token_id: int) -> ClipTexts:
-    """The tokenizer of a folder, for a model of `length` positions and `vocabulary` pieces that pools at an EOS.
+    """The tokenizer in a folder, for a model of `length` positions and `vocabulary` pieces that pools at an EOS.
 
-    An `eos_token_id` of 2 is that of old configurations, which do not say the tokenizer's own; transformers then pools
-    at the highest id. Raises `CheckpointError` if files are missing or belong to another model.
+    Old configurations have an `eos_token_id` of 2, which is not the tokenizer's; transformers then pools at the highest
+    id. Raises `CheckpointError` if files are missing or belong to another model.
     """
     tokenizer = read_tokenizer(folder, tokenizer_files(folder), _from_parts)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
@@ -169,7 +169,7 @@ def open_clip_texts(folder: Path, *, length: int, vocabulary: int, eos_token_id:
 
 
 def _from_parts(vocabulary: Path, _: Path) -> Tokenizer:
-    """OpenAI's CLIP tokenizer, as transformers builds it of a vocabulary and the merges beside it."""
+    """OpenAI's CLIP tokenizer, as transformers builds it from a vocabulary and the merges beside it."""
     from transformers import CLIPTokenizerFast
 
     return CLIPTokenizerFast.from_pretrained(vocabulary.parent, local_files_only=True).backend_tokenizer

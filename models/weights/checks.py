@@ -69,7 +69,7 @@ def names_in(folder: Path) -> str:
     return preview(names) or "nothing"
 
 
-def preview(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are, for a message."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def preview(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are, for a message."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

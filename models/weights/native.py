@@ -53,7 +53,7 @@ def configured(build: Callable[[Mapping[str, Any]], Config], values: Mapping[str
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a model whose files do not give one: its folder, or its name on the Hugging Face Hub."""
+    """The name of a model whose files give none: that of its folder, or on the Hugging Face Hub."""
     folder = folder.resolve()
     cached = folder.parent.parent.name  # models--OWNER--NAME/snapshots/COMMIT in the cache of the Hub
     return cached.removeprefix("models--").replace("--", "/") if folder.parent.name == "snapshots" else folder.name
@@ -90,8 +90,8 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
 def _sample(path: Path) -> str:
     """SHA-256 (hex) of a file's size and of parts that are spread evenly over it.
 
-    It notices other weights of the same shapes in milliseconds; reading gigabytes at each start is out of the question.
-    A few changed bytes can lie between the parts of a larger file.
+    It detects other weights of the same shapes in milliseconds, without reading gigabytes at each start. It can miss a
+    few changed bytes in a larger file.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())

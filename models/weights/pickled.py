@@ -49,7 +49,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    """The error that names what the pickle asks for beside tensors, which could run code."""
+    """The error that names what the pickle would import beside tensors, which could run code."""
     import torch
 
     try:

@@ -52,7 +52,7 @@ class Attended(NamedTuple):
 class Scratch(NamedTuple):
     """The buffers between the operations of a step, [R rounded up, ...].
 
-    What products read is float32, for a matrix unit bfloat16; what is rounded up stays zero.
+    The inputs of products are float32, for a matrix unit bfloat16; rows and columns past the real ones stay zero.
     """
 
     normed: Array  # [R, D], for a product
@@ -74,7 +74,7 @@ def _norm_all(x: Array, scale_bias: Array, out: Array, threads: int) -> None:
 
 @compiled_for_threads
 def _add_normed(x: Array, branch: Array, closing: Array, opening: Array, out: Array, threads: int) -> None:
-    """The norm of `branch`, which it replaces, onto `x`; the norm of that -> `out`. All [R, D]."""
+    """Add the norm of `branch`, which it replaces, to `x`; the norm of the sum -> `out`. All [R, D]."""
     for thread in prange(threads):
         for row in range(len(x) * thread // threads, len(x) * (thread + 1) // threads):
             norm(branch[row], closing, branch[row])
@@ -120,9 +120,9 @@ def run_layers(
     scratch: Scratch,
     threads: int,
 ) -> None:
-    """All layers' branches onto `x` float32 [R, D], for the code at `position`, and the last norm, in place.
+    """Add all layers' branches to `x` float32 [R, D], for the code at `position`, then the last norm, in place.
 
-    `pieces` [R]: of each row's caption; `parts`: as many numbers as vectors make a head.
+    `pieces` [R]: the length of each row's caption; `parts`: as many numbers as vectors make a head.
     """
     s = scratch
     filled = np.full(len(x), position + 1)

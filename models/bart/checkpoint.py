@@ -65,17 +65,17 @@ class BartCheckpoint(Checkpoint["DalleBart"]):
         return self.network().eval().requires_grad_(False)
 
 
-def open_bart(path: Path | str, *, heads: int | None = None) -> BartCheckpoint:
+def open_bart(path: Path | str) -> BartCheckpoint:
     """Detect the format of a folder, or of one of its weight files, and read its configuration.
 
-    In a folder with both of min-dalle's models mega is opened, as min-dalle does; name a file of mini for mini. `heads`
-    is for min-dalle weights of other widths than these. Raises `CheckpointError`, or `ConfigError` for an option of
-    the configuration that is not implemented, or a drawing default that cannot be used.
+    In a folder with both of min-dalle's models mega is opened, as min-dalle does; name a file of mini for mini. Raises
+    `CheckpointError`, or `ConfigError` for an option of the configuration that is not implemented, or a drawing default
+    that cannot be used.
     """
     return detect(
         Path(path),
         (_open_ours, _open_dalle_mini),
-        (partial(_open_min_dalle, heads=heads),),
+        (_open_min_dalle,),
         "no DALL·E BART checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack "
         "(dalle-mini), or encoder.pt with decoder.pt (min-dalle)",
     )
@@ -172,7 +172,7 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
     )
 
 
-def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
+def _open_min_dalle(path: Path) -> BartCheckpoint | None:
     """`encoder.pt` and `decoder.pt`, or with the suffix `_mini` in the flat folder of the hub."""
     found = _min_dalle_files(path)
     if found is None:
@@ -203,7 +203,7 @@ def _open_min_dalle(path: Path, heads: int | None) -> BartCheckpoint | None:
         path=folder,
         format="min-dalle",
         name=f"min-dalle{suffix}",
-        config=infer_geometry(shapes, folder, heads=heads, force_ln_scale=scaled),
+        config=infer_geometry(shapes, folder, force_ln_scale=scaled),
         files=tuple(files.values()),
         tokenizer=tokenizer_files(folder, suffix),
         leaves=leaves,
@@ -220,23 +220,25 @@ def _min_dalle_files(path: Path) -> tuple[dict[str, Path], str] | None:
     return None
 
 
-def infer_geometry(
-    shapes: Mapping[str, tuple[int, ...]], path: Path, *, heads: int | None, force_ln_scale: bool
-) -> DalleBartConfig:
+def infer_geometry(shapes: Mapping[str, tuple[int, ...]], path: Path, *, force_ln_scale: bool) -> DalleBartConfig:
     """The configuration of a BART whose weights (under our names) have these shapes; prompts are normalised.
 
-    Images begin with the id of the last row. Without `heads` the width implies their number (`HEADS`). Raises
-    `CheckpointError` that names `path` if the shapes are not those of min-dalle's encoder and decoder.
+    Images begin with the id of the last row; the width implies the number of heads (`HEADS`). Raises `CheckpointError`
+    that names `path` if the shapes are not those of min-dalle's encoder and decoder.
     """
     try:
         encoder_vocab_size, d_model = shapes["encoder.embed_tokens.weight"]
         output_size = shapes["decoder.lm_head.weight"][0]  # which the encoder lacks: the halves are not swapped
         max_text_length = shapes["encoder.embed_positions.weight"][0]
         image_length = shapes["decoder.embed_positions.weight"][0]
-        ffn = {half: shapes[f"{half}.layers.0.glu.fc0.weight"][0] for half in ("encoder", "decoder")}
+        halves: dict[str, Any] = {}
+        for half in names.HALVES:
+            numbers = [re.match(rf"{half}\.layers\.(\d+)\.", name) for name in shapes]
+            halves[f"{half}_ffn_dim"] = shapes[f"{half}.layers.0.glu.fc0.weight"][0]
+            halves[f"{half}_layers"] = 1 + max(int(number[1]) for number in numbers if number)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: these are not the weights of min-dalle's BART ({error})") from error
-    heads = heads or HEADS.get(d_model)
+    heads = HEADS.get(d_model)
     if heads is None:
         known = " and ".join(f"{width} ({count} heads)" for width, count in HEADS.items())
         raise CheckpointError(
@@ -250,22 +252,15 @@ def infer_geometry(
             image_length=image_length,
             max_text_length=max_text_length,
             d_model=d_model,
-            encoder_layers=_layers(shapes, "encoder"),
-            encoder_ffn_dim=ffn["encoder"],
             encoder_attention_heads=heads,
-            decoder_layers=_layers(shapes, "decoder"),
-            decoder_ffn_dim=ffn["decoder"],
             decoder_attention_heads=heads,
             decoder_start_token_id=output_size - 1,
             normalize_text=True,
             force_ln_scale=force_ln_scale,
+            **halves,
         )
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _layers(shapes: Mapping[str, tuple[int, ...]], half: str) -> int:
-    return 1 + max(int(found[1]) for name in shapes if (found := re.match(rf"{half}\.layers\.(\d+)\.", name)))
 
 
 def check_pair(bart: DalleBartConfig, tokenizer: TokenizerSpec) -> None:

@@ -18,7 +18,9 @@ from pipelines.__main__ import main
 from tests.support.bart_checkpoints import GOLDEN_BART, TINY_BART, random_bart, write_dalle_mini, write_min_dalle
 from tests.support.vqgan_checkpoints import TINY, min_dalle_weights, random_vqgan
 
-PAIRED = replace(TINY_BART, image_length=TINY.codes_per_image, image_vocab_size=32, decoder_start_token_id=32)
+PAIRED = replace(
+    TINY_BART, image_length=TINY.spec(name="").codes_per_image, image_vocab_size=32, decoder_start_token_id=32
+)
 MINI_WIDTH = replace(
     PAIRED, image_length=256, d_model=1024, encoder_layers=1, decoder_layers=1, encoder_attention_heads=16,
     decoder_attention_heads=16,

@@ -22,14 +22,13 @@ from tests.support.bart_checkpoints import (
     GOLDEN_MIN_DALLE,
     TINY_BART,
     golden_bart,
+    open_min_dalle,
     random_bart,
     write_dalle_mini,
     write_min_dalle,
     write_tokenizer,
 )
 from tests.support.vqgan_checkpoints import flax_file, random_vqgan
-
-HEADS = TINY_BART.encoder_attention_heads
 
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
@@ -82,7 +81,7 @@ def test_each_format_is_reported_apart_and_loads_the_same_weights(
 
 def test_min_dalle_weights_bring_their_geometry(tmp_path: Path) -> None:
     leaves = weights()
-    checkpoint = open_bart(min_dalle(tmp_path, leaves), heads=HEADS)
+    checkpoint = open_min_dalle(min_dalle(tmp_path, leaves))
     assert (checkpoint.format, checkpoint.config) == ("min-dalle", TINY_BART)
     assert same_weights(checkpoint.load(), leaves)
     assert sorted(checkpoint.tokenizer) == ["merges.txt", "vocab.json"]
@@ -90,7 +89,7 @@ def test_min_dalle_weights_bring_their_geometry(tmp_path: Path) -> None:
 
 def test_min_dalle_weights_are_stored_in_half_precision_and_loaded_in_single(tmp_path: Path) -> None:
     leaves = weights()
-    model = open_bart(write_min_dalle(tmp_path, leaves), heads=HEADS).load()
+    model = open_min_dalle(write_min_dalle(tmp_path, leaves)).load()
     assert same_weights(model, {name: leaf.half().float() for name, leaf in leaves.items()})
 
 
@@ -99,7 +98,7 @@ def test_scales_of_ones_that_only_min_dalle_has_are_left_out(tmp_path: Path) -> 
     write_min_dalle(tmp_path, leaves, scales=True, dtype=torch.float32)
     stored = torch.load(tmp_path / "encoder.pt", weights_only=True)
     assert stored["layers.0.glu.ln1.weight"].tolist() == [1.0] * TINY_BART.encoder_ffn_dim
-    checkpoint = open_bart(tmp_path, heads=HEADS)
+    checkpoint = open_min_dalle(tmp_path)
     assert checkpoint.config == TINY_BART
     assert same_weights(checkpoint.load(), leaves)
 
@@ -108,7 +107,7 @@ def test_scales_other_than_ones_are_kept(tmp_path: Path) -> None:
     config = replace(TINY_BART, force_ln_scale=True)
     leaves = dict(random_bart(config).state_dict())
     write_min_dalle(tmp_path, leaves, dtype=torch.float32)
-    checkpoint = open_bart(tmp_path, heads=HEADS)
+    checkpoint = open_min_dalle(tmp_path)
     assert checkpoint.config == config
     assert same_weights(checkpoint.load(), leaves)
 
@@ -116,16 +115,16 @@ def test_scales_other_than_ones_are_kept(tmp_path: Path) -> None:
 def test_of_min_dalles_two_models_mega_is_taken_and_mini_by_its_name(tmp_path: Path) -> None:
     write_min_dalle(tmp_path, weights(seed=1), dtype=torch.float32)
     write_min_dalle(tmp_path, weights(seed=2), suffix="_mini", dtype=torch.float32)
-    mega, mini = open_bart(tmp_path, heads=HEADS), open_bart(tmp_path / "decoder_mini.pt", heads=HEADS)
+    mega, mini = open_min_dalle(tmp_path), open_min_dalle(tmp_path / "decoder_mini.pt")
     assert same_weights(mega.load(), weights(seed=1))
     assert same_weights(mini.load(), weights(seed=2))
     assert mini.tokenizer == {"vocab.json": tmp_path / "vocab_mini.json", "merges.txt": tmp_path / "merges_mini.txt"}
     (tmp_path / "encoder.pt").unlink()
     (tmp_path / "decoder.pt").unlink()
-    assert same_weights(open_bart(tmp_path, heads=HEADS).load(), weights(seed=2))
+    assert same_weights(open_min_dalle(tmp_path).load(), weights(seed=2))
 
 
-def test_attention_heads_are_those_of_mini_and_mega_or_asked_for(tmp_path: Path) -> None:
+def test_attention_heads_are_those_of_mini_and_mega(tmp_path: Path) -> None:
     min_dalle(tmp_path, weights())
     with pytest.raises(
         CheckpointError, match=r"how many attention heads a width of 16 has; known are 1024 \(16 heads\)"
@@ -137,7 +136,7 @@ def golden_forms(folder: Path) -> dict[str, DalleBart]:
     convert_bart(GOLDEN_BART, folder)
     return {
         "dalle-mini": open_bart(GOLDEN_BART).load(),
-        "min-dalle": open_bart(GOLDEN_MIN_DALLE, heads=4).load(),
+        "min-dalle": open_min_dalle(GOLDEN_MIN_DALLE).load(),
         "vqbeam": open_bart(folder).load(),
     }
 
@@ -158,7 +157,7 @@ def test_weights_of_whole_numbers_are_named(tmp_path: Path) -> None:
     leaves["decoder.lm_head.weight"] = leaves["decoder.lm_head.weight"].to(torch.int8)
     write_min_dalle(tmp_path, leaves, dtype=None)
     with pytest.raises(CheckpointError, match=r"not of real numbers: decoder\.lm_head\.weight is int8$"):
-        open_bart(tmp_path, heads=HEADS).load()
+        open_min_dalle(tmp_path).load()
 
 
 def test_layers_that_the_configuration_lacks_or_has_too_many_are_named(tmp_path: Path) -> None:
@@ -315,7 +314,7 @@ def test_conversion_of_min_dalles_mini_gives_its_tokenizer_the_usual_names(tmp_p
 def test_weights_have_one_fingerprint_in_every_format(tmp_path: Path) -> None:
     leaves = weights()
     ids = {open_bart(write(tmp_path / write.__name__, leaves)).weights_id() for write, _ in WRITERS}
-    ids.add(open_bart(min_dalle(tmp_path / "min_dalle", leaves), heads=HEADS).weights_id())
+    ids.add(open_min_dalle(min_dalle(tmp_path / "min_dalle", leaves)).weights_id())
     assert len(ids) == 1
     assert open_bart(stacked(tmp_path / "other", weights(seed=1))).weights_id() not in ids
 

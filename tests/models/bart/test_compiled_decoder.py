@@ -23,7 +23,14 @@ from models.bart.network import DalleBart
 from models.bart.request import TokenRequest
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
-from tests.support.bart_checkpoints import GOLDEN_BART, GOLDEN_MIN_DALLE, golden_bart, random_bart, sampling
+from tests.support.bart_checkpoints import (
+    GOLDEN_BART,
+    GOLDEN_MIN_DALLE,
+    golden_bart,
+    open_min_dalle,
+    random_bart,
+    sampling,
+)
 
 pytest.importorskip("numba")
 from llvmlite import binding
@@ -130,7 +137,7 @@ def test_the_gelu_and_the_exponential_are_those_of_torch() -> None:
 @pytest.mark.parametrize("loaded", ["flax", "min-dalle"])
 def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model: DalleBart) -> None:
     if loaded == "min-dalle":
-        model = open_bart(GOLDEN_MIN_DALLE, heads=model.config.decoder_attention_heads).load()
+        model = open_min_dalle(GOLDEN_MIN_DALLE).load()
     expected = golden_bart(f"expected_greedy_codebook_only_scale{scale}").numpy()[:, 1:]
     for row, codes in enumerate(expected):
         assert np.array_equal(_draw(model, row, guidance=scale)[0], codes)

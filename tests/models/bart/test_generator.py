@@ -27,6 +27,7 @@ from tests.support.bart_checkpoints import (
     GOLDEN_MIN_DALLE,
     GOLDEN_OPTIONS,
     golden_bart,
+    open_min_dalle,
     random_bart,
     sampling,
 )
@@ -80,8 +81,7 @@ def generator(
 @pytest.mark.parametrize("loaded", ["flax", "min-dalle"])
 def test_greedy_codes_are_those_of_the_reference(loaded: str, scale: int, model: DalleBart) -> None:
     if loaded == "min-dalle":
-        heads = model.config.decoder_attention_heads
-        model = open_bart(GOLDEN_MIN_DALLE, heads=heads).load()
+        model = open_min_dalle(GOLDEN_MIN_DALLE).load()
     found = Prompts.golden(guidance=scale, top_k=1).draw(generator(model))
     assert np.array_equal(found[:, 0], golden_bart(f"expected_greedy_codebook_only_scale{scale}").numpy()[:, 1:])
 

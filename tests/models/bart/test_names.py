@@ -50,9 +50,7 @@ def test_min_dalles_names_and_shapes_at_real_size_are_ours_one_to_one(size: str,
         for half in ("encoder", "decoder")
         for name, shape in json.loads((GOLDEN / f"keys_mindalle_{size}_{half}.json").read_text()).items()
     }
-    inferred = infer_geometry(
-        {name: tuple(shape) for name, shape in keys.items()}, Path("."), heads=None, force_ln_scale=False
-    )
+    inferred = infer_geometry({name: tuple(shape) for name, shape in keys.items()}, Path("."), force_ln_scale=False)
     assert inferred == replace(config, normalize_text=True)
     assert keys == shapes_of(replace(config, force_ln_scale=True))
     assert {name: shape for name, shape in keys.items() if not bart_names.needless_scale(name)} == shapes_of(config)

@@ -1,4 +1,4 @@
-"""Where and how precisely a model computes: the meaning of device, dtype and the default batch size.
+"""Where and how precisely a model computes: devices, dtypes, and what a device's memory holds.
 
 Imports torch only where it must ask it.
 """
@@ -21,9 +21,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 INT8 = "int8"  # of a DALL·E BART's decoder alone
-CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
 ASSUMED_GPU_BYTES = 16 << 30  # if the launcher cannot see the worker's GPU
-MAX_BATCH = 256
 HUGE = 1 << 21  # bytes, of a large page
 MADV_COLLAPSE = 25  # Linux 6.1
 
@@ -87,13 +85,6 @@ def set_torch_state(device: torch.device, threads: int, *, products: bool = Fals
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = products
         torch.backends.cudnn.allow_tf32 = convolutions
-
-
-def fitting_batch(device: str, image_bytes: float) -> int:
-    """A power of two of images that the device's memory holds with room to spare, by their widest activations."""
-    # On a GPU about eight such activations live at once, and half of the memory stays free.
-    budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
-    return largest_batch(image_bytes, budget, MAX_BATCH)
 
 
 def largest_batch(image_bytes: float, budget: float, most: int) -> int:

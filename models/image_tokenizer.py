@@ -13,13 +13,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from models.devices import fitting_batch
+from models.devices import gpu_bytes, largest_batch
 from models.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
 FAMILIES = ("vqgan",)  # folders of `models/`; the first reports what is wrong with a path that no family opens
+
+CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
+MAX_BATCH = 256
 
 PixelRange = tuple[float, float]
 
@@ -57,8 +60,10 @@ class TokenizerSpec:
         return self.grid * self.grid
 
     def batch_size(self, device: str) -> int:
-        """The default for a device: a power of two that its memory holds with room to spare."""
-        return fitting_batch(device, self.image_bytes)
+        """The default for a device: a power of two of images that its memory holds with room to spare."""
+        # On a GPU about eight of the widest activations live at once, and half of the memory stays free.
+        budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
+        return largest_batch(self.image_bytes, budget, MAX_BATCH)
 
     def check_images(self, images: np.ndarray, batch_size: int) -> None:
         """Raise `ValueError` unless `images` is uint8 [n, H, W, 3] that fits the model and the batch.

@@ -33,7 +33,7 @@ class ClipTexts:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(length)  # the marks stay: it is the text between them that is cut
-        self.eos = int(self._tokenizer.encode("").ids[-1])
+        self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.encode("").ids[-1])
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [N, length]: the raw texts between the tokenizer's marks, padded with the last mark.
@@ -41,11 +41,8 @@ class ClipTexts:
         The padding comes after the position that is pooled, where causal attention does not look. Characters that UTF-8
         cannot hold are replaced.
         """
-        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        ids = np.full((len(texts), self.length), self.eos, dtype=np.int64)
-        for row, encoded in zip(ids, self._tokenizer.encode_batch(texts), strict=True):
-            row[: len(encoded.ids)] = encoded.ids
-        return ids
+        encoded = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
+        return np.array([each.ids for each in encoded], np.int64).reshape(len(texts), self.length)
 
 
 class ClipScorer:

@@ -13,36 +13,34 @@ QUANTIZERS = {"VQModel": "nearest", "GumbelVQ": "gumbel"}  # by the last part of
 
 
 def find_taming(path: Path) -> tuple[Path, Path] | None:
-    """The weights and the YAML of a `.ckpt` file, of a folder that holds both, or of one of taming's log folders
-    (`checkpoints/*.ckpt`, `configs/*.yaml`); None if there is no such checkpoint.
+    """The weights and the YAML of a checkpoint; None if there is none.
 
-    Raises `CheckpointError` if several could be meant, or the YAML is missing.
+    `path` is a `.ckpt` file, a folder that holds both, or one of taming's log folders (`checkpoints/*.ckpt`,
+    `configs/*.yaml`). Raises `CheckpointError` if several could be meant, or the YAML is missing.
     """
     if path.is_dir():
-        weights = sorted(path.glob("*.ckpt")) or sorted(path.glob("checkpoints/*.ckpt"))
-        if len(weights) > 1:
-            names = ", ".join(str(weight.relative_to(path)) for weight in weights[:5])
-            raise CheckpointError(f"{path}: holds several checkpoints ({names}); name the file")
-        if not weights:
-            return None
-    elif path.suffix in (".ckpt", ".pt", ".pth"):
-        weights = [path]
+        found = sorted(path.glob("*.ckpt")) or sorted(path.glob("checkpoints/*.ckpt"))
     else:
+        found = [path] if path.suffix in (".ckpt", ".pt", ".pth") else []
+    if not found:
         return None
-    folder = weights[0].parent
+    if len(found) > 1:
+        names = ", ".join(str(weights.relative_to(path)) for weights in found[:5])
+        raise CheckpointError(f"{path}: holds several checkpoints ({names}); name the file")
+    weights, folder = found[0], found[0].parent
     configs = _vqgan_yamls(folder) or _vqgan_yamls(folder.parent / "configs")
     if not configs:
         raise CheckpointError(
-            f"{weights[0]}: no .yaml beside it with the network's model.params.ddconfig; "
+            f"{weights}: no .yaml beside it with the network's model.params.ddconfig; "
             "put the configuration that came with the checkpoint into the same folder"
         )
     if len(configs) > 1:
-        same_stem = [config for config in configs if config.stem == weights[0].stem]
+        same_stem = [config for config in configs if config.stem == weights.stem]
         if len(same_stem) != 1:
             names = ", ".join(config.name for config in configs[:5])
-            raise CheckpointError(f"{folder}: several configurations ({names}); keep the one of {weights[0].name}")
+            raise CheckpointError(f"{folder}: several configurations ({names}); keep the one of {weights.name}")
         configs = same_stem
-    return weights[0], configs[0]
+    return weights, configs[0]
 
 
 def read_taming_config(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where and how precisely a model computes: devices, dtypes, and what a device's memory holds.
 
-Imports torch only where it must ask it.
+Imports torch only to ask it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MODEL_TYPE = "vqbeam-dalle-bart"  # marks a config.json as written by `save_bart`
 HEADS = {1024: 16, 2048: 32}  # of attention in min-dalle's mini and mega, by their width; no weight says so
 MOST_SPARE_IDS = 64
-DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # where its own defaults differ from ours
+DALLE_MINI_DEFAULTS = {"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}  # its own defaults that differ from ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class BartCheckpoint(Checkpoint["DalleBart"]):
     """A DALL·E BART of which only the configuration has been read: see `Checkpoint`.
 
     `format` is "vqbeam", "dalle-mini" or "min-dalle". `tokenizer` maps the usual names of the tokenizer's files to
-    those that are there. `generation` is how its images are best drawn, if `config.json` says so: see
+    those that are there. `generation` holds the drawing defaults of `config.json`, if any: see
     `models/bart/options.py`.
     """
 
@@ -150,7 +150,7 @@ def _open_dalle_mini(folder: Path) -> BartCheckpoint | None:
     files, values = flax.read_folder(folder, "DALL·E BART", "image_vocab_size")
     if not files:
         return None
-    start = {"decoder_start_token_id": values["image_vocab_size"]}  # where the configuration does not say otherwise
+    start = {"decoder_start_token_id": values["image_vocab_size"]}  # unless `values` has it
     config = configured(DalleBartConfig.from_dict, {**DALLE_MINI_DEFAULTS, **start, **values}, folder / CONFIG_NAME)
 
     def leaves() -> Iterator[tuple[str, Tensor]]:
@@ -243,7 +243,7 @@ def infer_geometry(shapes: Mapping[str, tuple[int, ...]], path: Path, *, force_l
         known = " and ".join(f"{width} ({count} heads)" for width, count in HEADS.items())
         raise CheckpointError(
             f"{path}: the weights do not say how many attention heads a width of {d_model} has; known are {known}. "
-            "Convert the dalle-mini folder that they were made from instead, whose config.json says it"
+            "Convert the dalle-mini folder that they were made from instead, whose config.json gives it"
         )
     try:
         return DalleBartConfig(

@@ -1,4 +1,4 @@
-"""The geometry and options of a DALL·E BART: what its `config.json` says, checked."""
+"""The geometry and options of a DALL·E BART, read from its `config.json` and checked."""
 
 from __future__ import annotations
 
@@ -108,12 +108,14 @@ class DalleBartConfig:
         return math.sqrt(self.d_model) if self.scale_embedding else 1.0
 
     @property
+    def decoder_weights(self) -> int:
+        """The number of weights in the decoder's layers."""
+        return self.decoder_layers * (6 * self.d_model**2 + 3 * self.d_model * self.decoder_ffn_dim)
+
+    @property
     def flops(self) -> float:
         """Roughly what the codes of one image cost, with guidance: every weight of the decoder, twice a code."""
-        width = self.d_model
-        layer = 6 * width * width + 3 * width * self.decoder_ffn_dim
-        weights = self.decoder_layers * layer + width * self.image_vocab_size
-        return 2.0 * 2 * weights * self.image_length
+        return 2.0 * 2 * (self.decoder_weights + self.d_model * self.image_vocab_size) * self.image_length
 
     def batch_size(self, device: str) -> int:
         """The default for "cpu" or "cuda": a power of two of images whose caches, of both halves of guidance, fit."""

@@ -30,7 +30,7 @@ HASHTAG_BUDGET = 4096  # characters of hashtags that are split in one text; late
 
 PIECE = re.compile(rf".{{1,{PIECE_LENGTH}}}(?=\s|\Z)|.{{1,{PIECE_LENGTH}}}", re.DOTALL)
 
-# Who `<person>` is, as often as Wikipedia says so: 282265, 121194 and 12219 times, added up.
+# Who `<person>` is, each with the sum of uses in Wikipedia so far: 282265, 121194 and 12219 times.
 PERSONS = (("a person", 282265), ("someone", 403459), ("somebody", 415678))
 PERSON = re.compile("<person>")
 PEOPLE = re.compile(r"<person>(?:[,\s]*(?:(?:and)+[,\s]*)?<person>)+")

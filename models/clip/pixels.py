@@ -54,7 +54,7 @@ class ClipPixels:
         if self.crop is not None:
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))  # black where the image is smaller
+            image = image.crop((left, top, left + width, top + height))  # black beyond the edges of the image
         values = np.array(image, dtype=np.float32)
         if self.rescale is not None:
             values *= self.rescale

@@ -31,7 +31,7 @@ BACKENDS = ("torch", "vqgan-jax")
 FOLDER = "vqgan"  # in a folder of several models
 MODEL_TYPE = "vqbeam-vqgan"  # marks a config.json as written by `save_vqgan`
 GRID = 16  # min-dalle decodes 16 x 16 codes; no weight says so
-VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # where vqgan-jax's own defaults differ from ours
+VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # vqgan-jax's own defaults that differ from ours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The geometry of a VQGAN: what its `config.json` says, checked."""
+"""The geometry of a VQGAN, read from its `config.json` and checked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GROUPS = 32  # of every GroupNorm in the reference
 class VQGANConfig:
     """Geometry of a VQGAN; names are those of vqgan-jax's `config.json`.
 
-    `pixel_range` is what the network reads and writes: (0, 1) for vqgan-jax and dalle-mini,
-    (-1, 1) for taming and its relatives. `quantizer` is "nearest" (VQ) or "gumbel".
-    `resolution` is the side in pixels for which `attn_resolutions` are counted.
+    `pixel_range` is what the network reads and writes: (0, 1) for vqgan-jax and dalle-mini, (-1, 1) for taming and its
+    relatives. `quantizer` is "nearest" (VQ) or "gumbel". `attn_resolutions` are sides of feature maps for images of
+    `resolution` pixels.
     """
 
     ch: int = 128

@@ -79,7 +79,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks at one resolution, each followed by attention where the configuration asks for it."""
+    """The residual blocks at one resolution, each followed by attention if `attention`."""
 
     def __init__(self, channels_in: int, channels_out: int, blocks: int, attention: bool, resample: nn.Module | None):
         super().__init__()

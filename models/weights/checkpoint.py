@@ -32,8 +32,8 @@ class Checkpoint(Generic[Network]):
     """A checkpoint whose configuration has been read and whose weights, in `files`, have not.
 
     `path` is its folder or file, `name` what provenance calls it. `leaves` gives the weights one at a time under our
-    names, laid out as ours, in their stored dtype; `mapped` tells that they may be views of a mapped file. `stored` is
-    our own `config.json`.
+    names, laid out as ours, in their stored dtype; if `mapped`, they may be views of a mapped file. `stored` is our own
+    `config.json`.
     """
 
     path: Path
@@ -106,10 +106,10 @@ def leaves_of(model: nn.Module, dtype: torch.dtype | None) -> Iterator[tuple[str
 
 
 def detect(path: Path, of_folders: Openers[Opened], of_paths: Openers[Opened], expected: str) -> Opened:
-    """What the first opener returns that knows the format of a folder or file.
+    """The result of the first opener that knows the format of a folder or file.
 
-    `of_folders` are given the folder of a `config.json` and of the weights beside it, `of_paths` the path itself.
-    Raises `CheckpointError` that says what was `expected` if there is no such path or no opener knows it.
+    `of_folders` get the folder of a `config.json` and of the weights beside it, `of_paths` the path itself. Raises
+    `CheckpointError` if the path does not exist, or with `expected` if no opener knows it.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")

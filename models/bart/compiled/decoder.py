@@ -36,9 +36,7 @@ BUILT = {  # the options that are compiled: those of the published models
 
 def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this decoder can run and is faster than `CachedDecoder`."""
-    width, hidden = config.d_model, config.decoder_ffn_dim
-    weights = config.decoder_layers * (6 * width * width + 3 * width * hidden) * dtype.itemsize
-    return weights >= LEAST_BYTES and obstacle(config, rows, device, dtype) is None
+    return config.decoder_weights * dtype.itemsize >= LEAST_BYTES and obstacle(config, rows, device, dtype) is None
 
 
 def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -87,7 +85,6 @@ class CompiledDecoder:
         from models.bart.compiled import layers as compiled
 
         self._run_layers, self._dense, self._use_threads = compiled.run_layers, products.dense, compiling.use_threads
-        self._attended = compiled.Attended
         layers = cast("list[DecoderLayer]", list(decoder.layers))
         size, heads = decoder.embed_tokens.embedding_dim, layers[0].self_attn.heads
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
@@ -168,7 +165,7 @@ class CompiledDecoder:
         pieces = np.array([len(text) for text in texts])
         most = int(pieces.max())
         keys, values = self._keys_and_values(texts, most)
-        self._text = self._attended(readable(keys), readable(values), np.array(group))
+        self._text = self._own._replace(keys=readable(keys), values=readable(values), group=np.array(group))
         self._pieces = pieces[self._text.group]
         if most > self._scratch.scores.shape[1]:
             self._scratch = self._scratch._replace(scores=np.zeros((len(self._scratch.scores), most), np.float32))

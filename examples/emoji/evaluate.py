@@ -24,7 +24,7 @@ from examples.emoji.drawing import Artist, Sampling
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.recognition import classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
-from models.clip.scorer import open_clip
+from models.clip.scorer import ClipScorer
 from models.find import find
 from pipelines.process import reuse_freed_memory
 
@@ -117,7 +117,7 @@ def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict
     again for the prompts that CLIP can help, those with both right and wrong images."""
     artist = Artist(folder, prompts_per_batch=8, samples=RANKED_SAMPLES)
     shown = artist.pixels(artist.codes(pairs.prompts, sampling, seed=1))
-    clip = open_clip(find(str(folder), "").clip, device="cpu", batch_size=SCORED_AT_ONCE)
+    clip = ClipScorer(find(str(folder), "").clip, device="cpu", batch_size=SCORED_AT_ONCE)
     flat = shown.reshape(-1, *shown.shape[2:])
     texts = [prompt for prompt in pairs.prompts for _ in range(RANKED_SAMPLES)]
     scores = []

@@ -1,6 +1,6 @@
 """How well images fit their captions: the cosine of a CLIP model, at one fixed batch shape, on one device.
 
-`open_clip` is what ranking calls; the network is transformers' CLIPModel (Radford et al. 2021).
+The network is transformers' CLIPModel (Radford et al. 2021).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from models.clip.checkpoint import ClipCheckpoint, open_clip_checkpoint
+from models.clip.checkpoint import ClipCheckpoint
 from models.clip.pixels import ClipPixels, read_clip_pixels
 from models.devices import resolve_device, set_torch_state
 from models.errors import CheckpointError
@@ -49,15 +49,16 @@ class ClipScorer:
     """A CLIP on a device, in float32. `preprocess` and `scores` may be called from several threads.
 
     Each call is padded to constant shapes, so a score does not depend on the pair's neighbours. `threads` is the
-    number of threads within an operation on a CPU, by default what torch has now; torch rounds by it.
+    number of threads within an operation on a CPU, by default what torch has now; torch rounds by it. Raises
+    `CheckpointError` for files that are missing, broken or do not fit together, `ConfigError` for a missing device.
     """
 
     def __init__(
         self,
         checkpoint: ClipCheckpoint,
         *,
-        device: str,
-        batch_size: int,
+        device: str = "cpu",
+        batch_size: int = 32,
         threads: int | None = None,
     ) -> None:
         self.preprocess, self._texts = read_clip_parts(checkpoint)
@@ -116,18 +117,6 @@ class ClipScorer:
             for part in ids.split(TEXT_ROWS)
         ]
         return torch.cat(parts)[: len(texts)]
-
-
-def open_clip(
-    source: ClipCheckpoint | Path | str, *, device: str = "cpu", batch_size: int = 32, threads: int | None = None
-) -> ClipScorer:
-    """Load a CLIP, or the one in a folder, with its text tokenizer and its preprocessing onto a device.
-
-    Raises `CheckpointError` for a folder that lacks something or does not fit together, `ConfigError` for a device
-    that is missing or if transformers is not installed.
-    """
-    checkpoint = source if isinstance(source, ClipCheckpoint) else open_clip_checkpoint(source)
-    return ClipScorer(checkpoint, device=device, batch_size=batch_size, threads=threads)
 
 
 def read_clip_parts(checkpoint: ClipCheckpoint) -> tuple[ClipPixels, ClipTexts]:

@@ -22,9 +22,9 @@ from examples.emoji.reconstructions import kept_in
 from examples.emoji.spoilt_codes import spoil
 from examples.emoji.train_clip import MAX_TEXT_LENGTH, clip_config, learn_from, save_clip
 from examples.emoji.training_run import run, run_parser, save_checkpoint
-from models.clip.scorer import open_clip
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 from tests.examples.synthetic_pairs import synthetic_pairs
+from tests.support.tiny_clip import open_clip
 
 PAIRS = synthetic_pairs()
 TRAINED = np.flatnonzero(PAIRS.train)

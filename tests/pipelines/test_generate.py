@@ -18,9 +18,9 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from models.clip.scorer import open_clip
 from models.vqgan.checkpoint import open_checkpoint
 from tests.support.run_command import Outcome, run
+from tests.support.tiny_clip import open_clip
 from tests.support.tiny_generator import CODES, SIDE, generate, write_prompts
 from transforms.outputs.image_files import encode_image
 

@@ -9,6 +9,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel
 
+from models.clip.checkpoint import open_clip_checkpoint
+from models.clip.scorer import ClipScorer
+
 SIDE, LENGTH = 16, 8
 WORDS = ("a", "red", "blue", "apple", "rocket", "on", "background")
 BOS, EOS = len(WORDS), len(WORDS) + 1  # EOS is the highest id, as in OpenAI's
@@ -19,6 +22,10 @@ PREPROCESSOR = {
     "image_std": [0.2, 0.25, 0.3],
     "resample": 3,
 }
+
+
+def open_clip(folder: Path, *, batch_size: int = 32, threads: int | None = None) -> ClipScorer:
+    return ClipScorer(open_clip_checkpoint(folder), batch_size=batch_size, threads=threads)
 
 
 def tiny_tokenizer() -> Tokenizer:

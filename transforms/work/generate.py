@@ -16,8 +16,8 @@ from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
-from models.clip.scorer import ClipScorer, open_clip
-from models.image_tokenizer import ImageTokenizer, TokenizerSpec
+from models.clip.scorer import ClipScorer
+from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
 from transforms.batch import (
     ATTENTION_MASK,
@@ -102,7 +102,7 @@ class GeneratorSettings:
         if self.clip is None:
             return None
         checkpoint = find(self.clip, self.vqgan.cache_dir).clip
-        return open_clip(checkpoint, device=self.vqgan.device, threads=self.vqgan.threads)
+        return ClipScorer(checkpoint, device=self.vqgan.device, threads=self.vqgan.threads)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from models import find
-from models.clip.scorer import ClipScorer, open_clip
+from models.clip.scorer import ClipScorer
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
 
@@ -58,7 +58,7 @@ class ClipSettings:
     def open(self) -> ClipScorer:
         """Find the weights by `name`, and load them."""
         checkpoint = find(self.name, self.cache_dir).clip
-        return open_clip(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
+        return ClipScorer(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
 
 
 class Step(Protocol):

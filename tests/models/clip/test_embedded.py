@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from models.clip.scorer import open_clip
+from models.clip.scorer import ClipScorer
 from models.find import find
 from tests.support.paths import SAMPLE
 
@@ -14,7 +14,7 @@ COUNT = 20
 
 
 def test_the_embedded_clip_finds_the_captions_of_images_it_never_saw() -> None:
-    clip = open_clip(find("emoji", "").clip, batch_size=COUNT)
+    clip = ClipScorer(find("emoji", "").clip, batch_size=COUNT)
     rows = pq.read_table(SAMPLE / "emoji.parquet", columns=["caption", "image", "split"]).slice(0, COUNT).to_pylist()
     assert {row["split"] for row in rows} == {"held_out"}
     pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]

@@ -11,10 +11,10 @@ import torch
 from transformers import CLIPModel
 
 from models.clip.checkpoint import open_clip_checkpoint
-from models.clip.scorer import ClipScorer, open_clip, open_clip_texts
+from models.clip.scorer import ClipScorer, open_clip_texts
 from models.errors import CheckpointError
 from tests.support.paths import ROOT
-from tests.support.tiny_clip import BOS, EOS, LENGTH, SIDE, tiny_model, tiny_tokenizer, write_tiny_clip
+from tests.support.tiny_clip import BOS, EOS, LENGTH, SIDE, open_clip, tiny_model, tiny_tokenizer, write_tiny_clip
 
 TEXTS = ["a red apple", "a blue rocket", "a red apple", "a rocket on a red background a red apple a red apple", ""]
 

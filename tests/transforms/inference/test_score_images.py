@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.fixtures_images import encoded, scene
 from models.clip.scorer import open_clip
 from tests.support.images import encoded, scene
 from tests.support.run_transform import outcome
+from tests.support.tiny_clip import open_clip
 from transforms import ScoreImages
 from transforms.errors import UsageError
 from transforms.inference.images import caption_for_step, caption_of

@@ -14,7 +14,6 @@ from torch import Tensor
 from models.bart.checkpoint import HEADS, BartCheckpoint, open_bart
 from models.bart.config import DalleBartConfig
 from models.bart.network import DalleBart
-from tests.support.vqgan_checkpoints import flax_array
 from tests.support.paths import GOLDEN
 from tests.support.vqgan_checkpoints import flax_file
 

@@ -20,7 +20,6 @@ from models.vqgan.network import VQGAN
 from models.weights import native as own_format
 from models.weights.checkpoint import weights_id
 from tests.support.vqgan_checkpoints import (
-from models.weights.fingerprints import weights_id
     TINY,
     TINY_GUMBEL,
     min_dalle_weights,

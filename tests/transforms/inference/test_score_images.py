@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.fixtures_images import encoded, scene
-from models.clip.scorer import open_clip
 from tests.support.images import encoded, scene
 from tests.support.run_transform import outcome
 from tests.support.tiny_clip import open_clip

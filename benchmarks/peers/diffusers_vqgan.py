@@ -11,7 +11,7 @@ from diffusers import VQModel
 from torch import Tensor
 
 from benchmarks.peers.codec_peer import DECODING, ENCODING, CodecPeer, count_weights
-from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 
@@ -35,7 +35,7 @@ RENAMED = (  # from our names to theirs
 
 def load_encoder(folder: Path, device: torch.device, items: np.ndarray) -> CodecPeer:
     """uint8 [N, H, W, 3] -> int64 codes [N, T]: what a user of diffusers writes."""
-    ours = load_vqgan(folder)
+    ours = open_checkpoint(folder).network()
     peer, config = make_peer(ours, device), ours.config
 
     def encode(images: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def load_encoder(folder: Path, device: torch.device, items: np.ndarray) -> Codec
 
 def load_decoder(folder: Path, device: torch.device, items: np.ndarray) -> CodecPeer:
     """int64 codes [N, T] -> uint8 [N, H, W, 3]; float32 pixels from 0 to 1 are compared."""
-    ours = load_vqgan(folder)
+    ours = open_checkpoint(folder).network()
     peer, config = make_peer(ours, device), ours.config
 
     def pixels(codes: np.ndarray) -> Tensor:

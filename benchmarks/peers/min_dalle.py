@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.peers.codec_peer import DECODING, CodecPeer, count_weights
 from models.bart.config import DalleBartConfig
-from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.checkpoint import open_checkpoint
 
 Clock = Callable[[], float]  # seconds
 
@@ -32,7 +32,7 @@ def load_detokenizer(folder: Path, device: torch.device, items: np.ndarray) -> C
 
     weights = {
         name.removeprefix("quantize."): value
-        for name, value in load_vqgan(folder).state_dict().items()
+        for name, value in open_checkpoint(folder).network().state_dict().items()
         if name.startswith(DECODING)
     }
     network = VQGanDetokenizer()

@@ -22,7 +22,7 @@ from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.recognition import TWIN_DB, classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
-from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.network import VQGAN
 
 JITTER_SEED = 11
@@ -131,7 +131,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     glyphs = load_glyphs(args.glyph_cache or args.output / "glyphs.npz", args.font)
-    model = load_vqgan(args.model).for_inference(torch.device("cpu"), torch.float32)
+    model = open_checkpoint(args.model).network().for_inference(torch.device("cpu"), torch.float32)
     figures = evaluate(model, glyphs, args.output)
     (args.output / "evaluation.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     lists = ("left_out_for_contrast", "twins", "wrong")

@@ -120,11 +120,6 @@ def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> 
     return opened if pixel_range is None else replace(opened, config=replace(opened.config, pixel_range=pixel_range))
 
 
-def load_vqgan(folder: Path | str, pixel_range: PixelRange | None = None) -> VQGAN:
-    """The network of a checkpoint of any known format, in float32 on the CPU."""
-    return open_checkpoint(folder, pixel_range).network()
-
-
 def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
     """Write `config.json` and `model.safetensors` (in `dtype`, by default that of each weight) into `folder`."""
     checkpoint = VQGANCheckpoint(

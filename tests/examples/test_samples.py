@@ -15,9 +15,9 @@ from examples.emoji.combinations import BACKGROUNDS, held_out_backgrounds
 from examples.emoji.compose import canonical, compose_images
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.samples import SCHEMA
-from models.vqgan.checkpoint import load_vqgan
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 from tests.support.paths import EMOJI, SAMPLE
+from tests.support.vqgan_checkpoints import load_vqgan
 
 GLYPHS = synthetic_glyphs()
 

@@ -22,10 +22,11 @@ from examples.emoji.trainer import (
     repeat_pixels,
 )
 from examples.emoji.training_run import save_checkpoint
-from models.vqgan.checkpoint import load_vqgan, save_vqgan
+from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.network import VQGAN, Upsample
 from tests.examples.same_state import assert_same
 from tests.examples.synthetic_glyphs import synthetic_glyphs
+from tests.support.vqgan_checkpoints import load_vqgan
 
 GLYPHS = synthetic_glyphs()
 TINY = replace(CONFIG, ch_mult=(1, 1, 1, 1), z_channels=16, embed_dim=4, n_embed=32)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from models.vqgan.checkpoint import load_vqgan
 from pipelines.__main__ import main
 from tests.support.vqgan_checkpoints import (
     GOLDEN_VQGAN,
     TINY,
     golden_weights,
+    load_vqgan,
     min_dalle_weights,
     random_vqgan,
     write_taming,

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.vqgan.checkpoint import load_vqgan
 from pipelines import run as jobs
 from tests.support.run_command import Outcome, run
 from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import SHARDS, dataset, encode_small
+from tests.support.vqgan_checkpoints import load_vqgan
 from transforms.images import ImageOptions, decode_image
 
 NEAR_TIE = 1e-4  # of the distance to the nearest code

@@ -14,8 +14,9 @@ import torch
 import yaml
 from torch import Tensor
 
+from models.image_tokenizer import PixelRange
 from models.vqgan import names as vqgan_names
-from models.vqgan.checkpoint import load_vqgan
+from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from tests.support.paths import GOLDEN
@@ -32,6 +33,10 @@ TINY = VQGANConfig(
     n_embed=32,
 )
 TINY_GUMBEL = replace(TINY, quantizer="gumbel")
+
+
+def load_vqgan(path: Path, pixel_range: PixelRange | None = None) -> VQGAN:
+    return open_checkpoint(path, pixel_range).network()
 
 
 def golden(name: str) -> np.ndarray:

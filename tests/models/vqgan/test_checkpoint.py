@@ -15,13 +15,14 @@ from models.bart import checkpoint as bart_checkpoints
 from models.errors import CheckpointError, ConfigError
 from models.find import EMBEDDED
 from models.vqgan import checkpoint as checkpoints
-from models.vqgan.checkpoint import codebook_id, convert, load_vqgan, open_checkpoint, save_vqgan
+from models.vqgan.checkpoint import codebook_id, convert, open_checkpoint, save_vqgan
 from models.vqgan.network import VQGAN
 from models.weights import native as own_format
 from models.weights.checkpoint import weights_id
 from tests.support.vqgan_checkpoints import (
     TINY,
     TINY_GUMBEL,
+    load_vqgan,
     min_dalle_weights,
     random_vqgan,
     taming_yaml,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.vqgan import names as vqgan_names
-from models.vqgan.checkpoint import convert, infer_geometry, load_vqgan
+from models.vqgan.checkpoint import convert, infer_geometry
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from models.vqgan.taming import read_taming_config
@@ -22,6 +22,7 @@ from tests.support.vqgan_checkpoints import (
     golden,
     golden_config,
     golden_weights,
+    load_vqgan,
     min_dalle_weights,
     taming_yaml,
     write_taming,

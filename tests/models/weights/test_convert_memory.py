@@ -49,9 +49,9 @@ def test_peak_memory_is_the_weights_and_their_largest_leaf(
     write(tmp_path / "source", leaves, CONFIG)
     write_vqgan_jax(tmp_path / "small", dict(random_vqgan().state_dict()), TINY)
     peak = peak_of(
-        "from models.vqgan.checkpoint import convert, load_vqgan",
+        "from models.vqgan.checkpoint import convert, open_checkpoint",
         "convert(arguments[2], arguments[2] + '_own')",
-        {"convert": "convert(arguments[0], arguments[1])", "load": "load_vqgan(arguments[0])"}[action],
+        {"convert": "convert(arguments[0], arguments[1])", "load": "open_checkpoint(arguments[0]).network()"}[action],
         *(tmp_path / "source", tmp_path / "own", tmp_path / "small"),
     )
     assert peak < sum(sizes(leaves)) + max(sizes(leaves)) + SLACK

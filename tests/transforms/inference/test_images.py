@@ -19,11 +19,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from PIL import Image
 
-from models.vqgan.checkpoint import load_vqgan
 from models.vqgan.config import VQGANConfig
 from tests.support.images import encoded, psnr, scene
 from tests.support.paths import GOLDEN, ROOT
 from tests.support.run_transform import LOCAL, outcome
+from tests.support.vqgan_checkpoints import load_vqgan
 from transforms import DecodeTokens, EncodeImages
 from transforms.errors import UsageError
 from transforms.inference.handlers import StepHandler

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer, read_word_costs
@@ -93,7 +93,6 @@ def _from_parts(vocabulary: Path, merges: Path) -> Tokenizer:
     """BART's byte-level BPE."""
     tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

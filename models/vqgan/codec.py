@@ -95,7 +95,7 @@ class TorchCodec:
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     def _compute(self, function: Callable[[Tensor], Tensor], part: np.ndarray, dtype: torch.dtype) -> np.ndarray | None:
-        """The result of one batch; None if it must be split again because the device ran out of memory."""
+        """The result of one batch; None if it must be computed again, in smaller batches or uncompiled."""
         try:
             return function(self._padded(part)).to("cpu", dtype).numpy()
         except torch.OutOfMemoryError:
@@ -131,6 +131,6 @@ class TorchCodec:
 
 
 def _compile_errors() -> tuple[type[Exception], ...]:
-    """The errors of a network that cannot be compiled. Their module, which takes a second, is not imported here."""
+    """The errors of a network that cannot be compiled. Importing their module would take a second."""
     module = sys.modules.get("torch._dynamo.exc")
     return (module.TorchDynamoException,) if module else ()

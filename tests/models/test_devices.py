@@ -14,7 +14,7 @@ from models.vqgan.config import VQGANConfig
 from tests.support.vqgan_checkpoints import TINY
 
 
-def test_auto_is_a_gpu_where_there_is_one() -> None:
+def test_auto_is_a_gpu_if_there_is_one() -> None:
     assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu") == "cpu"
 
@@ -54,7 +54,7 @@ def test_a_dtype_that_the_device_lacks_is_refused(dtype: str, message: str) -> N
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch multiplies without MKL")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_one_query_attends_to_the_same_bits_wherever_its_row_stands(threads: int) -> None:
+def test_one_query_attends_to_the_same_bits_at_any_position_in_the_batch(threads: int) -> None:
     """A token step's attention: with several threads MKL's operands begin at other addresses for each of them."""
     generator = torch.Generator().manual_seed(0)
     query, keys, values = (torch.randn(1, 4, n, 32, generator=generator).repeat(6, 1, 1, 1) for n in (1, 64, 64))

@@ -210,7 +210,7 @@ def test_the_start_id_is_read_and_else_the_one_after_the_vocabulary(tmp_path: Pa
     assert open_bart(tmp_path).config.decoder_start_token_id == TINY_BART.image_vocab_size
 
 
-def test_dalle_minis_own_defaults_are_used_where_its_configuration_is_silent(tmp_path: Path) -> None:
+def test_dalle_minis_own_defaults_are_used_for_missing_options(tmp_path: Path) -> None:
     stacked(tmp_path, weights())
     values = json.loads((tmp_path / "config.json").read_text())
     del values["encoder_ffn_dim"]

@@ -271,7 +271,7 @@ def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_images_in_bfloat16(mo
 
 
 @pytest.mark.parametrize(("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "")])
-def test_a_matrix_unit_is_left_alone_where_numba_is_reported_of_another_processor(
+def test_a_matrix_unit_is_left_alone_if_numba_compiles_for_another_processor(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles.config, name, value)
@@ -373,7 +373,7 @@ print(numba.threading_layer())
 """
 
 
-def test_two_threads_may_draw_at_once_where_there_is_no_openmp() -> None:
+def test_two_threads_may_draw_at_once_without_openmp() -> None:
     settings = os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}
     ended = subprocess.run([sys.executable, "-c", TWO_AT_ONCE], env=settings, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "workqueue\n"), ended.stderr

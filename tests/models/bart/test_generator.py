@@ -1,4 +1,4 @@
-"""Drawing codes: equal to dalle-mini where it is greedy, and the same wherever a prompt stands."""
+"""Drawing codes: equal to dalle-mini if greedy, and independent of a prompt's position in the batch."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_without_guidance_half_of_the_work_gives_the_same_codes(model: DalleBart
 @pytest.mark.parametrize("exact", [True, False], ids=["filled positions", "masked positions"])
 @pytest.mark.parametrize("option", ["published", *OPTIONS])
 def test_logits_through_the_caches_are_those_without(option: str, exact: bool, model: DalleBart) -> None:
-    """Teacher forcing; the second way is the one of a GPU, where the host does not know the position."""
+    """Teacher forcing; a GPU masks positions, since the host does not know the current one."""
     if option == "published":
         given = {name: golden_bart(name) for name in ("input_ids", "attention_mask", "decoder_input_ids")}
         expected = golden_bart("expected_logits")
@@ -221,7 +221,7 @@ def test_a_prompt_draws_the_same_at_any_position_beside_any_neighbours(
 
 
 @pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 2), ("bfloat16", 1)])
-def test_states_have_equal_bytes_wherever_a_row_stands(dtype: str, threads: int) -> None:
+def test_states_have_equal_bytes_at_any_position_in_the_batch(dtype: str, threads: int) -> None:
     """A sharper look than at codes, with sizes at which products are cut into blocks."""
     config = replace(random_bart().config, d_model=128, decoder_attention_heads=4, decoder_ffn_dim=150, image_length=9)
     model = random_bart(config)

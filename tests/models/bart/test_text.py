@@ -139,7 +139,7 @@ def test_the_unconditional_input_is_that_of_no_text(folder: Path) -> None:
     assert mask.tolist() == encoded.attention_mask[0].tolist() == [1, 1] + [0] * 14
 
 
-def test_files_of_other_names_are_read_where_they_are_said_to_be(folder: Path) -> None:
+def test_files_of_other_names_are_read_from_their_given_paths(folder: Path) -> None:
     expected = open_text_encoder(folder, SMALL).encode(["a cat"], ["x"]).input_ids
     files = {name: folder / name.replace(".", "_mini.") for name in ("vocab.json", "merges.txt")}
     for name, path in files.items():

@@ -125,7 +125,7 @@ def test_a_pickle_of_the_same_weights_has_the_same_scores_and_fingerprint(folder
     assert open_clip_checkpoint(folder).weights_id() == open_clip_checkpoint(tmp_path).weights_id()
 
 
-def test_weights_can_be_read_where_transformers_is_not_imported_yet(folder: Path) -> None:
+def test_weights_can_be_read_before_transformers_is_imported(folder: Path) -> None:
     """Importing its CLIP on the device "meta", while the network is built, is more than torch 2.6 can do."""
     read = (
         "import sys; from models.clip.checkpoint import open_clip_checkpoint as open_; open_(sys.argv[1]).weights_id()"

@@ -178,7 +178,7 @@ def test_an_option_that_changes_the_network_is_refused(option: dict[str, bool], 
         load_vqgan(tmp_path)
 
 
-def test_vqgan_jax_leaves_out_the_codebook_size_where_it_is_1024(tmp_path: Path) -> None:
+def test_vqgan_jax_leaves_out_a_codebook_size_of_1024(tmp_path: Path) -> None:
     as_flax(tmp_path, weights(replace(TINY, n_embed=1024)))
     values = json.loads((tmp_path / "config.json").read_text())
     del values["n_embed"]

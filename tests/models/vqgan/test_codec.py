@@ -184,7 +184,7 @@ def test_without_a_compiler_the_network_runs_uncompiled(
     assert "no C compiler found" in caplog.text
 
 
-def test_the_compiler_is_not_imported_where_nothing_is_compiled() -> None:
+def test_the_compiler_is_not_imported_if_nothing_is_compiled() -> None:
     check = (
         "import sys; from models.vqgan.checkpoint import open_checkpoint\n"
         "open_checkpoint('models/emoji').load(device='cpu')\n"

@@ -89,7 +89,7 @@ def test_channels_last_inference_gives_the_codes_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_agrees_where_the_margin_is_wide(dtype: torch.dtype) -> None:
+def test_half_precision_agrees_on_codes_with_a_wide_margin(dtype: torch.dtype) -> None:
     model = load_vqgan(GOLDEN_VQGAN).for_inference(torch.device("cpu"), dtype)
     with torch.inference_mode():
         codes = model.codes(model.latents(torch.from_numpy(golden("inputs")).permute(0, 3, 1, 2).to(dtype))).numpy()

@@ -51,7 +51,7 @@ def test_the_callback_class_that_lightning_leaves_in_checkpoints_is_read_without
     stand_in = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
     data = tmp_path / "plain.ckpt"
     torch.save({"callbacks": {"MARK": {"best": 1.5}}, "state_dict": {"a": torch.ones(2)}}, data)
-    # A global cannot be written for a class that is not installed: put its opcode where the marking string is.
+    # A global cannot be written for a class that is not installed: replace the marking string by its opcode.
     name = b"c" + stand_in.__module__.encode() + b"\nModelCheckpoint\n"
     with zipfile.ZipFile(data) as source, zipfile.ZipFile(tmp_path / "x.ckpt", "w") as target:
         for entry in source.infolist():

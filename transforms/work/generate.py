@@ -17,7 +17,7 @@ from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
 from models.clip.scorer import ClipScorer
-from models.image_tokenizer import ImageTokenizer
+from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from models.uniforms import uniforms
 from transforms.batch import (
     ATTENTION_MASK,

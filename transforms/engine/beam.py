@@ -71,7 +71,10 @@ class _ProcessShard(beam.DoFn):
         self._resources: Resources = self._shared.acquire(self._make_resources)
 
     def process(self, index: int) -> Iterator[dict[str, Any]]:
-        yield asdict(self._run(index))
+        job, resources = self._job, self._resources
+        report = guarded(index, resources, lambda: ShardAttempt(load_shard(job.output, index), job, resources).run())
+        count_report(report)
+        yield asdict(report)
 
     def _make_resources(self) -> Resources:
         job = self._job
@@ -81,12 +84,6 @@ class _ProcessShard(beam.DoFn):
             max_error_rate=job.max_error_rate,
             monitor=Monitor(job.scratch),
         )
-
-    def _run(self, index: int) -> ShardReport:
-        job, resources = self._job, self._resources
-        report = guarded(index, resources, lambda: ShardAttempt(load_shard(job.output, index), job, resources).run())
-        count_report(report)
-        return report
 
 
 def count_report(report: ShardReport) -> None:
@@ -110,30 +107,27 @@ class _Summarise(beam.CombineFn):
         return {"shards": {}, "rows": {}, "seconds": {}, "failed": []}
 
     def add_input(self, total: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-        _add(total["shards"], {report["status"]: 1})
-        if report["status"] in ("done", "adopted"):
-            _add(total["rows"], {k: v for k, v in report["counts"].items() if k.startswith("rows_")})
-        _add(total["seconds"], report["timings"])
-        if report["status"] == "failed":
-            total["failed"].append([report["shard"], report["reason"]])
-        total["failed"] = sorted(total["failed"])[:REASONS_KEPT]
-        return total
+        status = report["status"]
+        rows = {name: count for name, count in report["counts"].items() if name.startswith("rows_")}
+        one = {
+            "shards": {status: 1},
+            "rows": rows if status in ("done", "adopted") else {},
+            "seconds": report["timings"],
+            "failed": [[report["shard"], report["reason"]]] if status == "failed" else [],
+        }
+        return self.merge_accumulators([total, one])
 
     def merge_accumulators(self, totals: Iterable[dict[str, Any]]) -> dict[str, Any]:
         merged = self.create_accumulator()
         for total in totals:
             for name in ("shards", "rows", "seconds"):
-                _add(merged[name], total[name])
+                for key, value in total[name].items():
+                    merged[name][key] = merged[name].get(key, 0) + value
             merged["failed"] = sorted(merged["failed"] + total["failed"])[:REASONS_KEPT]
         return merged
 
     def extract_output(self, total: dict[str, Any]) -> dict[str, Any]:
         return total
-
-
-def _add(total: dict[str, float], more: dict[str, float]) -> None:
-    for name, value in more.items():
-        total[name] = total.get(name, 0) + value
 
 
 def _finish(summary: dict[str, Any], output: str, max_error_rate: float, scratch: str | None = None) -> dict[str, Any]:

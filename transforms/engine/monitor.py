@@ -11,8 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 COUNTERS = (
@@ -60,21 +59,6 @@ class Monitor:
             for name, count in counts.items():
                 self._counts[name] += count
             if shard_ended or time.monotonic() - self._written_at >= WRITE_INTERVAL:
-                self._write(self._folder)
-
-    @contextmanager
-    def timed(self, counter: str) -> Iterator[None]:
-        """Adds the seconds that the block takes to a counter such as "model_seconds"."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(**{counter: time.perf_counter() - started})
-
-    def flush(self) -> None:
-        """Writes the counters now."""
-        if self._folder is not None:
-            with self._lock:
                 self._write(self._folder)
 
     def stop_requested(self) -> bool:

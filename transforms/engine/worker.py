@@ -100,12 +100,13 @@ class ShardAttempt:
 
     def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
         """All rows through the stages into local files."""
-        work = self.job.work
+        work, owned = self.job.work, self.resources
         fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
-        pools = Pools(Pool(self.resources.decode_pool), Pool(self.resources.fetch_pool))
+        pools = Pools(Pool(owned.decode_pool), Pool(owned.fetch_pool))
         preparer = work.preparer(self.job.schema, fetch, pools)
         errors = ErrorLog(folder / "errors.parquet")
-        sink = work.sink(self._target(folder / f"{self.shard.name}.{work.main.suffix}"))
+        path, schema = folder / f"{self.shard.name}.{work.main.suffix}", self.job.table_schema()
+        sink = work.sink(SinkTarget(path, schema, owned.decode_pool, owned.upload_pool, self.folder, self.shard.name))
         writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
         waiting = ahead(self._submitted(preparer), READ_AHEAD)
         try:
@@ -118,7 +119,9 @@ class ShardAttempt:
                     self.resources.monitor.add(rows_written=item.num_rows)
             writer.close()
             self.counts.notices = dict(sorted((Counter(self.counts.notices) + self.notices).items()))
-            self._check_balance()
+            counts = self.counts
+            if counts.rows_read != counts.rows_written + counts.rows_rejected + counts.rows_filtered:
+                raise RuntimeError(f"rows were lost or made up, please report this: {counts.to_json()}")
             self.seconds["decode"] = pools.decode.seconds
             errors_path = errors.close()
             self.counts.errors_file = self.transaction.errors_name(errors_path)
@@ -148,11 +151,6 @@ class ShardAttempt:
     def _write(self, sink: Sink, batch: pa.RecordBatch) -> None:
         sink.write(batch)
         self.counts.rows_written += batch.num_rows
-
-    def _check_balance(self) -> None:
-        counts = self.counts
-        if counts.rows_read != counts.rows_written + counts.rows_rejected + counts.rows_filtered:
-            raise RuntimeError(f"rows were lost or made up, please report this: {counts.to_json()}")
 
     def _submitted(self, preparer: Preparer) -> Iterator[tuple[int, Callable[[], Prepared]]]:
         """Read the slices; every batch goes into the pools at once. Runs in the thread that reads ahead."""
@@ -219,8 +217,3 @@ class ShardAttempt:
             return result
 
         return timed
-
-    def _target(self, path: Path) -> SinkTarget:
-        pools = self.resources
-        schema = self.job.table_schema()
-        return SinkTarget(path, schema, pools.decode_pool, pools.upload_pool, self.folder, self.shard.name)

@@ -1,4 +1,4 @@
-"""How prompts are to be drawn, by a pipeline or by a program: resolved where the models are. Beam is not imported."""
+"""What pipelines and programs ask of the models, checked; prompts are resolved where the models are. Without Beam."""
 
 from __future__ import annotations
 
@@ -19,7 +19,22 @@ from transforms.inputs.rows import fill_prompt, prompt_key
 from transforms.work.generate import GeneratorSettings
 from transforms.work.step import ModelSettings
 
+CACHE_DIR = "~/.cache/vqbeam"
+BATCH_SIZE = 32
 SCHEMA = InputSchema("prompts", caption=PROMPT, key="key", options=tuple(OPTIONS))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises `UsageError` for a batch without rows."""
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+
+
+def tokenizer_settings(
+    model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int, threads: int | None
+) -> ModelSettings:
+    check_batch_size(batch_size)
+    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,49 @@
-"""The commands' steps behind Beam's `RunInference`, and how the public transforms return rows.
+"""The commands' steps behind Beam's `RunInference`, and how the public transforms take and return rows.
 
 The commands do not go through here; they stream whole shards (`transforms/engine/worker.py`) with the same steps.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from transforms.batch import fixed_lists, to_rows
-from transforms.errors import RowRejected, UsageError
-from transforms.inference.notebook import check_notebook
-from transforms.work.generate import GenerateStep, GeneratorSettings
-from transforms.work.prompts import Slot, slot_batch
+from transforms.errors import RowFiltered, RowRejected
 from transforms.work.step import Step
 
-check_notebook()
-
-Row = dict[str, Any]
-RowArray = tuple[Row, np.ndarray]
-Beside = Callable[[Row], Mapping[str, Any]]
-
+INTERACTIVE = "apache_beam.runners.interactive.interactive_environment"  # Beam imports it at every `|` in IPython
 GOOD = "good"
 REJECTED = "rejected"
-CACHE_DIR = "~/.cache/vqbeam"
+
+Row = dict[str, Any]
+Pair = tuple[Row, Any]  # a row, and its part of what the model takes or returns
+Reader = Callable[[Row], Iterable[Pair]]  # raises `RowRejected` and `RowFiltered`
+
+
+def check_notebook() -> None:
+    """Raises `ImportError` if this is IPython and Beam's module for it cannot be imported.
+
+    Seen in Beam 2.77: without pandas it is missing, and with pandas 3 it asks for `DataFrame.first`.
+    """
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:
+        return
+    try:
+        importlib.import_module(INTERACTIVE)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"Apache Beam runs in a notebook with pandas below 3 only: pip install 'pandas<3' ({error})"
+        ) from None
+
+
+check_notebook()
 
 
 class Outcome(NamedTuple):
@@ -40,106 +54,80 @@ class Outcome(NamedTuple):
     rejected: beam.PCollection
 
 
-def rejected(row: Row, cause: RowRejected) -> beam.pvalue.TaggedOutput:
-    """A row for `Outcome.rejected`."""
-    Metrics.counter("vqbeam", "rows_rejected").inc()
-    return beam.pvalue.TaggedOutput(REJECTED, {"row": row, "error": cause.code, "message": cause.message})
+class ReadRows(beam.DoFn):
+    """A dict -> pairs for the model, and dicts for `Outcome.rejected`. `open_reader` is called in the worker, which has
+    the model."""
+
+    def __init__(self, open_reader: Callable[[], Reader]) -> None:
+        self._open_reader = open_reader
+
+    def setup(self) -> None:
+        self._read = self._open_reader()
+
+    def process(self, row: Row) -> Iterator[Pair | beam.pvalue.TaggedOutput]:
+        try:
+            yield from self._read(row)
+        except RowFiltered:
+            Metrics.counter("vqbeam", "rows_filtered").inc()
+        except RowRejected as cause:
+            Metrics.counter("vqbeam", "rows_rejected").inc()
+            yield beam.pvalue.TaggedOutput(REJECTED, {"row": row, "error": cause.code, "message": cause.message})
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises `UsageError` for a batch without rows."""
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+def through_model(
+    rows: beam.PCollection,
+    labels: tuple[str, str, str],
+    open_reader: Callable[[], Reader],
+    handler: StepHandler,
+    add: beam.PTransform,
+) -> Outcome:
+    """Read rows, run the step on them, and `add` the parts that it returned to their rows."""
+    reading, running, adding = labels
+    read = rows | reading >> beam.ParDo(ReadRows(open_reader)).with_outputs(REJECTED, main=GOOD)
+    return Outcome(read[GOOD] | running >> RunInference(handler) | adding >> add, read[REJECTED])
 
 
-class StepHandler(ModelHandler[RowArray, RowArray, Step]):
-    """A `ModelHandler` around a step: (row, array) in, (row, array or number) out.
+class StepHandler(ModelHandler[Pair, Pair, Step]):
+    """A `ModelHandler` around a step: (row, part) in, (row, part) out.
 
-    `taken` and `given` are what the step calls the two; `beside` makes further columns for it out of a row. The handler
-    gives no resource hints: they would break fusion and put the pixels through a shuffle, on local runners too.
+    `open_step` is called in the worker, which has the model. `pack` makes the batch that the step takes of at most
+    `batch_size` pairs; `unpack` yields a part for each pair of the batch that the step returns. The handler gives no
+    resource hints: they would break fusion and put the pixels through a shuffle, on local runners too.
     """
 
-    def __init__(self, step: Step, taken: str, given: str, beside: Beside | None = None) -> None:
+    def __init__(
+        self,
+        open_step: Callable[[], Step],
+        batch_size: int,
+        pack: Callable[[Sequence[Pair]], pa.RecordBatch],
+        unpack: Callable[[pa.RecordBatch, Sequence[Pair]], Iterable[Any]],
+        name: str,
+    ) -> None:
         super().__init__()
-        self._step = step
-        self._taken = taken
-        self._given = given
-        self._beside = beside
+        self._open_step = open_step
+        self._batch_size = batch_size
+        self._pack = pack
+        self._unpack = unpack
+        self._name = name
 
     def load_model(self) -> Step:
-        self._step.setup()
-        return self._step
-
-    def run_inference(
-        self, batch: Sequence[RowArray], model: Step, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[RowArray]:
-        rows = [row for row, _ in batch]
-        columns = {self._taken: fixed_lists(np.stack([array for _, array in batch]))}
-        if self._beside is not None:
-            columns |= pa.RecordBatch.from_pylist([self._beside(row) for row in rows]).to_pydict()
-        result = model(pa.RecordBatch.from_pydict(columns)).column(self._given)
-        return zip(
-            rows, to_rows(result) if pa.types.is_fixed_size_list(result.type) else result.to_numpy(), strict=True
-        )
-
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """One size: with a range Beam would tune the size by timing, and each is computed at the full size anyway."""
-        return {"min_batch_size": self._step.batch_size, "max_batch_size": self._step.batch_size}
-
-    def get_num_bytes(self, batch: Sequence[RowArray]) -> int:
-        """For Beam's metrics; the default pickles the batch to find out."""
-        return sum(array.nbytes for _, array in batch)
-
-    def get_metrics_namespace(self) -> str:
-        return f"vqbeam_{self._given}"
-
-
-class SlotRow(NamedTuple):
-    """A prompt as it came, and a slot with some of its images, prepared."""
-
-    row: Row
-    slot: Slot
-
-
-class DrawnRow(NamedTuple):
-    """A prompt as it came, and a row for each image of a slot."""
-
-    row: Row
-    images: pa.RecordBatch
-
-
-class SlotHandler(ModelHandler[SlotRow, DrawnRow, GenerateStep]):
-    """A `ModelHandler` around the step of `generate`; `settings` are called in the worker, which has the models.
-
-    Like `StepHandler` it gives no resource hints.
-    """
-
-    def __init__(self, slots: int, settings: Callable[[], GeneratorSettings]) -> None:
-        super().__init__()
-        self._slots = slots
-        self._settings = settings
-
-    def load_model(self) -> GenerateStep:
-        step = GenerateStep(self._settings())
+        step = self._open_step()
         step.setup()
         return step
 
     def run_inference(
-        self, batch: Sequence[SlotRow], model: GenerateStep, inference_args: dict[str, Any] | None = None
-    ) -> Iterator[DrawnRow]:
-        drawn = model(slot_batch([item.slot for item in batch]))
-        start = 0
-        for item in batch:
-            count = len(item.slot.samples)
-            yield DrawnRow(item.row, drawn.slice(start, count))
-            start += count
+        self, batch: Sequence[Pair], model: Step, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Pair]:
+        parts = self._unpack(model(self._pack(batch)), batch)
+        return zip((row for row, _ in batch), parts, strict=True)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """One size, as with `StepHandler`."""
-        return {"min_batch_size": self._slots, "max_batch_size": self._slots}
+        """One size: with a range Beam would tune the size by timing, and each is computed at the full size anyway."""
+        return {"min_batch_size": self._batch_size, "max_batch_size": self._batch_size}
 
-    def get_num_bytes(self, batch: Sequence[SlotRow]) -> int:
-        return sum(item.slot.prompt.nbytes for item in batch)
+    def get_num_bytes(self, batch: Sequence[Pair]) -> int:
+        """For Beam's metrics; the default pickles the batch to find out."""
+        return sum(part.nbytes for _, part in batch)
 
     def get_metrics_namespace(self) -> str:
-        return "vqbeam_pictures"
+        return f"vqbeam_{self._name}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import RunInference
+import pyarrow as pa
 
 from models import find
 from models.clip.scorer import read_clip_parts
@@ -24,24 +23,18 @@ from transforms.batch import (
     ORIGINAL_WIDTH,
     PIXELS,
     first_caption,
+    fixed_lists,
+    to_images,
+    to_rows,
 )
-from transforms.errors import RowFiltered, RowRejected, UsageError
+from transforms.errors import RowRejected, UsageError
 from transforms.images import ImageLimits, ImageOptions, Resize, decode_image
-from transforms.inference.handlers import (
-    CACHE_DIR,
-    GOOD,
-    REJECTED,
-    Outcome,
-    Row,
-    RowArray,
-    StepHandler,
-    check_batch_size,
-    rejected,
-)
+from transforms.inference.asked import BATCH_SIZE, CACHE_DIR, check_batch_size, tokenizer_settings
+from transforms.inference.handlers import Outcome, Pair, Reader, Row, StepHandler, through_model
 from transforms.outputs.image_files import check_format, encode_image
 from transforms.work.decode import DecodeStep
 from transforms.work.encode import EncodeStep
-from transforms.work.prepare import Decode, fitting_codes
+from transforms.work.prepare import fitting_codes
 from transforms.work.rank import ScoreStep, decode_for_clip
 from transforms.work.step import ClipSettings, ModelSettings
 
@@ -79,7 +72,7 @@ class EncodeImages(beam.PTransform):
         image_column: str = "image",
         keep_image: bool = False,
         resize: Resize = "center_crop",
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
@@ -88,21 +81,23 @@ class EncodeImages(beam.PTransform):
         **image_options: Any,
     ) -> None:
         super().__init__()
-        self._model = settings(model, cache_dir, backend, device, dtype, batch_size, threads)
+        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads)
         self._column = image_column
         self._keep = keep_image
         self._options = {"resize": resize, **image_options}
         ImageOptions(size=1, **self._options)
 
     def expand(self, rows: beam.PCollection) -> Outcome:
-        read = ReadImages(partial(square_decoder, self._model, self._options), self._column, self._keep, sizes=True)
-        images = rows | "Read images" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
-        encoded = (
-            images[GOOD]
-            | "Encode" >> RunInference(StepHandler(EncodeStep(self._model), PIXELS, ENCODING))
-            | "Add codes" >> beam.MapTuple(lambda row, codes: {**row, ENCODING: codes})
+        handler = StepHandler(
+            partial(EncodeStep, self._model),
+            self._model.batch_size,
+            partial(packed, PIXELS),
+            lambda batch, _: to_rows(batch.column(ENCODING)),
+            ENCODING,
         )
-        return Outcome(encoded, images[REJECTED])
+        reader = partial(image_reader, self._model, self._options, self._column, self._keep)
+        add = beam.MapTuple(lambda row, codes: {**row, ENCODING: codes})
+        return through_model(rows, ("Read images", "Encode", "Add codes"), reader, handler, add)
 
 
 class DecodeTokens(beam.PTransform):
@@ -127,7 +122,7 @@ class DecodeTokens(beam.PTransform):
         keep_codes: bool = False,
         image_column: str = "image",
         image_format: str = "png",
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
@@ -136,7 +131,7 @@ class DecodeTokens(beam.PTransform):
     ) -> None:
         super().__init__()
         check_format(image_format)
-        self._model = settings(model, cache_dir, backend, device, dtype, batch_size, threads)
+        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads)
         self._codes_column = codes_column
         self._keep = keep_codes
         self._image_column = image_column
@@ -144,15 +139,16 @@ class DecodeTokens(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> Outcome:
         column, image_format = self._image_column, self._format
-        read = ReadCodes(self._model, self._codes_column, self._keep)
-        codes = rows | "Read codes" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
-        decoded = (
-            codes[GOOD]
-            | "Decode" >> RunInference(StepHandler(DecodeStep(self._model), CODES, PIXELS))
-            | "Add images"
-            >> beam.MapTuple(lambda row, pixels: {**row, column: encode_image(square(pixels), image_format)})
+        handler = StepHandler(
+            partial(DecodeStep, self._model),
+            self._model.batch_size,
+            partial(packed, CODES),
+            lambda batch, _: to_images(batch.column(PIXELS)),
+            PIXELS,
         )
-        return Outcome(decoded, codes[REJECTED])
+        reader = partial(code_reader, self._model, self._codes_column, self._keep)
+        add = beam.MapTuple(lambda row, pixels: {**row, column: encode_image(pixels, image_format)})
+        return through_model(rows, ("Read codes", "Decode", "Add images"), reader, handler, add)
 
 
 class ScoreImages(beam.PTransform):
@@ -177,7 +173,7 @@ class ScoreImages(beam.PTransform):
         *,
         image_column: str = "image",
         caption_column: str = "caption",
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         device: str = "auto",
         threads: int | None = None,
         cache_dir: str = CACHE_DIR,
@@ -191,92 +187,60 @@ class ScoreImages(beam.PTransform):
         self._limits = ImageLimits(**limits)
 
     def expand(self, rows: beam.PCollection) -> Outcome:
-        decoder = partial(clip_decoder, self._clip, self._limits)
-        read = ReadImages(decoder, self._image_column, keep=True, caption_column=self._caption_column)
-        pairs = rows | "Read pairs" >> beam.ParDo(read).with_outputs(REJECTED, main=GOOD)
-        beside = partial(caption_for_step, column=self._caption_column)
-        scored = (
-            pairs[GOOD]
-            | "Score" >> RunInference(StepHandler(ScoreStep(self._clip), CLIP_PIXELS, CLIP_SCORE, beside))
-            | "Add scores" >> beam.MapTuple(lambda row, score: {**row, CLIP_SCORE: float(score)})
+        handler = StepHandler(
+            partial(ScoreStep, self._clip),
+            self._clip.batch_size,
+            partial(packed_pairs, self._caption_column),
+            lambda batch, _: batch.column(CLIP_SCORE).to_numpy(),
+            CLIP_SCORE,
         )
-        return Outcome(scored, pairs[REJECTED])
+        reader = partial(pair_reader, self._clip, self._limits, self._image_column, self._caption_column)
+        add = beam.MapTuple(lambda row, score: {**row, CLIP_SCORE: float(score)})
+        return through_model(rows, ("Read pairs", "Score", "Add scores"), reader, handler, add)
 
 
-class ReadImages(beam.DoFn):
-    """A dict -> (dict, array for the model); rejects rows whose image cannot be read, or that lack a caption.
+def image_reader(model: ModelSettings, options: Mapping[str, Any], column: str, keep: bool) -> Reader:
+    """Of rows for `EncodeImages`: decodes and resizes as `vqbeam encode` does, and adds the original size."""
+    image_options = ImageOptions(size=model.spec.resolution, **options)
 
-    `open_decoder` is called in the worker, which has the model. `sizes` adds the original size, `caption_column` is
-    that of a caption that is needed.
-    """
+    def read(row: Row) -> Iterator[Pair]:
+        image = decode_image(image_bytes(row, column), image_options)
+        sizes = {ORIGINAL_WIDTH: image.original_width, ORIGINAL_HEIGHT: image.original_height}
+        yield sizes | without(row, column, keep), image.pixels
 
-    def __init__(
-        self,
-        open_decoder: Callable[[], Decode],
-        column: str,
-        keep: bool,
-        sizes: bool = False,
-        caption_column: str | None = None,
-    ) -> None:
-        self._open_decoder = open_decoder
-        self._column = column
-        self._keep = keep
-        self._sizes = sizes
-        self._caption_column = caption_column
-
-    def setup(self) -> None:
-        self._decode = self._open_decoder()
-
-    def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
-        try:
-            if self._caption_column is not None:
-                caption_of(row, self._caption_column)
-            image = self._decode(image_bytes(row, self._column))
-        except RowFiltered:
-            Metrics.counter("vqbeam", "rows_filtered").inc()
-        except RowRejected as cause:
-            yield rejected(row, cause)
-        else:
-            sizes = {ORIGINAL_WIDTH: image.original_width, ORIGINAL_HEIGHT: image.original_height}
-            yield {**(sizes if self._sizes else {}), **without(row, self._column, self._keep)}, image.pixels
+    return read
 
 
-def square_decoder(model: ModelSettings, options: Mapping[str, Any]) -> Decode:
-    """The decoder of `vqbeam encode` for a model."""
-    return partial(decode_image, options=ImageOptions(size=model.spec.resolution, **options))
+def code_reader(model: ModelSettings, column: str, keep: bool) -> Reader:
+    """Of rows for `DecodeTokens`: checks the codes against the model."""
+    spec = model.spec
+
+    def read(row: Row) -> Iterator[Pair]:
+        yield without(row, column, keep), checked_codes(row, column, spec)
+
+    return read
 
 
-def clip_decoder(clip: ClipSettings, limits: ImageLimits) -> Decode:
-    """The decoder of `vqbeam rank` for a CLIP."""
+def pair_reader(clip: ClipSettings, limits: ImageLimits, image_column: str, caption_column: str) -> Reader:
+    """Of rows for `ScoreImages`: prepares the image as `vqbeam rank` does, and checks that there is a caption."""
     preprocess, _ = read_clip_parts(find(clip.name, clip.cache_dir).clip)
-    return partial(decode_for_clip, limits=limits, preprocess=preprocess)
+
+    def read(row: Row) -> Iterator[Pair]:
+        caption_of(row, caption_column)
+        yield row, decode_for_clip(image_bytes(row, image_column), limits, preprocess).pixels
+
+    return read
 
 
-class ReadCodes(beam.DoFn):
-    """A dict -> (dict, int32 [codes_per_image]); rejects rows whose codes do not fit the model."""
-
-    def __init__(self, model: ModelSettings, column: str, keep: bool) -> None:
-        self._model = model
-        self._column = column
-        self._keep = keep
-
-    def setup(self) -> None:
-        self._spec = self._model.spec
-
-    def process(self, row: Row) -> Iterable[RowArray | beam.pvalue.TaggedOutput]:
-        try:
-            codes = checked_codes(row, self._column, self._spec)
-        except RowRejected as cause:
-            yield rejected(row, cause)
-        else:
-            yield without(row, self._column, self._keep), codes
+def packed(column: str, pairs: Sequence[Pair]) -> pa.RecordBatch:
+    """The arrays of the pairs as a column."""
+    return pa.RecordBatch.from_pydict({column: fixed_lists(np.stack([array for _, array in pairs]))})
 
 
-def settings(
-    model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int, threads: int | None
-) -> ModelSettings:
-    check_batch_size(batch_size)
-    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
+def packed_pairs(caption_column: str, pairs: Sequence[Pair]) -> pa.RecordBatch:
+    """What the CLIP sees of the images, with their captions. Arrow takes no half of a surrogate pair."""
+    captions = [caption_of(row, caption_column).encode("utf-8", "replace").decode() for row, _ in pairs]
+    return packed(CLIP_PIXELS, pairs).append_column(CAPTION, pa.array(captions))
 
 
 def image_bytes(row: Row, column: str) -> bytes:
@@ -309,12 +273,6 @@ def without(row: Row, column: str, keep: bool) -> Row:
     return row if keep else {name: value for name, value in row.items() if name != column}
 
 
-def square(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H*H*3] -> [H, H, 3]."""
-    side = round((len(pixels) // 3) ** 0.5)
-    return pixels.reshape(side, side, 3)
-
-
 def caption_of(row: Row, column: str) -> str:
     """The text that is scored. Raises `RowRejected` if there is none, `UsageError` for a column of another type."""
     cell = row.get(column)
@@ -326,8 +284,3 @@ def caption_of(row: Row, column: str) -> str:
     if not caption:
         raise RowRejected("missing_caption", f"no text in column {column!r}; the row has {', '.join(map(str, row))}")
     return caption
-
-
-def caption_for_step(row: Row, column: str) -> Mapping[str, str]:
-    text = caption_of(row, column)
-    return {CAPTION: text.encode("utf-8", "replace").decode()}  # Arrow takes no half of a surrogate pair

@@ -17,40 +17,47 @@ from models.image_tokenizer import ImageTokenizer
 from transforms.batch import PIXELS, to_images
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, Resize, decode_image, resized_image
-from transforms.inference.asked import SCHEMA, Asked, canonical, usable
+from transforms.inference.asked import (
+    BATCH_SIZE,
+    CACHE_DIR,
+    SCHEMA,
+    Asked,
+    canonical,
+    check_batch_size,
+    tokenizer_settings,
+    usable,
+)
 from transforms.inputs.rows import batches
 from transforms.work.generate import GenerateStep
 from transforms.work.prompts import prepare_prompts, slot_batches
-from transforms.work.step import ModelSettings
+from transforms.work.step import in_batches
 
-CACHE_DIR = "~/.cache/vqbeam"
-BATCH_SIZE = 32
 ImageLike: TypeAlias = "Image.Image | np.ndarray | bytes"
 
 
 class Tokenizer:
     """An image tokenizer with its weights loaded; see `load`. Safe to call from several threads."""
 
-    def __init__(self, codec: ImageTokenizer, resize: Resize) -> None:
-        self._codec = codec
-        self._options = ImageOptions(size=codec.spec.resolution, resize=resize)
+    def __init__(self, tokenizer: ImageTokenizer, resize: Resize) -> None:
+        self._tokenizer = tokenizer
+        self._options = ImageOptions(size=tokenizer.spec.resolution, resize=resize)
 
     @property
     def name(self) -> str:
-        return self._codec.spec.name
+        return self._tokenizer.spec.name
 
     @property
     def resolution(self) -> int:
         """The side in pixels of the square images that the model reads and writes."""
-        return self._codec.spec.resolution
+        return self._tokenizer.spec.resolution
 
     @property
     def codes_per_image(self) -> int:
-        return self._codec.spec.codes_per_image
+        return self._tokenizer.spec.codes_per_image
 
     @property
     def codebook_size(self) -> int:
-        return self._codec.spec.codebook_size
+        return self._tokenizer.spec.codebook_size
 
     def encode(self, images: Sequence[ImageLike]) -> np.ndarray:
         """N images -> codes int32 [N, codes_per_image] in raster order.
@@ -60,9 +67,10 @@ class Tokenizer:
         bytes that are no image, `UsageError` for another kind of value, `ConfigError` if the model has no encoder.
         """
         pixels = [self._pixels(number, image) for number, image in enumerate(images)]
-        size = self._codec.batch_size
-        parts = [self._codec.encode(np.stack(pixels[start : start + size])) for start in range(0, len(pixels), size)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.codes_per_image), np.int32)
+        if not pixels:
+            return np.zeros((0, self.codes_per_image), np.int32)
+        encode = self._tokenizer.encode
+        return in_batches(lambda part: encode(np.stack(part)), pixels, self._tokenizer.batch_size)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes [N, codes_per_image], any integer type -> images uint8 [N, resolution, resolution, 3].
@@ -70,9 +78,9 @@ class Tokenizer:
         Raises `ValueError` for codes of another shape or outside of the codebook.
         """
         codes = np.asarray(codes)
-        size = self._codec.batch_size
-        parts = [self._codec.decode(codes[start : start + size]) for start in range(0, len(codes), size)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
+        if not len(codes):
+            return np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
+        return in_batches(self._tokenizer.decode, codes, self._tokenizer.batch_size)
 
     def _pixels(self, number: int, image: ImageLike) -> np.ndarray:
         if isinstance(image, bytes | bytearray | memoryview):
@@ -104,9 +112,7 @@ def load(
     full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
     CPU, by default torch's. Raises `CheckpointError` and `ConfigError`.
     """
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-    settings = ModelSettings(model, cache_dir, "torch", device, dtype, batch_size, threads or 0)
+    settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads)
     return Tokenizer(settings.open(), resize)
 
 
@@ -154,8 +160,10 @@ class Generator:
                 to_images(step(batch).column(PIXELS))
                 for batch in slot_batches(prepared, asked.slots, asked.images_per_slot)
             ]
-        side = self._side()
-        return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+        if not parts:
+            side = self._step.settings.vqgan.spec.resolution
+            return np.zeros((0, side, side, 3), np.uint8)
+        return np.concatenate(parts)
 
     def _step_for(self, asked: Asked) -> GenerateStep:
         """The step of this shape of a batch; the last one is kept, and its tokenizer serves all."""
@@ -164,9 +172,6 @@ class Generator:
             self._step = GenerateStep(settings)
         self._step.setup()
         return self._step
-
-    def _side(self) -> int:
-        return self._step.settings.vqgan.spec.resolution
 
 
 def load_generator(
@@ -185,8 +190,8 @@ def load_generator(
     default as many as a call needs, up to 32; name it if calls of different lists are to agree byte for byte. Raises
     `CheckpointError` and `ConfigError`.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+    if batch_size is not None:
+        check_batch_size(batch_size)
     asked = Asked(
         model=model,
         vqgan=vqgan or model,

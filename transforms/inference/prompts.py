@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import RunInference
 
 from models import find
 from transforms.batch import (
@@ -25,23 +25,12 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowRejected, UsageError
-from transforms.inference.asked import SCHEMA, Asked, canonical, usable
-from transforms.inference.handlers import (
-    CACHE_DIR,
-    GOOD,
-    REJECTED,
-    DrawnRow,
-    Outcome,
-    Row,
-    SlotHandler,
-    SlotRow,
-    check_batch_size,
-    rejected,
-)
+from transforms.inference.asked import BATCH_SIZE, CACHE_DIR, SCHEMA, Asked, canonical, check_batch_size, usable
+from transforms.inference.handlers import Outcome, Pair, Reader, Row, StepHandler, through_model
 from transforms.inputs.rows import batches
 from transforms.outputs.image_files import check_format, encode_image
-from transforms.work.generate import png_texts
-from transforms.work.prompts import CUT, prepare_prompts, slots_of
+from transforms.work.generate import GenerateStep, png_texts
+from transforms.work.prompts import CUT, prepare_prompts, slot_batch, slots_of
 
 MADE = (KEY, PROMPT, SAMPLE, SEED, WIDTH, HEIGHT)  # of an image, beside its codes, file and score
 
@@ -78,7 +67,7 @@ class GeneratePictures(beam.PTransform):
         seed: int = 0,
         image_column: str = "image",
         image_format: str = "png",
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
@@ -103,51 +92,50 @@ class GeneratePictures(beam.PTransform):
         self._image_format = image_format
 
     def expand(self, prompts: beam.PCollection) -> Outcome:
-        slots = prompts | "Read prompts" >> beam.ParDo(ReadPrompts(self._asked)).with_outputs(REJECTED, main=GOOD)
-        drawn = (
-            slots[GOOD]
-            | "Draw" >> RunInference(SlotHandler(self._asked.slots, self._asked.settings))
-            | "Add images" >> beam.ParDo(AddImages(self._asked, self._image_column, self._image_format))
+        asked = self._asked
+        handler = StepHandler(
+            lambda: GenerateStep(asked.settings()),
+            asked.slots,
+            lambda pairs: slot_batch([slot for _, slot in pairs]),
+            images_of_slots,
+            "pictures",
         )
-        return Outcome(drawn, slots[REJECTED])
+        rows = prompts | "As rows" >> beam.Map(prompt_row)
+        add = beam.ParDo(AddImages(asked, self._image_column, self._image_format))
+        return through_model(rows, ("Read prompts", "Draw", "Add images"), partial(prompt_reader, asked), handler, add)
 
 
-class ReadPrompts(beam.DoFn):
-    """A string or dict -> a `SlotRow` for each slot that its images take; rejects prompts that cannot be drawn."""
+def prompt_reader(asked: Asked) -> Reader:
+    """Of prompts: a pair for each slot that the images of a prompt take."""
+    text = find(asked.model, asked.cache_dir).bart.text_encoder()
+    drawing = asked.drawing()
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-
-    def setup(self) -> None:
-        self._text = find(self._asked.model, self._asked.cache_dir).bart.text_encoder()
-        self._drawing = self._asked.drawing()
-
-    def process(self, prompt: str | Row) -> Iterable[SlotRow | beam.pvalue.TaggedOutput]:
-        row = prompt_row(prompt)
-        try:
-            batch = next(batches([canonical(row)], SCHEMA))
-            prepared = prepare_prompts(batch, 0, self._text, self._drawing)
-            if prepared.refusals:
-                raise prepared.refusals[0].cause
-            self._check_guidance(prepared.columns)
-        except RowRejected as cause:
-            yield rejected(row, cause)
-            return
+    def read(row: Row) -> Iterator[Pair]:
+        prepared = prepare_prompts(next(batches([canonical(row)], SCHEMA)), 0, text, drawing)
+        if prepared.refusals:
+            raise prepared.refusals[0].cause
+        columns = prepared.columns
+        guidance = columns.column("guidance_scale")[0].as_py()
+        if drawing["guidance_scale"] == 1 and guidance != 1:
+            built = "but the pipeline was built with 1, which computes no guidance"
+            raise RowRejected("bad_value", f"guidance_scale is {guidance}, {built}")
         Metrics.counter("vqbeam", "prompts_cut").inc(prepared.notices.get(CUT, 0))
-        images = prepared.columns.column(IMAGES)[0].as_py()
-        for slot in slots_of(prepared.columns, images, self._asked.images_per_slot):
-            yield SlotRow(row, slot)
+        for slot in slots_of(columns, columns.column(IMAGES)[0].as_py(), asked.images_per_slot):
+            yield row, slot
 
-    def _check_guidance(self, columns: pa.RecordBatch) -> None:
-        asked = columns.column("guidance_scale")[0].as_py()
-        if self._drawing["guidance_scale"] == 1 and asked != 1:
-            raise RowRejected(
-                "bad_value", f"guidance_scale is {asked}, but the pipeline was built with 1, which computes no guidance"
-            )
+    return read
+
+
+def images_of_slots(batch: pa.RecordBatch, pairs: Sequence[Pair]) -> Iterator[pa.RecordBatch]:
+    """A row for each image of a slot."""
+    start = 0
+    for _, slot in pairs:
+        yield batch.slice(start, len(slot.samples))
+        start += len(slot.samples)
 
 
 class AddImages(beam.DoFn):
-    """A `DrawnRow` -> a dict for each image, with its file."""
+    """A prompt and the rows of its images -> a dict for each image, with its file."""
 
     def __init__(self, asked: Asked, image_column: str, image_format: str) -> None:
         self._asked = asked
@@ -157,14 +145,14 @@ class AddImages(beam.DoFn):
     def setup(self) -> None:
         self._model = find(self._asked.model, self._asked.cache_dir).bart.name
 
-    def process(self, drawn: DrawnRow) -> Iterable[Row]:
-        batch = drawn.images
+    def process(self, drawn: Pair) -> Iterator[Row]:
+        row, batch = drawn
         names = [*MADE, *([CLIP_SCORE] if CLIP_SCORE in batch.schema.names else [])]
         made = batch.select(names).to_pylist()
         codes, pixels = to_rows(batch.column(ENCODING)), to_images(batch.column(PIXELS))
         texts = png_texts(batch, self._model)
         for values, encoding, image, text in zip(made, codes, pixels, texts, strict=True):
-            yield {**drawn.row, **values, ENCODING: encoding, self._column: encode_image(image, self._format, text)}
+            yield {**row, **values, ENCODING: encoding, self._column: encode_image(image, self._format, text)}
 
 
 def prompt_row(prompt: str | Row) -> Row:

@@ -122,6 +122,10 @@ class Slot(NamedTuple):
     prompt: pa.RecordBatch
     samples: range
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.prompt.nbytes)
+
 
 def slot_batches(parts: Iterable[Prepared], slots: int, images_per_slot: int) -> Iterator[pa.RecordBatch]:
     """Rows of prompts -> batches with a row an image, for a generator with so many slots.

@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -25,9 +26,10 @@ from tests.support.paths import GOLDEN, ROOT
 from tests.support.run_transform import LOCAL, outcome
 from tests.support.vqgan_checkpoints import load_vqgan
 from transforms import DecodeTokens, EncodeImages
+from transforms.batch import to_rows
 from transforms.errors import UsageError
 from transforms.inference.handlers import StepHandler
-from transforms.inference.images import checked_codes
+from transforms.inference.images import checked_codes, packed
 
 MODEL = str(GOLDEN / "vqgan_small")
 SIDE, CODES, CODEBOOK = 64, 256, 64
@@ -187,22 +189,26 @@ class CountingStep:
         return batch.rename_columns(["given"])
 
 
+COUNTING = StepHandler(
+    CountingStep, CountingStep.batch_size, partial(packed, "taken"), lambda batch, _: to_rows(batch["given"]), "given"
+)
+
+
 def test_a_process_loads_its_model_once_for_all_threads_and_batches_are_full():
     CountingStep.setups.clear()
     CountingStep.sizes.clear()
     threads = PipelineOptions([*LOCAL, "--direct_running_mode=multi_threading", "--direct_num_workers=2"])
     with beam.Pipeline(options=threads) as p:
         elements = [({"key": i}, np.full(3, i, np.int32)) for i in range(40)]
-        handled = p | beam.Create(elements) | RunInference(StepHandler(CountingStep(), "taken", "given"))
+        handled = p | beam.Create(elements) | RunInference(COUNTING)
         assert_that(handled | beam.MapTuple(lambda row, array: row["key"] - array[0]), equal_to([0] * 40))
     assert CountingStep.setups == [1]
     assert set(CountingStep.sizes[:-2]) == {4}
 
 
 def test_no_resource_hints_break_fusion():
-    handler = StepHandler(CountingStep(), "taken", "given")
-    assert handler.get_resource_hints() == {}
-    assert handler.get_num_bytes([({}, np.zeros(10, np.uint8)), ({}, np.zeros(5, np.int32))]) == 30
+    assert COUNTING.get_resource_hints() == {}
+    assert COUNTING.get_num_bytes([({}, np.zeros(10, np.uint8)), ({}, np.zeros(5, np.int32))]) == 30
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.support.run_transform import outcome
 from tests.support.tiny_clip import open_clip
 from transforms import ScoreImages
 from transforms.errors import UsageError
-from transforms.inference.images import caption_for_step, caption_of
+from transforms.inference.images import caption_of, packed_pairs
 
 CAPTIONS = ("a red apple", "a blue rocket", "rocket on a red background")
 
@@ -66,7 +66,8 @@ def test_each_bad_pair_is_rejected_alone(tiny_clip: Path) -> None:
 
 
 def test_half_a_surrogate_pair_in_a_caption_is_scored_as_a_question_mark() -> None:
-    assert caption_for_step({"text": "a \ud800"}, "text") == {"caption": "a ?"}
+    batch = packed_pairs("text", [({"text": "a \ud800"}, np.zeros(3, np.float32))])
+    assert batch.column("caption").to_pylist() == ["a ?"]
 
 
 @pytest.mark.parametrize("cell", [3, {"a": "b"}, [1, 2], b"a"])

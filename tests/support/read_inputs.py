@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pyarrow as pa
+
+from transforms.batch import PASS_PREFIX
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats import read_slices
 from transforms.inputs.plan import InputPlan, make_shards, plan_sources
@@ -36,6 +39,12 @@ def read_plan(
 
 def read(*patterns: Any, rows_per_shard: int = WHOLE, **request: Any) -> list[dict[str, Any]]:
     return read_plan(plan(*patterns, rows_per_shard=rows_per_shard, **request), rows_per_shard)
+
+
+def passthrough(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of `batch` that pass through, under their names in the output."""
+    names = [name for name in batch.schema.names if name.startswith(PASS_PREFIX)]
+    return batch.select(names).rename_columns([name.removeprefix(PASS_PREFIX) for name in names])
 
 
 def errors(rows: list[dict[str, Any]]) -> list[str | None]:

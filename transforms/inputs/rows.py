@@ -1,9 +1,6 @@
 """The batch that every reader yields, and the rows that it is made from.
 
-Fixed columns come first: `key` string, never null; `caption` string or list<string>; `uri` string, the location of the
-row for messages; the columns in `PAYLOAD` (`image` is null if `image_uri` says where to fetch the bytes); `error_code`,
-`error_message` and `filtered` string, null for good rows. Then come the columns that pass through, named with
-`PASS_PREFIX` because data may have an `error_message` of its own.
+`transforms/batch.py` describes the columns: fixed ones come first, then those that pass through, with `PASS_PREFIX`.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from models.bart.options import OPTIONS
-from transforms.batch import PASS_PREFIX
+from transforms import batch
 from transforms.errors import RowRejected
 from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema, Kind
@@ -28,10 +25,9 @@ MAX_BATCH_BYTES = 32 << 20
 MAX_PROMPT_BYTES = 64 << 10
 KEY_BYTES = 16
 
-
 PAYLOAD: dict[Kind, list[pa.Field]] = {
-    "images": [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())],
-    "codes": [pa.field("codes", pa.list_(pa.int64()))],
+    "images": [pa.field(batch.IMAGE, pa.large_binary()), pa.field(batch.IMAGE_URI, pa.string())],
+    "codes": [pa.field(batch.CODES, pa.list_(pa.int64()))],
     "prompts": [pa.field(name, arrow_type(name)) for name in OPTIONS],  # null if left open; the prompt is the caption
 }
 
@@ -58,22 +54,14 @@ def batch_schema(schema: InputSchema) -> pa.Schema:
     """The Arrow schema of the batches of a job."""
     return pa.schema(
         [
-            pa.field("key", pa.string(), nullable=False),
-            pa.field("caption", schema.caption_type),
-            pa.field("uri", pa.string()),
+            pa.field(batch.KEY, pa.string(), nullable=False),
+            pa.field(batch.CAPTION, schema.caption_type),
+            pa.field(batch.URI, pa.string()),
             *PAYLOAD[schema.kind],
-            pa.field("error_code", pa.string()),
-            pa.field("error_message", pa.string()),
-            pa.field("filtered", pa.string()),
-            *(column.with_name(PASS_PREFIX + column.name) for column in schema.passthrough),
+            *(pa.field(name, pa.string()) for name in (batch.ERROR_CODE, batch.ERROR_MESSAGE, batch.FILTERED)),
+            *(column.with_name(batch.PASS_PREFIX + column.name) for column in schema.passthrough),
         ]
     )
-
-
-def passthrough(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns of `batch` that pass through, under their names in the output."""
-    names = [name for name in batch.schema.names if name.startswith(PASS_PREFIX)]
-    return batch.select(names).rename_columns([name.removeprefix(PASS_PREFIX) for name in names])
 
 
 def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch]:
@@ -93,14 +81,14 @@ def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch
 
 def _size(row: Row) -> int:
     texts = (row.caption, *row.values.values())
-    return len(row.payload.get("image") or b"") + sum(len(text) for text in texts if isinstance(text, str))
+    return len(row.payload.get(batch.IMAGE) or b"") + sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _cells(row: Row) -> dict[str, Any]:
-    cells = {"key": row.key, "caption": row.caption, "uri": row.uri, "filtered": row.filtered, **row.payload}
-    if row.error and not row.filtered:  # a row is left out for one reason
-        cells["error_code"], cells["error_message"] = row.error
-    return cells | {PASS_PREFIX + name: value for name, value in row.values.items()}
+    fault = (None, None) if row.filtered else row.error or (None, None)  # a row is left out for one reason
+    fixed = {batch.KEY: row.key, batch.CAPTION: row.caption, batch.URI: row.uri, batch.FILTERED: row.filtered}
+    passing = {batch.PASS_PREFIX + name: value for name, value in row.values.items()}
+    return {**fixed, **row.payload, batch.ERROR_CODE: fault[0], batch.ERROR_MESSAGE: fault[1], **passing}
 
 
 def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notices: Counter[str]) -> Row:

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 
 from tests.support.img2dataset_layouts import LAYOUTS, Download, write_parquet, write_webdataset
-from tests.support.read_inputs import column, errors, plan, read
+from tests.support.read_inputs import column, errors, passthrough, plan, read
 from transforms.inputs.formats import read_slices
-from transforms.inputs.rows import passthrough
 
 KEYS = ["000000000", "000000001", "000000002"]
 ROWS = [Download(key, f"caption {key}", None if key == KEYS[1] else b"jpg") for key in KEYS]

@@ -12,12 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.read_inputs import column, errors, plan, read, read_plan
+from tests.support.read_inputs import column, errors, passthrough, plan, read, read_plan
 from transforms.errors import UsageError
 from transforms.inputs.formats import read_slices
 from transforms.inputs.formats.parquet import cuts
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import passthrough
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:

@@ -12,7 +12,6 @@ import builtins
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +51,7 @@ BUILTINS = {**vars(builtins), "__import__": import_own}
 
 
 class OwnLoader(importlib.machinery.SourceFileLoader):
-    """Runs a module with `import_own` in the place of `__import__`; compiled files are shared with the short names."""
+    """Runs a module with `import_own` for `__import__`; compiled files are shared with the short names."""
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = BUILTINS
@@ -67,16 +66,11 @@ class OwnFinder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if not (fullname.startswith(PREFIX) and is_own(fullname.removeprefix(PREFIX))):
             return None
-        place = HOME.joinpath(*fullname.removeprefix(PREFIX).split("."))
-        package = place / "__init__.py"
-        if package.is_file():
-            return importlib.util.spec_from_file_location(
-                fullname, package, loader=OwnLoader(fullname, str(package)), submodule_search_locations=[str(place)]
-            )
-        source = place.with_suffix(".py")
-        if not source.is_file():
-            return None
-        return importlib.util.spec_from_file_location(fullname, source, loader=OwnLoader(fullname, str(source)))
+        folder = HOME.joinpath(*fullname.split(".")[1:-1])
+        spec = importlib.machinery.PathFinder.find_spec(fullname, [str(folder)])
+        if spec is not None and spec.origin is not None:
+            spec.loader = OwnLoader(fullname, spec.origin)
+        return spec
 
 
 def install() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -10,9 +9,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from pipelines.command import COMMANDS, Command, JobCommand, find
+from pipelines.command import COMMANDS, Command, find, version
 from pipelines.siblings import shadowed_sibling
 
 USAGE_ERROR = 2
@@ -20,19 +19,17 @@ USAGE_ERROR = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code; with None, the one of this process, which it then ends."""
-    if argv is None:
-        _leave(_as_process(sys.argv[1:]))
     problem = shadowed_sibling()
     if problem:
-        return _refuse("vqbeam", problem)
-    return _dispatch(list(argv))
+        code = _refuse("vqbeam", problem)
+    else:
+        code = _as_process(sys.argv[1:]) if argv is None else _dispatch(list(argv))
+    if argv is None:
+        _leave(code)
+    return code
 
 
 def _as_process(argv: list[str]) -> int:
-    problem = shadowed_sibling()
-    if problem:
-        return _refuse("vqbeam", problem)
-
     from pipelines.process import quiet_logging, reuse_freed_memory
     from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
 
@@ -66,7 +63,7 @@ def _dispatch(argv: list[str]) -> int:
         print(overview())
         return 0
     if name in ("-V", "--version"):
-        print(f"vqbeam {_version()}")
+        print(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
         return 0
     from models.errors import ModelError  # slower than all of the above
     from pipelines import parsing
@@ -80,25 +77,18 @@ def _dispatch(argv: list[str]) -> int:
     parser = parsing.parser_of(name, command)
     try:
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
-        return _run(command, args, beam_args)
+        if isinstance(command, Command):
+            return command.run(args, beam_args)
+        options = command.options(args)
+        options.job.check_names()
+        from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
+
+        return run_job(command, options.job, command.prepare(options), beam_args)
     except (UsageError, ModelError) as error:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:
         print(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
         return 1
-
-
-def _run(command: Command | JobCommand[Any], args: argparse.Namespace, beam_args: list[str]) -> int:
-    """Runs a command and returns its exit code."""
-    if isinstance(command, Command):
-        return command.run(args, beam_args)
-    from pipelines.request import check_names
-
-    options = command.options(args)
-    files = check_names(options.job)
-    from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
-
-    return run_job(command, options.job, command.prepare(options, files), beam_args)
 
 
 def _takers(flag: str) -> list[str]:
@@ -116,29 +106,17 @@ def _refuse(prog: str, message: str) -> int:
 def overview() -> str:
     """The help of vqbeam itself."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: vqbeam COMMAND [flags]",
-            "",
-            "Turns captioned images into VQGAN tokens, and prompts into images, in bulk, on one machine or on many.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "vqbeam COMMAND --help explains a command and its flags; vqbeam --version prints the version.",
-            "To begin: vqbeam encode --input 'photos/*.tar' --output tokens",
-        ]
-    )
+    lines = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    return f"""\
+usage: vqbeam COMMAND [flags]
 
+Turns captioned images into VQGAN tokens, and prompts into images, in bulk, on one machine or on many.
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+commands:
+{lines}
 
-    try:
-        return version("vqbeam")
-    except PackageNotFoundError:
-        return "(run from a checkout, not installed)"
+vqbeam COMMAND --help explains a command and its flags; vqbeam --version prints the version.
+To begin: vqbeam encode --input 'photos/*.tar' --output tokens"""
 
 
 def _resume(argv: list[str]) -> str:

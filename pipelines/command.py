@@ -6,10 +6,10 @@ import argparse
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 if TYPE_CHECKING:
-    from pipelines.request import InputFiles, JobOptions, Task
+    from pipelines.request import JobOptions, Task
 
 COMMANDS = {  # what `vqbeam --help` says of them
     "encode": "turn images with captions into VQGAN tokens",
@@ -41,36 +41,42 @@ class Options(Protocol):
     def job(self) -> JobOptions: ...
 
 
-Chosen = TypeVar("Chosen", bound=Options)
-
-
 @dataclass(frozen=True)
-class JobCommand(Generic[Chosen]):
+class JobCommand:
     """A command that plans shards and launches a pipeline over them.
 
-    `options` turns the parsed flags into values and checks what can be checked at once. `prepare` opens the models and
-    says what the job is; it imports torch, which takes seconds. `counts` is what the summary counts. A new
-    `schema_version` is for new columns: a folder with others is not resumed.
+    `options` turns the parsed flags into values and checks what can be checked at once. `prepare` takes these values,
+    opens the models and says what the job is; it imports torch, which takes seconds. `counts` is what the summary
+    counts. A new `schema_version` is for new columns: a folder with others is not resumed.
     """
 
     name: str
     description: str
     add_flags: Callable[[argparse.ArgumentParser], None]
-    options: Callable[[argparse.Namespace], Chosen]
-    prepare: Callable[[Chosen, InputFiles], Task]
+    options: Callable[[argparse.Namespace], Options]
+    prepare: Callable[[Any], Task]
     schema_version: int = 1
     writes_images: bool = False
     counts: Literal["rows", "images"] = "rows"
     launches: ClassVar[bool] = True
 
 
-def find(name: str) -> Command | JobCommand[Any]:
+def find(name: str) -> Command | JobCommand:
     """The command of that name; its module is imported."""
-    command: Command | JobCommand[Any] = importlib.import_module(f"pipelines.{name}").COMMAND
-    return command
+    return cast(Command | JobCommand, importlib.import_module(f"pipelines.{name}").COMMAND)
 
 
-def find_job(name: str) -> JobCommand[Any] | None:
+def find_job(name: str) -> JobCommand | None:
     """The command that made a plan; None if this version of vqbeam has no such command."""
     command = find(name) if name in COMMANDS else None
     return command if isinstance(command, JobCommand) else None
+
+
+def version(otherwise: str) -> str:
+    """The version of vqbeam that is installed, `otherwise` if none is."""
+    from importlib import metadata  # slower than `vqbeam --help` needs it
+
+    try:
+        return metadata.version("vqbeam")
+    except metadata.PackageNotFoundError:
+        return otherwise

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
-from transforms.errors import UsageError
-from transforms.ledger.plan import Plan
+from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
 from transforms.outputs.layout import ImageOutput
-
-if TYPE_CHECKING:
-    from transforms.work.work import Work
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_input_flags(parser, "codes")
     flags.add_output_flags(parser)
-    flags.add_model_flags(parser, default=None)
+    flags.add_tokenizer_flags(parser, default=None)
     group = parser.add_argument_group("images")
     flags.add_output_image_flags(group)
     group.add_argument(
@@ -47,42 +41,28 @@ def options(args: argparse.Namespace) -> DecodeOptions:
     )
 
 
-def prepare(chosen: DecodeOptions, files: InputFiles) -> Task:
+def prepare(chosen: DecodeOptions) -> Task:
     """Find the model that made the tokens; another is refused. Raises `UsageError` and `CheckpointError`."""
-    from pipelines.planned_models import tokenizer_model
-    from transforms.inputs.provenance import mismatch, token_provenance
     from transforms.work.decode import MOVED, WRITTEN, Decode
 
     job, written = chosen.job, chosen.written
-    first = files.find().files[0].uri
-    made_by = token_provenance(first)
-    name = chosen.tokenizer.model or (str(made_by["model_source"]) if made_by else None)
-    if name is None:
-        raise UsageError(f"{first} does not say which model made its codes: name it with --model")
+    name = chosen.tokenizer.model or job.files.model()
     tokenizer = replace(chosen.tokenizer, model=name)
-    checkpoint = tokenizer.open(job.model_cache)
-    problem = mismatch(first, made_by, checkpoint.codebook_id())
-    if problem and not chosen.allow_model_mismatch:
-        raise UsageError(problem)
-
-    def work(plan: Plan, settings: Settings) -> Work:
-        return Decode(
-            model=tokenizer.settings(job.model_cache, settings),
-            written=written,
-            spec=checkpoint.spec,
-            expected_codebook=None if chosen.allow_model_mismatch else checkpoint.codebook_id(),
-        )
-
-    def provenance(plan: Plan) -> dict[str, Any]:
-        return tokenizer_provenance("decode", checkpoint, plan) | asdict(written)
-
+    checkpoint = tokenizer.open()
+    expected = None if chosen.allow_model_mismatch else checkpoint.codebook_id()
+    if expected:
+        job.files.check_codebook(expected)
     return Task(
         models=(tokenizer_model(checkpoint, name),),
         fingerprint=asdict(written),
-        input=replace(job.input, written=WRITTEN, moved=MOVED),
-        inputs=files.listed,
-        work=work,
-        provenance=provenance,
+        input=replace(job.files.request, written=WRITTEN, moved=MOVED),
+        work=lambda plan, settings: Decode(
+            model=tokenizer.settings(settings),
+            written=written,
+            spec=checkpoint.spec,
+            expected_codebook=expected,
+        ),
+        provenance=lambda plan: tokenizer_provenance(checkpoint, plan) | asdict(written),
         written=written,
         backend=tokenizer.backend,
     )

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
+from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
 from transforms import storage
-from transforms.images import ImageOptions, preprocessing_id
-from transforms.ledger.plan import Plan
-
-if TYPE_CHECKING:
-    from transforms.work.work import Work
+from transforms.images import ImageLimits, ImageOptions, preprocessing_id
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_input_flags(parser, "images")
     flags.add_output_flags(parser)
-    flags.add_model_flags(parser, default="emoji")
+    flags.add_tokenizer_flags(parser, default="emoji")
     group = parser.add_argument_group("images")
     flags.add_image_flags(group)
-    group.add_argument("--min_image_size", type=flags.positive, metavar="N", help="filter: shortest side in pixels")
+    group.add_argument("--min_image_size", **flags.COUNT, help="filter: shortest side in pixels")
     group.add_argument("--max_aspect_ratio", type=float, metavar="R", help="filter: long side / short side")
     group.add_argument("--require_caption", action="store_true", help="reject rows without a caption")
     flags.add_run_flags(parser)
@@ -46,45 +42,30 @@ def options(args: argparse.Namespace) -> EncodeOptions:
     return flags.fill(EncodeOptions, args, job=job, tokenizer=tokenizer, image=image)
 
 
-def prepare(chosen: EncodeOptions, files: InputFiles) -> Task:
+def prepare(chosen: EncodeOptions) -> Task:
     """Raises `CheckpointError` and `ConfigError`."""
     from models.errors import ConfigError
-    from pipelines.planned_models import tokenizer_model
     from transforms.work.encode import WRITTEN, Encode
 
     job, name = chosen.job, str(chosen.tokenizer.model)
-    checkpoint = chosen.tokenizer.open(job.model_cache)
+    checkpoint = chosen.tokenizer.open()
     if not checkpoint.spec.has_encoder:
         raise ConfigError(f"--model {name} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
     image = ImageOptions(size=checkpoint.spec.resolution, **chosen.image)
     preprocessing = preprocessing_id(image)
-    limits = {
-        "max_image_bytes": image.max_image_bytes,
-        "max_image_pixels": image.max_image_pixels,
-        "min_image_size": image.min_image_size or 0,
-        "max_aspect_ratio": image.max_aspect_ratio or 0,
-        "require_caption": chosen.require_caption,
-    }
-
-    def work(plan: Plan, settings: Settings) -> Work:
-        return Encode(
-            model=chosen.tokenizer.settings(job.model_cache, settings),
-            image=image,
-            spec=checkpoint.spec,
-            require_caption=chosen.require_caption,
-        )
-
-    def provenance(plan: Plan) -> dict[str, Any]:
-        return tokenizer_provenance("encode", checkpoint, plan) | {"preprocessing": preprocessing}
-
+    limits = {field.name: getattr(image, field.name) or 0 for field in fields(ImageLimits)}
     tokens = storage.join(job.output, "data", "*.parquet")
     return Task(
         models=(tokenizer_model(checkpoint, name),),
-        fingerprint={"preprocessing": preprocessing, "rows": limits},
-        input=replace(job.input, written=WRITTEN),
-        inputs=files.listed,
-        work=work,
-        provenance=provenance,
+        fingerprint={"preprocessing": preprocessing, "rows": limits | {"require_caption": chosen.require_caption}},
+        input=replace(job.files.request, written=WRITTEN),
+        work=lambda plan, settings: Encode(
+            model=chosen.tokenizer.settings(settings),
+            image=image,
+            spec=checkpoint.spec,
+            require_caption=chosen.require_caption,
+        ),
+        provenance=lambda plan: tokenizer_provenance(checkpoint, plan) | {"preprocessing": preprocessing},
         look=f"vqbeam decode --input '{tokens}' --output images --contact_sheet",
         backend=chosen.tokenizer.backend,
         max_image_bytes=image.max_image_bytes,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from models.bart.options import OPTIONS, SAMPLING
 from models.image_tokenizer import FAMILIES
-from pipelines.request import JobOptions, Settings
+from pipelines.request import InputFiles, JobOptions, Settings
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs.formats import formats_of
@@ -21,7 +23,27 @@ from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 Options = TypeVar("Options")
 
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
-DTYPE_CHOICES = ("auto", "float32", "tf32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16")
+DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU"
+
+
+def _number(text: str, *, kind: type[int] | type[float], low: float, high: float, wanted: str) -> float:
+    try:
+        value: float = kind(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
+    return value
+
+
+positive = partial(_number, kind=int, low=1, high=math.inf, wanted="a whole number, at least 1")
+share = partial(_number, kind=float, low=0, high=1, wanted="a number from 0 to 1")
+cosine = partial(_number, kind=float, low=-1, high=1, wanted="a number from -1 to 1")
+
+# What flags have in common.
+COUNT: Mapping[str, Any] = {"type": positive, "metavar": "N"}
+SEVERAL: Mapping[str, Any] = {"nargs": "+", "action": "extend", "default": []}
 
 
 def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
@@ -30,24 +52,23 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     group = parser.add_argument_group("input")
     group.add_argument(
         "--input",
-        nargs="+",
-        action="extend",
+        dest="patterns",
         required=kind != "prompts",
-        default=[] if kind == "prompts" else None,
+        **SEVERAL,
         metavar="PATTERN",
         help="files, folders, globs (* ? **) or brace patterns {00000..00099}; local, gs://, s3:// or any fsspec URL",
     )
     if kind == "prompts":
-        group.add_argument(
-            "--prompt", nargs="+", action="extend", default=[], metavar="TEXT", help="prompts, instead of --input"
-        )
+        group.add_argument("--prompt", dest="prompts", **SEVERAL, metavar="TEXT", help="prompts, instead of --input")
     group.add_argument("--input_format", choices=list(formats_of(kind)), help="default: inferred from file extensions")
     if kind == "images":
         group.add_argument("--image_column", metavar="NAME", help="image bytes, paths or URIs; default: guessed")
     elif kind == "codes":
         group.add_argument("--code_column", metavar="NAME", help="default: guessed (encoding, codes, ...)")
     if kind == "prompts":
-        group.add_argument("--prompt_column", metavar="NAME", help="default: prompt, caption or text")
+        group.add_argument(
+            "--prompt_column", dest="caption_column", metavar="NAME", help="default: prompt, caption or text"
+        )
         group.add_argument(
             "--key_from",
             choices=("row", "prompt"),
@@ -62,15 +83,9 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
         )
     group.add_argument("--key_column", metavar="NAME", help="default: guessed, else file name and row number")
     group.add_argument(
-        "--columns",
-        nargs="*",
-        action="extend",
-        metavar="NAME",
-        help="other columns to copy; default: all",
+        "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to copy; default: all"
     )
-    group.add_argument(
-        "--rename", nargs="+", action="extend", default=[], metavar="OLD=NEW", help="new names for copied columns"
-    )
+    group.add_argument("--rename", type=_pair, **SEVERAL, metavar="OLD=NEW", help="new names for copied columns")
     if kind == "images":
         group.add_argument(
             "--uri_schemes",
@@ -79,7 +94,7 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             metavar="SCHEME",
             help="allowed schemes of URIs inside the data; default: the scheme of the dataset",
         )
-    group.add_argument("--limit", type=positive, metavar="N", help=f"only the first N {rows}, in plan order")
+    group.add_argument("--limit", **COUNT, help=f"only the first N {rows}, in plan order")
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +113,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
+def add_tokenizer_flags(parser: argparse.ArgumentParser, default: str | None) -> None:
     """The one image tokenizer of a command."""
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -108,49 +123,29 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str | None) -> Non
         help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default "
         + (f"{default})" if default else "the model that made the tokens)"),
     )
-    add_backend_flag(group)
-    add_device_flags(group)
-    add_checkpoint_flags(group)
+    add_model_flags(group, "backend", "device", "dtype", "pixel_range", "model_cache")
 
 
-def add_backend_flag(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--backend", choices=("torch", "vqgan-jax"), default="torch", help="default torch")
-
-
-def add_device_flags(group: argparse._ArgumentGroup, *, draws: bool = False) -> None:
-    """Where and how precisely models run; `draws` if the model of the command only draws codes."""
-    add_device_flag(group)
-    group.add_argument(
-        "--dtype",
-        choices=(*DTYPE_CHOICES, "int8") if draws else DTYPE_CHOICES,
-        default="auto",
-        help="auto: float32 on a CPU, bfloat16 on a GPU"
-        + ("; int8: on a CPU, for one or two images at a time" if draws else ""),
-    )
-
-
-def add_device_flag(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-
-
-def add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
-    """How an image tokenizer is opened, and where models are kept."""
-    group.add_argument(
-        "--pixel_range",
-        type=pixel_range,
-        metavar="LOW,HIGH",
-        help="range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's)",
-    )
-    add_cache_flag(group)
-
-
-def add_cache_flag(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--model_cache",
-        metavar="DIR",
-        default=default_model_cache(),
-        help="keeps downloaded models (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
-    )
+def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
+    """The flags of these names: how models are opened, where and how precisely they run, and where they are kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # each worker expands ~ for itself
+    known: dict[str, dict[str, Any]] = {
+        "backend": {"choices": ("torch", "vqgan-jax"), "default": "torch", "help": "default torch"},
+        "device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default auto)"},
+        "dtype": {"choices": DTYPES, "default": "auto", "help": DTYPE_HELP},
+        "pixel_range": {
+            "type": pixel_range,
+            "metavar": "LOW,HIGH",
+            "help": "range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's)",
+        },
+        "model_cache": {
+            "metavar": "DIR",
+            "default": os.environ.get("VQBEAM_CACHE") or f"{home}/vqbeam",
+            "help": "keeps downloaded models (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
+        },
+    }
+    for name in names:
+        group.add_argument(f"--{name}", **known[name])
 
 
 def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
@@ -174,8 +169,8 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_limit_flags(group: argparse._ArgumentGroup) -> None:
     """The largest images that are read."""
-    group.add_argument("--max_image_bytes", type=positive, metavar="N", help="larger files are rejected")
-    group.add_argument("--max_image_pixels", type=positive, metavar="N", help="larger images are rejected")
+    group.add_argument("--max_image_bytes", **COUNT, help="larger files are rejected")
+    group.add_argument("--max_image_pixels", **COUNT, help="larger images are rejected")
 
 
 def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "captions") -> None:
@@ -189,20 +184,14 @@ def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "ca
 def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
     """How the work is divided; `shard_of` and `batch_of` are what shards and batches count."""
     group = parser.add_argument_group("how it runs")
+    group.add_argument("--rows_per_shard", **COUNT, help=f"{shard_of} a shard; default: some minutes of work")
+    group.add_argument("--batch_size", **COUNT, help=f"{batch_of} at once on the device; default: by device")
+    group.add_argument("--workers", **COUNT, help="on this machine; default: one per GPU, else one")
     group.add_argument(
-        "--rows_per_shard", type=positive, metavar="N", help=f"{shard_of} a shard; default: some minutes of work"
-    )
-    group.add_argument(
-        "--batch_size",
-        type=positive,
-        metavar="N",
-        help=f"{batch_of} at once on the device; default: by device",
-    )
-    group.add_argument("--workers", type=positive, metavar="N", help="on this machine; default: one per GPU, else one")
-    group.add_argument(
-        "--threads_per_worker", type=positive, metavar="N", help="default: cores / workers; rounding depends on it"
+        "--threads_per_worker", dest="threads", **COUNT, help="default: cores / workers; rounding depends on it"
     )
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
+    parser.set_defaults(batch_size=0, workers=0, threads=0)  # left open
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -216,60 +205,29 @@ def given_image_flags(args: argparse.Namespace) -> dict[str, Any]:
     return found | ({"jpeg_scale": found["jpeg_scale"] == "auto"} if "jpeg_scale" in found else {})
 
 
-def fill(kind: type[Options], args: argparse.Namespace, **others: Any) -> Options:
-    """A dataclass of options from the flags that are called like its fields; `others` are its other fields."""
-    names = [field.name for field in fields(cast(Any, kind)) if field.name not in others]
-    return kind(**{name: getattr(args, name) for name in names}, **others)
+def fill(options: type[Options], args: argparse.Namespace, /, **others: Any) -> Options:
+    """A dataclass of options from the flags that are called like its fields; `others` are fields without a flag.
+
+    Lists become tuples. A field for which the command has no flag keeps its default.
+    """
+    names = [field.name for field in fields(cast(Any, options)) if field.name in args]
+    found = {name: getattr(args, name) for name in names}
+    tuples = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+    return options(**found | tuples | others)
 
 
 def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
     """The options that every launching command has. Raises `UsageError`."""
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
-    settings = Settings(args.device, args.dtype, args.batch_size or 0, args.threads_per_worker or 0, args.workers or 0)
     return fill(
         JobOptions,
         args,
-        input=input_request(args, kind),
+        files=InputFiles(fill(InputRequest, args, kind=kind)),
         output=storage.absolute(args.output),
-        settings=settings,
+        settings=fill(Settings, args),
         model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),
-        contact_sheet=getattr(args, "contact_sheet", False),
     )
-
-
-def input_request(args: argparse.Namespace, kind: Kind) -> InputRequest:
-    """What is read. Raises `UsageError`."""
-    return InputRequest(
-        patterns=tuple(args.input),
-        input_format=args.input_format,
-        image_column=args.image_column if kind == "images" else None,
-        code_column=args.code_column if kind == "codes" else None,
-        caption_column=args.prompt_column if kind == "prompts" else args.caption_column,
-        key_column=args.key_column,
-        columns=None if args.columns is None else tuple(args.columns),
-        rename=tuple(_pair(item) for item in args.rename),
-        uri_schemes=tuple(args.uri_schemes) if kind == "images" and args.uri_schemes else None,
-        kind=kind,
-        prompts=tuple(args.prompt) if kind == "prompts" else (),
-        key_from=args.key_from if kind == "prompts" else "row",
-    )
-
-
-def default_model_cache() -> str:
-    """`$VQBEAM_CACHE`, else `vqbeam` in the user's cache folder; `~` is left for each worker to expand."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.environ.get("VQBEAM_CACHE") or f"{home}/vqbeam"
-
-
-def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, at least 1") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 def option(name: str) -> Callable[[str], int | float]:
@@ -287,24 +245,6 @@ def option(name: str) -> Callable[[str], int | float]:
     return value
 
 
-def share(text: str) -> float:
-    return _between(text, 0, 1)
-
-
-def cosine(text: str) -> float:
-    return _between(text, -1, 1)
-
-
-def _between(text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from {low} to {high}") from None
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
-    return value
-
-
 def pixel_range(text: str) -> tuple[float, float]:
     """ "0,1" or "-1,1"."""
     try:
@@ -319,5 +259,5 @@ def pixel_range(text: str) -> tuple[float, float]:
 def _pair(text: str) -> tuple[str, str]:
     old, equals, new = text.partition("=")
     if not (old and equals and new):
-        raise UsageError(f"--rename {text}: expected OLD=NEW")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected OLD=NEW")
     return old, new

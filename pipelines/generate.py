@@ -5,14 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import find
 from models.bart.options import SAMPLING, Drawing, read_generation_defaults
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import InputFiles, JobOptions, Settings, Task, tokenizer_provenance
+from pipelines.request import (
+    JobOptions,
+    PlannedModel,
+    Settings,
+    Task,
+    TokenizerChoice,
+    bart_model,
+    clip_model,
+    clip_preprocessing,
+    tokenizer_model,
+    tokenizer_provenance,
+)
 from transforms.errors import UsageError
 from transforms.inputs.request import InputSchema
 from transforms.ledger.plan import Plan
@@ -21,10 +32,7 @@ from transforms.outputs.layout import ImageOutput
 if TYPE_CHECKING:
     from models.bart.checkpoint import BartCheckpoint
     from models.clip.pixels import ClipPixels
-    from models.image_tokenizer import TokenizerCheckpoint
-    from pipelines.planned_models import PlannedModel
     from transforms.work.generate import GeneratorSettings
-    from transforms.work.work import Work
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +44,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN that paints; default: in --model's folder")
     group.add_argument(
-        "--clip",
-        metavar="NAME",
-        help="a CLIP that scores and ranks the images of each prompt; emoji is built in",
+        "--clip", metavar="NAME", help="a CLIP that scores and ranks the images of each prompt; emoji is built in"
     )
-    flags.add_device_flags(group, draws=True)
-    flags.add_checkpoint_flags(group)
+    flags.add_model_flags(group, "device")
+    group.add_argument(
+        "--dtype",
+        choices=(*flags.DTYPES, "int8"),
+        default="auto",
+        help=f"{flags.DTYPE_HELP}; int8: on a CPU, for one or two images at a time",
+    )
+    flags.add_model_flags(group, "pixel_range", "model_cache")
     group = parser.add_argument_group("drawing; columns of the input may set each of the last six for a row")
     group.add_argument(
         "--keep_best", type=flags.positive, metavar="K", help="keep the K best images of each prompt, by --clip"
@@ -58,26 +70,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class ModelNames:
-    """Which models draw and score. `model` is the BART; without `vqgan`, its folder holds one."""
+class GenerateOptions:
+    """`model` is the BART; without `vqgan`, its folder holds one. `sampling` has the options that were given; for
+    others the model's defaults apply."""
 
+    job: JobOptions
     model: str
     vqgan: str | None
     clip: str | None
-    pixel_range: tuple[float, float] | None
-
-    @property
-    def painter(self) -> str:
-        """The name by which the VQGAN is found."""
-        return self.vqgan or self.model
-
-
-@dataclass(frozen=True)
-class GenerateOptions:
-    """`sampling` has the options that were given; for others the model's defaults apply."""
-
-    job: JobOptions
-    models: ModelNames
+    pixel_range: PixelRange | None
     images_per_prompt: int
     seed: int
     sampling: Drawing
@@ -87,14 +88,14 @@ class GenerateOptions:
 
 
 def options(args: argparse.Namespace) -> GenerateOptions:
-    if not (args.input or args.prompt):
+    if not (args.patterns or args.prompts):
         raise UsageError("nothing to draw: give --input with files of prompts, or --prompt with the prompts themselves")
     if args.keep_best is not None:
         if args.clip is None:
             raise UsageError(
                 "--keep_best needs --clip to tell which images are best: --clip emoji, or a folder with a CLIP"
             )
-        if args.prompt and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
+        if args.prompts and args.keep_best > args.images_per_prompt:  # rows of files may ask for more themselves
             raise UsageError(
                 f"--keep_best {args.keep_best} of --images_per_prompt {args.images_per_prompt}: there are not so many"
             )
@@ -102,21 +103,19 @@ def options(args: argparse.Namespace) -> GenerateOptions:
         GenerateOptions,
         args,
         job=flags.job_options(args, "prompts"),
-        models=flags.fill(ModelNames, args),
         sampling=flags.given(args, *SAMPLING),
         written=flags.fill(ImageOutput, args),
     )
 
 
-def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
+def prepare(chosen: GenerateOptions) -> Task:
     """Raises `CheckpointError` and `ConfigError`."""
     from models.uniforms import UNIFORMS_VERSION
-    from pipelines.planned_models import clip_preprocessing
     from transforms.work.generate import WRITTEN, Generate
 
     job, written = chosen.job, chosen.written
-    models = open_models(chosen.models, job)
-    drawing = drawing_of(models.bart, chosen.images_per_prompt, chosen.seed, chosen.sampling)
+    models = open_models(job, chosen.model, chosen.vqgan, chosen.clip, chosen.pixel_range)
+    drawing = models.drawing(chosen.images_per_prompt, chosen.seed, chosen.sampling)
     fingerprint = {
         "drawing": dict(drawing),
         "uniforms_version": UNIFORMS_VERSION,
@@ -124,13 +123,13 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
         "keep_tokens": chosen.keep_tokens,
         "keep_best": chosen.keep_best or 0,
     }
-    clip: dict[str, Any] = {"clip": "none"}
-    if models.clip_pixels is not None:
-        clip = {"clip_preprocessing": clip_preprocessing(models.clip_pixels)}
+    scored: dict[str, Any] = {}
+    if models.clip_pixels:
+        scored["clip_preprocessing"] = clip_preprocessing(models.clip_pixels)
 
-    def work(plan: Plan, settings: Settings) -> Work:
+    def work(plan: Plan, settings: Settings) -> Generate:
         return Generate(
-            models=models.settings(plan, settings, job, drawing),
+            models=models.settings(plan, settings, drawing),
             drawing=drawing,
             written=written,
             model_name=str(plan.settings["model"]),
@@ -139,17 +138,12 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
             keep_best=chosen.keep_best,
         )
 
-    def provenance(plan: Plan) -> dict[str, Any]:
-        scored = {} if models.clip_pixels is None else clip
-        return models.provenance("generate", plan) | fingerprint | scored
-
     return Task(
         models=models.planned,
-        fingerprint=fingerprint | clip,
-        input=replace(job.input, written=WRITTEN),
-        inputs=files.listed,
+        fingerprint=fingerprint | (scored or {"clip": "none"}),
+        input=replace(job.files.request, written=WRITTEN),
         work=work,
-        provenance=provenance,
+        provenance=lambda plan: models.provenance(plan) | fingerprint | scored,
         written=written,
         images_per_row=chosen.images_per_prompt,
         least_rows=1,
@@ -160,55 +154,57 @@ def prepare(chosen: GenerateOptions, files: InputFiles) -> Task:
 @dataclass(frozen=True)
 class Models:
     """The checkpoints that draw and paint, open but not loaded, and what planning needs of them, the BART first.
-    `clip_pixels` is what the CLIP sees of an image, None if there is no CLIP. `vary` draws with them, too."""
+    `painter` is how workers find the VQGAN. `clip_pixels` is what the CLIP sees of an image, None if there is no CLIP.
+    `vary` draws with them, too."""
 
-    names: ModelNames
     bart: BartCheckpoint
     vqgan: TokenizerCheckpoint
+    painter: TokenizerChoice
     planned: tuple[PlannedModel, ...]
-    clip_pixels: ClipPixels | None = None
+    clip_pixels: ClipPixels | None
 
-    def settings(self, plan: Plan, settings: Settings, job: JobOptions, drawing: Drawing) -> GeneratorSettings:
+    def drawing(self, images: int, seed: int, sampling: Drawing) -> Drawing:
+        """The given values, else the model's defaults, else those of dalle-mini's notebook."""
+        return {"images": images, "seed": seed, **read_generation_defaults(self.bart.path), **sampling}
+
+    def settings(self, plan: Plan, settings: Settings, drawing: Drawing) -> GeneratorSettings:
         """How workers run the models."""
         from models.devices import INT8
-        from pipelines.planned_models import anywhere
         from transforms.work.generate import GeneratorSettings
-        from transforms.work.step import ModelSettings
 
         images = min(int(drawing["images"]), settings.batch_size)
+        vqgan = replace(
+            settings,
+            dtype="bfloat16" if settings.dtype == INT8 else settings.dtype,
+            batch_size=min(settings.batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
+        )
         asked = InputSchema.from_json(plan.schema).options
+        sources = {model.role: model.source for model in self.planned}
         return GeneratorSettings(
-            bart=anywhere(self.names.model),
+            bart=sources["bart"],
             dtype=settings.dtype,
-            vqgan=ModelSettings(
-                name=anywhere(self.names.painter),
-                cache_dir=job.model_cache,
-                backend="torch",
-                device=settings.device,
-                dtype="bfloat16" if settings.dtype == INT8 else settings.dtype,
-                batch_size=min(settings.batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
-                threads=settings.threads,
-                pixel_range=self.names.pixel_range,
-            ),
+            vqgan=self.painter.settings(vqgan),
             slots=settings.batch_size // images,
             images_per_slot=images,
             guided="guidance_scale" in map(str.lower, asked) or drawing["guidance_scale"] != 1,
-            clip=None if self.names.clip is None else anywhere(self.names.clip),
+            clip=sources.get("clip"),
         )
 
-    def provenance(self, command: str, plan: Plan) -> dict[str, Any]:
+    def provenance(self, plan: Plan) -> dict[str, Any]:
         """The provenance in every table: what `decode` needs to know of codes, and which models drew."""
         stored: Mapping[str, Mapping[str, Any]] = plan.settings["models"]
         used = {
             model.role: {"name": stored[model.role]["name"], "source": stored[model.role]["source"]}
-            | dict(model.identity[model.role])
+            | dict(model.identity)
             for model in self.planned
         }
         painter = {"model": used["vqgan"]["name"], "model_source": used["vqgan"]["source"]}
-        return tokenizer_provenance(command, self.vqgan, plan) | painter | {"models": used}
+        return tokenizer_provenance(self.vqgan, plan) | painter | {"models": used}
 
 
-def open_models(names: ModelNames, job: JobOptions) -> Models:
+def open_models(
+    job: JobOptions, name: str, vqgan: str | None, clip: str | None, pixel_range: PixelRange | None
+) -> Models:
     """Find the models and check that they go together, and with --dtype. Raises `CheckpointError` and `ConfigError`."""
     import torch
 
@@ -217,38 +213,31 @@ def open_models(names: ModelNames, job: JobOptions) -> Models:
     from models.clip.scorer import read_clip_parts
     from models.devices import INT8, resolve_device
     from models.errors import CheckpointError, ConfigError
-    from pipelines.planned_models import bart_model, clip_model, tokenizer_model
 
     cache, settings = job.model_cache, job.settings
-    model = find(names.model, cache)
+    model = find(name, cache)
     bart = model.bart
     bart.text_encoder()
     if settings.dtype == INT8:
         check_int8(bart.config, 2 * (settings.batch_size or 1), torch.device(resolve_device(settings.device)))
-    if names.vqgan is None and not model.has_tokenizer:
-        raise CheckpointError(
-            f"--model {names.model} holds no VQGAN to paint with: name the one it goes with by --vqgan"
-        )
-    vqgan = find(names.painter, cache, names.pixel_range).tokenizer
+    if vqgan is None and not model.has_tokenizer:
+        raise CheckpointError(f"--model {name} holds no VQGAN to paint with: name the one it goes with by --vqgan")
+    painter = TokenizerChoice(vqgan or name, cache, pixel_range)
+    checkpoint = painter.open()
     try:
-        check_pair(bart.config, vqgan.spec)
+        check_pair(bart.config, checkpoint.spec)
     except ConfigError as error:
-        raise ConfigError(f"--model {names.model} and --vqgan {names.painter} do not go together: {error}") from error
+        raise ConfigError(f"--model {name} and --vqgan {painter.model} do not go together: {error}") from error
     planned = [
-        bart_model(bart, names.model, Path(cache).expanduser(), most_images=2 if settings.dtype == INT8 else None),
-        tokenizer_model(vqgan, names.painter, "vqgan"),
+        bart_model(bart, name, cache, most_images=2 if settings.dtype == INT8 else None),
+        tokenizer_model(checkpoint, vqgan or name, "vqgan"),
     ]
     clip_pixels = None
-    if names.clip is not None:
-        clip = find(names.clip, cache).clip
-        clip_pixels, _ = read_clip_parts(clip)
-        planned.append(clip_model(clip, names.clip, Path(cache).expanduser()))
-    return Models(names, bart, vqgan, tuple(planned), clip_pixels)
-
-
-def drawing_of(bart: BartCheckpoint, images: int, seed: int, sampling: Drawing) -> Drawing:
-    """The given values, else the model's defaults, else those of dalle-mini's notebook."""
-    return {"images": images, "seed": seed, **read_generation_defaults(bart.path), **sampling}
+    if clip is not None:
+        scorer = find(clip, cache).clip
+        clip_pixels, _ = read_clip_parts(scorer)
+        planned.append(clip_model(scorer, clip, cache))
+    return Models(bart, checkpoint, painter, tuple(planned), clip_pixels)
 
 
 COMMAND = JobCommand(

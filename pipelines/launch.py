@@ -31,11 +31,11 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
+from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.local_worker import worker_command, worker_pids
-from pipelines.stopping import StopSignals, exit_code
+from pipelines.stopping import SIGNALS, StopSignals, exit_code, handled
 from transforms.errors import RunFailed, UsageError
 
 LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
@@ -52,11 +52,10 @@ NEEDS_VQBEAM = (
 @dataclass(frozen=True)
 class LaunchResult:
     """How a pipeline ended. `state` is Beam's word for it, "STOPPED" after a signal, or "SUBMITTED" if only a
-    template or a dry run was asked for. `metrics` are Beam's, or None."""
+    template or a dry run was asked for."""
 
     state: str
     stop_signal: int | None = None
-    metrics: Any = None
 
     @property
     def exit_code(self) -> int:
@@ -77,25 +76,31 @@ def runner_name(beam_args: list[str]) -> str | None:
     return None if runner is None else _bare(runner)
 
 
-def local_workers(beam_args: list[str], workers: int | None, default: int = 1) -> int:
-    """The number of workers of a local run, from `--workers` or Beam's `--direct_num_workers`, else `default`.
+def local_workers(beam_args: list[str], workers: int) -> int:
+    """The number of workers of a local run: Beam's `--direct_num_workers`, else `workers`; 0 leaves it open.
 
-    Raises `UsageError` if the two differ, or if a mode with one worker is asked for several.
+    Raises `UsageError` if both are given and differ, or if a mode with one worker is asked for several.
     """
-    options = PipelineOptions(beam_args).view_as(DirectOptions)
-    given = any(arg.partition("=")[0] == "--direct_num_workers" for arg in beam_args)
-    direct = (options.direct_num_workers or os.cpu_count() or 1) if given else None
-    if None not in (workers, direct) and workers != direct:
+    direct = _given(beam_args, "direct_num_workers")
+    if direct == 0:
+        direct = os.cpu_count() or 1
+    if direct and workers not in (0, direct):
         raise UsageError(f"--workers {workers} and --direct_num_workers {direct} are two names of one thing: give one")
-    number = workers or direct or default
-    if number > 1 and _mode_given(beam_args) == "in_memory":
+    number: int = direct or workers
+    if number > 1 and _given(beam_args, "direct_running_mode") == "in_memory":
         raise UsageError("--direct_running_mode in_memory has one worker: use multi_processing, or leave --workers out")
     return number
 
 
 def local_processes(beam_args: list[str], workers: int) -> int:
     """The worker processes of a local run: one each, or one if the workers are threads."""
-    return 1 if _mode_given(beam_args) == "multi_threading" else workers
+    return 1 if _given(beam_args, "direct_running_mode") == "multi_threading" else workers
+
+
+def _given(beam_args: list[str], name: str) -> Any:
+    """The value of an option of Beam's local runner; None if it is not given."""
+    given = any(arg.partition("=")[0] == f"--{name}" for arg in beam_args)
+    return getattr(PipelineOptions(beam_args).view_as(DirectOptions), name) if given else None
 
 
 def run_pipeline(
@@ -121,7 +126,7 @@ def run_pipeline(
 def _run_here(
     build: Callable[[beam.Pipeline], None], beam_args: list[str], workers: int, scratch: str, grace: float
 ) -> LaunchResult:
-    mode = _mode_given(beam_args) or ("multi_processing" if workers > 1 else "in_memory")
+    mode = _given(beam_args, "direct_running_mode") or ("multi_processing" if workers > 1 else "in_memory")
     options = PipelineOptions(beam_args)
     options.view_as(StandardOptions).runner = "FnApiRunner"
     options.view_as(DirectOptions).direct_num_workers = workers
@@ -129,9 +134,10 @@ def _run_here(
     build(pipeline)
     # In another thread, so that this one can take signals. An abandoned thread ends with the process.
     executor = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
-    with StopSignals(scratch, grace) as stop:
+    stop = StopSignals(scratch, grace)
+    with handled(dict.fromkeys(SIGNALS, stop.take)):
         speak_again = _hush_worker_threads()
-        run = executor.submit(_run_and_wait, pipeline)
+        run = executor.submit(lambda: pipeline.run().wait_until_finish())
         executor.shutdown(wait=False)
         crashed_for = 0
         while not run.done() and not stop.overdue() and crashed_for < CRASH_TICKS:
@@ -146,17 +152,10 @@ def _run_here(
         return LaunchResult("STOPPED", stop.number)
     if not run.done():
         raise RunFailed(
-            f"worker process {crashed[0]} ended abruptly; where memory is short the system ends the largest process: "
+            f"worker process {crashed[0]} ended abruptly; if memory is short, the system ends the largest process: "
             "try fewer --workers or a smaller --batch_size"
         )
-    result = run.result()
-    return LaunchResult(result.state, metrics=result.metrics())
-
-
-def _run_and_wait(pipeline: beam.Pipeline) -> PipelineResult:
-    result = pipeline.run()
-    result.wait_until_finish()
-    return result
+    return LaunchResult(run.result())
 
 
 def _hush_worker_threads() -> Callable[[], None]:
@@ -215,7 +214,7 @@ def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str])
         if _bare(name) == "dataflowrunner":
             print(f"Job {result.job_id()} continues without this command.", file=sys.stderr)
         raise
-    return LaunchResult(state or result.state, metrics=result.metrics())
+    return LaunchResult(state or result.state)
 
 
 def _check_workers_get_vqbeam(options: PipelineOptions, name: str) -> None:
@@ -227,12 +226,6 @@ def _check_workers_get_vqbeam(options: PipelineOptions, name: str) -> None:
     needed = _bare(name) == "dataflowrunner" or (_bare(name) in ("flinkrunner", "sparkrunner") and in_container)
     if needed and not any(shipped):
         raise UsageError(NEEDS_VQBEAM.format(runner=name))
-
-
-def _mode_given(beam_args: list[str]) -> str | None:
-    given = any(arg.partition("=")[0] == "--direct_running_mode" for arg in beam_args)
-    mode: str | None = PipelineOptions(beam_args).view_as(DirectOptions).direct_running_mode if given else None
-    return mode
 
 
 def _bare(runner: str) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pipelines.command import Command, JobCommand
 from transforms.errors import UsageError
@@ -44,7 +44,7 @@ class CommandParser(argparse.ArgumentParser):
         return super().format_help()
 
 
-def parser_of(name: str, command: Command | JobCommand[Any]) -> CommandParser:
+def parser_of(name: str, command: Command | JobCommand) -> CommandParser:
     """A parser of a command's own flags."""
     parser = CommandParser(f"vqbeam {name}", command.description, epilog=EPILOG if command.launches else None)
     command.add_flags(parser)
@@ -69,18 +69,15 @@ def parse(
     have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
     """
     own = flag_names(parser)
+    end = argv.index("--") if launches and "--" in argv else len(argv)
+    tokens, rest = list(argv[:end]), list(argv[end + 1 :])
     own_argv: list[str] = []
-    foreign: list[str] = []  # from the first flag that is not ours on: Beam's, if it knows them
-    rest: list[str] = []
-    tokens = list(argv)
-    beam: Mapping[str, argparse.Action] | None = None
-    runner = _runner_class_named(argv)
+    foreign: list[str] = []
     unknown: list[str] = []
+    beam: argparse.ArgumentParser | None = None  # from the first flag that is not ours on
+    runner = _runner_class_named(argv)
     while tokens:
         token = tokens.pop(0)
-        if token == "--" and launches:
-            rest, tokens = tokens, []
-            continue
         if not token.startswith("--") or token == "--":
             own_argv.append(token)
             continue
@@ -89,16 +86,19 @@ def parse(
             own_argv.append(name + equals + value)
             continue
         if launches and beam is None and (runner or name in beam_flag_names()):
-            beam = beam_flags(runner)
-        action = beam.get(name) if beam else None
+            beam = beam_parser(runner)
+        action = flag_names(beam).get(name) if beam else None
         if action is None:
             unknown.append(token.partition("=")[0])
             while tokens and not tokens[0].startswith("-"):
                 tokens.pop(0)  # its values, which would only confuse the message
-        else:
-            foreign.append(name + equals + value)
-            if not equals and _takes_value(action, tokens, name, parser):
+            continue
+        foreign.append(name + equals + value)
+        if not equals and action.nargs != 0:
+            if tokens and not tokens[0].startswith("--"):
                 foreign.append(tokens.pop(0))
+            elif action.nargs is None:
+                parser.error(f"{name} needs a value")
     if unknown:
         known = beam_flag_names() if launches else ()
         lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
@@ -106,8 +106,9 @@ def parse(
     args, extra = parser.parse_known_args(own_argv)
     if extra:
         parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
-    if foreign:
-        _check_beam_values(foreign, parser)
+    if beam:  # checks values now, before a plan is made; Beam's own error() prints all its flags and exits
+        beam.error = parser.error  # type: ignore[method-assign]
+        beam.parse_known_args(foreign)
     return args, foreign + rest
 
 
@@ -134,15 +135,11 @@ def beam_flag_names() -> frozenset[str]:
     return frozenset(re.findall(r"""['"](--\w[\w-]*)['"]""", source.read_text(encoding="utf-8")))
 
 
-def beam_flags(runner: str | None = None) -> dict[str, argparse.Action]:
-    """Flags that Beam's `PipelineOptions` declare, by name ("--project"); imports Beam, about a second.
+def beam_parser(runner: str | None = None) -> argparse.ArgumentParser:
+    """A parser of the flags that Beam's `PipelineOptions` declare; imports Beam, about a second.
 
     `runner`, a class with its module, is imported first, since it may declare more flags.
     """
-    return dict(flag_names(_beam_parser(runner)))
-
-
-def _beam_parser(runner: str | None) -> argparse.ArgumentParser:
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     if runner:
@@ -176,23 +173,6 @@ def _runner_class_named(argv: Sequence[str]) -> str | None:
             value = value or "".join(argv[index + 1 : index + 2])
             return value if "." in value else None
     return None
-
-
-def _takes_value(action: argparse.Action, tokens: list[str], name: str, parser: argparse.ArgumentParser) -> bool:
-    """Whether the next token is the value of the Beam flag `name`. Raises `UsageError` if a needed value is missing."""
-    if action.nargs == 0:
-        return False
-    follows = bool(tokens) and not tokens[0].startswith("--")
-    if not follows and action.nargs is None:
-        parser.error(f"{name} needs a value")
-    return follows
-
-
-def _check_beam_values(beam_argv: list[str], parser: argparse.ArgumentParser) -> None:
-    """Checks the values with Beam's own parser now, before a plan is made. Raises `UsageError`."""
-    checker = _beam_parser(_runner_class_named(beam_argv))
-    checker.error = parser.error  # type: ignore[method-assign]  # Beam's own prints all its flags and exits
-    checker.parse_known_args(beam_argv)
 
 
 def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.plan import make_shards, plan_sources
-from transforms.inputs.request import InputRequest, InputSchema
+from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import CONTACT_SHEET, ERRORS, IMAGES, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
@@ -27,6 +27,7 @@ from transforms.ledger.totals import total_of
 from transforms.ledger.types import Shard, Slice, Source, known_rows
 from transforms.outputs.layout import main_folders
 
+COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
 DELETERS = 16
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
@@ -38,7 +39,7 @@ CHANGES_SHOWN = 5
 class PlanRequest:
     """Everything that a plan is made from. `local`: the workers are processes of this machine."""
 
-    command: JobCommand[Any]
+    command: JobCommand
     job: JobOptions
     task: Task
     local: bool
@@ -48,23 +49,24 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
     """The choices that decide the output; None for those that were left open and depend on the machine."""
     job, task = request.job, request.task
     asked = task.input
+    prompts: dict[str, Any] = {}
+    if asked.kind == "prompts":  # texts by their hash, since they may be long
+        texts = hashlib.sha256(json.dumps(asked.prompts).encode()).hexdigest() if asked.prompts else "files"
+        prompts = {"prompts": texts, "key_from": asked.key_from}
     identities: dict[str, Any] = {}
     for model in task.models:
-        identities |= model.identity
+        identities |= model.identity if model.role == "model" else {model.role: model.identity}
     return {
         "command": request.command.name,
         "schema_version": request.command.schema_version,
         "input": {
             "patterns": [storage.absolute(pattern) for pattern in asked.patterns],
             "format": asked.input_format or "guessed",
-            "image_column": asked.image_column or "guessed",
-            "code_column": asked.code_column or "guessed",
-            "caption_column": asked.caption_column or "guessed",
-            "key_column": asked.key_column or "guessed",
+            **{name: getattr(asked, name) or "guessed" for name in COLUMNS},
             "columns": "all" if asked.columns is None else list(asked.columns),
             "rename": [list(pair) for pair in asked.rename],
             "uri_schemes": "the dataset's" if asked.uri_schemes is None else sorted(asked.uri_schemes),
-            **_prompts(asked),
+            **prompts,
         },
         **identities,
         "backend": task.backend,
@@ -73,14 +75,6 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
         "limit": job.limit or 0,
         **task.fingerprint,
     }
-
-
-def _prompts(asked: InputRequest) -> dict[str, Any]:
-    """What decides the rows of prompts, too; a list of them by its hash, since it may be long."""
-    if asked.kind != "prompts":
-        return {}
-    listed = json.dumps(asked.prompts).encode()
-    return {"prompts": hashlib.sha256(listed).hexdigest() if asked.prompts else "files", "key_from": asked.key_from}
 
 
 def find_plan(request: PlanRequest) -> Plan | None:
@@ -104,22 +98,20 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     job, task = request.job, request.task
     settings = resolved_settings(request)
     rows = job.rows_per_shard or default_rows_per_shard(task, settings)
-    found = plan_sources(task.input, rows, inputs=task.inputs)
+    found = plan_sources(task.input, rows, inputs=job.files.listed)
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if job.limit:
         shards = limited(shards, job.limit)
-    own_number = has_own_number(found.schema.options)
-    if task.fit_batch and not job.settings.batch_size and shards and not own_number:
-        settings |= {"batch_size": _fitted(int(settings["batch_size"]), shards, task.images_per_row)}
     if not shards:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
+    if task.fit_batch and not job.settings.batch_size and not has_own_number(found.schema.options):
+        settings["batch_size"] = _fitted(settings["batch_size"], shards, task.images_per_row)
     resolved = fingerprint(request) | {
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
     }
-    plan = Plan(request.command.name, resolved, settings, found.schema.to_json())
-    return plan, shards
+    return Plan(request.command.name, resolved, settings, found.schema.to_json()), shards
 
 
 def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
@@ -141,7 +133,8 @@ def has_own_number(options: Iterable[str]) -> bool:
 
 
 def _fitted(batch_size: int, shards: list[Shard], images_per_row: int) -> int:
-    """The smallest power of two, up to `batch_size`, that holds every image of the largest shard, where known."""
+    """The smallest power of two, up to `batch_size`, that holds every image of the largest shard; `batch_size` if rows
+    have not been counted."""
     counts = [known_rows(shard.slices) for shard in shards]
     if None in counts:
         return batch_size
@@ -157,7 +150,7 @@ def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
     known = {part.source.uri: part.source for shard in load_shards(job.output, plan) for part in shard.slices}
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
-    found = plan_sources(task.input, rows, schema=schema, known=known, inputs=task.inputs)
+    found = plan_sources(task.input, rows, schema=schema, known=known, inputs=job.files.listed)
     _warn_of_changes(known, [file.info for file in (*found.inputs.files, *found.inputs.beside)])
     return make_shards(found.pieces, rows, first_index=plan.shards)
 
@@ -257,7 +250,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         storage.delete(OutputFolder(output).shards(number))
 
 
-def _folders(command: JobCommand[Any] | None) -> tuple[str, ...]:
+def _folders(command: JobCommand | None) -> tuple[str, ...]:
     """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
     return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
 
@@ -292,10 +285,9 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
     weight = {shard.index: _weight(shard) for shard in shards}
     largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
     rows = "prompts" if task.input.kind == "prompts" else "rows"
-    known = segment.rows is not None
     lines = [
         f"files       {segment.sources:,}",
-        f"{rows:<11} {f'{segment.rows:,}' if known else 'not known before they are read'}",
+        f"{rows:<11} {'not known before they are read' if segment.rows is None else f'{segment.rows:,}'}",
         *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
         f"bytes       {segment.bytes:,}",
         f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
@@ -314,14 +306,16 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
 
 def _weight(shard: Shard) -> float:
     """Bytes of a shard, each source's by the share of its rows."""
-    return sum(_slice_bytes(part) for part in shard.slices)
+    weight = 0.0
+    for part in shard.slices:
+        size, rows = part.source.size, known_rows([part])
+        weight += size * rows / part.source.rows if part.source.rows and rows is not None else size
+    return weight
 
 
-def _slice_bytes(part: Slice) -> float:
-    source = part.source
-    if source.rows and part.stop is not None:
-        return source.size * (part.stop - part.start) / source.rows
-    return source.size
+def _size_text(shard: Shard, unit: str) -> str:
+    rows = known_rows(shard.slices)
+    return size_text(_weight(shard)) if rows is None else amount(rows, unit)
 
 
 def _images_text(plan: Plan, rows: int | None, task: Task) -> str:
@@ -329,8 +323,3 @@ def _images_text(plan: Plan, rows: int | None, task: Task) -> str:
     if has_own_number(plan.schema.get("options", ())):
         return f"as the column images says, else {task.images_per_row:,} a prompt"
     return f"{task.images_per_row:,} for each" if rows is None else f"{rows * task.images_per_row:,}"
-
-
-def _size_text(shard: Shard, unit: str) -> str:
-    rows = known_rows(shard.slices)
-    return size_text(_weight(shard)) if rows is None else amount(rows, unit)

@@ -24,8 +24,7 @@ def reuse_freed_memory() -> bool:
 
     By default each array above 32 MiB is mapped and unmapped anew, and its pages are cleared by the kernel
     (`benchmarks.encode --peers_reuse_memory` shows what that costs a network). Arenas of threads cannot hold such
-    arrays, so there is one arena.
-    False, with nothing changed, where the C library is another.
+    arrays, so there is one arena. Returns False and changes nothing if the C library is another.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
@@ -35,7 +34,7 @@ def reuse_freed_memory() -> bool:
 
 
 def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
-    """Logs warnings to stderr, but from Beam only what is at or above `beam_level`: its start-up logs tell nothing.
+    """Logs warnings to stderr, but from Beam only what is at or above `beam_level`: its start-up logs say nothing.
 
     Call it before Beam is imported: Beam logs at import. Up to Beam 2.71, which holds grpcio back, Google's packages
     warn in every process of what they will need one day; `python -W` still shows that. A root logger that has handlers

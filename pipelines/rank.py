@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models import find
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import InputFiles, JobOptions, Settings, Task
+from pipelines.request import JobOptions, Settings, Task, clip_model, clip_preprocessing
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.images import ImageLimits
 from transforms.ledger.plan import Plan
-
-if TYPE_CHECKING:
-    from transforms.work.work import Work
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +21,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_output_flags(parser)
     group = parser.add_argument_group("model, run in float32")
     group.add_argument(
-        "--clip",
-        default="emoji",
-        metavar="NAME",
-        help=f"a transformers CLIPModel: {flags.MODEL_NAMES} (default emoji)",
+        "--clip", default="emoji", metavar="NAME", help=f"a transformers CLIPModel: {flags.MODEL_NAMES} (default emoji)"
     )
-    flags.add_device_flag(group)
-    flags.add_cache_flag(group)
+    flags.add_model_flags(group, "device", "model_cache")
     group = parser.add_argument_group("images")
     group.add_argument(
         "--min_clip_score", type=flags.cosine, metavar="X", help="filter: the least cosine, from -1 to 1"
@@ -58,39 +50,32 @@ def options(args: argparse.Namespace) -> RankOptions:
     return flags.fill(RankOptions, args, job=flags.job_options(args, "images"), limits=limits)
 
 
-def prepare(chosen: RankOptions, files: InputFiles) -> Task:
+def prepare(chosen: RankOptions) -> Task:
     """Raises `CheckpointError`."""
     from models.clip.scorer import read_clip_parts
-    from pipelines.planned_models import anywhere, clip_model, clip_preprocessing
     from transforms.work.rank import WRITTEN, Rank
     from transforms.work.step import ClipSettings
 
     job = chosen.job
     checkpoint = find(chosen.clip, job.model_cache).clip
     preprocess, _ = read_clip_parts(checkpoint)
-    planned = clip_model(checkpoint, chosen.clip, Path(job.model_cache).expanduser())
+    planned = clip_model(checkpoint, chosen.clip, job.model_cache)
 
-    def work(plan: Plan, settings: Settings) -> Work:
-        return Rank(
-            clip=ClipSettings(
-                name=anywhere(chosen.clip),
-                cache_dir=job.model_cache,
-                device=settings.device,
-                batch_size=settings.batch_size,
-                threads=settings.threads,
-            ),
-            preprocess=preprocess,
-            limits=chosen.limits,
-            min_clip_score=chosen.min_clip_score,
-            keep_images=chosen.keep_images,
+    def work(plan: Plan, settings: Settings) -> Rank:
+        clip = ClipSettings(
+            name=planned.source,
+            cache_dir=job.model_cache,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
         )
+        return Rank(clip, preprocess, chosen.limits, chosen.min_clip_score, chosen.keep_images)
 
     def provenance(plan: Plan) -> dict[str, Any]:
-        clip = {"name": plan.settings["model"], "source": plan.settings["model_source"], **planned.identity["clip"]}
+        clip = {"name": plan.settings["model"], "source": plan.settings["model_source"], **planned.identity}
         kept = ("preprocessing", "min_clip_score", "dtype", "schema_version")
-        return {"command": "rank", "clip": clip} | {name: plan.fingerprint[name] for name in kept}
+        return {"command": plan.command, "clip": clip} | {name: plan.fingerprint[name] for name in kept}
 
-    written = tuple(name for name in WRITTEN if chosen.keep_images or name != IMAGE)
     data = storage.join(job.output, "data")
     return Task(
         models=(planned,),
@@ -100,8 +85,11 @@ def prepare(chosen: RankOptions, files: InputFiles) -> Task:
             "min_clip_score": "none" if chosen.min_clip_score is None else chosen.min_clip_score,
             "keep_images": chosen.keep_images,
         },
-        input=replace(job.input, written=written, caption_required=True),
-        inputs=files.listed,
+        input=replace(
+            job.files.request,
+            written=tuple(name for name in WRITTEN if chosen.keep_images or name != IMAGE),
+            caption_required=True,
+        ),
         work=work,
         provenance=provenance,
         look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,

@@ -5,25 +5,38 @@ Nothing here imports torch or Beam.
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import PIL
+
 from models import find
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint
+from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.listing import find_inputs
+from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.inputs.request import InputRequest
 from transforms.ledger.plan import Plan, load_plan
+from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
-    from models.image_tokenizer import TokenizerCheckpoint
-    from pipelines.planned_models import PlannedModel
-    from transforms.outputs.layout import ImageOutput
+    from models.bart.checkpoint import BartCheckpoint
+    from models.clip.checkpoint import ClipCheckpoint
+    from models.clip.pixels import ClipPixels
     from transforms.work.step import ModelSettings
     from transforms.work.work import Work
 
+CLIP_BATCH = 32  # images
+NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
 LEAST_ROWS = 256  # of a shard
 
 
@@ -52,12 +65,48 @@ class Settings:
         )
 
 
+class InputFiles:
+    """The files of an input request, listed when they are first needed, and once: a store takes minutes for millions.
+
+    `listed` is None until then.
+    """
+
+    def __init__(self, request: InputRequest) -> None:
+        self.request = request
+        self.listed: Inputs | None = None
+
+    def find(self) -> Inputs:
+        """Raises `UsageError` if a pattern matches nothing or the format is unclear."""
+        if self.listed is None:
+            self.listed = find_inputs(self.request.patterns, self.request.input_format, self.request.kind)
+        return self.listed
+
+    @cached_property
+    def made_by(self) -> Mapping[str, Any] | None:
+        """The provenance of the first file of tokens; None for tokens of another origin."""
+        return token_provenance(self.find().files[0].uri)
+
+    def model(self) -> str:
+        """The name of the model that made the tokens. Raises `UsageError` if they do not say it."""
+        if self.made_by is None:
+            raise UsageError(
+                f"{self.find().files[0].uri} does not say which model made its codes: name it with --model"
+            )
+        return str(self.made_by["model_source"])
+
+    def check_codebook(self, expected: str) -> None:
+        """Raises `UsageError` if the first file has tokens of another codebook than that with the id `expected`."""
+        problem = mismatch(self.find().files[0].uri, self.made_by, expected)
+        if problem:
+            raise UsageError(problem)
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
     named. None stands for an option that was left open."""
 
-    input: InputRequest
+    files: InputFiles
     output: str
     settings: Settings
     model_cache: str
@@ -72,27 +121,38 @@ class JobOptions:
     dry_run: bool = False
     contact_sheet: bool = False
 
+    def check_names(self) -> None:
+        """Checks that the local models and, for a new job, the input files exist, before imports take seconds.
+
+        A job with a stored plan lists nothing. Raises `CheckpointError` and `UsageError`.
+        """
+        for name in self.model_names:
+            if "://" not in name:
+                find(name, self.model_cache)
+        if self.files.request.patterns and (self.overwrite or load_plan(self.output) is None):
+            self.files.find()
+
 
 @dataclass(frozen=True)
 class TokenizerChoice:
     """Which image tokenizer, and how it is opened. `model` is None for the one that made the tokens of the input."""
 
     model: str | None
+    model_cache: str
+    pixel_range: PixelRange | None
     backend: str = "torch"
-    pixel_range: tuple[float, float] | None = None
 
-    def open(self, cache: str) -> TokenizerCheckpoint:
+    def open(self) -> TokenizerCheckpoint:
         """Find it; its weights are not read. Raises `CheckpointError` and `ConfigError`."""
-        return find(str(self.model), cache, self.pixel_range).tokenizer
+        return find(str(self.model), self.model_cache, self.pixel_range).tokenizer
 
-    def settings(self, cache: str, settings: Settings) -> ModelSettings:
+    def settings(self, settings: Settings) -> ModelSettings:
         """How workers run it, given settings without gaps."""
-        from pipelines.planned_models import anywhere
         from transforms.work.step import ModelSettings
 
         return ModelSettings(
             name=anywhere(str(self.model)),
-            cache_dir=cache,
+            cache_dir=self.model_cache,
             backend=self.backend,
             device=settings.device,
             dtype=settings.dtype,
@@ -103,14 +163,106 @@ class TokenizerChoice:
 
 
 @dataclass(frozen=True)
+class PlannedModel:
+    """What planning needs to know of a model. `role` is what it is to the job: "model" if it is the only one, else
+    "bart", "vqgan" or "clip".
+
+    `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
+    fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
+    `batch_size` gives the default for "cpu" or "cuda".
+    """
+
+    role: str
+    name: str
+    source: str
+    about: str
+    identity: Mapping[str, Any]
+    flops: float
+    batch_size: Callable[[str], int]
+
+
+def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
+    spec = checkpoint.spec
+    return PlannedModel(
+        role=role,
+        name=spec.name,
+        source=anywhere(source),
+        about=f"{spec.format}, {spec.resolution} px, {spec.codes_per_image} codes of {spec.codebook_size}",
+        identity={"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range)},
+        flops=spec.flops,
+        batch_size=spec.batch_size,
+    )
+
+
+def bart_model(checkpoint: BartCheckpoint, source: str, cache: str, most_images: int | None = None) -> PlannedModel:
+    """A DALL·E BART with its tokenizer, which draws `most_images` at once if given.
+
+    `cache` remembers the fingerprint of weights that carry none.
+    """
+    config = checkpoint.config
+    identity = {
+        "weights_id": checkpoint.weights_id(Path(cache).expanduser()),
+        "config_id": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
+        "text_id": files_id(checkpoint.tokenizer.values()),
+        "normalizers": {name: version(name) for name in NORMALIZERS} if config.normalize_text else {},
+    }
+    return PlannedModel(
+        role="bart",
+        name=checkpoint.name,
+        source=anywhere(source),
+        about=f"{checkpoint.format}, {config.encoder_layers}+{config.decoder_layers} layers of {config.d_model}, "
+        f"{config.image_length} codes of {config.image_vocab_size}",
+        identity=identity,
+        flops=config.flops,
+        batch_size=lambda device: min(size := config.batch_size(device), most_images or size),
+    )
+
+
+def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedModel:
+    """A CLIP with its text tokenizer and preprocessing. `cache` is as for the BART."""
+    vision = checkpoint.config.vision_config
+    described = [path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".txt")]
+    identity = {
+        "weights_id": checkpoint.weights_id(Path(cache).expanduser()),
+        "files_id": files_id(path for path in described if path.name != "config.json"),
+    }
+    return PlannedModel(
+        role="clip",
+        name=checkpoint.name,
+        source=anywhere(source),
+        about=f"{vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.image_size} px",
+        identity=identity,
+        flops=checkpoint.flops,
+        batch_size=lambda device: CLIP_BATCH,
+    )
+
+
+def clip_preprocessing(pixels: ClipPixels) -> dict[str, Any]:
+    """What decides the pixels that a CLIP sees. JSON-ready."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(pixels).items()}
+    return values | {"resample": pixels.resample.name.lower(), "pillow": PIL.__version__}
+
+
+def files_id(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the names and contents of some files, in any order."""
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def anywhere(model: str) -> str:
+    """The name of a model, independent of the folder that this command was started in."""
+    return os.path.abspath(model) if os.path.exists(model) and model != "emoji" else model
+
+
+@dataclass(frozen=True)
 class Task:
     """What a command has made of its options: all that planning and running need to know of it.
 
     `fingerprint` holds the command's own choices that decide the output (JSON values); `input` the input request with
     the columns that the command writes; `work` makes the work of the workers, given the stored plan and settings
     without gaps; `provenance` what every table says of its making. The first of `models` gives the job its name and the
-    default size of a batch. `inputs` are the files, if they are listed. `written` is how images are written; a command
-    that writes none has in `look` what the summary says to look at.
+    default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
+    summary says to look at.
 
     A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
     chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
@@ -120,7 +272,6 @@ class Task:
     models: tuple[PlannedModel, ...]
     fingerprint: Mapping[str, Any]
     input: InputRequest
-    inputs: Inputs | None
     work: Callable[[Plan, Settings], Work]
     provenance: Callable[[Plan], Mapping[str, Any]]
     written: ImageOutput | None = None
@@ -132,43 +283,12 @@ class Task:
     fit_batch: bool = False
 
 
-class InputFiles:
-    """The files of an input request, listed when they are first needed, and once: a store takes minutes for millions.
-
-    `listed` is None until then.
-    """
-
-    def __init__(self, request: InputRequest) -> None:
-        self._request = request
-        self.listed: Inputs | None = None
-
-    def find(self) -> Inputs:
-        """Raises `UsageError` if a pattern matches nothing or the format is unclear."""
-        if self.listed is None:
-            self.listed = find_inputs(self._request.patterns, self._request.input_format, self._request.kind)
-        return self.listed
-
-
-def check_names(job: JobOptions) -> InputFiles:
-    """Checks at once, not after seconds of imports, that the local models and, for a new job, the input files exist.
-
-    A job with a stored plan lists nothing. Raises `CheckpointError` and `UsageError`.
-    """
-    for name in job.model_names:
-        if "://" not in name:
-            find(name, job.model_cache)
-    files = InputFiles(job.input)
-    if job.input.patterns and (job.overwrite or load_plan(job.output) is None):
-        files.find()
-    return files
-
-
-def tokenizer_provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
+def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:
     """The provenance in every table: enough to decode its codes, nothing that changes from run to run."""
     spec = checkpoint.spec
     identity = plan.fingerprint.get("vqgan", plan.fingerprint)  # the identity of the one model of a job lies flat in it
     return {
-        "command": command,
+        "command": plan.command,
         "model": plan.settings["model"],
         "model_source": plan.settings["model_source"],
         "weights_id": identity["weights_id"],
@@ -180,10 +300,3 @@ def tokenizer_provenance(command: str, checkpoint: TokenizerCheckpoint, plan: Pl
         "dtype": plan.fingerprint["dtype"],
         "schema_version": plan.fingerprint["schema_version"],
     }
-
-
-def vqbeam_version() -> str:
-    try:
-        return importlib.metadata.version("vqbeam")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

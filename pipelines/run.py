@@ -5,18 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 
 from pipelines import planning
-from pipelines.command import JobCommand
-from pipelines.launch import is_local, local_processes, local_workers, run_pipeline, runner_name
+from pipelines.command import JobCommand, version
+from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
 from pipelines.process import cores
-from pipelines.request import JobOptions, Task, vqbeam_version
+from pipelines.request import JobOptions, Task
 from pipelines.scratch import scratch_folder
-from pipelines.screen import Expected, Progress, print_summary
+from pipelines.screen import Expected, print_summary, progress
 from transforms import storage
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
@@ -29,11 +28,11 @@ from transforms.ledger.totals import pending_shards, settle
 from transforms.outputs.contact_sheet import write_contact_sheet
 
 
-def run_job(command: JobCommand[Any], job: JobOptions, task: Task, beam_args: list[str]) -> int:
+def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str]) -> int:
     """Do what is pending of a job; returns the exit code. Raises `UsageError`, `ShardFailed` and `RunFailed`."""
     local = is_local(beam_args)
     if local:  # Beam's own flag may say how many workers
-        workers = local_workers(beam_args, job.settings.workers or None, default=0)
+        workers = local_workers(beam_args, job.settings.workers)
         job = replace(job, settings=replace(job.settings, workers=workers))
     request = PlanRequest(command, job, task, local)
     _check_reachable(request, beam_args)
@@ -46,12 +45,18 @@ def run_job(command: JobCommand[Any], job: JobOptions, task: Task, beam_args: li
         return _show(request, stored)
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
+    code = 0
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
-    code = _work(request, plan, pending, beam_args)
-    if task.written and job.contact_sheet and code in (0, 1):
+        result = _launch(request, plan, pending, beam_args)
+        if result.stop_signal is not None or result.state == "SUBMITTED":
+            return result.exit_code
+        code = result.exit_code
+    outcome = settle(job.output, plan.shards, job.max_error_rate)
+    print_summary(command, job.output, plan.shards, outcome, _look(job, task), already=not pending)
+    if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
-    return code
+    return code if outcome.well else 1
 
 
 def _show(request: PlanRequest, stored: Plan | None) -> int:
@@ -89,24 +94,24 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     return stored
 
 
-def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[str]) -> int:
+def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[str]) -> LaunchResult:
+    """Run the shards that have no mark. Raises `RunFailed`."""
     options, local, output = request.job, request.local, request.job.output
     settings = options.settings.over(plan)
-    processes = settings.workers or default_workers(settings.device)
-    workers = local_workers(beam_args, options.settings.workers or None, processes) if local else 1
+    processes = workers = settings.workers or default_workers(settings.device)
+    expected = Expected(plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending))
     with scratch_folder(options.temp_dir) as scratch:
         if local:
-            processes = local_processes(beam_args, workers)
-            if pending:
-                require_room(scratch, min(workers, len(pending)))
-            if pending and plan.settings["device"] == "cpu":
+            processes = local_processes(beam_args, local_workers(beam_args, workers))
+            require_room(scratch, min(workers, len(pending)))
+            if plan.settings["device"] == "cpu":
                 _warn_of_waiting(processes, settings.threads)
         job = Job(
             work=request.task.work(plan, settings),
             output=output,
             schema=InputSchema.from_json(plan.schema),
             provenance=request.task.provenance(plan),
-            version=vqbeam_version(),
+            version=version(otherwise="unknown"),
             device=settings.device,
             max_error_rate=options.max_error_rate,
             max_image_bytes=request.task.max_image_bytes,
@@ -115,43 +120,33 @@ def _work(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[
             temp_dir=scratch if local else None,
             scratch=scratch if local else None,
         )
-        shards_before = plan.shards - len(pending)
-        if shards_before and pending:
-            print(f"Resuming: {shards_before:,} of {amount(plan.shards, 'shards')} done already", file=sys.stderr)
-        result = None
-        if pending:
-            expected = Expected(plan.shards, shards_before, _rows_pending(request, plan, pending))
+        if expected.shards_before:
+            done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
+            print(f"Resuming: {done} done already", file=sys.stderr)
 
-            def build(pipeline: beam.Pipeline) -> None:
-                ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
-                _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
+        def build(pipeline: beam.Pipeline) -> None:
+            ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
+            _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
 
-            seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
-            before = _last_run(output) if seen else None
-            with Progress(scratch, expected) if local else nullcontext():
-                result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
-            if result.stop_signal is not None or result.state == "SUBMITTED":
-                return result.exit_code
-            if seen and _last_run(output) == before:
-                raise RunFailed(
-                    f"the end of the run could not be written to {output}: what is finished is kept; once the folder "
-                    "takes files again, rerun the same command to resume"
-                )
-    outcome = settle(output, plan.shards, options.max_error_rate)
-    print_summary(output, plan, outcome, _look(request), already=not pending)
-    return (result.exit_code if result else 0) if outcome.well else 1
+        seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
+        before = _last_run(output) if seen else None
+        with progress(scratch, expected) if local else nullcontext():
+            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
+    if seen and result.stop_signal is None and _last_run(output) == before:
+        raise RunFailed(
+            f"the end of the run could not be written to {output}: what is finished is kept; once the folder takes "
+            "files again, rerun the same command to resume"
+        )
+    return result
 
 
-def _look(request: PlanRequest) -> str:
-    """What the summary tells the user to look at."""
-    output, task = request.job.output, request.task
+def _look(job: JobOptions, task: Task) -> str:
+    """What the summary suggests to look at."""
     if task.written is None:
         return task.look
-    return (
-        storage.join(output, CONTACT_SHEET)
-        if request.job.contact_sheet
-        else storage.join(output, task.written.layout.images_folder)
-    )
+    if job.contact_sheet:
+        return storage.join(job.output, CONTACT_SHEET)
+    return storage.join(job.output, task.written.layout.images_folder)
 
 
 def _warn_of_waiting(workers: int, threads: int) -> None:

@@ -1,7 +1,7 @@
 """The scratch folder of a run on this machine: counters, the request to stop, temporary files; gone when the run is.
 
 A launcher holds a lock in its folder for as long as it lives, so the next run can tell the folders of killed
-runs from those in use, also where process numbers are those of another container.
+runs from those in use, even if process numbers are those of another container.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ YOUNG_SECONDS = 60  # a folder this new may not have its lock yet
 def scratch_folder(parent: str | None) -> Iterator[str]:
     """A new folder `vqbeam-PID-...` under `parent` (default: the system's folder for temporary files).
 
-    Removes what killed runs left there first. Raises `UsageError` where the folder cannot be made.
+    Removes what killed runs left there first. Raises `UsageError` if the folder cannot be made.
     """
     home = Path(parent or tempfile.gettempdir())
     try:
@@ -64,13 +64,8 @@ def _is_stale(folder: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     except FileNotFoundError:
-        return folder.is_dir() and time.time() - _changed(folder) > YOUNG_SECONDS
-    except OSError:  # locked by its launcher, or somebody else's
+        with suppress(FileNotFoundError):
+            return time.time() - folder.stat().st_mtime > YOUNG_SECONDS
         return False
-
-
-def _changed(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
+    except OSError:  # locked by its launcher, or another user's
+        return False

@@ -1,4 +1,4 @@
-"""Shows a run on this machine while it goes on, as a bar on a terminal or as plain lines, and sums it up at the end.
+"""Shows a run on this machine while it works, as a bar on a terminal or as plain lines, and sums it up at the end.
 
 A thread reads what the workers wrote into the scratch folder (`transforms.engine.monitor`).
 """
@@ -9,19 +9,19 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
 from tqdm import tqdm
 
-from pipelines import command
+from pipelines.command import JobCommand
 from pipelines.parsing import in_flags, parser_of
 from transforms import storage
 from transforms.engine.monitor import read_totals
 from transforms.errors import amount, size_text
 from transforms.ledger.folder import LAST_RUN
-from transforms.ledger.plan import Plan
 from transforms.ledger.totals import Outcome, Totals, most_common
 from transforms.ledger.types import STAGES
 
@@ -34,77 +34,51 @@ BAR_FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 @dataclass(frozen=True)
 class Expected:
     """What is known before the work begins: `shards` of the whole plan, `shards_before` that earlier runs did,
-    and the rows of the rest, None where they have not been counted."""
+    and the rows of the rest, None if they have not been counted."""
 
     shards: int
     shards_before: int = 0
     rows: int | None = None
 
 
-class Progress:
+@contextmanager
+def progress(scratch: str, expected: Expected, stream: TextIO | None = None) -> Iterator[None]:
     """While this context is open, shows the run whose workers write into `scratch`."""
+    closing = threading.Event()
+    arguments = (scratch, expected, stream or sys.stderr, closing)
+    thread = threading.Thread(target=_show, args=arguments, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join()
 
-    def __init__(self, scratch: str, expected: Expected, stream: TextIO | None = None) -> None:
-        self._scratch = scratch
-        self._expected = expected
-        self._stream = stream or sys.stderr
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
-    def __enter__(self) -> Progress:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join()
-
-    def _show(self) -> None:
-        if self._stream.isatty():
-            self._show_bar()
-        else:
-            self._show_lines()
-
-    def _show_bar(self) -> None:
-        clock = Clock()
-        with tqdm(total=1.0, bar_format=BAR_FORMAT, file=self._stream, dynamic_ncols=True) as bar:
-            while True:
-                last = self._closing.wait(BAR_SECONDS)
-                totals = read_totals(self._scratch)
-                bar.set_description_str(describe(totals, self._expected, clock.seconds(totals)), refresh=False)
-                bar.n = share_done(totals, self._expected, whole=True)
+def _show(scratch: str, expected: Expected, stream: TextIO, closing: threading.Event) -> None:
+    """Draws over one line on a terminal, else prints a line now and then."""
+    terminal, last = stream.isatty(), False
+    now, began = time.monotonic(), None  # when the first row was read: loading a model does not count
+    with tqdm(total=1.0, bar_format=BAR_FORMAT, file=stream, dynamic_ncols=True, disable=not terminal) as bar:
+        while not last:
+            last = closing.wait(BAR_SECONDS if terminal else LINE_SECONDS)
+            totals = read_totals(scratch)
+            before, now = now, time.monotonic()
+            if began is None and totals["rows_read"]:
+                began = before
+            line = describe(totals, expected, 0 if began is None else now - began)
+            if terminal:
+                bar.set_description_str(line, refresh=False)
+                bar.n = share_done(totals, expected, whole=True)
                 bar.refresh()
-                if last:
-                    return
-
-    def _show_lines(self) -> None:
-        clock = Clock()
-        while not self._closing.wait(LINE_SECONDS):
-            totals = read_totals(self._scratch)
-            print(describe(totals, self._expected, clock.seconds(totals)), file=self._stream, flush=True)
-        totals = read_totals(self._scratch)
-        print(describe(totals, self._expected, clock.seconds(totals)), file=self._stream, flush=True)
-
-
-class Clock:
-    """Seconds since the first row was read: loading a model is no part of images/s."""
-
-    def __init__(self) -> None:
-        self._looked_at = time.monotonic()
-        self._began_at: float | None = None
-
-    def seconds(self, totals: Mapping[str, float]) -> float:
-        """Seconds at this look, given what has been counted until now; 0 while nothing has been read."""
-        before, self._looked_at = self._looked_at, time.monotonic()
-        if self._began_at is None and totals["rows_read"]:
-            self._began_at = before
-        return time.monotonic() - self._began_at if self._began_at is not None else 0.0
+            else:
+                print(line, file=stream, flush=True)
 
 
 def share_done(totals: Mapping[str, float], expected: Expected, *, whole: bool) -> float:
     """How much is done, 0 to 1: of the whole plan, or of what this run had to do.
 
-    By rows where they are known, since shards only count when they end.
+    By rows if their number is known, since shards only count when they end.
     """
     shards_to_do = max(expected.shards - expected.shards_before, 0)
     if not shards_to_do:
@@ -150,59 +124,51 @@ def _clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def print_summary(output: str, plan: Plan, outcome: Outcome, look: str, *, already: bool = False) -> None:
+def print_summary(
+    command: JobCommand, output: str, shards: int, outcome: Outcome, look: str, *, already: bool = False
+) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
-    `already`: an earlier run did it all.
+    The job has so many `shards`. `already`: an earlier run did it all.
     """
-    totals, undone, shards = outcome.totals, outcome.undone, amount(plan.shards, "shards")
-    lines = counts_lines(plan.command, totals)
-    if totals.seconds:
-        rate = totals.rows_written / totals.seconds
-        lines.append(f"  speed      {rate:,.1f} images/s a worker")
-        lines.append(f"  time       {time_line(totals)}")
-    if totals.codes_used:
-        lines.append(f"  codes      {totals.codes_used:,} different ones in use")
-    lines.append(f"  size       {size_text(totals.bytes)} in {output}")
+    totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
+    every = amount(shards, "shards")
+    lines = [*counts_lines(command.counts, totals, speed=True), f"  size       {size_text(totals.bytes)} in {output}"]
     if undone:
-        lines.append(f"  FAILED     {len(undone):,} of {shards}; run the same command again")
-        lines += [f"    shard {shard:05d}: {_in_flags(text, plan)}" for shard, text in failures(output)]
+        lines.append(f"  FAILED     {len(undone):,} of {every}; run the same command again")
+        lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if outcome.failing:
-        lines.append(f"  FAILED     {_in_flags(outcome.failing, plan)}")
+        lines.append(f"  FAILED     {in_flags(outcome.failing, parser)}")
     if totals.rows_rejected:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
     if outcome.well:
         lines.append(f"  look at    {look}")
     headline = "Failed" if not outcome.well else "Done already" if already else "Done"
     done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
-    print(f"{headline}: {plan.shards - len(undone):,} of {shards}{done}", *lines, sep="\n", file=sys.stdout)
+    print(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines, sep="\n", file=sys.stdout)
 
 
-def _in_flags(reason: str, plan: Plan) -> str:
-    """A reason of the library in the words of the command that is to be run again."""
-    made_by = command.find_job(plan.command)
-    return in_flags(reason, parser_of(plan.command, made_by)) if made_by else reason
-
-
-def counts_lines(name: str, totals: Totals) -> list[str]:
-    """What has been counted in the folder of the command `name`."""
-    made_by = command.find_job(name)
-    counted = made_by.counts if made_by else "rows"
-    lines = [f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written"]
-    lines[0] += f" + {totals.rows_rejected:,} rejected + {totals.rows_filtered:,} filtered"
+def counts_lines(counted: str, totals: Totals, *, speed: bool = False) -> list[str]:
+    """What has been counted in a folder, "rows" or "images", and where the time went: stages overlap, so they add up to
+    more than the time that passed."""
+    lines = [
+        f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written + {totals.rows_rejected:,} "
+        f"rejected + {totals.rows_filtered:,} filtered"
+    ]
     for label, counts in (("rejected", totals.errors), ("filtered", totals.filters)):
         if counts:
             lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
     lines += [f"  notice     {name} ({amount(count, 'times')})" for name, count in most_common(totals.notices)]
     if totals.missing_captions:
         lines.append(f"  captions   {amount(totals.missing_captions, 'images')} without")
+    if totals.seconds:
+        if speed:
+            lines.append(f"  speed      {totals.rows_written / totals.seconds:,.1f} images/s a worker")
+        stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
+        lines.append(f"  time       {totals.seconds:,.1f} s in shards; of that, overlapping: {stages}")
+    if totals.codes_used:
+        lines.append(f"  codes      {totals.codes_used:,} different ones in use")
     return lines
-
-
-def time_line(totals: Totals) -> str:
-    """Seconds of each stage; they overlap, so they add up to more than the time that passed."""
-    stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
-    return f"{totals.seconds:,.1f} s in shards; of that, overlapping: {stages}"
 
 
 def failures(output: str) -> list[tuple[int, str]]:

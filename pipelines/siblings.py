@@ -31,7 +31,7 @@ def shadowed_sibling() -> str | None:
         return None
     name, found = shadow
     return (
-        f"{found} is imported as {name!r} in place of vqbeam's own {HOME / name}. "
+        f"{found} is imported as {name!r} instead of vqbeam's own {HOME / name}. "
         f"Take {found.parent} off PYTHONPATH, or rename {found}, or install vqbeam into a separate environment."
     )
 
@@ -39,11 +39,8 @@ def shadowed_sibling() -> str | None:
 def _first_shadow() -> tuple[str, Path] | None:
     for name in SIBLINGS:
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            found = Path(next(iter(spec.submodule_search_locations or []), name) if spec else name).resolve()
-        else:
-            found = Path(spec.origin).resolve()
-            found = found.parent if found.name == "__init__.py" else found
+        locations = [name] if spec is None else list(spec.submodule_search_locations or [spec.origin or name])
+        found = Path(locations[0]).resolve()
         if found != HOME / name:
             return name, found
     return None

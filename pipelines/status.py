@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.command import Command
-from pipelines.screen import counts_lines, failures, time_line
+from pipelines.command import Command, find_job
+from pipelines.screen import counts_lines, failures
 from transforms import storage
 from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import SUCCESS
-from transforms.ledger.plan import load_plan
+from transforms.ledger.plan import Plan, load_plan
 from transforms.ledger.totals import pending_shards, total_of
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Prints the state, and returns 0."""
+    output, plan, done = open_output(args)
+    totals = total_of(output)
+    complete = storage.exists(storage.join(output, SUCCESS))
+    state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
+    print(f"{output}: {plan.command}, {state}")
+    print(f"  shards     {done:,} of {plan.shards:,} done")
+    made_by = find_job(plan.command)
+    print(*counts_lines(made_by.counts if made_by else "rows", totals), sep="\n")
+    print(f"  size       {size_text(totals.bytes)}")
+    for shard, reason in [] if complete else failures(output):
+        print(f"  failed in the last run: shard {shard:05d}: {reason}")
+    return 0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
 
 
-def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    """Prints the state, and returns 0."""
+def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:
+    """The folder, the plan in it and how many of its shards are done. Raises `UsageError` if it holds no plan."""
     output = storage.absolute(args.directory)
     plan = load_plan(output)
     if plan is None:
         raise UsageError(f"{output} holds no plan of vqbeam (_vqbeam/shards.parquet)")
-    totals = total_of(output)
-    done = plan.shards - len(pending_shards(output, plan.shards))
-    complete = storage.exists(storage.join(output, SUCCESS))
-    state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
-    print(f"{output}: {plan.command}, {state}")
-    print(f"  shards     {done:,} of {plan.shards:,} done")
-    for line in counts_lines(plan.command, totals):
-        print(line)
-    if totals.seconds:
-        print(f"  time       {time_line(totals)}")
-    if totals.codes_used:
-        print(f"  codes      {totals.codes_used:,} different ones in use")
-    print(f"  size       {size_text(totals.bytes)}")
-    for shard, reason in [] if complete else failures(output):
-        print(f"  failed in the last run: shard {shard:05d}: {reason}")
-    return 0
+    return output, plan, plan.shards - len(pending_shards(output, plan.shards))
 
 
 COMMAND = Command(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -30,26 +30,31 @@ def exit_code(number: int) -> int:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes SIGTERM unwind the stack as Ctrl-C does, and both do so where the parent had them ignored."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
+def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
+    """Signals are handled by `handlers` while this context is open, and as before after it."""
     before: dict[int, Any] = {}
     try:
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, terminate)
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            before[number] = signal.signal(number, handler)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class StopSignals:
-    """While this context is open, signals become a request to the workers of the run in `scratch`.
+def interruptible() -> AbstractContextManager[None]:
+    """Makes SIGTERM unwind the stack as Ctrl-C does, even if the parent process ignored both."""
 
-    Enter it in the main thread. `number` is the first signal that came, None if none did.
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    return handled({signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler})
+
+
+class StopSignals:
+    """Makes signals a request to the workers of the run in `scratch`, which have `grace` seconds to stop.
+
+    `take` handles the signals. `number` is the first one that came, None if none did.
     """
 
     def __init__(self, scratch: str, grace: float) -> None:
@@ -58,22 +63,12 @@ class StopSignals:
         self._grace = grace
         self._asked_at = 0.0
         self._insisted = False
-        self._before: dict[int, Any] = {}
 
     def overdue(self) -> bool:
         """Whether the workers have had their time to stop, or a second signal says not to wait for them."""
         return self.number is not None and (self._insisted or time.monotonic() - self._asked_at > self._grace)
 
-    def __enter__(self) -> StopSignals:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def take(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
             self._asked_at = time.monotonic()

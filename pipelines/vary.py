@@ -8,10 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.bart.options import SAMPLING, Drawing
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.generate import ModelNames, drawing_of, open_models
-from pipelines.request import LEAST_ROWS, InputFiles, JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
+from pipelines.generate import open_models
+from pipelines.request import (
+    LEAST_ROWS,
+    InputFiles,
+    JobOptions,
+    Settings,
+    Task,
+    TokenizerChoice,
+    tokenizer_model,
+    tokenizer_provenance,
+)
 from transforms.errors import UsageError
 from transforms.images import ImageOptions, preprocessing_id
 from transforms.inputs.request import Kind
@@ -19,9 +29,7 @@ from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
-    from models.image_tokenizer import TokenizerCheckpoint
     from transforms.work.vary import Variation
-    from transforms.work.work import Work
 
 METHODS = ("latent", "codes", "model")
 STRENGTH = 0.3
@@ -65,9 +73,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "tokens, the model that made them)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN; default: in --model's folder")
-    flags.add_backend_flag(group)
-    flags.add_device_flags(group)
-    flags.add_checkpoint_flags(group)
+    flags.add_model_flags(group, "backend", "device", "dtype", "pixel_range", "model_cache")
     flags.add_sampling_flags(parser.add_argument_group("drawing, with --method model"))
     flags.add_image_flags(parser.add_argument_group("images that are read, as by encode"))
     group = parser.add_argument_group("images that are written")
@@ -78,34 +84,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class VaryOptions:
-    """`image` has the fields of `ImageOptions` that were given, `sampling` those of `SAMPLING`. `job.input.kind` is
-    "codes" if a column of codes was named; else `prepare` looks at the input. `strength` and `keep_rows` are None where
-    they were left open."""
+    """`image` has the fields of `ImageOptions` that were given, `sampling` those of `SAMPLING`. The kind of
+    `job.files.request` is "codes" if a column of codes was named; else `prepare` looks at the input. `strength` counts
+    unless `keep_rows` was given."""
 
     job: JobOptions
     method: str
-    strength: float | None
+    strength: float
     keep_rows: int | None
     images_per_input: int
     seed: int
     model: str | None
     vqgan: str | None
     backend: str
-    pixel_range: tuple[float, float] | None
+    pixel_range: PixelRange | None
     sampling: Drawing
     image: Mapping[str, Any]
     written: ImageOutput
     keep_tokens: bool
     allow_model_mismatch: bool
-
-    @property
-    def amount(self) -> float:
-        return STRENGTH if self.strength is None else self.strength
-
-    def rows_kept(self, grid: int) -> int:
-        from models.vqgan.variations import kept_rows
-
-        return kept_rows(self.amount, grid) if self.keep_rows is None else self.keep_rows
 
 
 def options(args: argparse.Namespace) -> VaryOptions:
@@ -126,80 +123,96 @@ def options(args: argparse.Namespace) -> VaryOptions:
         VaryOptions,
         args,
         job=flags.job_options(args, "codes" if args.code_column else "images"),
+        strength=STRENGTH if args.strength is None else args.strength,
         sampling=sampling,
         image=flags.given_image_flags(args),
         written=flags.fill(ImageOutput, args),
     )
 
 
-def prepare(chosen: VaryOptions, files: InputFiles) -> Task:
+def prepare(chosen: VaryOptions) -> Task:
     """Tell images from tokens, and check that models, method and input go together.
 
     Raises `UsageError`, `CheckpointError` and `ConfigError`.
     """
-    from pipelines.planned_models import tokenizer_model
+    from models.uniforms import UNIFORMS_VERSION
+    from models.vqgan.variations import VARIATIONS_VERSION, kept_rows
     from transforms.work.vary import MOVED, WRITTEN, CodeNoise, Completion, LatentNoise, Vary
 
-    kind = input_kind(chosen, files)
-    job, written = replace(chosen.job, input=replace(chosen.job.input, kind=kind)), chosen.written
-    names = ModelNames(model_name(chosen, kind, files), chosen.vqgan, None, chosen.pixel_range)
-    choice = TokenizerChoice(names.painter, chosen.backend, chosen.pixel_range)
-    drawn = open_models(names, job) if chosen.method == "model" else None
-    drawing = drawing_of(drawn.bart, chosen.images_per_input, chosen.seed, chosen.sampling) if drawn else None
-    vqgan = drawn.vqgan if drawn else choice.open(job.model_cache)
-    check_vqgan(chosen, kind, vqgan, choice, files)
+    job, written, images = chosen.job, chosen.written, chosen.images_per_input
+    kind = input_kind(chosen)
+    named = chosen.model or (chosen.vqgan if chosen.method != "model" else None)
+    name = named or ("emoji" if kind == "images" else job.files.model())
+    painter = TokenizerChoice(chosen.vqgan or name, job.model_cache, chosen.pixel_range, chosen.backend)
+    drawn = open_models(job, name, chosen.vqgan, None, chosen.pixel_range) if chosen.method == "model" else None
+    vqgan = drawn.vqgan if drawn else painter.open()
+    check_vqgan(chosen, kind, chosen.vqgan or name, vqgan)
+    drawing = drawn.drawing(images, chosen.seed, chosen.sampling) if drawn else {"images": images, "seed": chosen.seed}
+    keep_rows = kept_rows(chosen.strength, vqgan.spec.grid) if chosen.keep_rows is None else chosen.keep_rows
     image = ImageOptions(size=vqgan.spec.resolution, **chosen.image)
-    fingerprint = fingerprint_of(chosen, kind, drawing, vqgan.spec.grid)
+    amount = {"strength": chosen.strength} if chosen.keep_rows is None else {}
+    fingerprint: dict[str, Any] = {
+        "input_kind": kind,
+        "method": chosen.method,
+        "images_per_input": images,
+        "seed": chosen.seed,
+        "uniforms_version": UNIFORMS_VERSION,
+        "variations_version": VARIATIONS_VERSION,
+        **asdict(written),
+        "keep_tokens": chosen.keep_tokens,
+    }
+    if drawn:
+        amount["keep_rows"] = keep_rows
+        fingerprint["drawing"] = dict(drawing)
     if kind == "images":
-        rows = {"max_image_bytes": image.max_image_bytes, "max_image_pixels": image.max_image_pixels}
-        fingerprint |= {"preprocessing": preprocessing_id(image), "rows": rows}
+        fingerprint["preprocessing"] = preprocessing_id(image)
+        fingerprint["rows"] = {"max_image_bytes": image.max_image_bytes, "max_image_pixels": image.max_image_pixels}
+    fingerprint |= amount
 
-    def work(plan: Plan, settings: Settings) -> Work:
+    def work(plan: Plan, settings: Settings) -> Vary:
         variation: Variation
-        if drawn and drawing:
-            generator = drawn.settings(plan, settings, job, drawing)
-            model, variation = generator.vqgan, Completion(generator, chosen.rows_kept(vqgan.spec.grid))
+        if drawn:
+            generator = drawn.settings(plan, settings, drawing)
+            model, variation = generator.vqgan, Completion(generator, keep_rows)
         else:
-            model = choice.settings(job.model_cache, settings)
-            variation = (LatentNoise if chosen.method == "latent" else CodeNoise)(chosen.amount)
-        amount = {name: str(fingerprint[name]) for name in ("strength", "keep_rows") if name in fingerprint}
+            model = painter.settings(settings)
+            variation = (LatentNoise if chosen.method == "latent" else CodeNoise)(chosen.strength)
+        texts = {name: str(value) for name, value in amount.items()}
         return Vary(
             model=model,
             variation=variation,
-            options=drawing or {"images": chosen.images_per_input, "seed": chosen.seed},
+            options=drawing,
             image=image,
             written=written,
             spec=vqgan.spec,
-            about={"method": chosen.method} | amount | {"model": str(plan.settings["model"])},
+            about={"method": chosen.method} | texts | {"model": str(plan.settings["model"])},
             keep_tokens=chosen.keep_tokens,
             expected_codebook=None if kind == "images" or chosen.allow_model_mismatch else vqgan.codebook_id(),
         )
 
     def provenance(plan: Plan) -> dict[str, Any]:
-        made = drawn.provenance("vary", plan) if drawn else tokenizer_provenance("vary", vqgan, plan)
-        return made | fingerprint
+        return (drawn.provenance(plan) if drawn else tokenizer_provenance(vqgan, plan)) | fingerprint
 
     return Task(
-        models=drawn.planned if drawn else (tokenizer_model(vqgan, names.painter),),
+        models=drawn.planned if drawn else (tokenizer_model(vqgan, chosen.vqgan or name),),
         fingerprint=fingerprint,
-        input=replace(job.input, written=WRITTEN, moved=MOVED, caption_required=drawn is not None),
-        inputs=files.listed,
+        input=replace(job.files.request, kind=kind, written=WRITTEN, moved=MOVED, caption_required=drawn is not None),
         work=work,
         provenance=provenance,
         written=written,
         backend=chosen.backend,
         max_image_bytes=image.max_image_bytes,
-        images_per_row=chosen.images_per_input,
-        least_rows=1 if drawn else max(1, LEAST_ROWS // chosen.images_per_input),
+        images_per_row=images,
+        least_rows=1 if drawn else max(1, LEAST_ROWS // images),
         fit_batch=drawn is not None,
     )
 
 
-def input_kind(chosen: VaryOptions, files: InputFiles) -> Kind:
+def input_kind(chosen: VaryOptions) -> Kind:
     """Whether the input is images or tokens. Raises `UsageError` if it may be both, and for flags of the other."""
-    kind = _kind(chosen, files)
+    kind = _kind(chosen.job.files)
     if kind == "codes":
-        wrong = [*(["uri_schemes"] if chosen.job.input.uri_schemes else []), *chosen.image]
+        wrong = [*(["uri_schemes"] if chosen.job.files.request.uri_schemes else []), *chosen.image]
     else:
         wrong = ["allow_model_mismatch"] if chosen.allow_model_mismatch else []
     if wrong:
@@ -208,13 +221,13 @@ def input_kind(chosen: VaryOptions, files: InputFiles) -> Kind:
     return kind
 
 
-def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
+def _kind(files: InputFiles) -> Kind:
     """By the column that is named, else by those of the first file: tokens are Parquet with a column of codes and none
     of image bytes (paths of images do not count: tables of images have them beside codes)."""
     from transforms.inputs.columns import image_and_codes
     from transforms.inputs.formats.parquet import read_footer
 
-    asked = chosen.job.input
+    asked = files.request
     if asked.kind == "codes" or asked.image_column:
         return asked.kind
     inputs = files.find()
@@ -233,31 +246,14 @@ def _kind(chosen: VaryOptions, files: InputFiles) -> Kind:
     return "codes" if codes else "images"
 
 
-def model_name(chosen: VaryOptions, kind: Kind, files: InputFiles) -> str:
-    """The model that the flags name, else the one that made the tokens, else the embedded one. Raises `UsageError`."""
-    from transforms.inputs.provenance import token_provenance
-
-    named = chosen.model or (chosen.vqgan if chosen.method != "model" else None)
-    if named or kind == "images":
-        return named or "emoji"
-    first = files.find().files[0].uri
-    made_by = token_provenance(first)
-    if made_by is None:
-        raise UsageError(f"{first} does not say which model made its codes: name it with --model")
-    return str(made_by["model_source"])
-
-
-def check_vqgan(
-    chosen: VaryOptions, kind: Kind, vqgan: TokenizerCheckpoint, choice: TokenizerChoice, files: InputFiles
-) -> None:
+def check_vqgan(chosen: VaryOptions, kind: Kind, name: str, vqgan: TokenizerCheckpoint) -> None:
     """Raise `ConfigError` or `UsageError` if the VQGAN cannot do what is asked of it."""
     from models.errors import ConfigError
-    from transforms.inputs.provenance import mismatch, token_provenance
 
     if kind == "images" and not vqgan.spec.has_encoder:
         raise ConfigError(
-            f"{choice.model} ({vqgan.spec.format}) holds a decoder only: it can vary tokens, not images. Encode them "
-            "with the model that it is the decoder of"
+            f"{name} ({vqgan.spec.format}) holds a decoder only: it can vary tokens, not images. Encode them with the "
+            "model that it is the decoder of"
         )
     if chosen.method == "latent" and not vqgan.spec.has_latents:
         raise ConfigError(
@@ -266,8 +262,8 @@ def check_vqgan(
         )
     if kind == "codes" and chosen.method == "latent" and not vqgan.spec.nearest:
         raise ConfigError(
-            f"--method latent: the codes of {choice.model} are no points among its latents; give the images "
-            "themselves, or choose --method codes"
+            f"--method latent: the codes of {name} are no points among its latents; give the images themselves, or "
+            "choose --method codes"
         )
     grid = vqgan.spec.grid
     if chosen.keep_rows is not None and not 0 <= chosen.keep_rows <= grid:
@@ -275,29 +271,7 @@ def check_vqgan(
             f"--keep_rows {chosen.keep_rows}: the model has {grid} rows of codes, so 0 to {grid} can be kept"
         )
     if kind == "codes" and not chosen.allow_model_mismatch:
-        first = files.find().files[0].uri
-        problem = mismatch(first, token_provenance(first), vqgan.codebook_id())
-        if problem:
-            raise UsageError(problem)
-
-
-def fingerprint_of(chosen: VaryOptions, kind: Kind, drawing: Drawing | None, grid: int) -> dict[str, Any]:
-    """The choices that decide the output, besides the models and the rows."""
-    from models.uniforms import UNIFORMS_VERSION
-    from models.vqgan.variations import VARIATIONS_VERSION
-
-    return {
-        "input_kind": kind,
-        "method": chosen.method,
-        "images_per_input": chosen.images_per_input,
-        "seed": chosen.seed,
-        "uniforms_version": UNIFORMS_VERSION,
-        "variations_version": VARIATIONS_VERSION,
-        **asdict(chosen.written),
-        "keep_tokens": chosen.keep_tokens,
-        **({} if chosen.keep_rows is not None else {"strength": chosen.amount}),
-        **({"keep_rows": chosen.rows_kept(grid), "drawing": dict(drawing)} if drawing else {}),
-    }
+        chosen.job.files.check_codebook(vqgan.codebook_id())
 
 
 COMMAND = JobCommand(

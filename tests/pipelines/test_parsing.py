@@ -124,7 +124,7 @@ def test_commands_that_launch_nothing_refuse_flags_of_beam(parser):
 
 
 def test_the_names_read_from_beams_source_are_those_that_beam_declares():
-    declared = {name for name in parsing.beam_flags() if name.startswith("--")}
+    declared = {name for name in parsing.flag_names(parsing.beam_parser()) if name.startswith("--")}
     assert {"--project", "--runner", "--flink_master", "--s3_region_name"} <= declared
     assert declared <= parsing.beam_flag_names()
 
@@ -134,7 +134,7 @@ def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
 
     for module in (encode, decode):
         parser = parsing.parser_of("try", module.COMMAND)
-        assert set(parsing.flag_names(parser)) & set(parsing.beam_flags()) == {"--dry_run"}
+        assert set(parsing.flag_names(parser)) & set(parsing.flag_names(parsing.beam_parser())) == {"--dry_run"}
 
 
 def test_the_help_names_what_is_needed_in_one_line(parser):

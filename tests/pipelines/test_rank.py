@@ -46,8 +46,8 @@ def write(path: Path, table: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    places = {"width": list(range(ROWS)), "seen": [[row, None] for row in range(ROWS)]}
-    return write(tmp_path_factory.mktemp("in") / "pairs.parquet", columns(**places))
+    passing = {"width": list(range(ROWS)), "seen": [[row, None] for row in range(ROWS)]}
+    return write(tmp_path_factory.mktemp("in") / "pairs.parquet", columns(**passing))
 
 
 @pytest.fixture(scope="module")
@@ -167,18 +167,16 @@ def test_captions_may_be_lists_and_rows_without_one_are_rejected(tiny_clip: Path
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "jsonl"])
-def test_other_formats_are_ranked_and_named_pictures_keep_their_names(
-    kind: str, tiny_clip: Path, tmp_path: Path
-) -> None:
+def test_other_formats_are_ranked_and_named_images_keep_their_names(kind: str, tiny_clip: Path, tmp_path: Path) -> None:
     members = dict(samples("x", "y"))
     if kind == "webdataset":
         source = tmp_path / "pairs.tar"
         source.write_bytes(tar_of(list(members.items())))
     else:
-        (tmp_path / "pictures").mkdir()
-        (tmp_path / "pictures" / "x.jpg").write_bytes(members["x.jpg"])  # type: ignore[arg-type]
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "x.jpg").write_bytes(members["x.jpg"])  # type: ignore[arg-type]
         source = tmp_path / "pairs.jsonl"
-        source.write_text('{"image_path": "pictures/x.jpg", "caption": "caption x"}\n')
+        source.write_text('{"image_path": "images/x.jpg", "caption": "caption x"}\n')
     outcome = rank(source, tmp_path / "out", tiny_clip, "--keep_images")
     assert outcome.code == 0, outcome.err
     first = outcome.rows()[0]
@@ -218,8 +216,8 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_written(
         (source, tmp_path / "nowhere", (), "no model"),
         (source, torn, (), "no tokenizer here"),
         (plain, tiny_clip, (), "no column looks like the caption"),
-        (source, tiny_clip, ("--min_clip_score", "1.5"), "1.5 is not between -1 and 1"),
-        (source, tiny_clip, ("--min_clip_score", "nan"), "nan is not between -1 and 1"),
+        (source, tiny_clip, ("--min_clip_score", "1.5"), "'1.5': expected a number from -1 to 1"),
+        (source, tiny_clip, ("--min_clip_score", "nan"), "'nan': expected a number from -1 to 1"),
     ):
         refused = rank(pairs, tmp_path / "out", clip, *flags)
         assert (refused.code, said in refused.err) == (2, True), refused.err

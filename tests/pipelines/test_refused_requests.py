@@ -57,7 +57,7 @@ CASES = (
     Refused("an unknown format", "--input IN/notes.doc", ("no format can be inferred", "input_format")),
     Refused("several formats at once", "--input IN/mixed", ("several formats", "input_format")),
     Refused("a store that does not exist", "--input nosuch://bucket/x.tar", ("nosuch", "not known")),
-    Refused("an unknown column", "--input IN/twice.parquet --image_column picture", ("picture", "it has", "caption")),
+    Refused("an unknown column", "--input IN/twice.parquet --image_column photo", ("photo", "it has", "caption")),
     Refused("an unknown column to keep", "--input IN/twice.parquet --columns a z", ("--columns", "no column z")),
     Refused("an unknown column to rename", "--input IN/twice.parquet --rename z=y", ("--rename", "no column z")),
     Refused(
@@ -71,7 +71,7 @@ CASES = (
     Refused("no column that could be the image", "--input IN/no_image.parquet", ("--image_column", "n (int64)")),
     Refused("a column with a name of ours", "--input IN/clash.parquet", ("encoding", "--rename: ", "encoding=NAME")),
     Refused("two columns renamed to one", "--input IN/twice.parquet --rename a=b", ("--rename: ", "a=NAME")),
-    Refused("a rename without a new name", "--input IN/twice.parquet --rename a", ("--rename a", "OLD=NEW")),
+    Refused("a rename without a new name", "--input IN/twice.parquet --rename a", ("--rename: 'a'", "OLD=NEW")),
     Refused("no parquet under its name", "--input IN/noise.parquet", ("noise.parquet", "no readable Parquet")),
     Refused("two columns of one name in csv", "--input IN/header.csv", ("header.csv", "same name")),
     Refused("a header that is no text", "--input IN/latin.csv", ("latin.csv", "header")),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
-from pipelines import screen as progress
-from pipelines.screen import Expected, Progress, describe, share_done
+from pipelines import screen
+from pipelines.screen import Expected, describe, progress, share_done
 from transforms.engine.monitor import COUNTERS, Monitor
 
 
@@ -53,29 +54,29 @@ def test_rows_move_the_bar_within_a_shard_and_earlier_shards_count():
 
 
 def test_plain_lines_appear_during_the_run_where_there_is_no_terminal(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
-    screen = Lines()
+    monkeypatch.setattr(screen, "LINE_SECONDS", 0.01)
+    shown = Lines()
     worker = Monitor(str(tmp_path))
-    with Progress(str(tmp_path), Expected(2, rows=10), screen):
+    with progress(str(tmp_path), Expected(2, rows=10), shown):
         worker.add(rows_read=5, rows_written=5)
-        screen.wait_for("0/2 shards, 5 images")
+        shown.wait_for("0/2 shards, 5 images")
         worker.add(shards_done=2, rows_read=5, rows_written=4, rows_rejected=1)
-    last = screen.getvalue().splitlines()[-1]
+    last = shown.getvalue().splitlines()[-1]
     assert last.startswith("2/2 shards, 9 images")
     assert last.endswith("1 rejected")
-    assert "\r" not in screen.getvalue()
+    assert "\r" not in shown.getvalue()
 
 
 def test_on_a_terminal_one_line_is_drawn_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "BAR_SECONDS", 0.01)
-    screen = Lines(terminal=True)
+    monkeypatch.setattr(screen, "BAR_SECONDS", 0.01)
+    shown = Lines(terminal=True)
     worker = Monitor(str(tmp_path))
-    with Progress(str(tmp_path), Expected(2, rows=10), screen):
+    with progress(str(tmp_path), Expected(2, rows=10), shown):
         worker.add(shards_done=1, rows_read=5, rows_written=5)
-        screen.wait_for("1/2 shards, 5 images")
-    assert "\r" in screen.getvalue()
-    assert " 50%|" in screen.getvalue()
-    assert screen.getvalue().count("\n") == 1
+        shown.wait_for("1/2 shards, 5 images")
+    assert "\r" in shown.getvalue()
+    assert " 50%|" in shown.getvalue()
+    assert shown.getvalue().count("\n") == 1
 
 
 class Lines(io.StringIO):
@@ -90,4 +91,4 @@ class Lines(io.StringIO):
 
     def wait_for(self, text: str) -> None:
         while text not in self.getvalue():
-            progress.threading.Event().wait(0.005)
+            threading.Event().wait(0.005)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pipelines.__main__ as main_module
 from pipelines.command import COMMANDS, Command
 from pipelines.scratch import scratch_folder
-from pipelines.screen import Expected, Progress
+from pipelines.screen import Expected, progress
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--deaf", action="store_true")
     parser.add_argument("--grace", type=float, default=100)
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             shards = pipeline | beam.Create(range(args.shards)) | beam.Reshuffle()
             _ = shards | beam.ParDo(WaitInShard(args.folder, scratch, args.deaf))
 
-        with Progress(scratch, Expected(args.shards, rows=args.shards * 100)):
+        with progress(scratch, Expected(args.shards, rows=args.shards * 100)):
             workers = local_workers(beam_args, args.workers)
             result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, grace=args.grace)
         return result.exit_code

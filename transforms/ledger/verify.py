@@ -20,7 +20,7 @@ from transforms.ledger.totals import pending_shards
 READERS = 8
 
 
-def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable[[int], None]) -> Iterator[str]:
+def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable[[int], object]) -> Iterator[str]:
     """Yield a line for each thing that is wrong; `progress` is called with the number of shards checked so far.
 
     `folders` are those of main objects, of any layout. Every object is read in full. Shards that are not done are

@@ -132,7 +132,7 @@ def test_tokens_that_do_not_say_their_model_need_one_named(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("samples", [[2, None, -1, 2], ["2", "x", "", "2"]], ids=["numbers", "text"])
-def test_any_column_called_sample_leaves_the_names_of_pictures_apart(
+def test_any_column_called_sample_leaves_the_names_of_images_apart(
     tmp_path: Path, tiny_model: Path, samples: list[object]
 ) -> None:
     source = write(tmp_path / "tokens.parquet", tokens([GOOD_CODES] * 4, key=["a"] * 4, sample=samples))

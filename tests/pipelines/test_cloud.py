@@ -116,14 +116,14 @@ def test_of_two_attempts_that_differ_the_first_to_put_wins_whole(
     assert run("verify", f"{folder}/out").code == 0
 
 
-def test_pictures_in_a_bucket(folder: str, tiny_model: Path) -> None:
+def test_images_in_a_bucket(folder: str, tiny_model: Path) -> None:
     encode(f"{folder}/in", f"{folder}/tokens", tiny_model, *TWO_ROWS)
     source = f"{folder}/tokens/data/*.parquet"
     result = decode(source, f"{folder}/out", tiny_model, *TWO_ROWS, "--contact_sheet")
     assert result.code == 0, result.err
     assert keys(result) == KEYS
-    pictures = [result.read(row["image_path"]) for row in result.rows()]
-    assert all(Image.open(io.BytesIO(data)).size == (16, 16) for data in pictures)
+    images = [result.read(row["image_path"]) for row in result.rows()]
+    assert all(Image.open(io.BytesIO(data)).size == (16, 16) for data in images)
     assert result.files("contact_sheet.png")
     assert run("verify", f"{folder}/out").code == 0
 

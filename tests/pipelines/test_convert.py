@@ -23,10 +23,10 @@ from tests.support.vqgan_checkpoints import (
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> str:
+def image(tmp_path: Path) -> str:
     shades = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(shades).save(tmp_path / "picture.png")
-    return str(tmp_path / "picture.png")
+    Image.fromarray(shades).save(tmp_path / "image.png")
+    return str(tmp_path / "image.png")
 
 
 def test_a_checkpoint_is_converted_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,17 +54,17 @@ def test_a_remote_checkpoint_is_converted(tmp_path: Path) -> None:
 
 
 def test_check_prints_both_pixel_ranges_and_warns_when_the_other_wins(
-    tmp_path: Path, picture: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A network that draws mid-grey in [-1, 1] draws black in [0, 1]."""
     model = random_vqgan()
     model.decoder.conv_out.weight.zero_()
     model.decoder.conv_out.bias.zero_()
     write_taming(tmp_path / "source", dict(model.state_dict()), TINY)
-    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "right"), "--check", picture]) == 0
+    assert main(["convert", str(tmp_path / "source"), str(tmp_path / "right"), "--check", image]) == 0
     right = capsys.readouterr()
     assert (
-        main(["convert", str(tmp_path / "source"), str(tmp_path / "wrong"), "--pixel_range", "0,1", "--check", picture])
+        main(["convert", str(tmp_path / "source"), str(tmp_path / "wrong"), "--pixel_range", "0,1", "--check", image])
         == 0
     )
     wrong = capsys.readouterr()
@@ -88,8 +88,8 @@ def test_check_prints_both_pixel_ranges_and_warns_when_the_other_wins(
     ],
 )
 def test_wrong_usage_is_told(argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    places = {"SRC": str(GOLDEN_VQGAN), "OUT": str(tmp_path / "own")}
-    assert main(["convert", *(places.get(word, word) for word in argv)]) == 2
+    paths = {"SRC": str(GOLDEN_VQGAN), "OUT": str(tmp_path / "own")}
+    assert main(["convert", *(paths.get(word, word) for word in argv)]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -111,10 +111,10 @@ def test_a_checkpoint_cut_short_is_told(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_decoder_alone_is_converted_and_cannot_be_checked(
-    tmp_path: Path, picture: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(min_dalle_weights(dict(random_vqgan().state_dict())), tmp_path / "detoker.pt")
-    assert main(["convert", str(tmp_path / "detoker.pt"), str(tmp_path / "own"), "--check", picture]) == 2
+    assert main(["convert", str(tmp_path / "detoker.pt"), str(tmp_path / "own"), "--check", image]) == 2
     captured = capsys.readouterr()
     assert "decoder only" in captured.out
     assert "--check needs an encoder" in captured.err

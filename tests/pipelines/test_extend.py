@@ -51,7 +51,7 @@ def test_extend_says_which_known_files_have_changed(tmp_path: Path, tiny_model: 
     assert "0.parquet" not in extended.err
 
 
-def test_extend_does_not_take_pictures_again_that_metadata_named(tmp_path: Path, tiny_model: Path) -> None:
+def test_extend_does_not_take_images_again_that_metadata_named(tmp_path: Path, tiny_model: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for row in range(4):
@@ -87,7 +87,7 @@ def test_overwrite_starts_over_with_other_options(tmp_path: Path, tiny_model: Pa
 
 
 def test_overwrite_removes_nothing_that_vqbeam_did_not_write(tmp_path: Path, tiny_model: Path) -> None:
-    """Working in the folder that has one's pictures in `images/` is what people do."""
+    """Working in the folder that has one's images in `images/` is what people do."""
     write_table(tmp_path / "images" / "0.parquet", 0)
     refused = encode_small(tmp_path / "images", tmp_path, tiny_model, "--overwrite")
     assert refused.code == 2
@@ -109,7 +109,7 @@ def test_overwrite_deletes_neither_its_own_input_nor_anything_before_the_input_i
     assert snapshot(str(tmp_path / "out")) == before
 
 
-def test_pictures_are_not_written_among_those_of_others(tmp_path: Path, tiny_model: Path) -> None:
+def test_images_are_not_written_among_those_of_others(tmp_path: Path, tiny_model: Path) -> None:
     encode_small(dataset(tmp_path / "in", files=1), tmp_path / "tokens", tiny_model)
     (tmp_path / "images" / "00000").mkdir(parents=True)
     (tmp_path / "images" / "00000" / "000000001.jpg").write_bytes(png(1))
@@ -125,7 +125,7 @@ def test_an_overwrite_that_is_cut_off_leaves_a_job_that_goes_on(tmp_path: Path, 
     flags = ("decode", "--input", tmp_path / "tokens" / "data", "--batch_size", "4")
     assert run(*flags, output=tmp_path / "whole").code == 0
     whole = snapshot(str(tmp_path / "whole"))
-    for cut in (2, 3, 4):  # marks are gone; tables too; tars too, but not the pictures
+    for cut in (2, 3, 4):  # marks are gone; tables too; tars too, but not the images
         output = Path(shutil.copytree(tmp_path / "whole", tmp_path / f"out{cut}"))
         calls: list[str] = []
 

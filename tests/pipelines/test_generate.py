@@ -40,7 +40,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Path, prompts: Path) -> Outcome:
-    """Two pictures a prompt with their codes, in two shards; one prompt of the four is rejected."""
+    """Two images a prompt with their codes, in two shards; one prompt of the four is rejected."""
     flags = ("--images_per_prompt", 2, "--keep_tokens", "--rows_per_shard", 2, "--contact_sheet")
     outcome = generate(tiny_generator, tmp_path_factory.mktemp("plain") / "out", "--input", prompts, *flags)
     assert outcome.code == 0, outcome.err
@@ -51,7 +51,7 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_a_row_a_picture_with_what_came_along(plain: Outcome) -> None:
+def test_a_row_an_image_with_what_came_along(plain: Outcome) -> None:
     rows = plain.rows()
     assert list(rows[0]) == [*COLUMNS[:4], "encoding", *COLUMNS[4:]]
     assert [(row["key"], row["sample"]) for row in rows] == [(key, n) for key in ("Fruit/1", "b", "d") for n in (0, 1)]
@@ -60,10 +60,10 @@ def test_a_row_a_picture_with_what_came_along(plain: Outcome) -> None:
     assert {(row["seed"], row["width"], row["height"], len(row["encoding"])) for row in rows} == {
         (0, SIDE, SIDE, CODES)
     }
-    assert len({tuple(row["encoding"]) for row in rows}) == 6, "no two pictures are the same"
+    assert len({tuple(row["encoding"]) for row in rows}) == 6, "no two images are the same"
 
 
-def test_every_picture_asked_for_is_counted(plain: Outcome) -> None:
+def test_every_image_asked_for_is_counted(plain: Outcome) -> None:
     plain.check_nothing_lost()
     assert [plain.total(name) for name in ("rows_read", "rows_written", "rows_rejected")] == [8, 6, 2]
     assert [(row["key"], row["error"], row["stage"]) for row in plain.rejected()] == [
@@ -107,8 +107,8 @@ def test_the_table_says_what_made_it(plain: Outcome, tiny_generator: Path) -> No
     ] * 2
 
 
-def test_tokens_decode_to_the_same_pictures(plain: Outcome, tmp_path: Path) -> None:
-    """From the whole folder, with the pictures in it."""
+def test_tokens_decode_to_the_same_images(plain: Outcome, tmp_path: Path) -> None:
+    """From the whole folder, with the images in it."""
     decoded = run("decode", "--input", plain.output, "--batch_size", "4", output=tmp_path / "out")
     assert decoded.code == 0, decoded.err
     assert "the input's are kept, image_path as input_image_path (" in decoded.err
@@ -136,14 +136,14 @@ def test_hugging_face_datasets_reads_the_output_after_rejections(plain: Outcome,
     assert loaded["key"][:] == ["Fruit/1", "Fruit/1", "b", "b", "d", "d"]
 
 
-def test_a_contact_sheet_shows_the_pictures(plain: Outcome) -> None:
+def test_a_contact_sheet_shows_the_images(plain: Outcome) -> None:
     sheet = Image.open(io.BytesIO(plain.read("contact_sheet.png")))
     assert sheet.width > 2 * 128
     assert f"{plain.output}/contact_sheet.png" in plain.out
 
 
 @pytest.mark.parametrize(("layout", "image_format"), [("files", "webp"), ("webdataset", "png"), ("parquet", "jpeg")])
-def test_pictures_are_the_same_in_every_layout(
+def test_images_are_the_same_in_every_layout(
     plain: Outcome, tiny_generator: Path, prompts: Path, tmp_path: Path, layout: str, image_format: str
 ) -> None:
     flags = ("--images_per_prompt", 2, "--image_layout", layout, "--image_format", image_format, "--contact_sheet")
@@ -194,7 +194,7 @@ def test_rows_may_say_how_they_are_drawn(plain: Outcome, tiny_generator: Path, t
     assert codes[6] == codes[7], "with top_k 1 there is no chance"
 
 
-def test_a_sweep_says_of_each_picture_what_drew_it(tiny_generator: Path, tmp_path: Path) -> None:
+def test_a_sweep_says_of_each_image_what_drew_it(tiny_generator: Path, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": "apple", "top_k": 1, "Temperature": 0.5}, {"prompt": "apple", "top_k": 9}]
     source = write_prompts(tmp_path / "rows.jsonl", rows)
     outcome = generate(tiny_generator, tmp_path / "out", "--input", source)
@@ -207,7 +207,7 @@ def test_a_sweep_says_of_each_picture_what_drew_it(tiny_generator: Path, tmp_pat
     assert [(info["temperature"], info["top_k"]) for info in told] == [("0.5", "1"), ("1.0", "9")]
 
 
-def test_bad_rows_are_rejected_once_for_each_of_their_pictures(tiny_generator: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_rejected_once_for_each_of_their_images(tiny_generator: Path, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": "good"},
         {"prompt": "a", "guidance_scale": "nan"},
@@ -250,7 +250,7 @@ def test_all_prompts_of_a_batch_may_be_bad(tiny_generator: Path, tmp_path: Path)
     outcome.check_nothing_lost()
 
 
-def test_a_prompt_may_have_more_pictures_than_a_batch(tiny_generator: Path, tmp_path: Path) -> None:
+def test_a_prompt_may_have_more_images_than_a_batch(tiny_generator: Path, tmp_path: Path) -> None:
     outcome = generate(tiny_generator, tmp_path / "out", "--prompt", "a", "b", "--images_per_prompt", 9)
     assert outcome.code == 0, outcome.err
     assert [row["sample"] for row in outcome.rows()] == [*range(9)] * 2
@@ -330,7 +330,7 @@ def test_the_plan_is_shown_and_nothing_done(tiny_generator: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_the_plan_tells_prompts_from_pictures(tiny_generator: Path, tmp_path: Path) -> None:
+def test_the_plan_tells_prompts_from_images(tiny_generator: Path, tmp_path: Path) -> None:
     shown = generate(tiny_generator, tmp_path / "out", "--prompt", "x", "--images_per_prompt", 9, "--dry_run")
     for part in ("prompts     1\n", "images      9\n", "shards      1 of at most", "(1 prompt)"):
         assert part in shown.out

@@ -201,7 +201,7 @@ def test_a_clip_whose_weights_do_not_fit_is_refused_before_anything_is_planned(
     outcome.check_refused("the weights do not fit the configuration", "missing: vision_model.encoder.layers")
 
 
-def test_a_vqgan_of_another_place_may_paint(tiny_generator: Path, tmp_path: Path) -> None:
+def test_a_vqgan_of_another_folder_may_paint(tiny_generator: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_generator / "dalle_bart", tmp_path / "bart")
     words = ("--prompt", "a", "--vqgan", tiny_generator / "vqgan")
     assert generate(tmp_path / "bart", tmp_path / "out", *words).code == 0

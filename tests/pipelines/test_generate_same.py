@@ -1,4 +1,4 @@
-"""The same pictures for the same seed and key, whatever else is in the run and however it is spread, cut or resumed."""
+"""The same images for the same seed and key, whatever else is in the run and however it is spread, cut or resumed."""
 
 from __future__ import annotations
 
@@ -38,45 +38,45 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Path, source
     return outcome
 
 
-def pictures(outcome: Outcome) -> dict[tuple[str, int], tuple[list[int], bytes]]:
-    """Codes and file of each picture."""
+def images_of(outcome: Outcome) -> dict[tuple[str, int], tuple[list[int], bytes]]:
+    """Codes and file of each image."""
     assert outcome.code == 0, outcome.err
     return {(row["key"], row["sample"]): (row["encoding"], outcome.read(row["image_path"])) for row in outcome.rows()}
 
 
-def test_another_split_into_shards_moves_no_picture(
+def test_another_split_into_shards_moves_no_image(
     plain: Outcome, tiny_generator: Path, source: Path, tmp_path: Path
 ) -> None:
     for rows in (1, 3, 100):
         other = generate(tiny_generator, tmp_path / str(rows), "--input", source, "--rows_per_shard", rows, *FLAGS)
-        assert pictures(other) == pictures(plain)
+        assert images_of(other) == images_of(plain)
         other.check_nothing_lost()
 
 
-def test_a_prompt_that_is_taken_out_moves_no_picture_of_the_others(
+def test_a_prompt_that_is_taken_out_moves_no_image_of_the_others(
     plain: Outcome, tiny_generator: Path, tmp_path: Path
 ) -> None:
     rest = write_prompts(tmp_path / "rest.jsonl", [row for row in ROWS if row["key"] not in "ad"])
     other = generate(tiny_generator, tmp_path / "out", "--input", rest, *FLAGS)
-    assert pictures(other) == {name: picture for name, picture in pictures(plain).items() if name[0] not in "ad"}
+    assert images_of(other) == {name: image for name, image in images_of(plain).items() if name[0] not in "ad"}
 
 
-def test_a_key_from_the_prompt_does_not_depend_on_its_place(tiny_generator: Path, tmp_path: Path) -> None:
+def test_a_key_from_the_prompt_does_not_depend_on_its_position(tiny_generator: Path, tmp_path: Path) -> None:
     words = ("--key_from", "prompt", *FLAGS)
-    first = pictures(generate(tiny_generator, tmp_path / "1", *words, "--prompt", "a red apple", "rocket", "blue"))
-    second = pictures(generate(tiny_generator, tmp_path / "2", *words, "--prompt", "blue", "a red apple"))
+    first = images_of(generate(tiny_generator, tmp_path / "1", *words, "--prompt", "a red apple", "rocket", "blue"))
+    second = images_of(generate(tiny_generator, tmp_path / "2", *words, "--prompt", "blue", "a red apple"))
     by_codes = {tuple(codes) for codes, _ in first.values()}
     assert len(by_codes) == 9
     assert set(second) < set(first)
     assert {name: codes for name, (codes, _) in second.items()} == {name: first[name][0] for name in second}
 
 
-def test_keys_samples_and_seeds_make_different_pictures(plain: Outcome, tiny_generator: Path, tmp_path: Path) -> None:
+def test_keys_samples_and_seeds_make_different_images(plain: Outcome, tiny_generator: Path, tmp_path: Path) -> None:
     """Rows a and e have the same prompt."""
     source = write_prompts(tmp_path / "a.jsonl", ROWS[:1])
     seeded = generate(tiny_generator, tmp_path / "out", "--input", source, "--seed", 1, *FLAGS)
-    found = [codes for (key, _), (codes, _) in pictures(plain).items() if key in "ae"]
-    found += [codes for codes, _ in pictures(seeded).values()]
+    found = [codes for (key, _), (codes, _) in images_of(plain).items() if key in "ae"]
+    found += [codes for codes, _ in images_of(seeded).values()]
     assert len({tuple(codes) for codes in found}) == len(found) == 9
 
 
@@ -100,7 +100,7 @@ def test_ranked_output_does_not_depend_on_the_split(tiny_generator: Path, source
     words = ("--input", source, "--clip", tiny_generator, "--keep_best", 2, *FLAGS)
     one = generate(tiny_generator, tmp_path / "one", *words)
     two = generate(tiny_generator, tmp_path / "two", *words, "--rows_per_shard", 2)
-    assert pictures(one) == pictures(two)
+    assert images_of(one) == images_of(two)
     assert [row["clip_score"] for row in one.rows()] == [row["clip_score"] for row in two.rows()]
     assert len(one.rows()) == 12
 

@@ -34,7 +34,7 @@ PASSED = {
     "raw": pa.array([b"\0\1", None, b"", b"x", b"y"]),
     "tags": pa.array([["a", None], [], None, ["b"], ["c"]], pa.list_(pa.string())),
     "box": pa.array([[0, 1, 2, 3]] * 5, pa.list_(pa.int16(), 4)),
-    "place": pa.array(
+    "location": pa.array(
         [{"lat": 1.5, "names": ["x"]}] * 4 + [None], pa.struct({"lat": pa.float64(), "names": pa.list_(pa.string())})
     ),
     "kind": pa.array(["cat", "dog", "cat", None, "dog"]).dictionary_encode(),
@@ -122,10 +122,12 @@ def test_errors_are_a_table_as_well(tokens: Outcome) -> None:
 
 
 def reconstructions(model: Path) -> np.ndarray:
-    """uint8 [3, 16, 16, 3]: the good pictures of a file through the model, without vqbeam's pipelines."""
-    codec = open_checkpoint(model).load(backend="torch", device="cpu", dtype="float32", batch_size=4, threads=1)
+    """uint8 [3, 16, 16, 3]: the good images of a file through the model, without vqbeam's pipelines."""
+    tokenizer = open_checkpoint(model).load(backend="torch", device="cpu", dtype="float32", batch_size=4, threads=1)
     sources = (GOOD, encoded(scene(20, 30), "PNG"), encoded(scene(16, 16), "WEBP", lossless=True))
-    return codec.decode(codec.encode(np.stack([decode_image(data, ImageOptions(16)).pixels for data in sources])))
+    return tokenizer.decode(
+        tokenizer.encode(np.stack([decode_image(data, ImageOptions(16)).pixels for data in sources]))
+    )
 
 
 def pixels(data: bytes | Image.Image) -> np.ndarray:
@@ -139,7 +141,7 @@ def painted(tokens: Outcome, layout: str, output: Path, model: Path, *flags: str
     return result
 
 
-def test_pictures_in_files_are_what_the_model_reconstructs(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
+def test_images_in_files_are_what_the_model_reconstructs(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
     result = painted(tokens, "files", tmp_path, tiny_model)
     expected = reconstructions(tiny_model)
     rows = pd.read_parquet(tmp_path / "data")
@@ -171,7 +173,7 @@ def test_hugging_face_datasets_loads_the_tars(tokens: Outcome, tmp_path: Path, t
     assert all(np.array_equal(pixels(row["png"]), expected[number % 3]) for number, row in enumerate(loaded))
 
 
-def test_hugging_face_datasets_decodes_pictures_in_parquet(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
+def test_hugging_face_datasets_decodes_images_in_parquet(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
     datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     painted(tokens, "parquet", tmp_path / "out", tiny_model)
     loaded = datasets.load_dataset(
@@ -182,9 +184,9 @@ def test_hugging_face_datasets_decodes_pictures_in_parquet(tokens: Outcome, tmp_
     assert all(np.array_equal(pixels(row["image"]), expected[number % 3]) for number, row in enumerate(loaded))
 
 
-def test_pictures_in_parquet_can_be_encoded_again(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
+def test_images_in_parquet_can_be_encoded_again(tokens: Outcome, tmp_path: Path, tiny_model: Path) -> None:
     """What decode writes is an input of encode: the loop closes."""
-    painted(tokens, "parquet", tmp_path / "pictures", tiny_model)
-    result = encode(tmp_path / "pictures" / "data", tmp_path / "again", tiny_model)
+    painted(tokens, "parquet", tmp_path / "images", tiny_model)
+    result = encode(tmp_path / "images" / "data", tmp_path / "again", tiny_model)
     assert result.code == 0, result.err
     assert [row["key"] for row in result.rows()] == KEYS

@@ -47,11 +47,11 @@ def test_tars_of_the_webdataset_writer(tmp_path: Path, tiny_model: Path) -> None
     assert [(row["score"], row["tags"]) for row in result.rows()] == [(n / 2, ["a", "b"]) for n in range(3)]
 
 
-@pytest.mark.parametrize("stored", ["as pictures", "as paths"])
+@pytest.mark.parametrize("stored", ["as images", "as paths"])
 def test_parquet_of_hugging_face_datasets(stored: str, tmp_path: Path, tiny_model: Path) -> None:
     datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     (tmp_path / "photo.jpg").write_bytes(JPEG)
-    image = scene(48, 32) if stored == "as pictures" else str(tmp_path / "photo.jpg")
+    image = scene(48, 32) if stored == "as images" else str(tmp_path / "photo.jpg")
     features = datasets.Features(
         {
             "image": datasets.Image(),
@@ -99,7 +99,7 @@ def test_folders_of_img2dataset(layout: str, tmp_path: Path, tiny_model: Path) -
 
 
 def imagefolder(folder: Path) -> dict[str, str]:
-    """Three pictures, one in a folder of its own; their captions by file name."""
+    """Three images, one in a folder of its own; their captions by file name."""
     captions = {"0001.png": "one, with a comma", "0002.png": 'two "quoted"', "more/0003.png": "drei über"}
     for name in captions:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,5 +139,5 @@ def test_tokens_of_other_projects_written_by_pandas(tmp_path: Path, tiny_model: 
     assert result.code == 0, result.err
     rows = result.rows()
     assert [row["caption"] for row in rows] == ["a", "b"]
-    pictures = [np.asarray(Image.open(tmp_path / "out" / row["image_path"])) for row in rows]
-    assert not np.array_equal(*pictures)
+    images = [np.asarray(Image.open(tmp_path / "out" / row["image_path"])) for row in rows]
+    assert not np.array_equal(*images)

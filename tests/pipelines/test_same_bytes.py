@@ -80,7 +80,7 @@ def test_the_neighbours_of_a_shard_do_not_matter(
 
 
 def test_the_neighbours_of_a_row_do_not_matter(plain: Outcome, source: Path, tmp_path: Path, tiny_model: Path) -> None:
-    """Other rows in its batch, and another place in it."""
+    """Other rows in its batch, and another position in it."""
     table = pq.read_table(source / "1.parquet")
     pq.write_table(table.take([8, 3, 0]), tmp_path / "few.parquet")
     few = encode_small(tmp_path / "few.parquet", tmp_path / "out", tiny_model)
@@ -89,7 +89,7 @@ def test_the_neighbours_of_a_row_do_not_matter(plain: Outcome, source: Path, tmp
 
 
 def assert_same_data(one: Outcome, other: Outcome) -> None:
-    """Tables, pictures, tars, rejected rows and counts."""
+    """Tables, images, tars, rejected rows and counts."""
     first, second = (
         {name: data for name, data in snapshot(outcome.output).items() if "_vqbeam/shards" not in name}
         for outcome in (one, other)

@@ -85,7 +85,7 @@ def test_a_folder_killed_before_it_was_locked_is_swept_when_it_is_old(tmp_path):
         assert not old.exists()
 
 
-def test_a_place_where_no_folder_can_be_made_is_named(tmp_path):
+def test_a_parent_in_which_no_folder_can_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"file.*--temp_dir"), scratch_folder(str(tmp_path / "file")):
         pass

@@ -86,9 +86,9 @@ def mark(folder: Path, shard: int) -> dict[str, object]:
 
 def of_shard(folder: Path, shard: int) -> dict[str, bytes]:
     """What a shard has written, but its mark."""
-    places = tuple(f"{place}/{shard:05d}" for place in ("data", "images", "_vqbeam/errors"))
+    folders = tuple(f"{name}/{shard:05d}" for name in ("data", "images", "_vqbeam/errors"))
     inside = (path.relative_to(folder).as_posix() for path in files(folder))
-    return {path: (folder / path).read_bytes() for path in inside if path.startswith(places)}
+    return {path: (folder / path).read_bytes() for path in inside if path.startswith(folders)}
 
 
 def check_finished(work: Path, output: str, words: tuple[str, ...], *, done: set[int], tabled: set[int]) -> Path:

@@ -1,4 +1,4 @@
-"""Variations from one end to the other: three methods, pictures and tokens, every layout."""
+"""Variations from one end to the other: three methods, images and tokens, every layout."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_strength_0_gives_the_reconstructions_exactly(
     tiny_generator: Path,
     tmp_path: Path,
 ) -> None:
-    place = source if kind == "images" else tokens
+    path = source if kind == "images" else tokens
     flags = ("--method", method, "--strength", 0, "--images_per_input", 3, "--keep_tokens")
-    outcome = vary(tiny_generator, tmp_path / "out", "--input", place, *flags)
+    outcome = vary(tiny_generator, tmp_path / "out", "--input", path, *flags)
     found, expected = pixels(outcome), pixels(reconstructions)
     assert set(found) == {(key, sample) for key in GOOD for sample in range(3)}
-    for (key, _), picture in found.items():
-        np.testing.assert_array_equal(picture, expected[key, 0])
+    for (key, _), image in found.items():
+        np.testing.assert_array_equal(image, expected[key, 0])
     codes = {row["key"]: row["encoding"] for row in pq.read_table(tokens).to_pylist()}
     assert all(row["encoding"] == codes[row["key"]] for row in outcome.rows())
 
@@ -66,10 +66,10 @@ def test_variations_differ_from_each_other_and_are_what_their_codes_decode_to(
     method: str, kind: str, source: Path, tokens: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     flags = ("--method", method, "--strength", 0.8, "--images_per_input", 3, "--keep_tokens")
-    place = source if kind == "images" else tokens
-    outcome = vary(tiny_generator, tmp_path / "out", "--input", place, *flags)
+    path = source if kind == "images" else tokens
+    outcome = vary(tiny_generator, tmp_path / "out", "--input", path, *flags)
     found = pixels(outcome)
-    assert len({picture.tobytes() for picture in found.values()}) == len(found) == 3 * len(GOOD)
+    assert len({image.tobytes() for image in found.values()}) == len(found) == 3 * len(GOOD)
     outcome.check_nothing_lost()
 
     decoded = run(
@@ -81,7 +81,7 @@ def test_variations_differ_from_each_other_and_are_what_their_codes_decode_to(
     np.testing.assert_array_equal(np.stack(again), np.stack(list(found.values())))
 
 
-def test_a_row_is_a_picture_with_all_that_came_with_its_input(
+def test_a_row_is_an_image_with_all_that_came_with_its_input(
     source: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     flags = ("--images_per_input", 2, "--seed", 7, "--keep_tokens", "--contact_sheet")
@@ -119,7 +119,7 @@ def test_the_table_says_how_it_was_made(source: Path, tiny_generator: Path, tmp_
     assert "strength" not in made
 
 
-def test_pictures_that_cannot_be_read_are_rejected_once_a_variation(
+def test_images_that_cannot_be_read_are_rejected_once_a_variation(
     source: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     outcome = vary(tiny_generator, tmp_path / "out", "--input", source, "--images_per_input", 5)
@@ -129,9 +129,9 @@ def test_pictures_that_cannot_be_read_are_rejected_once_a_variation(
 
 
 @pytest.mark.parametrize("layout", ["files", "webdataset", "parquet"])
-def test_every_layout_holds_the_same_pictures(layout: str, tokens: Path, tiny_generator: Path, tmp_path: Path) -> None:
+def test_every_layout_holds_the_same_images(layout: str, tokens: Path, tiny_generator: Path, tmp_path: Path) -> None:
     flags = ("--input", tokens, "--method", "codes", "--images_per_input", 2, "--image_format", "png")
-    expected = [picture.tobytes() for picture in pixels(vary(tiny_generator, tmp_path / "files", *flags)).values()]
+    expected = [image.tobytes() for image in pixels(vary(tiny_generator, tmp_path / "files", *flags)).values()]
     outcome = vary(tiny_generator, tmp_path / layout, *flags, "--image_layout", layout)
     assert outcome.code == 0, outcome.err
     if layout == "files":
@@ -198,7 +198,7 @@ def test_the_first_of_several_captions_is_drawn(tiny_generator: Path, tmp_path: 
     assert outcome.rows()[0]["caption"] == several[0]
 
 
-def test_tokens_are_told_by_their_column_beside_paths_of_pictures(
+def test_tokens_are_told_by_their_column_beside_paths_of_images(
     tokens: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     """As generate writes them with --keep_tokens."""
@@ -213,7 +213,7 @@ def test_tokens_are_told_by_their_column_beside_paths_of_pictures(
     assert "the input's are kept, sample as input_sample (" in outcome.err
 
 
-def test_pictures_that_are_files_of_their_own_are_found_from_their_table(
+def test_images_that_are_files_of_their_own_are_found_from_their_table(
     reconstructions: Outcome, tiny_generator: Path, tmp_path: Path
 ) -> None:
     outcome = vary(
@@ -229,7 +229,7 @@ def test_tokens_are_varied_by_the_model_that_made_them(tokens: Path, tmp_path: P
     assert len(outcome.rows()) == len(GOOD)
 
 
-def test_folders_of_pictures_are_varied_too(tiny_generator: Path, tmp_path: Path) -> None:
+def test_folders_of_images_are_varied_too(tiny_generator: Path, tmp_path: Path) -> None:
     for row in pq.read_table(write_images(tmp_path / "in.parquet")).to_pylist():
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "photos" / f"{row['key']}.png").write_bytes(row["image"])

@@ -62,9 +62,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_generator: Path) -> di
 def test_flags_that_cannot_be_met_are_refused(
     tiny_generator: Path, inputs: dict[str, Path], tmp_path: Path, flags: str, message: tuple[str, ...]
 ) -> None:
-    place, *words = flags.split()
+    kind, *words = flags.split()
     words = [str(inputs.get(word, word)).replace("MODEL", str(tiny_generator)) for word in words]
-    vary(tiny_generator, tmp_path / "out", "--input", inputs[place], *words).check_refused(*message)
+    vary(tiny_generator, tmp_path / "out", "--input", inputs[kind], *words).check_refused(*message)
 
 
 def test_tokens_of_another_codebook_are_refused_unless_asked_for(
@@ -82,11 +82,11 @@ def test_tokens_of_unknown_origin_need_a_model(inputs: dict[str, Path], tmp_path
     run("vary", "--input", tmp_path / "tokens.parquet", output=tmp_path / "out").check_refused("name it with --model")
 
 
-def test_pictures_and_tokens_in_one_table_are_asked_about(
+def test_images_and_tokens_in_one_table_are_asked_about(
     tiny_generator: Path, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     table = pq.read_table(inputs["TOKENS"])
-    table = table.append_column("jpg", pa.array([b"picture"] * len(table)))
+    table = table.append_column("jpg", pa.array([b"image"] * len(table)))
     pq.write_table(table, tmp_path / "both.parquet")
     outcome = vary(tiny_generator, tmp_path / "out", "--input", tmp_path / "both.parquet")
     outcome.check_refused("--image_column jpg", "--code_column encoding")

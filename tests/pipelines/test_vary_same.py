@@ -15,7 +15,7 @@ from tests.support.vary_runs import pixels, vary, write_images
 
 METHODS = ("latent", "codes", "model")
 FLAGS = ("--strength", "0.5", "--images_per_input", "3", "--keep_tokens")
-VARIED = ("--guidance_scale", "1", "--top_k", "0")  # else the tiny model, sure of itself, draws some pictures twice
+VARIED = ("--guidance_scale", "1", "--top_k", "0")  # else the tiny model, sure of itself, draws some images twice
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def files(outcome: Outcome) -> dict[tuple[str, int], bytes]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_another_split_into_shards_and_another_number_of_variations_move_no_picture(
+def test_another_split_into_shards_and_another_number_of_variations_move_no_image(
     method: str, source: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     words = ("--input", source, "--method", method, *FLAGS)
@@ -38,13 +38,13 @@ def test_another_split_into_shards_and_another_number_of_variations_move_no_pict
     assert len(split.files("data/*.parquet")) == 3
     assert files(split) == whole
     split.check_nothing_lost()
-    if method != "model":  # where the number of pictures decides the shape of the generator's batch
+    if method != "model":  # where the number of images decides the shape of the generator's batch
         fewer = files(vary(tiny_generator, tmp_path / "fewer", *words, "--images_per_input", 1))
         assert fewer == {name: data for name, data in whole.items() if name[1] == 0}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_that_is_taken_out_moves_no_other(
+def test_an_image_that_is_taken_out_moves_no_other(
     method: str, source: Path, tiny_generator: Path, tmp_path: Path
 ) -> None:
     words = ("--method", method, *FLAGS)

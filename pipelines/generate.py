@@ -25,7 +25,6 @@ from pipelines.request import (
     tokenizer_provenance,
 )
 from transforms.errors import UsageError
-from transforms.inputs.request import InputSchema
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
 
@@ -127,8 +126,11 @@ def prepare(chosen: GenerateOptions) -> Task:
     if models.clip_pixels:
         scored["clip_preprocessing"] = clip_preprocessing(models.clip_pixels)
 
-    def work(plan: Plan, settings: Settings) -> Generate:
-        return Generate(
+    return Task(
+        models=models.planned,
+        fingerprint=fingerprint | (scored or {"clip": "none"}),
+        input=replace(job.files.request, written=WRITTEN),
+        work=lambda plan, settings: Generate(
             models=models.settings(plan, settings, drawing),
             drawing=drawing,
             written=written,
@@ -136,13 +138,7 @@ def prepare(chosen: GenerateOptions) -> Task:
             spec=models.vqgan.spec,
             keep_tokens=chosen.keep_tokens,
             keep_best=chosen.keep_best,
-        )
-
-    return Task(
-        models=models.planned,
-        fingerprint=fingerprint | (scored or {"clip": "none"}),
-        input=replace(job.files.request, written=WRITTEN),
-        work=work,
+        ),
         provenance=lambda plan: models.provenance(plan) | fingerprint | scored,
         written=written,
         images_per_row=chosen.images_per_prompt,
@@ -178,7 +174,7 @@ class Models:
             dtype="bfloat16" if settings.dtype == INT8 else settings.dtype,
             batch_size=min(settings.batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
         )
-        asked = InputSchema.from_json(plan.schema).options
+        asked = plan.schema.get("options", ())
         sources = {model.role: model.source for model in self.planned}
         return GeneratorSettings(
             bart=sources["bart"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.bart.options import SAMPLING, Drawing
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
@@ -27,9 +27,6 @@ from transforms.images import ImageOptions, preprocessing_id
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
-
-if TYPE_CHECKING:
-    from transforms.work.vary import Variation
 
 METHODS = ("latent", "codes", "model")
 STRENGTH = 0.3
@@ -137,7 +134,7 @@ def prepare(chosen: VaryOptions) -> Task:
     """
     from models.uniforms import UNIFORMS_VERSION
     from models.vqgan.variations import VARIATIONS_VERSION, kept_rows
-    from transforms.work.vary import MOVED, WRITTEN, CodeNoise, Completion, LatentNoise, Vary
+    from transforms.work.vary import MOVED, WRITTEN, CodeNoise, Completion, LatentNoise, Variation, Vary
 
     job, written, images = chosen.job, chosen.written, chosen.images_per_input
     kind = input_kind(chosen)

@@ -25,7 +25,7 @@ TWO_ROWS = ("--rows_per_shard", "2")
 
 @pytest.fixture
 def folder(gcs_bucket: str, tmp_path: Path) -> str:
-    """A folder of its own in the bucket for each test, with three tables of two rows below `in`."""
+    """A new folder of the bucket for each test, with three tables of two rows below `in`."""
     url = f"{gcs_bucket}/{tmp_path.name}"
     for name, data in TABLES.items():
         fsspec.filesystem("gs").pipe_file(f"{url}/in/{name}", data)

@@ -288,7 +288,7 @@ def test_the_best_are_kept_of_as_many_as_a_row_asks_for(tiny_generator: Path, tm
 
 def test_another_resumption_is_refused_with_what_differs(plain: Outcome, tiny_generator: Path, prompts: Path) -> None:
     words = ("--input", prompts, "--images_per_prompt", 2, "--keep_tokens", "--rows_per_shard", 2)
-    assert generate(tiny_generator, plain.output, *words).code == 0, "the same job goes on, and has nothing to do"
+    assert generate(tiny_generator, plain.output, *words).code == 0, "the same job resumes, and has nothing to do"
     for flags, differs in (
         (("--guidance_scale", 3), "drawing.guidance_scale"),
         (("--seed", 1), "drawing.seed"),

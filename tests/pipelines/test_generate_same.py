@@ -1,4 +1,4 @@
-"""The same images for the same seed and key, whatever else is in the run and however it is spread, cut or resumed."""
+"""The same seed and key give the same images, however a run is spread, cut or resumed, and beside any other rows."""
 
 from __future__ import annotations
 

@@ -40,5 +40,5 @@ def page_faults(mode: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
 def test_a_thread_gets_freed_arrays_back_without_page_faults() -> None:
     fresh, reused = page_faults("fresh"), page_faults("reuse")
-    assert fresh > 8 * 20  # huge pages, where the system has them, are 2 MiB
+    assert fresh > 8 * 20  # huge pages, if the system has them, are 2 MiB
     assert reused < fresh / 10

@@ -99,7 +99,7 @@ def test_folders_of_img2dataset(layout: str, tmp_path: Path, tiny_model: Path) -
 
 
 def imagefolder(folder: Path) -> dict[str, str]:
-    """Three images, one in a folder of its own; their captions by file name."""
+    """Three images, one in a subfolder; their captions by file name."""
     captions = {"0001.png": "one, with a comma", "0002.png": 'two "quoted"', "more/0003.png": "drei über"}
     for name in captions:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -172,7 +172,7 @@ class Payload:
 def pickle_with_code(folder: Path) -> None:
     write_taming(folder, dict(random_vqgan().state_dict()), TINY)
     torch.save({"state_dict": random_vqgan().state_dict(), "more": Payload(folder / "ran")}, folder / "last.ckpt")
-    with zipfile.ZipFile(folder / "last.ckpt") as archive:  # the payload works on whoever lets it
+    with zipfile.ZipFile(folder / "last.ckpt") as archive:  # the payload runs if it is unpickled
         assert b"touch" in next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
 
 

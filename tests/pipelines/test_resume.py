@@ -1,4 +1,4 @@
-"""Runs that go on where another ended: what is done stays, what is not is done, and `_SUCCESS` is true."""
+"""A rerun keeps what is done, does the rest, and `_SUCCESS` is true."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_the_dtype_of_the_plan_holds_for_a_run_that_leaves_it_open(
 def test_the_same_weights_elsewhere_make_the_same_bytes(
     output: Path, finished: Path, source: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Where the model lies is in the provenance: it is the stored plan's, whoever goes on."""
+    """The provenance names the folder of the model as the stored plan does, also after a resume."""
     (output / "data" / "00000.parquet").unlink()
     (output / "_vqbeam" / "stats" / "00000.json").unlink()
     moved = shutil.copytree(tiny_model, tmp_path / "another name")

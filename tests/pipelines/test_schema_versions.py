@@ -1,4 +1,4 @@
-"""The columns that each command writes have a version: a folder that was begun with others must not be gone on with."""
+"""The columns that each command writes have a version: a folder with other columns must not be resumed."""
 
 from __future__ import annotations
 

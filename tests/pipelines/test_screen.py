@@ -1,4 +1,4 @@
-"""What the screen says while a run goes on."""
+"""What the screen says during a run."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ PATIENCE = 120  # seconds
 
 @dataclass
 class Run:
-    """A run of `polling_run.py` in a session of its own, as a terminal would start it."""
+    """A run of `polling_run.py` in a new session, as a terminal would start it."""
 
     folder: Path
     process: subprocess.Popen[str]

@@ -128,7 +128,7 @@ def test_an_encode_job_is_finished(work: Path) -> None:
     """One shard is to be done, and one to be adopted: its table is there and its mark is not."""
     plan = json.loads((work / "encode" / "_vqbeam" / "plan.json").read_text())
     made_with = plan["fingerprint"]["preprocessing"]["pillow"]
-    if PIL.__version__ != made_with:  # another Pillow may resize otherwise: the job is told from one of this version
+    if PIL.__version__ != made_with:  # another Pillow may resize otherwise, so its job is another one
         refused = job(ENCODE, work / "encode")
         assert refused.code == 2
         assert made_with in refused.err

@@ -1,4 +1,4 @@
-"""One seed, key and sample make one variation, whatever else is in the run and however it is spread, cut or resumed."""
+"""One seed, key and sample make one variation, however a run is spread, cut or resumed, and beside any other rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_another_split_into_shards_and_another_number_of_variations_move_no_imag
     assert len(split.files("data/*.parquet")) == 3
     assert files(split) == whole
     split.check_nothing_lost()
-    if method != "model":  # where the number of images decides the shape of the generator's batch
+    if method != "model":  # there the number of images decides the shape of the batch
         fewer = files(vary(tiny_generator, tmp_path / "fewer", *words, "--images_per_input", 1))
         assert fewer == {name: data for name, data in whole.items() if name[1] == 0}
 

@@ -80,7 +80,7 @@ CASES = (
     Refused("a value without a flag", "--input IN/x.tar --dtype float32 yes", ("'yes'",)),
     Refused("no batch", "--input IN/x.tar --batch_size 0", ("--batch_size", "0")),
     Refused("an unknown choice", "--input IN/x.tar --resize stretch", ("stretch", "center_crop")),
-    Refused("a share above one", "--input IN/x.tar --max_error_rate 5", ("--max_error_rate", "between 0 and 1")),
+    Refused("a share above one", "--input IN/x.tar --max_error_rate 5", ("--max_error_rate", "from 0 to 1")),
     Refused("an aspect ratio below one", "--input IN/x.tar --max_aspect_ratio 0.5", ("--max_aspect_ratio", "0.5")),
     Refused("no input", "", ("--input",)),
     Refused("a plan to extend that is not there", "--input IN/x.tar --extend", ("no plan", "--extend")),

@@ -18,9 +18,9 @@ from tests.support.vary_runs import vary, write_images, write_tokens
 from tests.support.vqgan_checkpoints import TINY_GUMBEL, random_vqgan
 
 FLAGS = [
-    ("IMAGES --strength 1.1", ("--strength", "between 0 and 1")),
-    ("IMAGES --strength -0.1", ("--strength", "between 0 and 1")),
-    ("IMAGES --strength nan", ("--strength", "between 0 and 1")),
+    ("IMAGES --strength 1.1", ("--strength", "from 0 to 1")),
+    ("IMAGES --strength -0.1", ("--strength", "from 0 to 1")),
+    ("IMAGES --strength nan", ("--strength", "from 0 to 1")),
     ("IMAGES --strength much", ("--strength", "'much'")),
     ("IMAGES --method noise", ("noise", "latent", "codes", "model")),
     ("IMAGES --images_per_input 0", ("--images_per_input", "from 1")),
@@ -45,6 +45,7 @@ FLAGS = [
     ("IMAGES --model nowhere", ("no model 'nowhere'",)),
     ("TOKENS --resize pad", ("--resize", "tokens, and no images")),
     ("TOKENS --max_image_bytes 5", ("--max_image_bytes", "tokens, and no images")),
+    ("TOKENS --code_column encoding --uri_schemes gs", ("--uri_schemes", "tokens, and no images")),
     ("TOKENS --image_column encoding", ("--image_column: column encoding", "bytes")),
     ("NOWHERE", ("no matching files",)),
 ]

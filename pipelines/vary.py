@@ -254,8 +254,7 @@ def check_vqgan(chosen: VaryOptions, kind: Kind, name: str, vqgan: TokenizerChec
         )
     if chosen.method == "latent" and not vqgan.spec.has_latents:
         raise ConfigError(
-            f"--method latent needs latents, and {choice.model} ({vqgan.spec.format}) gives codes only; "
-            "choose --method codes"
+            f"--method latent needs latents, and {name} ({vqgan.spec.format}) gives codes only; choose --method codes"
         )
     if kind == "codes" and chosen.method == "latent" and not vqgan.spec.nearest:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What workers tell the launcher, and the request to stop that comes back."""
+"""Counters from workers to the launcher, and the request to stop on the way back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker process owns: the byte budget, the share of rejected rows, the model steps, the room on its disk."""
+"""The resources of a worker process: byte budget, share of rejected rows, model steps, room on the disk."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_shard_waits_until_another_gives_back() -> None:
 
 
 def test_a_shard_that_is_abandoned_while_it_waits_for_itself_goes_on() -> None:
-    """It holds what it waits for: nobody else would ever give anything back."""
+    """It waits for bytes that it holds itself."""
     budget = ByteBudget(100)
     share = budget.share()
     assert share.acquire(90)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from transforms.engine.resources import claim_gpus
 
 CLAIM = """
 import sys
@@ -49,10 +52,6 @@ def test_what_a_process_held_is_free_when_it_has_ended(tmp_path: Path) -> None:
 def test_a_link_put_where_a_lock_belongs_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    import os
-
-    from transforms.engine.resources import claim_gpus
-
     (tmp_path / f"vqbeam-gpus-{os.getuid()}-1-1-0-0.lock").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
         claim_gpus(1, 1, str(tmp_path))

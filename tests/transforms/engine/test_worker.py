@@ -1,4 +1,4 @@
-"""One shard on one worker: what is counted, what fails it, and what is left behind (nothing)."""
+"""One shard on one worker: its counts, its failures, and no leftovers."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_finished_shard_has_given_back_all_bytes(tmp_path: Path, layout: str) 
         assert owned.budget._used == 0
 
 
-def test_whatever_is_raised_becomes_a_report(case: ShardCase) -> None:
+def test_any_exception_becomes_a_report(case: ShardCase) -> None:
     with resources() as owned:
         for error in (ShardFailed("the store"), ValueError("a bug"), MemoryError(), OSError("the disk")):
 

@@ -1,4 +1,4 @@
-"""`EncodeImages` and `DecodeTokens` in pipelines of one's own, on the small reference VQGAN."""
+"""`EncodeImages` and `DecodeTokens` in a user's pipeline, on the small reference VQGAN."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MODEL = str(GOLDEN / "vqgan_small")
 SIDE, CODES, CODEBOOK = 64, 256, 64
 
 
-def picture_rows(count: int) -> list[dict[str, Any]]:
+def image_rows(count: int) -> list[dict[str, Any]]:
     return [
         {"key": f"{i:03d}", "caption": f"number {i}", "image": encoded(scene(SIDE + i, SIDE + 2 * i), "PNG")}
         for i in range(count)
@@ -47,8 +47,8 @@ def code_rows(count: int) -> list[dict[str, Any]]:
     return [{"key": f"{i:03d}", "encoding": chance.integers(0, CODEBOOK, CODES).tolist()} for i in range(count)]
 
 
-def test_rows_gain_the_codes_of_their_pictures_and_lose_the_bytes():
-    rows, rejected = outcome(EncodeImages(MODEL, resize="none", batch_size=4, threads=1), picture_rows(1))
+def test_rows_gain_the_codes_of_their_images_and_lose_the_bytes():
+    rows, rejected = outcome(EncodeImages(MODEL, resize="none", batch_size=4, threads=1), image_rows(1))
     expected = load_vqgan(MODEL).encode(torch.from_numpy(np.asarray(scene())[None]))
     assert np.array_equal(rows[0].pop("encoding"), expected[0].numpy().astype(np.uint16))
     assert rows == [{"key": "000", "caption": "number 0", "original_width": 64, "original_height": 64}]
@@ -58,7 +58,7 @@ def test_rows_gain_the_codes_of_their_pictures_and_lose_the_bytes():
 def test_the_tokenizer_in_a_folder_of_several_models_is_found_as_the_commands_find_it(tmp_path):
     """A folder that `vqbeam convert` wrote has the tokenizer in `vqgan/`."""
     shutil.copytree(MODEL, tmp_path / "vqgan")
-    rows, _ = outcome(EncodeImages(str(tmp_path), batch_size=1, threads=1), picture_rows(1))
+    rows, _ = outcome(EncodeImages(str(tmp_path), batch_size=1, threads=1), image_rows(1))
     assert rows[0]["encoding"].shape == (CODES,)
     rows, _ = outcome(DecodeTokens(str(tmp_path), batch_size=1, threads=1), code_rows(1))
     assert Image.open(io.BytesIO(rows[0]["image"])).size == (SIDE, SIDE)
@@ -72,7 +72,7 @@ def test_each_bad_row_is_rejected_alone():
         {"key": "b3", "image": None},
         {"key": "b4"},
     ]
-    good = picture_rows(7)
+    good = image_rows(7)
     rows, rejected = outcome(EncodeImages(MODEL, batch_size=4, threads=1), [*bad[:2], *good, *bad[2:]])
     assert [row["key"] for row in rows] == [row["key"] for row in good]
     assert all(row["encoding"].shape == (CODES,) for row in rows)
@@ -87,8 +87,8 @@ def test_each_bad_row_is_rejected_alone():
 
 
 def test_neighbours_in_a_batch_change_nothing():
-    together, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), picture_rows(6))
-    alone, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), picture_rows(6)[5:])
+    together, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), image_rows(6))
+    alone, _ = outcome(EncodeImages(MODEL, batch_size=4, threads=1), image_rows(6)[5:])
     assert np.array_equal(alone[0]["encoding"], together[5]["encoding"])
 
 
@@ -109,7 +109,7 @@ def test_filtered_rows_are_neither_kept_nor_rejected_and_are_counted():
     assert [counter.committed for counter in counters] == [1]
 
 
-def test_codes_become_pictures_again():
+def test_codes_become_images_again():
     rows, rejected = outcome(DecodeTokens(MODEL, batch_size=4, threads=1), code_rows(5))
     expected = load_vqgan(MODEL).decode(torch.from_numpy(np.array([row["encoding"] for row in code_rows(5)])))
     for row, pixels in zip(rows, expected.numpy(), strict=True):
@@ -118,21 +118,21 @@ def test_codes_become_pictures_again():
     assert rejected == []
 
 
-def test_pictures_come_in_the_asked_format_and_column_beside_the_codes():
+def test_images_come_in_the_asked_format_and_column_beside_the_codes():
     transform = DecodeTokens(
-        MODEL, batch_size=1, threads=1, image_format="webp", image_column="picture", keep_codes=True
+        MODEL, batch_size=1, threads=1, image_format="webp", image_column="decoded", keep_codes=True
     )
     rows, _ = outcome(transform, code_rows(1))
     assert rows[0]["encoding"] == code_rows(1)[0]["encoding"]
-    assert Image.open(io.BytesIO(rows[0]["picture"])).format == "WEBP"
+    assert Image.open(io.BytesIO(rows[0]["decoded"])).format == "WEBP"
 
 
 def test_codes_of_any_integer_type_are_read():
     types = [np.uint8, np.int16, np.uint16, np.int64, np.uint64]
     rows = [{"key": np.dtype(dtype).name, "encoding": np.arange(CODES, dtype=dtype) % CODEBOOK} for dtype in types]
-    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=5, threads=1), rows)
-    assert len({row["image"] for row in pictures}) == 1
-    assert (len(pictures), rejected) == (5, [])
+    images, rejected = outcome(DecodeTokens(MODEL, batch_size=5, threads=1), rows)
+    assert len({row["image"] for row in images}) == 1
+    assert (len(images), rejected) == (5, [])
 
 
 def test_codes_that_do_not_fit_the_model_are_rejected():
@@ -147,8 +147,8 @@ def test_codes_that_do_not_fit_the_model_are_rejected():
         ({"encoding": np.full(CODES, 2**63, np.uint64)}, "code_out_of_range"),
     ]
     rows = [{"key": f"bad {i}", **row} for i, (row, _) in enumerate(bad)]
-    pictures, rejected = outcome(DecodeTokens(MODEL, batch_size=2, threads=1), [*rows, *code_rows(1)])
-    assert [row["key"] for row in pictures] == ["000"]
+    images, rejected = outcome(DecodeTokens(MODEL, batch_size=2, threads=1), [*rows, *code_rows(1)])
+    assert [row["key"] for row in images] == ["000"]
     assert {letter["row"]["key"]: letter["error"] for letter in rejected} == {
         f"bad {i}": code for i, (_, code) in enumerate(bad)
     }
@@ -156,15 +156,15 @@ def test_codes_that_do_not_fit_the_model_are_rejected():
 
 def test_encoding_feeds_decoding_in_one_pipeline():
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
-        encoding = p | beam.Create(picture_rows(3)) | EncodeImages(MODEL, batch_size=2, threads=1)
+        encoding = p | beam.Create(image_rows(3)) | EncodeImages(MODEL, batch_size=2, threads=1)
         decoding = encoding.rows | DecodeTokens(MODEL, batch_size=2, threads=1)
         sizes = decoding.rows | beam.Map(lambda row: Image.open(io.BytesIO(row["image"])).size)
         assert_that(sizes, equal_to([(SIDE, SIDE)] * 3))
 
 
-def test_rows_of_beams_own_parquet_reader_are_taken(tmp_path):
-    """As the docstring of `EncodeImages` shows it, with pictures stored the way Hugging Face datasets stores them."""
-    cells = [{"bytes": row["image"], "path": None} for row in picture_rows(3)]
+def test_rows_of_beams_parquet_reader_are_taken(tmp_path):
+    """As the docstring of `EncodeImages` shows it, with images stored the way Hugging Face datasets stores them."""
+    cells = [{"bytes": row["image"], "path": None} for row in image_rows(3)]
     table = pa.table({"key": ["a", "b", "c"], "image": cells, "caption": [None, "x", "y"], "width": [1, 2, 3]})
     pq.write_table(table, tmp_path / "photos.parquet")
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
@@ -175,7 +175,7 @@ def test_rows_of_beams_own_parquet_reader_are_taken(tmp_path):
 
 
 class CountingStep:
-    """Adds nothing; remembers how often it was set up and what it was called with."""
+    """Adds nothing; counts its setups and notes the sizes of its batches."""
 
     setups: list[int] = []  # noqa: RUF012 - shared by the copies that Beam unpickles in this process
     sizes: list[int] = []  # noqa: RUF012 - likewise
@@ -220,7 +220,7 @@ def test_no_resource_hints_break_fusion():
         lambda: DecodeTokens(MODEL, image_format="tga"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_when_the_pipeline_is_built(make):
+def test_meaningless_options_are_refused_when_the_pipeline_is_built(make):
     with pytest.raises(UsageError):
         make()
 
@@ -231,7 +231,7 @@ def test_a_codes_column_of_another_type_is_the_users_mistake(cell):
         checked_codes({"encoding": cell}, "encoding", VQGANConfig().spec(name="f16"))
 
 
-def test_paths_where_bytes_are_expected_stop_the_pipeline_with_advice():
+def test_paths_in_place_of_bytes_stop_the_pipeline_with_advice():
     with pytest.raises(UsageError, match="column 'image' holds str, not bytes; name another with image_column="):
         outcome(EncodeImages(MODEL), [{"image": "photos/1.jpg"}])
 

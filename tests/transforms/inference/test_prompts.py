@@ -1,4 +1,4 @@
-"""`GeneratePictures` in pipelines of one's own: the pictures of `vqbeam generate`, wherever they are drawn."""
+"""`GeneratePictures` in a user's pipeline draws the same images as `vqbeam generate`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawing(model: Path, **options: Any) -> GeneratePictures:
     return GeneratePictures(str(model), batch_size=4, device="cpu", threads=1, **options)
 
 
-def test_pictures_are_those_of_the_command_byte_for_byte(tiny_generator: Path, tmp_path: Path) -> None:
+def test_images_are_those_of_the_command_byte_for_byte(tiny_generator: Path, tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "in" / "prompts.jsonl", PROMPTS)
     flags = ("--images_per_prompt", 2, "--seed", 3, "--image_layout", "parquet", "--keep_tokens", "--clip")
     command = generate(tiny_generator, tmp_path / "out", "--input", prompts, *flags, tiny_generator)
@@ -51,7 +51,7 @@ def test_pictures_are_those_of_the_command_byte_for_byte(tiny_generator: Path, t
     assert [row.get("kind") for row in rows[:3]] == ["fruit", "fruit", None]
 
 
-def test_a_plain_string_has_the_key_of_its_text_and_its_pictures_do_not_depend_on_neighbours(
+def test_a_plain_string_has_the_key_of_its_text_and_its_images_do_not_depend_on_neighbours(
     tiny_generator: Path,
 ) -> None:
     together, _ = outcome(drawing(tiny_generator), ["a red apple", "rocket", "a blue apple", "rocket on apple"])
@@ -102,7 +102,7 @@ def test_built_without_guidance_no_prompt_can_ask_for_it(tiny_generator: Path) -
         {"guidance_scale": float("nan")},
     ],
 )
-def test_options_that_make_no_sense_are_refused_when_the_pipeline_is_built(options: dict[str, Any]) -> None:
+def test_meaningless_options_are_refused_when_the_pipeline_is_built(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         GeneratePictures("emoji", **options)
 

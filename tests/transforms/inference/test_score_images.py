@@ -1,4 +1,4 @@
-"""`ScoreImages` in pipelines of one's own, on a CLIP of random weights."""
+"""`ScoreImages` in a user's pipeline, on a CLIP of random weights."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def test_a_caption_column_without_text_is_the_users_mistake(cell: object) -> Non
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"max_image_bytes": 0}])
-def test_options_that_make_no_sense_are_refused_when_the_pipeline_is_built(options: dict[str, Any]) -> None:
+def test_meaningless_options_are_refused_when_the_pipeline_is_built(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         ScoreImages("emoji", **options)

@@ -1,4 +1,4 @@
-"""The contact sheet shows every picture whole, in order, with its caption beneath."""
+"""The contact sheet shows every image whole, in order, with its caption beneath."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ink(sheet: Image.Image) -> int:
     return int((np.asarray(sheet) == INK).all(axis=2).sum())
 
 
-def test_pictures_stand_in_reading_order():
+def test_images_stand_in_reading_order():
     sheet = np.asarray(contact_sheet([flat(10 * i) for i in range(6)], [None] * 6, columns=3))
     for i in range(6):
         left = MARGIN + (i % 3) * (128 + GAP)
@@ -40,7 +40,7 @@ def test_pictures_stand_in_reading_order():
     assert (sheet[:, : MARGIN - 1] == BACKGROUND).all()
 
 
-def test_small_pictures_are_enlarged_by_a_whole_factor():
+def test_small_images_are_enlarged_by_a_whole_factor():
     assert contact_sheet([flat(0, 64)], [None]).size == contact_sheet([flat(0, 128)], [None]).size
     assert contact_sheet([flat(0, 256)], [None]).width == 256 + 2 * MARGIN
 
@@ -77,7 +77,7 @@ def test_sheets_are_neither_towers_nor_ribbons(count):
     assert columns >= -(-count // columns) >= columns / 5
 
 
-@pytest.mark.parametrize(("pictures", "captions"), [([], []), ([flat(0)], []), ([flat(0)], ["a", "b"])])
-def test_a_caption_is_due_for_each_picture(pictures, captions):
+@pytest.mark.parametrize(("images", "captions"), [([], []), ([flat(0)], []), ([flat(0)], ["a", "b"])])
+def test_a_caption_is_due_for_each_image(images, captions):
     with pytest.raises(ValueError, match="a contact sheet of"):
-        contact_sheet(pictures, captions)
+        contact_sheet(images, captions)

@@ -1,4 +1,4 @@
-"""Pictures become files of the asked format, under names that are safe whatever the key holds."""
+"""Images become files of the asked format, under names that are safe for any key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_lossy_formats_stay_close(image_format, decibels):
 
 
 @pytest.mark.parametrize("image_format", ["png", "webp", "jpeg"])
-def test_equal_pixels_give_equal_bytes_wherever_they_lie_in_memory(image_format):
+def test_equal_pixels_give_equal_bytes_in_any_memory_layout(image_format):
     strided = np.zeros((48, 128, 3), np.uint8)[:, ::2]
     strided[:] = PIXELS
     assert encode_image(strided, image_format) == encode_image(PIXELS, image_format)

@@ -1,4 +1,4 @@
-"""Where rows end up: columns and types of the tables, names and members of pictures, fixed bytes of tars."""
+"""Where rows end up: columns and types of the tables, names and members of images, fixed bytes of tars."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_token_rows_have_the_columns_that_training_reads(tmp_path: Path) -> None
     assert set(bits.nonzero()[0].tolist()) == used
 
 
-def test_pictures_as_files_are_named_in_the_table(tmp_path: Path) -> None:
+def test_images_as_files_are_named_in_the_table(tmp_path: Path) -> None:
     case = shard_case(tmp_path, "files", str(tmp_path / "out"))
     attempt(case)
     paths = pq.read_table(f"{case.output}/data/00000.parquet")["image_path"].to_pylist()
@@ -49,7 +49,7 @@ def test_pictures_as_files_are_named_in_the_table(tmp_path: Path) -> None:
     assert Image.open(f"{case.output}/{paths[1]}").getpixel((0, 0)) == (40, 40, 40)
 
 
-def test_tars_hold_picture_and_row_in_order_and_the_counts_last(tmp_path: Path) -> None:
+def test_tars_hold_image_and_row_in_order_and_the_counts_last(tmp_path: Path) -> None:
     case = shard_case(tmp_path, "webdataset", str(tmp_path / "out"))
     attempt(case)
     with tarfile.open(f"{case.output}/tars/00000.tar") as tar:
@@ -63,7 +63,7 @@ def test_tars_hold_picture_and_row_in_order_and_the_counts_last(tmp_path: Path) 
         assert row == {"key": "Key/0", "caption": "c"}
 
 
-def test_pictures_in_the_table_are_as_hugging_face_stores_them(tmp_path: Path) -> None:
+def test_images_in_the_table_are_as_hugging_face_stores_them(tmp_path: Path) -> None:
     case = shard_case(tmp_path, "parquet", str(tmp_path / "out"))
     attempt(case)
     cells = pq.read_table(f"{case.output}/data/00000.parquet")["image"].to_pylist()
@@ -74,7 +74,7 @@ def test_pictures_in_the_table_are_as_hugging_face_stores_them(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("value", "text"), [(b"\x01\xff", "01ff"), (datetime.date(2026, 1, 2), "2026-01-02"), (pa.scalar(1), "1")]
 )
-def test_what_json_has_no_type_for_is_text(value: object, text: str) -> None:
+def test_values_without_a_json_type_become_text(value: object, text: str) -> None:
     assert _as_text(value) == text
 
 

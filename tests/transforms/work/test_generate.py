@@ -9,11 +9,11 @@ from transforms.batch import PIXELS, fixed_lists
 from transforms.work.generate import ranked
 from transforms.work.prepare import Refusal
 
-SCORES = {0: [0.5, 0.9, 0.5, 0.1], 1: [0.3], 2: [0.2, 0.2, 0.8, 0.2, 0.4]}  # of each row's pictures
+SCORES = {0: [0.5, 0.9, 0.5, 0.1], 1: [0.3], 2: [0.2, 0.2, 0.8, 0.2, 0.4]}  # of each row's images
 
 
 def batches(size: int, seen: list[int] | None = None) -> Iterator[pa.RecordBatch]:
-    """The pictures of `SCORES` in batches; their only pixel tells row and sample."""
+    """The images of `SCORES` in batches; their only pixel tells row and sample."""
     rows = [(row, sample, score) for row, scores in SCORES.items() for sample, score in enumerate(scores)]
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -40,14 +40,14 @@ def run(size: int, keep_best: int | None = None) -> tuple[list[tuple[int, int, i
     return order, [item for item in items if isinstance(item, Refusal)]
 
 
-def test_pictures_go_out_best_first_and_equals_by_sample() -> None:
+def test_images_go_out_best_first_and_equals_by_sample() -> None:
     expected = [(0, 1, 1), (0, 0, 2), (0, 2, 3), (0, 3, 4), (1, 0, 1)]
     expected += [(2, 2, 1), (2, 4, 2), (2, 0, 3), (2, 1, 4), (2, 3, 5)]
     for size in (1, 2, 3, 4, 7, 100):
         assert run(size) == (expected, [])
 
 
-def test_all_but_the_best_are_filtered_whatever_the_batches() -> None:
+def test_all_but_the_best_are_filtered_at_any_batch_size() -> None:
     for size in (1, 2, 3, 4, 7, 100):
         order, lost = run(size, keep_best=2)
         assert order == [(0, 1, 1), (0, 0, 2), (1, 0, 1), (2, 2, 1), (2, 4, 2)]
@@ -60,5 +60,5 @@ def test_a_prompt_goes_out_as_soon_as_the_next_begins() -> None:
     stream = ranked(batches(2, seen))
     first = next(stream)
     assert isinstance(first, pa.RecordBatch)
-    assert first.column("row").to_pylist() == [0, 0, 0, 0, 1], "what the third batch completes"
+    assert first.column("row").to_pylist() == [0, 0, 0, 0, 1], "the third batch completes it"
     assert len(seen) == 3

@@ -72,7 +72,7 @@ def test_good_rows_keep_their_order_and_the_others_end_with_their_reason() -> No
     assert [array.shape for array in prepared.arrays] == [(16, 16, 3)] * 2
 
 
-def test_a_caption_is_missing_where_nothing_is_said() -> None:
+def test_a_blank_caption_is_missing() -> None:
     captions = [None, "", "  ", "a"]
     refused = refused_rows(batch(IMAGES, caption=captions), require_caption=True)
     assert sorted(refused) == [0, 1, 2]
@@ -103,7 +103,7 @@ def test_a_fault_of_the_store_while_fetching_is_raised_and_rejects_nothing() -> 
         prepare_images(batch(IMAGES, image_uri=["here"]), fetch)
 
 
-def test_what_was_not_started_is_given_up_when_the_shard_is() -> None:
+def test_calls_that_have_not_started_are_dropped_with_their_shard() -> None:
     """A server that hangs must not hold up the shards that come after the one that failed."""
     asked: list[str] = []
     release = threading.Event()

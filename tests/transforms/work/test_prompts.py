@@ -22,7 +22,7 @@ def prepare(*prompts: str, drawing: Drawing = DRAWING) -> Prepared:
     return prepare_prompts(batch, 7, open_text_encoder(TOKENIZER, TINY_GENERATOR), drawing)
 
 
-def test_a_row_keeps_its_prompt_and_stands_for_its_pictures() -> None:
+def test_a_row_keeps_its_prompt_and_stands_for_its_images() -> None:
     prepared = prepare("a red apple", "", "a word " * 40)
     rows = prepared.columns.to_pylist()
     assert [(row["prompt"], row["row"], row["images"], row["seed"], row["top_k"]) for row in rows] == [
@@ -48,7 +48,7 @@ def test_slots_are_filled_in_order(slots: int, images: int, sizes: list[int]) ->
         assert np.bincount(taken).max() <= images
 
 
-def test_a_prompt_of_many_pictures_takes_several_slots() -> None:
+def test_a_prompt_of_many_images_takes_several_slots() -> None:
     drawing = {**DRAWING, "images": 5}
     [first, second] = slot_batches([prepare("a", drawing=drawing)], 2, 2)
     assert first.column("sample").to_pylist() == [0, 1, 2, 3]

@@ -38,7 +38,7 @@ def rank_of(step: ScoreStep) -> Rank:
 
 
 def rank_case(folder: Path, step: ScoreStep, output: str = "out") -> ShardCase:
-    """Seven rows: one has no picture, one no image in it, one no caption."""
+    """Seven rows: one lacks its image, one holds other bytes, one lacks its caption."""
     case = shard_case(folder, "tokens", str(folder / output))
     return replace(case, job=replace(case.job, work=rank_of(step)))
 
@@ -78,7 +78,7 @@ def test_every_row_is_written_filtered_or_rejected(tmp_path: Path, step: ScoreSt
     assert counts.rows_read == 7
 
 
-def test_the_files_of_pictures_are_written_as_they_came(tmp_path: Path, step: ScoreStep) -> None:
+def test_image_files_are_written_unchanged(tmp_path: Path, step: ScoreStep) -> None:
     case = rank_case(tmp_path, step).working(keep_images=True)
     attempt(case, step)
     table = pq.read_table(f"{case.output}/data/00000.parquet")
@@ -159,10 +159,10 @@ def test_a_strip_that_would_grow_beyond_the_bound_of_pixels_is_rejected(step: Sc
     with pytest.raises(RowRejected, match="become 64000 x 16; max_image_pixels allows 1,000,000") as refused:
         decode_for_clip(data, ImageLimits(max_image_pixels=1_000_000), preprocess)
     assert refused.value.code == "too_many_pixels"
-    picture = decode_for_clip(data, ImageLimits(), preprocess)
-    assert (picture.original_width, picture.pixels.shape) == (4000, (3, SIDE, SIDE))
-    assert picture.pixels.dtype == np.float32
+    image = decode_for_clip(data, ImageLimits(), preprocess)
+    assert (image.original_width, image.pixels.shape) == (4000, (3, SIDE, SIDE))
+    assert image.pixels.dtype == np.float32
 
 
-def test_it_travels(step: ScoreStep) -> None:
+def test_it_can_be_pickled(step: ScoreStep) -> None:
     assert pickle.loads(pickle.dumps(rank_of(step))) == rank_of(step)

@@ -1,4 +1,4 @@
-"""What the shard runner lets a command do: several pictures a row, batches of its own, a stage after the model."""
+"""What a command may do in a shard: several images a row, batches of any cut, a stage after the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SAMPLES = 3
 
 
 def prepare_samples(batch: pa.RecordBatch, first_row: int, spec: TokenizerSpec) -> Prepared:
-    """Counts every row as `SAMPLES` pictures, good or not."""
+    """Counts every row as `SAMPLES` images, good or not."""
     one = prepare_codes(batch, first_row, spec)
     refusals = [item for item in one.refusals for _ in range(SAMPLES)]
     return replace(one, refusals=refusals, rows_read=one.rows_read * SAMPLES)
@@ -53,8 +53,8 @@ def prepare_samples(batch: pa.RecordBatch, first_row: int, spec: TokenizerSpec) 
 
 @dataclass(frozen=True)
 class Sampled(Work):
-    """Every row of codes is drawn `SAMPLES` times, the codes raised by the number of the sample. Of a row's pictures
-    the last is kept, or the last two where `keep` is 2; those of the row `broken` come to nothing."""
+    """Every row of codes is drawn `SAMPLES` times, the codes raised by the number of the sample. Of a row's images
+    the last `keep` are kept; those of the row `broken` are rejected."""
 
     plain: Decode
     keep: int = 1
@@ -107,7 +107,7 @@ def sampled_case(folder: Path, layout: str, keep: int = 1, broken: str = "") -> 
     return replace(case, job=replace(case.job, work=Sampled(case.job.work, keep, broken)))
 
 
-def test_every_picture_of_a_row_is_written_filtered_or_rejected(tmp_path: Path) -> None:
+def test_every_image_of_a_row_is_written_filtered_or_rejected(tmp_path: Path) -> None:
     case = sampled_case(tmp_path, "files", broken="Key/4")
     counts = attempt(case).counts
     assert counts.rows_read == 7 * SAMPLES
@@ -123,7 +123,7 @@ def test_every_picture_of_a_row_is_written_filtered_or_rejected(tmp_path: Path) 
     assert faults_of(case) == []
 
 
-def test_pictures_of_a_row_are_told_apart_by_their_sample(tmp_path: Path) -> None:
+def test_images_of_a_row_are_told_apart_by_their_sample(tmp_path: Path) -> None:
     case = sampled_case(tmp_path, "files", keep=2)
     attempt(case)
     rows = pq.read_table(f"{case.output}/data/00000.parquet").to_pylist()
@@ -136,14 +136,14 @@ def test_pictures_of_a_row_are_told_apart_by_their_sample(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("layout", ["files", "webdataset", "parquet"])
-def test_text_chunks_of_a_picture_are_those_of_its_row(tmp_path: Path, layout: str) -> None:
+def test_text_chunks_of_an_image_are_those_of_its_row(tmp_path: Path, layout: str) -> None:
     case = sampled_case(tmp_path, layout)
     attempt(case)
-    found = [png.text for png in written_pictures(case.output, layout)]  # type: ignore[attr-defined]
+    found = [png.text for png in written_images(case.output, layout)]  # type: ignore[attr-defined]
     assert found == [{"prompt": f"Key/{row}"} for row in (0, 2, 3, 4, 5, 6)]
 
 
-def written_pictures(output: str, layout: str) -> list[Image.Image]:
+def written_images(output: str, layout: str) -> list[Image.Image]:
     """The PNGs of the first shard, in order, read as far as their text."""
     if layout == "webdataset":
         with tarfile.open(f"{output}/tars/00000.tar") as tar:
@@ -155,10 +155,10 @@ def written_pictures(output: str, layout: str) -> list[Image.Image]:
             data = [cell["bytes"] for cell in table["image"].to_pylist()]
         else:
             data = [Path(output, path).read_bytes() for path in table["image_path"].to_pylist()]
-    pictures = [Image.open(io.BytesIO(one)) for one in data]
-    for picture in pictures:
-        picture.load()
-    return pictures
+    images = [Image.open(io.BytesIO(one)) for one in data]
+    for image in images:
+        image.load()
+    return images
 
 
 def test_too_many_rejected_after_the_model_fail_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_too_many_rejected_after_the_model_fail_the_shard(tmp_path: Path, monkey
     assert "5 of 21 rows rejected so far (3 wrong_code_count, 2 broken_image)" in report.reason
 
 
-def test_a_work_that_loses_a_picture_after_the_model_fails_the_shard(tmp_path: Path) -> None:
+def test_a_work_that_loses_an_image_after_the_model_fails_the_shard(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Losing(Sampled):
         def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
@@ -184,7 +184,7 @@ def test_a_work_that_loses_a_picture_after_the_model_fails_the_shard(tmp_path: P
     assert "rows were lost or made up" in report.reason
 
 
-def test_a_job_with_a_work_of_its_own_travels(tmp_path: Path) -> None:
+def test_a_job_with_another_work_can_be_pickled(tmp_path: Path) -> None:
     job = sampled_case(tmp_path, "files").job
     copy: Job = pickle.loads(pickle.dumps(job))
     assert copy == job

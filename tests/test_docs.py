@@ -40,7 +40,7 @@ def first_image() -> bytes:
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages speak of, which is the working folder."""
+    """The working folder, with the files that the pages name."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copytree(GOLDEN / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
     for name in ("photo.png", "a.png"):

@@ -1,4 +1,4 @@
-"""The codes of error rows: each is documented and produced by an end-to-end test, and there is no other."""
+"""The codes of rejected rows: docs/errors.md lists them all, and end-to-end tests produce each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_the_documentation_lists_exactly_the_codes_that_exist() -> None:
     assert sorted(listed) == sorted(ROW_ERRORS)
 
 
-def test_every_code_comes_of_some_kind_of_bad_input() -> None:
+def test_bad_input_produces_every_code() -> None:
     in_tables = {bad.code for case in (*bad_inputs.CASES, *bad_tokens.CASES) for bad in case.bad}
-    elsewhere = {"fetch_refused"}  # test_failed_shards.py, where there is a web server
-    prompts = {"empty_prompt", "prompt_too_long", "bad_value"}  # of generate, read in sources/test_prompts_bad.py
+    elsewhere = {"fetch_refused"}  # in tests/pipelines/test_failed_shards.py, with a web server
+    prompts = {"empty_prompt", "prompt_too_long", "bad_value"}  # in tests/transforms/inputs/formats/test_prompts_bad.py
     assert in_tables | elsewhere | prompts == set(ROW_ERRORS)

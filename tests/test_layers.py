@@ -1,4 +1,4 @@
-"""Imports go downwards only. Read from the sources, so an import inside a function counts as well."""
+"""Imports go downwards only. The test reads the sources, so an import inside a function counts as well."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_an_import_that_waits_for_a_call_brings_no_torch(tmp_path: Path) -> None
 
 
 def project() -> Graph:
-    """The imports of the project's own modules, but those that are known."""
+    """The imports of the project's modules without those in `KNOWN`."""
     graph = read_imports(ROOT, PACKAGES)
     for name, found in graph.items():
         for room, other in KNOWN:

@@ -1,4 +1,4 @@
-"""The parts of other packages that may change without notice and that vqbeam uses: the table in docs/architecture.md.
+"""The private parts of other packages that vqbeam uses, which may change without notice: see docs/architecture.md.
 
 Each test fails with a sentence that names the missing part, the version seen and the module that needs it.
 """
@@ -28,7 +28,7 @@ def gone(package: str, what: str, user: str) -> str:
 
 
 def source(package: str, module: str) -> str:
-    """The text of a module that need not be importable here."""
+    """The text of a module, which need not be importable here."""
     found = importlib.util.find_spec(module)
     assert found is not None, gone(package, f"module {module}", "vqbeam")
     assert found.origin is not None

@@ -1,4 +1,4 @@
-"""The lists that code registers itself in are told to users: each entry is in `--help` and in the documentation."""
+"""Users can find what the code registers: each entry is in `--help` and in the documentation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def documentation() -> str:
 
 @cache
 def help_texts(kind: str) -> str:
-    """The help of vqbeam for commands, else that of all commands which launch a pipeline."""
+    """The help of vqbeam for commands; for other kinds that of all commands that launch a pipeline."""
     if kind == "command":
         return overview()
     jobs = {name: command for name in COMMANDS if isinstance(command := find(name), JobCommand)}

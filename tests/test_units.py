@@ -1,4 +1,4 @@
-"""What the first line of a run of tests says, and that `make test-plain` runs without the units of a processor."""
+"""The first line of a run of tests names the processor's units, and `make test-plain` runs without them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ print("matrix unit:", tiles.usable())
         ),
     ],
 )
-def test_the_line_names_what_is_there_and_what_is_told(
+def test_the_line_names_the_units_and_the_switches(
     flags: str, told: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(CORE.format(0, flags) + CORE.format(1, flags))
@@ -60,7 +60,7 @@ def test_the_line_names_what_is_there_and_what_is_told(
     assert machine.units() == f"units: {expected}"
 
 
-def test_elsewhere_than_on_linux_it_says_what_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_line_says_so_if_the_units_are_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     assert machine.units().startswith("units: unknown for ")
 

@@ -1,4 +1,4 @@
-"""The ranges of setup.py: each has a lower bound, and that is what `make test-oldest` installs."""
+"""Each range in setup.py has a lower bound, and `make test-oldest` installs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.version import Version
 
 
 def lower_bounds(*extras: str) -> dict[str, Version | None]:
-    """The lowest version of each package that vqbeam asks for, itself or with some of its extras."""
+    """The lowest version of each package that vqbeam requires, also for some of its extras."""
     bounds: dict[str, Version | None] = {}
     for line in metadata.requires("vqbeam") or []:
         wanted = Requirement(line)

@@ -1,4 +1,4 @@
-"""Prompts -> images with the models of one folder, to measure them: `vqbeam generate` without Beam."""
+"""Draws the images of prompts with the models of one folder, to measure them: `vqbeam generate` without Beam."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Sampling:
 
 
 class Artist:
-    """A DALL·E BART, its tokenizer and its VQGAN; draws the same image for the same prompt, seed and sample."""
+    """A DALL·E BART, its text encoder and its VQGAN; draws the same image for the same prompt, seed and sample."""
 
     def __init__(self, folder: Path, *, prompts_per_batch: int = 64, samples: int = 1, dtype: str = "float32") -> None:
         model = find(str(folder), "")
         self.text: TextEncoder = model.bart.text_encoder()
-        self.codec: ImageTokenizer = model.tokenizer.load(device="cpu", dtype=dtype, batch_size=DECODED_AT_ONCE)
+        self.tokenizer: ImageTokenizer = model.tokenizer.load(device="cpu", dtype=dtype, batch_size=DECODED_AT_ONCE)
         self.prompts_per_batch, self.samples = prompts_per_batch, samples
         self.generator = TokenGenerator(
             model.bart.load(),
-            codebook_size=self.codec.spec.codebook_size,
+            codebook_size=self.tokenizer.spec.codebook_size,
             prompts_per_batch=prompts_per_batch,
             images_per_prompt=samples,
             dtype=dtype,
@@ -59,6 +59,6 @@ class Artist:
     def pixels(self, codes: np.ndarray) -> np.ndarray:
         """Codes [..., T] -> uint8 [..., H, W, 3]."""
         flat = codes.reshape(-1, codes.shape[-1])
-        parts = [self.codec.decode(flat[i : i + DECODED_AT_ONCE]) for i in range(0, len(flat), DECODED_AT_ONCE)]
+        parts = [self.tokenizer.decode(flat[i : i + DECODED_AT_ONCE]) for i in range(0, len(flat), DECODED_AT_ONCE)]
         images = np.concatenate(parts)
         return images.reshape(*codes.shape[:-1], *images.shape[1:])

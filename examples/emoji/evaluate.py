@@ -188,8 +188,8 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
 
 def reconstructed(artist: Artist, originals: np.ndarray) -> np.ndarray:
     """uint8 [N, 64, 64, 3] -> the codes that the VQGAN gives them, int32 [N, T]."""
-    size = artist.codec.batch_size
-    return np.concatenate([artist.codec.encode(originals[i : i + size]) for i in range(0, len(originals), size)])
+    size = artist.tokenizer.batch_size
+    return np.concatenate([artist.tokenizer.encode(originals[i : i + size]) for i in range(0, len(originals), size)])
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

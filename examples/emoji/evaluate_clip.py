@@ -87,15 +87,17 @@ def retrieval(pairs: Pairs, images: Tensor, captions: Tensor, rows: np.ndarray) 
     }
 
 
-def whole_before_spoilt(pairs: Pairs, codec: ImageTokenizer, embedder: Embedder, rows: np.ndarray) -> dict[str, float]:
+def whole_before_spoilt(
+    pairs: Pairs, tokenizer: ImageTokenizer, embedder: Embedder, rows: np.ndarray
+) -> dict[str, float]:
     """How often a caption's own reconstruction scores above `SPOILT_EACH` spoilt versions of it."""
     codes, _ = spoil(pairs, np.repeat(rows, SPOILT_EACH), np.random.default_rng(SPOILT_SEED))
     names = list(BACKGROUNDS)
     captions = embedder.captions(
         [say(CANONICAL, pairs.things[pairs.thing[n]], names[pairs.background[n]]) for n in rows]
     )
-    whole = (embedder.images(decode_all(codec, pairs.codes[rows])) * captions).sum(1)
-    spoilt = embedder.images(decode_all(codec, codes)).reshape(len(rows), SPOILT_EACH, -1)
+    whole = (embedder.images(decode_all(tokenizer, pairs.codes[rows])) * captions).sum(1)
+    spoilt = embedder.images(decode_all(tokenizer, codes)).reshape(len(rows), SPOILT_EACH, -1)
     scores = (spoilt * captions[:, None]).sum(2)
     return {
         "pairs": len(rows),
@@ -105,18 +107,18 @@ def whole_before_spoilt(pairs: Pairs, codec: ImageTokenizer, embedder: Embedder,
     }
 
 
-def evaluate(embedder: Embedder, pairs: Pairs, codec: ImageTokenizer) -> dict[str, dict[str, float]]:
+def evaluate(embedder: Embedder, pairs: Pairs, tokenizer: ImageTokenizer) -> dict[str, dict[str, float]]:
     """All figures, on held-out pairs."""
     held_out = np.flatnonzero(~pairs.train)
     captions = torch.stack(
         [embedder.captions([say(CANONICAL, thing, background) for thing in pairs.things]) for background in BACKGROUNDS]
     )
     sample = np.random.default_rng(SPOILT_SEED).choice(held_out, min(SPOILT_PAIRS, len(held_out)), replace=False)
-    reconstructions = embedder.images(decode_all(codec, pairs.codes))
+    reconstructions = embedder.images(decode_all(tokenizer, pairs.codes))
     return {
         "reconstructions": retrieval(pairs, reconstructions, captions, held_out),
         "originals": retrieval(pairs, embedder.images(pairs.originals), captions, held_out),
-        "spoilt": whole_before_spoilt(pairs, codec, embedder, sample),
+        "spoilt": whole_before_spoilt(pairs, tokenizer, embedder, sample),
     }
 
 
@@ -134,8 +136,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    codec = open_checkpoint(args.vqgan).load(device="cpu", dtype="float32", batch_size=BATCH, threads=args.threads)
-    figures = evaluate(Embedder(args.model), read_pairs(args.data, args.tokens), codec)
+    tokenizer = open_checkpoint(args.vqgan).load(device="cpu", dtype="float32", batch_size=BATCH, threads=args.threads)
+    figures = evaluate(Embedder(args.model), read_pairs(args.data, args.tokens), tokenizer)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))

@@ -49,7 +49,7 @@ def find_font() -> Path:
 
 
 def render_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image | None:
-    """One glyph on a transparent 136x136 RGBA square, its bitmap centred; None where the font has none."""
+    """One glyph on a transparent 136x136 RGBA square, its bitmap centred; None if the font lacks it."""
     left, top, right, bottom = font.getbbox(text)
     canvas = Image.new("RGBA", (RENDER_SIDE, RENDER_SIDE), (0, 0, 0, 0))
     at = ((RENDER_SIDE - (right - left)) / 2 - left, (RENDER_SIDE - (bottom - top)) / 2 - top)

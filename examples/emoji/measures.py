@@ -1,4 +1,4 @@
-"""What a reconstruction is judged by: PSNR inside the glyph, the nearest glyph, codes in use."""
+"""Measures of reconstructions: PSNR, and a baseline for it."""
 
 from __future__ import annotations
 

@@ -86,13 +86,13 @@ def clip_config(tokenizer: Tokenizer) -> CLIPConfig:
     )
 
 
-def make_pool(pairs: Pairs, codec: ImageTokenizer, recipe: ClipRecipe, folder: Path) -> Pool:
+def make_pool(pairs: Pairs, vqgan: ImageTokenizer, recipe: ClipRecipe, folder: Path) -> Pool:
     """Decode what training shows, once: the arrays stay in `folder` and are mapped from there."""
     rows = np.tile(np.flatnonzero(pairs.train), recipe.spoilt_versions)
     codes, kept = spoil(pairs, rows, np.random.default_rng(recipe.seed))
     return Pool(
-        reconstructions=kept_in(folder / "reconstructions.npy", lambda: decode_all(codec, pairs.codes)),
-        spoilt=kept_in(folder / "spoilt.npy", lambda: decode_all(codec, codes)),
+        reconstructions=kept_in(folder / "reconstructions.npy", lambda: decode_all(vqgan, pairs.codes)),
+        spoilt=kept_in(folder / "spoilt.npy", lambda: decode_all(vqgan, codes)),
         kept=kept,
     )
 
@@ -121,10 +121,10 @@ def main(argv: list[str] | None = None) -> None:
     pairs = read_pairs(args.data, args.tokens)
     tokenizer = learn_from(pairs)
     config = clip_config(tokenizer)
-    codec = open_checkpoint(args.vqgan).load(
+    vqgan = open_checkpoint(args.vqgan).load(
         device="cpu", dtype="bfloat16", batch_size=DECODE_BATCH, threads=args.threads
     )
-    pool = make_pool(pairs, codec, ClipRecipe(steps=1, seed=args.seed), args.output)
+    pool = make_pool(pairs, vqgan, ClipRecipe(steps=1, seed=args.seed), args.output)
 
     def build(steps: int) -> ClipTrainer:
         return ClipTrainer(config, ClipRecipe(steps=steps, seed=args.seed), pairs, pool, tokenizer)

@@ -27,7 +27,7 @@ from models.vqgan.network import VQGAN, AttnBlock, Level, ResnetBlock, Upsample
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the weights that a run ends with. Shares are of `steps`."""
+    """The settings that decide the weights of a run. Shares are of `steps`."""
 
     steps: int
     batch_size: int = 16
@@ -166,7 +166,7 @@ class Trainer:
         return torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
 
     def advance(self) -> dict[str, float]:
-        """Take one step; returns what there is to log."""
+        """Takes one step; returns the values to log."""
         recipe, step = self.recipe, self.step
         if step == recipe.first_joint_step:
             self.start_codebook()
@@ -221,7 +221,7 @@ class Trainer:
         self.codebook.start(centres, self.recipe.batch_size * self.config.spec(name="").codes_per_image)
 
     def freeze_encoder(self) -> None:
-        """From here on the encoder is the averaged one, and takes no gradient."""
+        """Replaces the encoder by the averaged one, which takes no gradient."""
         for part in ("encoder", "quant_conv"):
             getattr(self.model, part).load_state_dict(getattr(self.averaged, part).state_dict())
 
@@ -246,7 +246,7 @@ class Trainer:
 
 
 def channels_last(model: VQGAN) -> VQGAN:
-    """Lay the convolutions' weights out channels-last, in place."""
+    """Lays the weights of the convolutions out channels-last."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""A run of any of the three trainers: its flags, its loop with log and checkpoints, and going on where one stopped."""
+"""A run of any of the three trainers: its flags, its loop with log and checkpoints, and how it resumes."""
 
 from __future__ import annotations
 

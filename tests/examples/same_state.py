@@ -1,4 +1,4 @@
-"""Whether two trainers stand at the same place, to the bit."""
+"""Asserts that two trainers have the same state, to the bit."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ def synthetic_pairs() -> Pairs:
     """Six glyphs on ten backgrounds, 60 pairs, 48 of them for training."""
     glyphs = synthetic_glyphs()
     split = split_combinations(glyphs.keys)
-    places = np.concatenate([split.train, split.held_out])
-    train = np.arange(len(places)) < len(split.train)
-    order = np.lexsort((places[:, 1], places[:, 0]))
-    places, train = places[order], train[order]
-    originals, _ = compose_images(glyphs, places, canonical(len(places)))
-    codes = np.random.default_rng(0).integers(0, 1024, (len(places), CODES))
-    return Pairs(originals, codes, places[:, 0], places[:, 1], train, [with_article(name) for name in glyphs.names])
+    pairs = np.concatenate([split.train, split.held_out])
+    train = np.arange(len(pairs)) < len(split.train)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    pairs, train = pairs[order], train[order]
+    originals, _ = compose_images(glyphs, pairs, canonical(len(pairs)))
+    codes = np.random.default_rng(0).integers(0, 1024, (len(pairs), CODES))
+    return Pairs(originals, codes, pairs[:, 0], pairs[:, 1], train, [with_article(name) for name in glyphs.names])

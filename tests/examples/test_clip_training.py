@@ -161,9 +161,9 @@ def test_spoilt_codes_differ_as_much_as_they_say_and_come_from_training_images()
     np.testing.assert_allclose(same.mean(1), kept)
     assert kept.max() < 1
     assert kept.min() > 0.2
-    for place in range(codes.shape[1]):
-        strange = codes[~same[:, place], place]
-        assert np.isin(strange, PAIRS.codes[TRAINED, place]).all()
+    for position in range(codes.shape[1]):
+        strange = codes[~same[:, position], position]
+        assert np.isin(strange, PAIRS.codes[TRAINED, position]).all()
 
 
 def test_decoded_images_are_made_once(tmp_path: Path) -> None:

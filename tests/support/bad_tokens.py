@@ -1,4 +1,4 @@
-"""Kinds of bad input to `decode`, each with the rows that must come of it: the table behind `test_bad_tokens.py`."""
+"""Kinds of bad input to `decode`, each with the rows that it must give: the table behind `test_bad_tokens.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTEGERS = (pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int3
 
 @dataclass(frozen=True)
 class TokenCase:
-    """`data` is the Parquet file that is given to decode; `good` are the keys of the pictures, in order."""
+    """`data` is the Parquet file that is given to decode; `good` are the keys of the images, in order."""
 
     name: str
     data: bytes
@@ -28,7 +28,7 @@ class TokenCase:
 
 
 def tokens(cells: list[Any], kind: pa.DataType | None = None, name: str = "encoding", **columns: Any) -> bytes:
-    """A token table of another project: no provenance."""
+    """A token table of another project, without provenance."""
     keys = [f"r{row}" for row in range(len(cells))]
     codes = pa.array(cells, kind or pa.list_(pa.int64()))
     return table({"key": keys, name: codes, "caption": [f"c {key}" for key in keys], **columns})

@@ -1,4 +1,4 @@
-"""An emulated Google Cloud Storage in a process of its own."""
+"""An emulated Google Cloud Storage in another process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A Google Cloud Storage for tests: gcp-storage-emulator with what gcsfs needs besides, one thread a request.
+"""A Google Cloud Storage for tests: gcp-storage-emulator with what gcsfs also needs, and a thread for each request.
 
-Run as `python tests/support/gcs_emulator.py PORT BUCKET`. Added: creating only where nothing is
-(`ifGenerationMatch=0`), cancelling a resumable upload, moving an object.
+Run as `python tests/support/gcs_emulator.py PORT BUCKET`. Added are uploads that replace nothing
+(`ifGenerationMatch=0`), cancelling a resumable upload, and moving an object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def object_exists(storage: Any, bucket: str, name: str) -> bool:
 
 
 def insert(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
-    """Upload, or 412 where the object must not be there and is."""
+    """Uploads, or answers 412 if the object exists although it must not."""
     data = request.data or {}
     name = request.query.get("name", [data.get("name") or data.get("meta", {}).get("name")])[0]
     create_only = request.query.get("ifGenerationMatch") == ["0"]
@@ -58,7 +58,7 @@ def move(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -
 
 
 def install() -> None:
-    """Put the additions in front of the emulator's own handlers."""
+    """Puts the additions in front of the emulator's handlers."""
     bucket = r"(?P<bucket_name>[-.\w]+)"
     moving = rf"^{settings.API_ENDPOINT}/b/{bucket}/o/(?P<object_id>.*[^/]+)/moveTo/o/(?P<dest_object_id>.*[^/]+)$"
     uploading = rf"^{settings.UPLOAD_API_ENDPOINT}/b/{bucket}/o$"

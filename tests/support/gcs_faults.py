@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client gets; `delivered` says whether the store sees the request all the same."""
+    """The client's answer; with `delivered` the store sees the request all the same."""
 
     status: int
     message: str = "the store is out of sorts"
@@ -45,7 +45,7 @@ Rule = Callable[[Request], Answer | None]
 
 
 class FaultyStore(WebServer):
-    """Hands requests on to `upstream` ("host:port") where `rule` has no answer; `asked` counts those where it has."""
+    """Hands requests on to `upstream` ("host:port") unless `rule` has an answer; `asked` counts its answers."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(_Proxy)

@@ -1,7 +1,7 @@
 """Folders as img2dataset 1.4x writes them, in its three layouts: facts from its writer, data of our own.
 
-Every layout has a table of all rows, failed ones too (`NNNNN.parquet`), and a summary (`NNNNN_stats.json`) a shard.
-Images and texts of rows that failed are nowhere.
+Each shard has a table of all rows, failed ones too (`NNNNN.parquet`), and a summary (`NNNNN_stats.json`). No layout has
+images and texts of failed rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Download:
-    """A row; `image` is None where the download failed."""
+    """A row; `image` is None if the download failed."""
 
     key: str
     caption: str

@@ -54,7 +54,8 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(WORK, ignore_errors=True)
         WORK.mkdir()
-        results, wrong = _run_all(args.vqbeam.absolute(), _chosen(args.only))
+        chosen = [case for case in all_cases() if any(name in case.name for name in args.only or [""])]
+        results, wrong = _run_all(args.vqbeam.absolute(), chosen)
         shutil.rmtree(args.work, ignore_errors=True)
         shutil.move(WORK, args.work)
     args.to.write_text(json.dumps({"place": str(WORK), "cases": results}, indent=1, sort_keys=True) + "\n")
@@ -78,10 +79,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--messages_may_differ", action="store_true", help="other words are no difference")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="cases whose names contain one of these")
     return parser.parse_args()
-
-
-def _chosen(names: list[str] | None) -> list[Case]:
-    return [case for case in all_cases() if not names or any(name in case.name for name in names)]
 
 
 def _run_all(command: Path, cases: list[Case]) -> tuple[Results, list[str]]:
@@ -189,9 +186,11 @@ def _compare(old: dict[str, Any], results: Results, *, partly: bool) -> tuple[li
     only_messages: list[str] = []
     for case in sorted(results.keys() | old["cases"].keys()):
         now, then = results.get(case), old["cases"].get(case)
-        if now is None or then is None:
-            if not (partly and now is None):
-                differences.append(f"{case}: {'only in the other run' if now is None else 'not in the other run'}")
+        if now is None:
+            differences += [] if partly else [f"{case}: only in the other run"]
+            continue
+        if then is None:
+            differences.append(f"{case}: not in the other run")
             continue
         for step in sorted(now.keys() | then.keys()):
             if step not in now or step not in then:
@@ -202,19 +201,21 @@ def _compare(old: dict[str, Any], results: Results, *, partly: bool) -> tuple[li
             files, others = now[step]["files"], then[step]["files"]
             for name in sorted(files.keys() | others.keys()):
                 new, was = files.get(name, "untouched"), others.get(name, "untouched")
+                line = f"{case}: {step}: {name}"
                 if new == was:
                     continue
-                words = [
-                    value if isinstance(value, str) else "gone" if value is None else "written" for value in (new, was)
-                ]
-                line = f"{case}: {step}: {name}: {words[0]}, was {words[1]}"
-                if words != ["written", "written"]:
-                    differences.append(line)
+                if not (isinstance(new, dict) and isinstance(was, dict)):
+                    differences.append(f"{line}: {_fate(new)}, was {_fate(was)}")
                 elif "but_messages" in new and new["but_messages"] == was.get("but_messages"):
-                    only_messages.append(f"{case}: {step}: {name}: other messages")
+                    only_messages.append(f"{line}: other messages")
                 else:
-                    differences.append(f"{case}: {step}: {name}: other bytes")
+                    differences.append(f"{line}: other bytes")
     return differences, only_messages
+
+
+def _fate(file: Hashes | str | None) -> str:
+    """What a step did to a file."""
+    return file if isinstance(file, str) else "gone" if file is None else "written"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much memory a call takes at its peak: measured in a process of its own, as the kernel counts it."""
+"""The peak memory of a call, as the kernel counts it for another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command for the tests of launching and stopping, run as a program so that it gets real signals.
+"""A command for the tests of launching and stopping, run as a program so that it receives real signals.
 
 `python polling_run.py poll --folder DIR ...` is dispatched like a command of vqbeam.
 """

@@ -1,4 +1,4 @@
-"""Planning and reading in one go, for tests: the rows of a dataset as dicts, whole or cut into shards."""
+"""Plans and reads inputs for tests: the rows of a dataset as dicts, whole or cut into shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, for the tests that end them with real signals."""
+"""Runs in other processes, for tests that end them with real signals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(words: list[str], temp: Path, *flags: str) -> subprocess.Popen[str]:
 
 
 def kill_at_work(words: list[str], temp: Path, output: Path, number: int, *flags: str) -> None:
-    """Start a run and kill it with all its processes once there are so many objects."""
+    """Starts a run, and kills all its processes once the output has `number` objects."""
     process = start(words, temp, *flags)
     wait_for_objects(process, output, number)
     os.killpg(process.pid, signal.SIGKILL)
@@ -37,11 +37,11 @@ def objects(output: Path) -> int:
 def wait_for_objects(process: subprocess.Popen[str], output: Path, number: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while objects(output) < number and process.poll() is None:
-        assert time.monotonic() < deadline, "the run does not get on"
+        assert time.monotonic() < deadline, "the run makes no progress"
 
 
 def session(leader: int) -> list[int]:
-    """Live processes that belong to a run; dead ones that nobody has collected yet do not count."""
+    """Live processes of a run; dead ones that nobody has collected yet do not count."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -54,5 +54,5 @@ def session(leader: int) -> list[int]:
 
 
 def visible(output: Path) -> dict[str, bytes]:
-    """What a run leaves, without the plan, which says how many workers were asked for."""
+    """What a run leaves, without the plan, which holds the number of workers."""
     return {name: data for name, data in snapshot(str(output)).items() if name not in PLAN_FILES}

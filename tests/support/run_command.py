@@ -1,4 +1,4 @@
-"""A vqbeam command run in this process, and a look at what it left in its output folder. For end-to-end tests."""
+"""Runs vqbeam commands in this process for end-to-end tests, and reads their output folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTS = ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missin
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: its exit code and what it printed; `output` is the folder or URL that it wrote to."""
+    """The exit code and output of a command; `output` is the folder or URL that it wrote to."""
 
     code: int
     output: str
@@ -29,7 +29,7 @@ class Outcome:
     err: str
 
     def files(self, pattern: str) -> list[str]:
-        """Paths below the output folder, sorted; whether `**` also finds the folder differs between stores."""
+        """Paths below the output folder, sorted. For some stores, `**` also finds the folder, which is left out."""
         fs, root = fsspec.core.url_to_fs(self.output)
         return sorted(path[len(root.rstrip("/")) + 1 :] for path in fs.glob(f"{root}/{pattern}") if path != root)
 
@@ -60,7 +60,7 @@ class Outcome:
         return json.loads(self.read("_vqbeam/last_run.json"))
 
     def check_refused(self, *message: str) -> None:
-        """It ended before anything was written, with all of `message` on stderr."""
+        """Asserts that it ended before it wrote anything, with all of `message` on stderr."""
         assert self.code == 2, self.err
         for part in message:
             assert part in self.err
@@ -69,7 +69,7 @@ class Outcome:
         assert not Path(self.output).exists()
 
     def check_nothing_lost(self) -> None:
-        """Every row read is written, rejected or filtered, and the tables hold what the marks count."""
+        """Asserts that each row is written, rejected or filtered, and that the tables hold what the marks count."""
         counts = {name: self.total(name) for name in COUNTS}
         ends = counts["rows_written"] + counts["rows_rejected"] + counts["rows_filtered"]
         assert counts["rows_read"] == ends

@@ -1,4 +1,4 @@
-"""A transform for pipelines of one's own, run on a list of rows in this process."""
+"""Runs a public transform on a list of rows in this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ COLLECTED: dict[str, list[dict[str, Any]]] = {}
 
 
 def collect(element: dict[str, Any], into: str) -> None:
-    """A module's function, which Beam pickles by name: the list that it fills is the one of this process."""
+    """A function of a module, which Beam pickles by name, so that it fills the list of this process."""
     COLLECTED[into].append(element)
 
 
 def outcome(transform: beam.PTransform, rows: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows, sorted by key and sample, and the dead letters that a transform makes of `rows`."""
+    """The transform's rows, sorted by key and sample, and its rejected rows."""
     COLLECTED.update(rows=[], rejected=[])
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
         good, bad = p | beam.Create(rows) | transform

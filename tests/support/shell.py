@@ -1,7 +1,7 @@
 """A real bash whose `vqbeam` runs in this process: the shell parses a page's commands as it does for a reader.
 
-`vqbeam` on the PATH of that bash is a stub that sends its words here and waits for output and exit code, so that a page
-of commands costs one start of Python and not one each.
+`vqbeam` on the PATH of that bash is a stub that sends its words here and waits for output and exit code, so that the
+commands of a page need not each import vqbeam.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.2
 
 
 def run_in_bash(script: str, vqbeam: Callable[[list[str]], int], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `script` in bash, which stops at the first failing command, with `vqbeam(argv)` for the command."""
+    """Runs `script` in bash, which stops at the first failing command; `vqbeam(argv)` runs the command."""
     programs = folder / ".programs"
     programs.mkdir(exist_ok=True)
     address = str(programs / "socket")

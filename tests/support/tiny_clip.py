@@ -1,4 +1,4 @@
-"""A CLIP of a few thousand random parameters, as transformers writes it, with a tokenizer of its own."""
+"""A CLIP of a few thousand random parameters with a word tokenizer, as transformers writes it."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def tiny_model(eos_token_id: int = EOS) -> CLIPModel:
     )
     model = CLIPModel(config)
     for parameter in model.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)  # as it starts, every text has nearly the same vector
+        parameter.data += 0.2 * torch.randn_like(parameter)  # initially, all texts have nearly the same vector
     return model.eval()
 
 
 def write_tiny_clip(folder: Path, model: CLIPModel | None = None) -> CLIPModel:
-    """The whole folder; returns the model in it."""
+    """Writes the whole folder; returns its model."""
     model = model or tiny_model()
     model.save_pretrained(folder)
     tiny_tokenizer().save(str(folder / "tokenizer.json"))

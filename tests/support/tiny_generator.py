@@ -1,4 +1,4 @@
-"""A model folder of random weights with everything that `vqbeam generate` reads, and a run of that command with it."""
+"""A model folder of random weights with all that `vqbeam generate` reads, and runs of that command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards for the tests of launching and stopping: each goes on until a file `finish` appears or the run is to stop."""
+"""Shards for the tests of launching and stopping: each runs until a file `finish` appears or the run is to stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transforms.engine.monitor import Monitor
 
 
 class WaitInShard(beam.DoFn):
-    """A shard leaves `began-N-PID`, then `ended-N` or `dropped-N`. Deaf ones do not listen to requests to stop."""
+    """A shard leaves `began-N-PID`, then `ended-N` or `dropped-N`. Deaf shards ignore requests to stop."""
 
     def __init__(self, folder: str, scratch: str, deaf: bool) -> None:
         self._folder = folder

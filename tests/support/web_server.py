@@ -12,7 +12,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 class WebServer(ThreadingHTTPServer):
-    """Answers at `url` from when it is made until the end of its `with` block."""
+    """Answers at `url` until the end of its `with` block."""
 
     def __init__(self, handler: type[QuietHandler]) -> None:
         super().__init__(("localhost", 0), handler)

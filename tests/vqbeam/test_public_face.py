@@ -1,4 +1,4 @@
-"""`import vqbeam`: what it offers, and that a project's folders of the same names as ours do not meet it."""
+"""`import vqbeam`: what it offers, also in a project with its own folders `models` and `transforms`."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_every_name_is_there_and_documented() -> None:
     for name in vqbeam.__all__:
         assert getattr(vqbeam, name).__doc__, name
     assert set(vqbeam.__all__) <= set(dir(vqbeam))
-    with pytest.raises(AttributeError, match="EncodePictures"):
-        _ = vqbeam.EncodePictures
+    with pytest.raises(AttributeError, match="EncodeNothing"):
+        _ = vqbeam.EncodeNothing
 
 
 def test_no_module_of_ours_is_imported_by_a_string_of_its_short_name() -> None:

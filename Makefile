@@ -80,7 +80,6 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.sampling_distance
 	$(BIN)/python -m benchmarks.variations
 	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.memory_generate
 
 clean:
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""Images/s of the VQGAN decoder beside two peers with the same weights, taken in turns: other load hits all alike.
+"""Images/s of the VQGAN decoder beside two peers with the same weights.
 
 python -m benchmarks.decode            f16 with 16,384 codes at 256x256, random weights, about eight minutes
 python -m benchmarks.decode --quick    the same network, an image each: its figures mean little
@@ -7,22 +7,21 @@ python -m benchmarks.decode --quick    the same network, an image each: its figu
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import tempfile
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.codec_peer import DECODING, CodecPeer, count_weights, rate_at
 from benchmarks.peers.diffusers_vqgan import load_decoder
 from benchmarks.peers.min_dalle import load_detokenizer
 from benchmarks.peers.process import PeerProcess
-from benchmarks.support import machine
-from benchmarks.support.rounds import DTYPES, Contender, add_flags, at_batch, in_batches, measure, ratio, table
+from benchmarks.support import machine, rounds
+from benchmarks.support.rounds import DTYPES, Contender
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
@@ -39,7 +38,7 @@ MOST_APART = 1e-3  # of pixels from 0 to 1, in float32
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__)
-    add_flags(parser)
+    rounds.add_flags(parser)
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
     device = torch.device(args.device)
@@ -57,9 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         contenders = [
             Contender(what, "float32", batch, rate_at(peer, batch)) for what, peer in peers.items() for batch in batches
         ]
-        contenders += _ours(model, device, codes, batches)
-        peaks = measure(contenders, device, MOST[device.type], args)
-        print(table(contenders, peaks, _flops(model, codes[:1])), "\n")
+        contenders += rounds.of_network(model, device, batches, codes, TorchCodec.decode)
+        peaks = rounds.measure(contenders, device, MOST[device.type], args)
+        print(rounds.table(contenders, peaks, rounds.count_flops(model.decode, codes[:1])), "\n")
         print(_ratios(contenders, batches), "\n")
         print(_same_work(model, codes[: 1 if args.quick else 4], peers))
     return 0
@@ -74,31 +73,14 @@ def _random_model() -> VQGAN:
     return model
 
 
-def _ours(model: VQGAN, device: torch.device, codes: np.ndarray, batches: tuple[int, ...]) -> list[Contender]:
-    """The decoder as `vqbeam decode` runs it: codes to uint8 pixels on the host."""
-    contenders = []
-    for dtype in DTYPES:
-        network = copy.deepcopy(model)
-        for batch in batches:
-            codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
-            contenders.append(Contender("model", dtype, batch, in_batches(codec.decode, codes, batch)))
-    return contenders
-
-
-def _flops(model: VQGAN, codes: np.ndarray) -> float:
-    """Operations from one image's codes to its pixels, in convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
-        model.decode(torch.from_numpy(codes))
-    return float(counter.get_total_flops())
-
-
 def _ratios(contenders: list[Contender], batches: tuple[int, ...]) -> str:
     """The table of ours over each peer's, batch by batch."""
     lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
     for peer in PEERS:
         for batch in batches:
-            other = at_batch(contenders, peer, "float32", batch)
-            cells = [f"{ratio(at_batch(contenders, 'model', dtype, batch), other):.2f}" for dtype in DTYPES]
+            other = rounds.at_batch(contenders, peer, "float32", batch)
+            ours = [rounds.at_batch(contenders, "model", dtype, batch) for dtype in DTYPES]
+            cells = [f"{rounds.ratio(contender.rates, other.rates):.2f}" for contender in ours]
             lines.append(f"| model / {peer} in float32, batch {batch} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -114,7 +96,7 @@ def _same_work(model: VQGAN, codes: np.ndarray, peers: dict[str, PeerProcess[Cod
     parts = []
     for name, peer in peers.items():
         apart = float(np.abs(peer.run(CodecPeer.exact, len(codes)) - pixels).max())
-        theirs = peer.run(CodecPeer.weight_count)
+        theirs = peer.run(attrgetter("weights"))
         if theirs != weights or apart > MOST_APART:
             raise RuntimeError(f"{name} is another network: {theirs:,} weights, pixels up to {apart:g} apart")
         parts.append(f"{apart:.1e} ({name})")

@@ -1,4 +1,4 @@
-"""Images/s of the bare encoder, the whole pipeline and a peer, taken in turns so that other load hits all alike.
+"""Images/s of the bare encoder, the whole pipeline and a peer.
 
 python -m benchmarks.encode            f16 with 16,384 codes at 256x256, random weights, about five minutes
 python -m benchmarks.encode --quick    a tiny network, some seconds: its figures mean nothing
@@ -13,19 +13,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.codec_peer import ENCODING, CodecPeer, count_weights, rate_at
 from benchmarks.peers.diffusers_vqgan import load_encoder
 from benchmarks.peers.process import PeerProcess
-from benchmarks.support import machine
-from benchmarks.support.emoji import measure_precision
+from benchmarks.support import machine, rounds
+from benchmarks.support.emoji import compare_precision
 from benchmarks.support.photographs import DISTINCT, photographs, write_tar
-from benchmarks.support.rounds import DTYPES, Contender, add_flags, at_batch, fastest, in_batches, measure, ratio, table
+from benchmarks.support.rounds import DTYPES, Contender
 from benchmarks.support.shard_run import ShardRunner
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
@@ -56,7 +56,7 @@ QUICK_ROWS = 32
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encode", description=__doc__)
-    add_flags(parser)
+    rounds.add_flags(parser)
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
     config = TINY if args.quick else REAL
@@ -73,12 +73,12 @@ def main(argv: list[str] | None = None) -> int:
         given = (folder / "model", device, images)
         with PeerProcess(load_encoder, *given, reuse_memory=args.peers_reuse_memory) as other:
             contenders = _contenders(model, device, images, other, tar, folder, args.quick)
-            peaks = measure(contenders, device, most, args)
-            print(table(contenders, peaks, _flops(model, images[:1])), "\n")
+            peaks = rounds.measure(contenders, device, most, args)
+            print(rounds.table(contenders, peaks, rounds.count_flops(model.encode, images[:1])), "\n")
             print(_ratios(contenders), "\n")
             print(_same_work(model, device, images[:2], other), "\n", flush=True)
         print(_command(folder, tar), "\n")
-    print(_precision(args.device, 16 if args.quick else None))
+    print(compare_precision(args.device, 16 if args.quick else None))
     return 0
 
 
@@ -100,22 +100,16 @@ def _contenders(
     usual = 8 if quick else model.config.spec(name="random").batch_size(str(device))
     others: tuple[int, ...] = (1, 4) if device.type == "cpu" else (16, 64)
     sizes = (usual,) if quick else tuple(sorted({*others, usual}))
-    contenders: list[Contender] = []
+    contenders = [Contender("diffusers", "float32", batch, rate_at(other, batch)) for batch in sizes]
+    contenders += rounds.of_network(model, device, sizes, images, TorchCodec.encode)
     for dtype in DTYPES:
-        if dtype == "float32":
-            for batch in sizes:
-                contenders.append(Contender("diffusers", dtype, batch, rate_at(other, batch)))
-        network = copy.deepcopy(model)
-        for batch in sizes:
-            codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
-            contenders.append(Contender("model", dtype, batch, in_batches(codec.encode, images, batch)))
-            if batch == usual:
-                contenders.append(Contender("pipeline", dtype, batch, _pipeline(codec, tar, folder), PIPELINE_SHARE))
+        codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype=dtype, batch_size=usual)
+        contenders.append(Contender("pipeline", dtype, usual, _pipeline(codec, tar, folder), PIPELINE_SHARE))
     return contenders
 
 
 def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], float]:
-    """What a worker of `vqbeam encode` does with a shard."""
+    """`Contender.run` for what a worker of `vqbeam encode` does with a shard."""
     settings = ModelSettings(
         name=codec.spec.name,
         cache_dir=str(folder),
@@ -133,24 +127,18 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
     return lambda rows: runner.run(rows).clock
 
 
-def _flops(model: VQGAN, image: np.ndarray) -> float:
-    """Operations from one image to its codes, in convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).encode(torch.from_numpy(image))
-    return float(counter.get_total_flops())
-
-
 def _ratios(contenders: list[Contender]) -> str:
     """The table of the figures that are promised."""
-    other = fastest(contenders, "diffusers", "float32")
+    other = rounds.fastest(contenders, "diffusers", "float32")
     lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
-    best = [fastest(contenders, "model", dtype) for dtype in DTYPES]
-    cells = [f"{ratio(ours, other):.2f} (batch {ours.batch})" for ours in best]
+    best = [rounds.fastest(contenders, "model", dtype) for dtype in DTYPES]
+    cells = [f"{rounds.ratio(ours.rates, other.rates):.2f} (batch {ours.batch})" for ours in best]
     lines.append(f"| model / diffusers in float32 at its best batch ({other.batch}) | {' | '.join(cells)} |")
     cells = []
     for dtype in DTYPES:
-        whole = fastest(contenders, "pipeline", dtype)
-        cells.append(f"{ratio(whole, at_batch(contenders, 'model', dtype, whole.batch)):.3f}")
+        whole = rounds.fastest(contenders, "pipeline", dtype)
+        bare = rounds.at_batch(contenders, "model", dtype, whole.batch)
+        cells.append(f"{rounds.ratio(whole.rates, bare.rates):.3f}")
     lines.append(f"| pipeline / model at the same batch | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -160,7 +148,7 @@ def _same_work(model: VQGAN, device: torch.device, images: np.ndarray, other: Pe
     codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype="float32")
     codes = np.concatenate([codec.encode(image[None]) for image in images])
     theirs = other.run(CodecPeer.exact, len(images))
-    weights, weights_there = count_weights(model, ENCODING), other.run(CodecPeer.weight_count)
+    weights, weights_there = count_weights(model, ENCODING), other.run(attrgetter("weights"))
     return (
         f"Encoder and codebook have {weights:,} weights here and {weights_there:,} in diffusers, the same values; "
         f"{np.mean(codes == theirs):.2%} of the float32 codes are equal."
@@ -177,15 +165,6 @@ def _command(folder: Path, tar: Path) -> str:
     if done.returncode:
         raise RuntimeError(f"vqbeam encode ended with {done.returncode}:\n{done.stderr}")
     return f"`vqbeam encode` of {QUICK_ROWS} images in bfloat16, start to end: {time.perf_counter() - start:.1f} s."
-
-
-def _precision(device: str, limit: int | None) -> str:
-    found = measure_precision(device, limit)
-    return (
-        f"bfloat16 against float32, trained emoji model, {found.images} images: {found.equal:.2%} of the tokens "
-        f"equal; PSNR {found.psnr_bfloat16:.3f} dB against {found.psnr_float32:.3f} dB "
-        f"({found.psnr_bfloat16 - found.psnr_float32:+.3f})."
-    )
 
 
 if __name__ == "__main__":

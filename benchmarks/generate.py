@@ -1,4 +1,4 @@
-"""Image tokens/s of the token generator, beside min-dalle and beside what memory and matrix unit allow.
+"""Image tokens/s of the token generator beside min-dalle and the limits of memory and matrix unit.
 
 python -m benchmarks.generate                two rounds at the size of DALL·E mini, random weights, about five minutes
 python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, a quarter of an hour
@@ -15,13 +15,15 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 import torch
 
-from benchmarks.peers.min_dalle import Clock, MinDalleGenerator, load_generator
+from benchmarks.peers.min_dalle import MinDalleGenerator, load_generator
 from benchmarks.peers.process import PeerProcess
 from benchmarks.support import machine
+from benchmarks.support.rounds import ratio
 from models.bart.config import DalleBartConfig
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart
@@ -90,48 +92,42 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--dtypes", help="of ours, with commas; min-dalle runs float32 as it ships (default: all that pay)"
     )
-    parser.add_argument("--processor_time", action="store_true", help="one thread by its own clock, on a busy machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
-    clock: Clock = time.process_time if args.processor_time else time.perf_counter
-    if args.processor_time:
-        torch.set_num_threads(1)
     config = SIZES["tiny" if args.quick else args.size]
     print(f"{machine.describe(device)}\n", flush=True)
     dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "bfloat16,int8")).split(",")
-    bandwidth = machine.memory_bandwidth(device, clock=clock)
+    bandwidth = machine.memory_bandwidth(device)
     contenders = [Rates("min-dalle", "float32", images, "of one prompt") for images in PEER_IMAGES]
-    sides = machine.QUICK_SIDES if args.quick else machine.SIDES
     peaks: dict[str, float] = {}
     for dtype in dtypes:
         if dtype != INT8:
-            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), sides, clock)
+            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), args.quick)
         for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
             limits = _limits(config, prompts, images, dtype, bandwidth, max(peaks.values()))
             contenders.append(Rates("vqbeam", dtype, prompts * images, what, limits))
-    weights = (0, 0)
     for number in range(1 if args.quick else args.rounds):
-        theirs = _measure_peer(config, device, contenders[: len(PEER_IMAGES)], args.peer_steps, clock)
-        ours = _measure_ours(config, device, contenders[len(PEER_IMAGES) :], dtypes, clock)
-        weights = (theirs, ours)
+        theirs = _measure_peer(config, device, contenders[: len(PEER_IMAGES)], args.peer_steps)
+        ours = _measure_ours(config, device, contenders[len(PEER_IMAGES) :], dtypes)
         print(
             f"round {number + 1}: " + ", ".join(f"{c.name} {c.images} {c.rates[-1]:.1f}" for c in contenders),
             file=sys.stderr,
         )
+    mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"memory {bandwidth / 1e9:.1f} GB/s; matrix peak "
         + ", ".join(f"{d} {p / 1e9:.0f} GFLOP/s" for d, p in peaks.items())
     )
-    print(f"{weights[0]:,} weights in min-dalle, {weights[1]:,} here; peak memory here {_peak_mib():,.0f} MiB\n")
+    print(f"{theirs:,} weights in min-dalle, {ours:,} here; peak memory here {mebibytes:,.0f} MiB\n")
     print(_table(contenders, config.image_length), "\n")
     print(_ratios(contenders, TARGETS if device.type == "cpu" else {}))
     return 0
 
 
 def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[tuple[int, int], ...]:
-    """(prompts, images of each); on a GPU those whose caches fill no more than half of its memory."""
+    """(prompts, images of each); on a GPU only shapes whose caches fill at most half of its memory."""
     if dtype == INT8:
         return ONLY_ONE
     if device.type == "cpu":
@@ -140,23 +136,16 @@ def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[
     return tuple(shape for shape in GPU_SHAPES if 2 * shape[0] * shape[1] * row <= gpu_bytes(str(device)) / 2)
 
 
-def _measure_peer(
-    config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int, clock: Clock
-) -> int:
+def _measure_peer(config: DalleBartConfig, device: torch.device, contenders: list[Rates], steps: int) -> int:
     """Measures one round of the peer; returns the number of its weights."""
-    weights = 0
-    with PeerProcess(load_generator, config, device, clock) as peer:
+    with PeerProcess(load_generator, config, device) as peer:
         for contender in contenders:
-            times = peer.run(MinDalleGenerator.times, contender.images, steps, TOP_K)
-            seconds = times.caption + times.step * config.image_length
+            seconds = peer.run(MinDalleGenerator.seconds, contender.images, steps, TOP_K)
             contender.rates.append(contender.images * config.image_length / seconds)
-            weights = times.weights
-    return weights
+        return int(peer.run(attrgetter("weights")))
 
 
-def _measure_ours(
-    config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str], clock: Clock
-) -> int:
+def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: list[Rates], dtypes: list[str]) -> int:
     """Measures one round of whole images; returns the number of our weights. Holds one generator at a time."""
     torch.manual_seed(0)
     model = DalleBart(config).eval().requires_grad_(False)
@@ -172,9 +161,9 @@ def _measure_ours(
         )
         if device.type == "cuda":
             _draw(generator, config)  # records the graphs
-        start = clock()
+        start = time.perf_counter()
         codes = _draw(generator, config)
-        contender.rates.append(codes.size / (clock() - start))
+        contender.rates.append(codes.size / (time.perf_counter() - start))
         del generator
         gc.collect()
         if device.type == "cuda":
@@ -183,7 +172,7 @@ def _measure_ours(
 
 
 def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
-    """All codes of a full batch; different captions, guided, sampled."""
+    """All codes of a full batch: different captions, guided, sampled."""
     prompts, images = generator.prompts_per_batch, generator.images_per_prompt
     ids = np.ones((prompts, config.max_text_length), np.int64)
     ids[:, :PIECES] = np.random.default_rng(0).integers(3, config.encoder_vocab_size, (prompts, PIECES))
@@ -197,10 +186,10 @@ def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
 def _limits(
     config: DalleBartConfig, prompts: int, images: int, dtype: str, bandwidth: float, peak: float
 ) -> tuple[float, float]:
-    """Tokens/s if reading weights and caches, or the products with weights, alone took time.
+    """Tokens/s if only reading weights and caches, or only the products with weights, took time.
 
-    A step reads the decoder's weights but those of captions' keys and values, half of the full caches on average, and
-    `lm_head`, which sees one row an image: all in `dtype`, but for int8 only the weights, the rest in bfloat16.
+    A step reads the decoder's weights except those of captions' keys and values, half of the full caches on average,
+    and `lm_head`, which sees a row of each image. All are in `dtype`; with int8 all but the weights are in bfloat16.
     """
     size, layers, hidden = config.d_model, config.decoder_layers, config.decoder_ffn_dim
     width = 1 if dtype == INT8 else torch_dtype(dtype).itemsize
@@ -235,14 +224,9 @@ def _ratios(contenders: list[Rates], targets: Mapping[int, int]) -> str:
     for c in contenders:
         if c.name == "vqbeam":
             peer = peers.get(c.images, peers[max(peers)])
-            times = statistics.median(a / b for a, b in zip(c.rates, peer.rates, strict=True))
             what = f"{c.images} {c.what}, {c.dtype} / {peer.images} {peer.what}"
-            lines.append(f"| {what} | {times:.1f} | {targets.get(c.images, GPU_TARGET)} |")
+            lines.append(f"| {what} | {ratio(c.rates, peer.rates):.1f} | {targets.get(c.images, GPU_TARGET)} |")
     return "\n".join(lines)
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

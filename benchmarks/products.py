@@ -1,7 +1,7 @@
-"""The products with weights of a token step by themselves: few rows, by layout of the weights and size of pages.
+"""The products with weights of a token step alone: few rows, by layout of the weights and size of pages.
 
-*Compiled* products are those of `models/bart/compiled`; those with a matrix unit are measured
-in bfloat16 on a processor that has one.
+*Blocked* is oneDNN's layout, measured if this processor and build of torch have it for the dtype. *Compiled* products
+are those of `models/bart/compiled`, with a matrix unit in bfloat16 on a processor that has one.
 
 python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about four minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.generate import SIZES
 from benchmarks.support import machine
+from benchmarks.support.rounds import ratio
 from models.bart.compiled import TURN, tiles
 from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
@@ -34,7 +35,7 @@ from models.bart.decoder import LEAST_PACKED_ROWS, TILE, Dense
 from models.devices import collapse_into_huge_pages, torch_dtype
 
 ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance
-LAYOUTS = ("plain", "blocked", "blocked, whole tiles")
+PLAIN, BLOCKED, WHOLE_TILES = "plain", "blocked", "blocked, whole tiles"
 COMPILED, TILED = "compiled", "compiled, matrix unit"
 Times = dict[str, tuple[float, float]]  # seconds of a step by layout, with small and with large pages
 
@@ -46,11 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.5, help="of one measurement")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     args = parser.parse_args(argv)
-    device = torch.device("cpu")
     config, dtype = SIZES["tiny" if args.quick else "mini"], torch_dtype(args.dtype)
     size = sum(outputs * inputs for outputs, inputs in _shapes(config)) * dtype.itemsize
-    print(f"{machine.describe(device)}\n")
-    print(f"{size / 1e6:.0f} MB of weights in {args.dtype}; memory {machine.memory_bandwidth(device) / 1e9:.1f} GB/s\n")
+    print(f"{machine.describe()}\n")
+    print(f"{size / 1e6:.0f} MB of weights in {args.dtype}; memory {machine.memory_bandwidth() / 1e9:.1f} GB/s\n")
     print("| rows | layout | small pages, ms | large pages, ms | GB/s | times plain | times small pages |")
     print("|---|---|---|---|---|---|---|")
     for rows in ROWS:
@@ -63,9 +63,21 @@ def main(argv: list[str] | None = None) -> int:
             small, large = ([times[layout][pages] for times in rounds] for pages in (0, 1))
             cells = [f"{1000 * statistics.median(small):.2f}", f"{1000 * statistics.median(large):.2f}"]
             cells += [f"{size / statistics.median(large) / 1e9:.1f}"]
-            cells += [_ratio([times[LAYOUTS[0]][1] for times in rounds], large), _ratio(small, large)]
+            plain = [times[PLAIN][1] for times in rounds]
+            cells += [f"{ratio(plain, large):.2f}", f"{ratio(small, large):.2f}"]
             print(f"| {rows} | {layout} | {' | '.join(cells)} |", flush=True)
     return 0
+
+
+def layouts(dtype: torch.dtype) -> list[str]:
+    """The layouts that can be measured here."""
+    found = [PLAIN]
+    if Dense([torch.ones(1, 1)], rows=LEAST_PACKED_ROWS, device=machine.CPU, dtype=dtype).packed:
+        found += [BLOCKED, WHOLE_TILES]
+    found.append(COMPILED)
+    if dtype == torch.bfloat16 and tiles.usable():
+        found.append(TILED)
+    return found
 
 
 def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
@@ -76,32 +88,34 @@ def _shapes(config: DalleBartConfig) -> list[tuple[int, int]]:
 
 
 def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: int, seconds: float) -> Times:
-    """Measures one round, in a new process: all weights are there before any of them moves into large pages."""
+    """Measures one round in a new process: all weights are allocated before any of them moves into large pages."""
     torch.set_num_threads(threads)
-    hidden, device = config.decoder_ffn_dim, torch.device("cpu")
+    hidden = config.decoder_ffn_dim
     tiled = {hidden: -(-hidden // TILE) * TILE}
-    packed = max(rows, LEAST_PACKED_ROWS)  # else `Dense` might leave so few rows unpacked
     weights = [torch.randn(shape).to(dtype) for shape in _shapes(config)]
     xs = {inputs: torch.randn(rows, inputs).to(dtype) for inputs in (config.d_model, hidden, tiled[hidden])}
-    steps: dict[str, list[Callable[[], object]]] = {layout: [] for layout in LAYOUTS}
-    for layout, products in steps.items():
+    steps: dict[str, list[Callable[[], object]]] = {}
+    for layout in layouts(dtype):
+        products = steps[layout] = []
         for weight in weights:
-            outputs, inputs = (tiled.get(side, side) if layout == LAYOUTS[2] else side for side in weight.shape)
+            if layout in (COMPILED, TILED):
+                products.append(_compiled(weight, rows, threads, tiled=layout == TILED))
+                continue
+            outputs, inputs = (tiled.get(side, side) if layout == WHOLE_TILES else side for side in weight.shape)
             product: Callable[[Tensor], Tensor] = partial(F.linear, weight=weight)
-            if layout != LAYOUTS[0]:
-                product = Dense([weight], rows=packed, device=device, dtype=dtype, inputs=inputs, outputs=outputs)
+            if layout != PLAIN:
+                packed = max(rows, LEAST_PACKED_ROWS)  # `Dense` might leave fewer rows unpacked
+                product = Dense([weight], rows=packed, device=machine.CPU, dtype=dtype, inputs=inputs, outputs=outputs)
             products.append(partial(product, xs[inputs]))
-    steps[COMPILED] = [_compiled(weight, rows + rows % 2, threads, tiled=False) for weight in weights]
-    if dtype == torch.bfloat16 and tiles.usable():
-        whole = -(-rows // tiles.TILE) * tiles.TILE
-        steps[TILED] = [_compiled(weight, whole, threads, tiled=True) for weight in weights]
     small = {layout: _seconds(products, seconds) for layout, products in steps.items()}
     collapse_into_huge_pages()
     return {layout: (small[layout], _seconds(products, seconds)) for layout, products in steps.items()}
 
 
 def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callable[[], object]:
-    """A function that multiplies `rows` random rows by `weight`."""
+    """A function that multiplies random rows by `weight`: `rows` rounded up to pairs, or to whole tiles."""
+    together = tiles.TILE if tiled else 2
+    rows = -(-rows // together) * together
     weight = F.pad(weight, (0, -weight.shape[1] % TURN))
     x = torch.randn(rows, weight.shape[1])
     held, read = (tiles.arranged(weight), x.bfloat16()) if tiled else (weight, x)
@@ -111,12 +125,8 @@ def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callab
     return lambda: dense(*given, use_threads(threads))
 
 
-def _ratio(slow: list[float], fast: list[float]) -> str:
-    return f"{statistics.median(a / b for a, b in zip(slow, fast, strict=True)):.2f}"
-
-
 def _seconds(products: list[Callable[[], object]], least: float) -> float:
-    """The median time of all products one after the other, over as many as fit in `least`, after one to warm up."""
+    """The median time of all products in turn, over as many times as fit in `least`, after one to warm up."""
     taken: list[float] = []
     while sum(taken[1:]) < least or len(taken) < 3:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many codes and images of `vqbeam generate` change with the batch size, the threads and the dtype on a CPU.
+"""How many codes and images of `vqbeam generate` change with batch size, threads and dtype on a CPU.
 
 python -m benchmarks.same_images            the emoji model at its default sampling, about two minutes
 python -m benchmarks.same_images --quick    a few images of a tiny network, some seconds
@@ -10,19 +10,17 @@ import argparse
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.support import machine
 from benchmarks.support.emoji import MODEL, PROMPTS
-from benchmarks.support.random_generator import TINY, prompts, write_generator
+from benchmarks.support.random_generator import TINY, prompts, token_request, write_generator
 from models.bart.generator import TokenGenerator
 from models.bart.options import read_generation_defaults
-from models.bart.request import TokenRequest
 from models.find import find
-from models.uniforms import uniforms
 from transforms.work.step import in_batches
 
 
@@ -52,20 +50,19 @@ OTHERS = (
 class Drawn:
     codes: np.ndarray  # int32 [N, T]
     pixels: np.ndarray  # uint8 [N, H, W, 3]
-    repainted: np.ndarray  # the same of the first way's codes
+    repainted: np.ndarray  # the same, from the codes of the first way
 
 
 class Models:
-    """The models of a folder, their prompts, and the options that decide the images."""
+    """The models of a folder, prompts, and the options that decide their images."""
 
     def __init__(self, folder: Path, texts: list[str]) -> None:
         self._model = find(str(folder), "")
         checkpoint = self._model.bart
         self._bart = checkpoint.load()
         self.drawing = read_generation_defaults(checkpoint.path)
-        self._text = checkpoint.text_encoder().encode(texts, [str(i) for i in range(len(texts))])
-        length = checkpoint.config.image_length
-        self._uniforms = np.stack([uniforms(0, str(i), 0, length) for i in range(len(texts))])[:, None]
+        self._text = checkpoint.text_encoder()
+        self._texts = texts
 
     def draw(self, way: Way, first: Drawn | None) -> Drawn:
         """Draws all images in one way; `first` is what the first way drew."""
@@ -79,11 +76,10 @@ class Models:
             threads=way.threads,
         )
         parts = []
-        for start in range(0, len(self._uniforms), way.batch):
-            part = slice(start, start + way.batch)
-            numbers = self._uniforms[part]
-            options = {name: np.full(len(numbers), value) for name, value in self.drawing.items()}
-            request = TokenRequest(self._text.input_ids[part], self._text.attention_mask[part], numbers, options)
+        for start in range(0, len(self._texts), way.batch):
+            texts = self._texts[start : start + way.batch]
+            keys = [str(start + number) for number in range(len(texts))]
+            request = token_request(self._text, texts, keys, self.drawing, generator.length)
             parts.append(generator.generate(request)[:, 0])
         codes = np.concatenate(parts)
         pixels = in_batches(tokenizer.decode, codes, way.batch)
@@ -99,8 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = write_generator(Path(name), TINY) if args.quick else args.model
-        models = Models(folder, prompts(40) if args.quick else _texts(args.images))
-        print(f"{machine.describe(torch.device('cpu'))}\n")
+        usual = cycle(PROMPTS.read_text(encoding="utf-8").splitlines())
+        models = Models(folder, prompts(40) if args.quick else list(islice(usual, args.images)))
+        print(f"{machine.describe()}\n")
         first = models.draw(USUAL, None)
         how = ", ".join(f"{name} {value:g}" for name, value in models.drawing.items())
         print(f"{len(first.codes)} images with {how}, beside those of {USUAL}:\n")
@@ -109,12 +106,6 @@ def main(argv: list[str] | None = None) -> int:
         for way in OTHERS:
             print(_row("again, as before" if way == USUAL else str(way), first, models.draw(way, first)), flush=True)
     return 0
-
-
-def _texts(count: int) -> list[str]:
-    """The prompts of the demo, repeated."""
-    texts = PROMPTS.read_text(encoding="utf-8").splitlines()
-    return [texts[i % len(texts)] for i in range(count)]
 
 
 def _row(what: str, first: Drawn, other: Drawn) -> str:

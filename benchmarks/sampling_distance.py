@@ -31,9 +31,9 @@ from models.uniforms import uniforms
 
 GUIDANCE = (1.0, 2.0, 10.0)
 TOP_K = 50
-CPU = torch.device("cpu")
-ROWS = 2  # one image with its guidance
-TILED_ROWS = 2 * LEAST_TILED_ROWS  # the same image as often as it takes for a matrix unit to be used
+CPU = machine.CPU
+ROWS = 2  # of one image with its guidance
+TILED_ROWS = 2 * LEAST_TILED_ROWS  # repetitions of that image, enough for a matrix unit to be used
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling_distance", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one prompt")
     args = parser.parse_args(argv)
-    print(f"{machine.describe(CPU)}\n", flush=True)
+    print(f"{machine.describe()}\n", flush=True)
     checkpoint = find(str(MODEL), "").bart
     model = checkpoint.load()
     captions = _captions(checkpoint.path, model, 1 if args.quick else None)
@@ -129,7 +129,7 @@ def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -
 def _distances(
     other: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int], expected: Tensor
 ) -> np.ndarray:
-    """The total variation distance of each step [T], in [0, 1], after the same codes."""
+    """The total variation distance of each step, [T] in [0, 1], after the same codes."""
     found = torch.stack(list(_distributions(other, model, caption, scale, codes)))
     return np.asarray((found - expected).abs().sum(1) / 2)
 
@@ -137,7 +137,7 @@ def _distances(
 def _distributions(
     contender: Contender, model: DalleBart, caption: Caption, scale: float, codes: list[int]
 ) -> Iterator[Tensor]:
-    """The distribution of each code, float32 [codes], after those of `codes`, which may grow meanwhile."""
+    """The distribution of each code, float32 [codes], after the ones before it in `codes`, which may grow meanwhile."""
     one = torch.ones(1)
     contender.decoder.begin([(contender.encoder(caption.ids, broadcast_mask(caption.mask)), caption.mask)])
     for position in range(model.config.image_length):

@@ -1,4 +1,4 @@
-"""How much of an image `vqbeam vary` changes, by method and strength: the table of the README.
+"""How much of an image `vqbeam vary` changes, by method and strength: the table of docs/vary.md.
 
 python -m benchmarks.variations            the emoji model and its sample of 200 images, under a minute
 python -m benchmarks.variations --quick    eight images, some seconds
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return codes.astype(np.int32), np.concatenate([to_images(part.column(PIXELS)) for part in done])
 
     codes, pixels = varied(CodeNoise(0.0), PIXELS, images)
-    print(f"{machine.describe(torch.device('cpu'))}\n")
+    print(f"{machine.describe()}\n")
     print(f"{len(keys)} images: share of codes that change, PSNR of the images beside the reconstructions\n")
     print(f"| | {' | '.join(f'{strength:g}' for strength in STRENGTHS)} |")
     print("|---" * (len(STRENGTHS) + 1) + "|")

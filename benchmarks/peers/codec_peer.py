@@ -18,8 +18,8 @@ DECODING = ("quantize.", "post_quant_conv.", "decoder.")
 
 @dataclass(frozen=True)
 class CodecPeer:
-    """`work` is what the peer's users do with a batch of `items`, until the result is on the host; `compared` gives
-    what is compared with ours. `weights` counts the numbers in the parts that do the work."""
+    """`work` is what the peer's users do with a batch of `items`, until the result is on the host; `compared` is what
+    is compared with ours. `weights` counts the numbers in the parts that do the work."""
 
     items: np.ndarray
     work: Callable[[np.ndarray], np.ndarray]
@@ -33,9 +33,6 @@ class CodecPeer:
     def exact(self, rows: int) -> np.ndarray:
         """What is compared, for the first items, one at a time."""
         return np.concatenate([self.compared(self.items[i : i + 1]) for i in range(rows)])
-
-    def weight_count(self) -> int:
-        return self.weights
 
 
 def rate_at(peer: PeerProcess[CodecPeer], batch: int) -> Callable[[int], float]:

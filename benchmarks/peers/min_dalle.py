@@ -6,7 +6,7 @@ importing min-dalle turns gradients off for a process and sets its number of thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,10 @@ from benchmarks.peers.codec_peer import DECODING, CodecPeer, count_weights
 from models.bart.config import DalleBartConfig
 from models.vqgan.checkpoint import open_checkpoint
 
-Clock = Callable[[], float]  # seconds
-
 
 def load_detokenizer(folder: Path, device: torch.device, items: np.ndarray) -> CodecPeer:
-    """int64 codes [N, 256] -> uint8 [S x 256, S x 256, 3], N = S x S images as one. One image is compared, float32
-    pixels from 0 to 1.
+    """int64 codes [N, 256] -> uint8 [S x 256, S x 256, 3], N = S x S images as one. A single image is compared, as
+    float32 pixels from 0 to 1.
 
     Its geometry is fixed. Raises `RuntimeError` if a weight of either network has no partner.
     """
@@ -52,15 +50,6 @@ def load_detokenizer(folder: Path, device: torch.device, items: np.ndarray) -> C
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds of the generator's two parts; an image takes one `caption` and as many steps as it has codes."""
-
-    caption: float
-    step: float
-    weights: int
-
-
-@dataclass(frozen=True)
 class MinDalleGenerator:
     """min-dalle's encoder and decoder with the geometry of `config`."""
 
@@ -68,10 +57,16 @@ class MinDalleGenerator:
     decoder: Any
     config: DalleBartConfig
     device: torch.device
-    clock: Clock
 
-    def times(self, images: int, steps: int, top_k: int) -> Times:
-        """Images of one prompt, guided, over `steps` steps spread over the image, after two to warm up."""
+    @property
+    def weights(self) -> int:
+        return sum(count_weights(part, ("",)) for part in (self.encoder, self.decoder))
+
+    def seconds(self, images: int, steps: int, top_k: int) -> float:
+        """Of guided images of one prompt, from the times of its caption and of `steps` of the steps.
+
+        These are spread over the image, after two to warm up.
+        """
         config, device = self.config, self.device
         text = torch.ones(2, config.max_text_length, dtype=torch.long, device=device)
         text[0, :2] = torch.tensor([0, 2])
@@ -97,17 +92,16 @@ class MinDalleGenerator:
                 token_index=torch.tensor([position], device=device),
             )
             codes = drawn[:, None]
-        step = (self._now() - start) / steps
-        return Times(caption, step, sum(count_weights(part, ("",)) for part in (self.encoder, self.decoder)))
+        return caption + (self._now() - start) / steps * config.image_length
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return self.clock()
+        return time.perf_counter()
 
 
-def load_generator(config: DalleBartConfig, device: torch.device, clock: Clock) -> MinDalleGenerator:
-    """With random weights."""
+def load_generator(config: DalleBartConfig, device: torch.device) -> MinDalleGenerator:
+    """The generator with random weights."""
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 
     torch.set_grad_enabled(False)  # as its own module does
@@ -128,4 +122,4 @@ def load_generator(config: DalleBartConfig, device: torch.device, clock: Clock) 
         layer_count=config.decoder_layers,
         device=str(device),
     )
-    return MinDalleGenerator(encoder.eval().to(device), decoder.eval().to(device), config, device, clock)
+    return MinDalleGenerator(encoder.eval().to(device), decoder.eval().to(device), config, device)

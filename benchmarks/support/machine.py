@@ -1,4 +1,4 @@
-"""The machine that figures are taken on: its processor, the measured matrix peak and memory bandwidth, the versions."""
+"""The machine that is measured: its processor, versions, matrix peak and memory bandwidth."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from models.devices import collapse_into_huge_pages
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = (2048, 3072, 4096)  # of the square matrices whose product is timed
 QUICK_SIDES = (256,)  # without a unit for bfloat16 a large product takes many minutes
+READ_BYTES = 1 << 29  # to measure the memory's bandwidth
 UNITS = {"avx2": "AVX2", "fma": "FMA", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
 SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def describe(device: torch.device) -> str:
+def describe(device: torch.device = CPU) -> str:
     """One line of Markdown: date, processor or GPU, versions, commit."""
     if device.type == "cuda":
         hardware = torch.cuda.get_device_name(device)
@@ -32,45 +35,35 @@ def describe(device: torch.device) -> str:
     return f"{today}, {hardware}, Python {platform.python_version()}, torch {torch.__version__}, commit {_commit()}"
 
 
-def matrix_peak(
-    device: torch.device,
-    dtype: torch.dtype,
-    sides: tuple[int, ...] = SIDES,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """FLOP/s of the fastest square product of these sides, each run twice after a warm-up."""
+def matrix_peak(device: torch.device, dtype: torch.dtype, quick: bool) -> float:
+    """FLOP/s of the fastest square product of `SIDES`, each run twice after a warm-up."""
     best = 0.0
-    for side in sides:
+    for side in QUICK_SIDES if quick else SIDES:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        for attempt in range(3):
-            start = clock()
-            torch.matmul(a, b)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if attempt:
-                best = max(best, 2 * side**3 / (clock() - start))
+        _, *seconds = (_seconds(partial(torch.matmul, a, b), device) for _ in range(3))
+        best = max(best, 2 * side**3 / min(seconds))
     return best
 
 
-def memory_bandwidth(
-    device: torch.device, size: int = 1 << 29, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """Bytes/s at which `size` bytes are read; the fastest of ten attempts."""
-    values = torch.ones(size // 4, device=device)
+def memory_bandwidth(device: torch.device = CPU) -> float:
+    """Bytes/s at which `READ_BYTES` are read; the fastest of ten attempts."""
+    values = torch.ones(READ_BYTES // 4, device=device)
     if device.type == "cpu":
         collapse_into_huge_pages()
-    best = 0.0
-    for _ in range(10):
-        start = clock()
-        values.sum()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = max(best, size / (clock() - start))
-    return best
+    return READ_BYTES / min(_seconds(values.sum, device) for _ in range(10))
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The time that `work` takes on `device`."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def units() -> str:
-    """One line: which units for arithmetic the processor has, and what the environment tells libraries to leave out."""
+    """One line: the processor's units for arithmetic, and what the environment tells libraries to leave out."""
     flags = _cpuinfo().get("flags", "").split()
     there = [label for flag, label in UNITS.items() if flag in flags]
     absent = [f"no {label}" for flag, label in UNITS.items() if flag not in flags]
@@ -81,7 +74,7 @@ def units() -> str:
 
 
 def _processor() -> str:
-    """Model name and the best unit, on Linux; elsewhere what Python knows."""
+    """Model name and best unit on Linux; elsewhere what Python knows."""
     values = _cpuinfo()
     if not values:
         return platform.processor() or platform.machine()

@@ -16,7 +16,7 @@ from PIL import Image
 DISTINCT = 64  # images; larger sets repeat them under other keys
 OCTAVES = (4, 8, 16, 32, 64, 128)  # cells a side of the noise; each octave half as strong as the one before
 GRAIN = 4.0  # standard deviation of the noise of single pixels, of 255
-CAPTION = "a picture made of noise, for measuring"
+CAPTION = "an image made of noise, for measuring"
 
 
 def photograph(random: np.random.Generator, sides: tuple[int, int]) -> bytes:
@@ -44,7 +44,7 @@ def photographs(count: int, sides: tuple[int, int], seed: int = 0) -> Iterator[t
 
 
 def write_tar(path: Path, count: int, sides: tuple[int, int]) -> Path:
-    """A WebDataset tar: `KEY.jpg` and `KEY.txt` for each image."""
+    """A WebDataset tar with `KEY.jpg` and `KEY.txt` for each image."""
     with tarfile.open(path, "w") as tar:
         for key, data in photographs(count, sides):
             for name, content in ((f"{key}.jpg", data), (f"{key}.txt", CAPTION.encode())):
@@ -54,14 +54,10 @@ def write_tar(path: Path, count: int, sides: tuple[int, int]) -> Path:
     return path
 
 
-def write_parquet(path: Path, count: int, sides: tuple[int, int], row_group: int) -> Path:
-    """A Parquet file with `key`, `caption` and `image` (JPEG bytes), in groups of `row_group` rows."""
-    schema = pa.schema({"key": pa.string(), "caption": pa.string(), "image": pa.binary()})
-    rows = photographs(count, sides)
+def write_parquet(path: Path, count: int, sides: tuple[int, int]) -> Path:
+    """A Parquet file with `key`, `caption` and `image` (JPEG bytes), in one row group."""
+    keys, images = zip(*photographs(count, sides), strict=True)
+    table = pa.table({"key": keys, "caption": [CAPTION] * count, "image": pa.array(images, pa.binary())})
     # Neither a dictionary nor a compressor: they would find out that images repeat.
-    with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none") as writer:
-        while part := list(itertools.islice(rows, row_group)):
-            keys, images = zip(*part, strict=True)
-            columns = [pa.array(keys), pa.array([CAPTION] * len(part)), pa.array(images, pa.binary())]
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=row_group)
+    pq.write_table(table, path, row_group_size=count, use_dictionary=False, compression="none")
     return path

@@ -1,27 +1,31 @@
-"""A model folder with random weights to measure `vqbeam generate` with: DALL·E BART, VQGAN and CLIP of given sizes."""
+"""A DALL·E BART and its VQGAN of given sizes with random weights, and prompts and codes for them to measure with."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
-from examples.emoji.clip_tokenizer import BOS_ID, EOS_ID, PAD_ID, learn_clip_tokenizer, save_clip_tokenizer
 from models.bart.checkpoint import save_bart
 from models.bart.config import DalleBartConfig
 from models.bart.network import DalleBart
+from models.bart.options import SAMPLING, Drawing
+from models.bart.request import TokenRequest
+from models.bart.text import TextEncoder
+from models.uniforms import uniforms
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.config import VQGANConfig
 from models.vqgan.network import VQGAN
 from models.weights.tokenizer_files import tokenizer_files
+from transforms.batch import fixed_lists
 
 COLOURS = ("red", "yellow", "green", "blue", "violet", "white")
 THINGS = ("apple", "rocket", "tree", "clock", "boat", "cat", "violin", "umbrella")
-CLIP_LENGTH = 16  # pieces of a prompt
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,33 @@ def prompts(count: int) -> list[str]:
 
 
 def write_prompts(path: Path, count: int) -> Path:
-    """Writes a text file, a prompt a line."""
+    """Writes a text file with a prompt in each line."""
     path.write_text("".join(f"{prompt}\n" for prompt in prompts(count)), encoding="utf-8")
     return path
 
 
+def token_request(text: TextEncoder, texts: list[str], keys: list[str], drawing: Drawing, length: int) -> TokenRequest:
+    """One image of `length` codes for each prompt, all with the options of `drawing`; seed 0."""
+    encoded = text.encode(texts, keys)
+    numbers = np.stack([uniforms(0, key, 0, length) for key in keys])[:, None]
+    options = {name: np.full(len(texts), drawing[name]) for name in SAMPLING}
+    return TokenRequest(encoded.input_ids, encoded.attention_mask, numbers, options)
+
+
+def write_tokens(path: Path, count: int, sizes: Sizes) -> Path:
+    """Writes a Parquet file of random codes for `sizes.vqgan`, as `vqbeam decode` reads it."""
+    length = sizes.vqgan.spec(name="").codes_per_image
+    codes = np.random.default_rng(0).integers(0, sizes.vqgan.n_embed, (count, length))
+    pq.write_table(pa.table({"key": prompts(count), "encoding": fixed_lists(codes)}), path)
+    return path
+
+
 def write_generator(folder: Path, sizes: Sizes) -> Path:
-    """Writes `dalle_bart/` with a text tokenizer learnt from such prompts, `vqgan/`, and a small `clip/`."""
+    """Writes `dalle_bart/` with a text tokenizer learnt from such prompts, and `vqgan/`."""
     torch.manual_seed(0)
-    texts = prompts(1000)
-    tokenizer = learn_tokenizer(texts, 500)
-    save_tokenizer(tokenizer, folder / "dalle_bart")
+    bart = folder / "dalle_bart"
+    tokenizer = learn_tokenizer(prompts(1000), 500)
+    save_tokenizer(tokenizer, bart)
     config = DalleBartConfig(
         encoder_vocab_size=tokenizer.get_vocab_size(),
         image_vocab_size=sizes.vqgan.n_embed,
@@ -86,33 +106,6 @@ def write_generator(folder: Path, sizes: Sizes) -> Path:
         decoder_start_token_id=sizes.vqgan.n_embed,
         normalize_text=True,
     )
-    bart = folder / "dalle_bart"
     save_bart(DalleBart(config), bart, name="random", tokenizer=tokenizer_files(bart))
     save_vqgan(VQGAN(sizes.vqgan), folder / "vqgan", name="random")
-    _write_clip(folder / "clip", texts, sizes.vqgan.resolution)
     return folder
-
-
-def _write_clip(folder: Path, texts: list[str], side: int) -> None:
-    tokenizer = learn_clip_tokenizer(texts, 500)
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": CLIP_LENGTH,
-        "bos_token_id": BOS_ID,
-        "eos_token_id": EOS_ID,
-        "pad_token_id": PAD_ID,
-    }
-    vision = {"image_size": side, "patch_size": side // 4}
-    CLIPModel(
-        CLIPConfig(text_config={**shape, **text}, vision_config={**shape, **vision}, projection_dim=32)
-    ).save_pretrained(folder)
-    save_clip_tokenizer(tokenizer, folder, CLIP_LENGTH)
-    preprocessing = {
-        "size": {"shortest_edge": side},
-        "crop_size": {"height": side, "width": side},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.25, 0.25, 0.25],
-        "resample": 3,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing), encoding="utf-8")

@@ -1,18 +1,23 @@
-"""Contenders that take turns, some seconds each, until the time is up: other load on the machine hits all alike."""
+"""Contenders take turns, some seconds each, until the time is up, so that other load on the machine hits all alike."""
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.support import machine
+from models.vqgan.codec import TorchCodec
+from models.vqgan.network import VQGAN
 
 DTYPES = ("float32", "bfloat16")
 LEAST_ROUNDS = 3
@@ -20,8 +25,8 @@ LEAST_ROUNDS = 3
 
 @dataclass
 class Contender:
-    """Something that works on images; `run(n)` returns images/s over n of them. `longer` is how many times the others'
-    share of a round it takes."""
+    """Something that works on images; `run(n)` returns images/s over n of them. It takes `longer` times the others'
+    share of a round."""
 
     name: str
     dtype: str
@@ -57,23 +62,46 @@ def in_batches(work: Callable[[np.ndarray], object], items: np.ndarray, batch: i
     return run
 
 
+def of_network(
+    model: VQGAN,
+    device: torch.device,
+    batches: Sequence[int],
+    items: np.ndarray,
+    work: Callable[[TorchCodec, np.ndarray], np.ndarray],
+) -> list[Contender]:
+    """The network as vqbeam runs it in each dtype and batch size; `work` is a method of its codec."""
+    contenders = []
+    for dtype in DTYPES:
+        network = copy.deepcopy(model)
+        for batch in batches:
+            codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
+            contenders.append(Contender("model", dtype, batch, in_batches(partial(work, codec), items, batch)))
+    return contenders
+
+
+def count_flops(work: Callable[[torch.Tensor], object], item: np.ndarray) -> float:
+    """Operations in the convolutions and matrix products of `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work(torch.from_numpy(item))
+    return float(counter.get_total_flops())
+
+
 def measure(
     contenders: Sequence[Contender], device: torch.device, most: int, args: argparse.Namespace
 ) -> dict[str, float]:
-    """Fills in the rates, each over at most `most` images; returns the matrix peak by dtype, of the same rounds."""
+    """Fills in the rates, each over at most `most` images; returns the matrix peak of the same rounds by dtype."""
     for contender in contenders:
         contender.rows = contender.batch
         if not args.quick:
             contender.run(contender.batch)  # the first call allocates and, on a GPU, compiles
             batches = args.seconds * contender.longer * contender.run(contender.batch) / contender.batch
             contender.rows *= max(2, min(round(batches), most // contender.batch))
-    sides = machine.QUICK_SIDES if args.quick else machine.SIDES
     peaks: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
     end = time.monotonic() + 60 * args.minutes
     rounds = 0
     while rounds < (1 if args.quick else LEAST_ROUNDS) or (not args.quick and time.monotonic() < end):
         for dtype in DTYPES:
-            peaks[dtype].append(machine.matrix_peak(device, getattr(torch, dtype), sides))
+            peaks[dtype].append(machine.matrix_peak(device, getattr(torch, dtype), args.quick))
         for contender in contenders:
             contender.rates.append(contender.run(contender.rows))
         rounds += 1
@@ -111,6 +139,6 @@ def at_batch(contenders: Sequence[Contender], name: str, dtype: str, batch: int)
     return next(c for c in contenders if (c.name, c.dtype, c.batch) == (name, dtype, batch))
 
 
-def ratio(a: Contender, b: Contender) -> float:
+def ratio(rates: Sequence[float], others: Sequence[float]) -> float:
     """The median of the ratios within a round."""
-    return statistics.median(x / y for x, y in zip(a.rates, b.rates, strict=True))
+    return statistics.median(a / b for a, b in zip(rates, others, strict=True))

@@ -1,9 +1,10 @@
-"""A worker on one shard, with its models loaded already: from the first byte read to the commit, timed."""
+"""Times a worker on one shard, from the first byte read to the commit; its models are loaded already."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from transforms.work.work import Work
 
 
 class Rate(NamedTuple):
-    """Images/s by the clock, and by the time that the processors worked for them."""
+    """Images/s by the clock, and by processor time."""
 
     clock: float
     processor: float
@@ -53,7 +54,7 @@ class ShardRunner:
         """Encodes or draws the first `rows` rows of the source, one image each, as one shard."""
         shard = Shard(0, (Slice(self._source, 0, rows),))
         with tempfile.TemporaryDirectory(dir=self._folder) as output:
-            job = Job(**{**vars(self._job), "output": output})
+            job = replace(self._job, output=output)
             clock = Clock()
             report = ShardAttempt(shard, job, self._resources).run()
             rate = clock.rate(rows)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.images import encoded, png_by_hand, scene
-from tests.support.make_inputs import GOOD, HTML, Build, files, image_table, samples, tar_of
+from tests.support.make_inputs import GOOD, HTML, Build, Members, files, image_table, samples, tar_of
 
 TWO_LONG_KEYS = ("k" * 5000, "ключ 键 🗝 " * 9)
 
@@ -61,11 +61,20 @@ def bad_tar(name: str, data: bytes, good: tuple[str, ...], message: str, suffix:
     return Case(name, files({f"x{suffix}": data, "y.tar": tar_of(samples("e"))}), (*good, "e"), (bad,))
 
 
-def bad_cells(name: str, *lines: tuple[str, Bad]) -> Case:
-    """Lines of a csv between two good ones that name images in a folder beside it."""
-    text = "\n".join(("key,file_name,caption", FIRST, *(line for line, _ in lines), LAST)) + "\n"
+def bad_cells(name: str, *lines: tuple[str, str, str, str]) -> Case:
+    """Lines of a csv between two good ones that name images in a folder beside it, with their code, key and message."""
+    text = "\n".join(("key,file_name,caption", FIRST, *(line[0] for line in lines), LAST)) + "\n"
     build = files({"list.csv": text, "img/a.jpg": GOOD, "img/c.jpg": GOOD})
-    return Case(name, build, ("a", "c"), tuple(bad for _, bad in lines), source="list.csv")
+    bad = tuple(Bad(code, key, f"list.csv#{row}", message) for row, (_, code, key, message) in enumerate(lines, 1))
+    return Case(name, build, ("a", "c"), bad, source="list.csv")
+
+
+def tars(*members: Members) -> Build:
+    return files({f"{name}.tar": tar_of(content) for name, content in zip("xy", members, strict=False)})
+
+
+def tables(*contents: bytes) -> Build:
+    return files({f"{name}.parquet": content for name, content in zip("xy", contents, strict=False)})
 
 
 def broken_from_third_sample() -> bytes:
@@ -160,38 +169,29 @@ TAR_CASES = (
     bad_tar("a tar cut short", cut_inside_third_sample(), ("a", "b"), "ends inside c.jpg"),
     bad_tar("a gzipped tar cut short", cut_before_second_caption(), ("a",), "Compressed file ended", suffix=".tar.gz"),
     bad_tar("something else named tar", HTML * 40, (), "sample 0"),
-    Case("duplicate keys in one tar", files({"x.tar": tar_of(samples("a", "a", "b"))}), ("a", "a", "b")),
-    Case(
-        "the same key in two files",
-        files({"x.tar": tar_of(samples("a")), "y.tar": tar_of(samples("a"))}),
-        ("a", "a"),
-    ),
+    Case("duplicate keys in one tar", tars(samples("a", "a", "b")), ("a", "a", "b")),
+    Case("the same key in two files", tars(samples("a"), samples("a")), ("a", "a")),
     Case(
         "a sample without an image",
-        files({"x.tar": tar_of([*samples("a"), ("b.txt", "only text"), *samples("c")])}),
+        tars([*samples("a"), ("b.txt", "only text"), *samples("c")]),
         ("a", "c"),
         (Bad("missing_image", "b", "x.tar#b", "txt"),),
     ),
     Case(
         "a key that climbs out of its folder",
-        files({"x.tar": tar_of([*samples("a"), *samples("../../etc/passwd")])}),
+        tars([*samples("a"), *samples("../../etc/passwd")]),
         ("a", "../../etc/passwd"),
     ),
-    Case("long keys and keys in every script", files({"x.tar": tar_of(samples(*TWO_LONG_KEYS))}), TWO_LONG_KEYS),
+    Case("long keys and keys in every script", tars(samples(*TWO_LONG_KEYS)), TWO_LONG_KEYS),
     Case(
         "json that is none",
-        files({"x.tar": tar_of([*samples("a"), ("a.json", '{"n": 1}'), *samples("b"), ("b.json", "{n: 1")])}),
+        tars([*samples("a"), ("a.json", '{"n": 1}'), *samples("b"), ("b.json", "{n: 1")]),
         ("a",),
         (Bad("broken_record", "b", "x.tar#b.jpg", "no valid json"),),
     ),
     Case(
         "json whose field has another type",
-        files(
-            {
-                "x.tar": tar_of([*samples("a"), ("a.json", '{"n": 1}')]),
-                "y.tar": tar_of([*samples("b"), ("b.json", '{"n": "x"}')]),
-            }
-        ),
+        tars([*samples("a"), ("a.json", '{"n": 1}')], [*samples("b"), ("b.json", '{"n": "x"}')]),
         ("a",),
         (Bad("schema_mismatch", "b", "y.tar#b.jpg", "int64"),),
     ),
@@ -200,7 +200,7 @@ TAR_CASES = (
 PARQUET_CASES = (
     Case(
         "null and empty cells",
-        files({"x.parquet": image_table([GOOD, None, b"", GOOD])}),
+        tables(image_table([GOOD, None, b"", GOOD])),
         ("r0", "r3"),
         (
             Bad("missing_image", "r1", "x.parquet#1", "null"),
@@ -209,63 +209,56 @@ PARQUET_CASES = (
     ),
     Case(
         "null keys and captions",
-        files({"x.parquet": image_table([GOOD, GOOD], key=[None, "k"], caption=pa.array([None, ""]))}),
+        tables(image_table([GOOD, GOOD], key=[None, "k"], caption=pa.array([None, ""]))),
         ("x-000000000", "k"),
         missing_captions=2,
     ),
-    Case("a file without rows", files({"x.parquet": image_table([]), "y.parquet": image_table([GOOD])}), ("r0",)),
+    Case("a file without rows", tables(image_table([]), image_table([GOOD])), ("r0",)),
     Case(
         "a file cut short",
-        files({"x.parquet": image_table([GOOD, GOOD]), "y.parquet": image_table([GOOD])[:-20]}),
+        tables(image_table([GOOD, GOOD]), image_table([GOOD])[:-20]),
         ("r0", "r1"),
         (Bad("broken_archive", "y", "y.parquet", "no readable Parquet"),),
     ),
     Case(
         "a page that cannot be read",
-        files({"x.parquet": corrupt_second_group(), "y.parquet": image_table([GOOD], number=[7])}),
+        tables(corrupt_second_group(), image_table([GOOD], number=[7])),
         ("r0", "r1", "r0"),
         tuple(Bad("broken_archive", f"x-00000000{n}", f"x.parquet#{n}", "from row 2 on") for n in range(2, 6)),
     ),
     Case(
         "a column of another type in the second file",
-        files({"x.parquet": image_table([GOOD], n=[1]), "y.parquet": image_table([GOOD], n=["one"])}),
+        tables(image_table([GOOD], n=[1]), image_table([GOOD], n=["one"])),
         ("r0",),
         (Bad("schema_mismatch", "r0", "y.parquet#0", "column n is string"),),
     ),
     Case(
         "a column that the second file lacks",
-        files({"x.parquet": image_table([GOOD], n=[1]), "y.parquet": image_table([GOOD])}),
+        tables(image_table([GOOD], n=[1]), image_table([GOOD])),
         ("r0",),
         (Bad("schema_mismatch", "r0", "y.parquet#0", "no column n"),),
     ),
     Case(
         "a column that only the second file has",
-        files({"x.parquet": image_table([GOOD]), "y.parquet": image_table([GOOD], extra=[1])}),
+        tables(image_table([GOOD]), image_table([GOOD], extra=[1])),
         ("r0", "r0"),
         notice="column extra",
     ),
     Case(
         "a number that does not fit",
-        files(
-            {
-                "x.parquet": image_table([GOOD], n=pa.array([1], pa.int8())),
-                "y.parquet": image_table([GOOD, GOOD], n=[2, 300]),
-            }
-        ),
+        tables(image_table([GOOD], n=pa.array([1], pa.int8())), image_table([GOOD, GOOD], n=[2, 300])),
         ("r0", "r0"),
         (Bad("schema_mismatch", "r1", "y.parquet#1", "n is 300"),),
     ),
     Case(
         "rows that img2dataset could not download",
-        files(
-            {
-                "x.parquet": image_table(
-                    [GOOD, None],
-                    url=["http://a/1", "http://a/2"],
-                    status=["success", "failed_to_download"],
-                    error_message=[None, "HTTP Error 404: Not Found"],
-                )
-            }
+        tables(
+            image_table(
+                [GOOD, None],
+                url=["http://a/1", "http://a/2"],
+                status=["success", "failed_to_download"],
+                error_message=[None, "HTTP Error 404: Not Found"],
+            )
         ),
         ("r0",),
         filtered={"status": 1},
@@ -273,34 +266,25 @@ PARQUET_CASES = (
 )
 
 TABLE_CASES = (
-    bad_cells(
-        "a scheme that is not allowed",
-        ("b,gs://elsewhere/b.jpg,x", Bad("uri_not_allowed", "b", "list.csv#1", "uri_schemes")),
-    ),
-    bad_cells(
-        "a path that leaves the dataset",
-        ("b,../../etc/passwd,x", Bad("uri_not_allowed", "b", "list.csv#1", "../../etc/passwd")),
-    ),
+    bad_cells("a scheme that is not allowed", ("b,gs://elsewhere/b.jpg,x", "uri_not_allowed", "b", "uri_schemes")),
+    bad_cells("a path that leaves the dataset", ("b,../../etc/passwd,x", "uri_not_allowed", "b", "../../etc/passwd")),
     bad_cells(
         "an image that is not there",
-        ("b,img/b.jpg,x", Bad("image_not_found", "b", "list.csv#1", "img/b.jpg")),
-        ("d,img,x", Bad("image_not_found", "d", "list.csv#2", "img")),
-        ("e,img/a.jpg/x.jpg,x", Bad("image_not_found", "e", "list.csv#3", "img/a.jpg/x.jpg")),
+        ("b,img/b.jpg,x", "image_not_found", "b", "img/b.jpg"),
+        ("d,img,x", "image_not_found", "d", "img"),
+        ("e,img/a.jpg/x.jpg,x", "image_not_found", "e", "img/a.jpg/x.jpg"),
     ),
     bad_cells(
         "names that no file can have",
-        (f"b,{'n' * 5000},x", Bad("image_not_found", "b", "list.csv#1", "nnn")),
-        ("d,img/\0.jpg,x", Bad("image_not_found", "d", "list.csv#2", "")),
+        (f"b,{'n' * 5000},x", "image_not_found", "b", "nnn"),
+        ("d,img/\0.jpg,x", "image_not_found", "d", ""),
     ),
-    bad_cells("a cell without a path", ("b,,x", Bad("missing_image", "b", "list.csv#1", "file_name"))),
-    bad_cells(
-        "broken quoting in csv",
-        ('b,"img/b.jpg" oops,x', Bad("broken_record", "list-000000001", "list.csv#1", "cannot be parsed")),
-    ),
+    bad_cells("a cell without a path", ("b,,x", "missing_image", "b", "file_name")),
+    bad_cells("broken quoting in csv", ('b,"img/b.jpg" oops,x', "broken_record", "list-000000001", "cannot be parsed")),
     bad_cells(
         "too few and too many cells in csv",
-        ("b", Bad("broken_record", "list-000000001", "list.csv#1", "1 cells")),
-        ("d,img/d.jpg,x,y", Bad("broken_record", "list-000000002", "list.csv#2", "4 cells")),
+        ("b", "broken_record", "list-000000001", "1 cells"),
+        ("d,img/d.jpg,x,y", "broken_record", "list-000000002", "4 cells"),
     ),
     Case(
         "a broken line in jsonl",

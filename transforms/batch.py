@@ -15,7 +15,7 @@ KEY = "key"  # string, never null
 CAPTION = "caption"  # string or list<string>
 URI = "uri"  # string: where the row comes from, for messages
 ROW = "row"  # int64: the row's number in its shard, counted over all rows read
-PASS_PREFIX = "pass:"  # begins the name of a column that passes through: data may have a column `row` of its own
+PASS_PREFIX = "pass:"  # begins the name of a column that passes through: data may have a column `row`, too
 
 # Columns that a reader adds and preparation takes away.
 IMAGE = "image"  # large_binary: the file, null where `IMAGE_URI` says where it is

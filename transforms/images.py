@@ -229,27 +229,24 @@ def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
 
 
 def box_to_fit(image: Image.Image, options: ImageLimits) -> Box:
-    """The part of an image that `fit` takes. Raises `RowRejected` for another size if nothing is to be resized."""
+    """The part of an image that `fit` takes. A JPEG reader is told to decode at reduced scale if enough remains.
+
+    Raises `RowRejected` for another size if nothing is to be resized.
+    """
     width, height = image.size
     if not isinstance(options, ImageOptions):
         return (0.0, 0.0, width, height)
-    if options.resize == "none" and image.size != (options.size, options.size):
-        raise RowRejected(
-            "wrong_size", f"{width} x {height} pixels; resize none takes only {options.size} x {options.size}"
-        )
-    return shrink_on_load(image, options)
-
-
-def shrink_on_load(image: Image.Image, options: ImageOptions) -> Box:
-    """Tell the JPEG reader to decode at reduced scale if enough remains; returns the box that the image then fills."""
-    width, height = image.size
-    if options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile) and options.resize != "none":
+    if options.resize == "none":
+        if image.size != (options.size, options.size):
+            wanted = f"resize none takes only {options.size} x {options.size}"
+            raise RowRejected("wrong_size", f"{width} x {height} pixels; {wanted}")
+    elif options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile):
         decisive = max(width, height) if options.resize == "pad" else min(width, height)
         scale = next((s for s in (8, 4, 2) if decisive >= s * DRAFT_MARGIN * options.size), 1)
         drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
         if drafted is not None:
             return drafted[1]
-    return (0.0, 0.0, float(width), float(height))
+    return (0.0, 0.0, width, height)
 
 
 TURNS = {

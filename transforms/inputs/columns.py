@@ -160,7 +160,7 @@ def image_and_codes(columns: pa.Schema, where: str) -> tuple[str | None, str | N
     return picker.guess(IMAGE_BYTES), picker.guess(CODES)
 
 
-def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: str) -> InputSchema:
+def table_schema(request: InputRequest, columns: pa.Schema, where: str) -> InputSchema:
     """The schema of a job from the columns of its (first) table. Raises `UsageError`."""
     twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
     if twice:
@@ -190,7 +190,7 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str, scheme: 
         options=option_columns(request, picker) if draws else (),
         key=key_column(request, picker),
         status=None if image is None else status_column(columns),
-        uri_schemes=request.uri_schemes or (scheme,),
+        uri_schemes=request.uri_schemes or (),
         key_from=request.key_from,
     )
     return with_passthrough(request, columns, where, schema)
@@ -278,9 +278,7 @@ def _check_names(passthrough: pa.Schema, origins: tuple[str, ...], written: tupl
             )
 
 
-def sample_schema(
-    request: InputRequest, fields: pa.Schema, extensions: Iterable[str], where: str, scheme: str
-) -> InputSchema:
+def sample_schema(request: InputRequest, fields: pa.Schema, extensions: Iterable[str], where: str) -> InputSchema:
     """The schema of a job whose rows are groups of files (WebDataset samples, images with siblings).
 
     `fields` are those of the json members, `extensions` of the members seen. Raises `UsageError`.
@@ -309,6 +307,6 @@ def sample_schema(
         caption_is_list=caption_field is not None and is_list(fields.field(caption_field).type),
         key=picker.find(FIRST_KEY, request.key_column),
         status=status_column(fields),
-        uri_schemes=request.uri_schemes or (scheme,),
+        uri_schemes=request.uri_schemes or (),
     )
     return with_passthrough(request, fields, where, schema)

@@ -149,7 +149,7 @@ def _asked_wait(response: urllib3.BaseHTTPResponse) -> float:
 
 
 def _read_within(response: urllib3.BaseHTTPResponse, uri: str, max_bytes: int) -> bytes:
-    """The body; a server that trickles for longer than the timeout in all is as good as silent."""
+    """The body. Raises `TimeoutError` for a server that trickles for longer than the timeout in all."""
     deadline = time.monotonic() + TIMEOUT_S
     parts: list[bytes] = []
     size = 0

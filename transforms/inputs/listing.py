@@ -16,7 +16,7 @@ from transforms.inputs.formats.tables import METADATA
 from transforms.inputs.request import Kind
 from transforms.inputs.uris import folder_of, relative_to, stem
 
-HIDDEN = ("_", ".")  # leading letters of names that tools keep to themselves, such as _SUCCESS or .cache
+HIDDEN = ("_", ".")  # begin the names of files that tools make for themselves, such as _SUCCESS or .cache
 FEW_NAMES = 8  # of a pattern in braces, which are looked up one by one
 
 

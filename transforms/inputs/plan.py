@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transforms.inputs.formats import BY_NAME
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.request import InputRequest, InputSchema
+from transforms.inputs.uris import scheme_of
 from transforms.ledger.types import INLINE, Shard, Slice
 
 
@@ -40,6 +41,8 @@ def plan_sources(
     if request.prompts:
         inputs = Inputs(INLINE, (), ())
     inputs = inputs or find_inputs(request.patterns, request.input_format, request.kind)
+    first = inputs.files[0].uri if inputs.files else ""
+    request = replace(request, uri_schemes=request.uri_schemes or (scheme_of(first),))
     task = PlanTask(inputs, request, rows_per_shard, schema, frozenset(known))
     pieces, found_schema = BY_NAME[inputs.format].plan(task)
     return InputPlan(inputs, tuple(pieces), found_schema)

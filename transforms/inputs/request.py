@@ -22,7 +22,7 @@ def moved_name(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class InputRequest:
-    """The input options of a command, as given; None is "find out".
+    """The input options of a command, as given; None stands for what planning finds out.
 
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
     `uri_schemes` are those of the URIs in the data that may be opened; None is the scheme of the dataset.

@@ -18,7 +18,7 @@ MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
 
 
 class TypeGuess:
-    """The narrowest type of each field over all the records shown to it: bool, int64, double, string, list<string>.
+    """The narrowest type of each field over all added records: bool, int64, double, string, list<string>.
 
     Anything else (mixed kinds, nested values, integers beyond 64 bits) becomes a string that holds json.
     """

@@ -18,7 +18,7 @@ WRITTEN = {"images": encode.WRITTEN, "codes": decode.WRITTEN, "prompts": generat
 
 def resolve(columns: dict[str, Any], /, **request: Any) -> InputSchema:
     asked = InputRequest(("t.parquet",), written=WRITTEN[request.get("kind", "images")], **request)
-    return table_schema(asked, pa.schema(list(columns.items())), "t.parquet", "file")
+    return table_schema(asked, pa.schema(list(columns.items())), "t.parquet")
 
 
 @pytest.mark.parametrize(

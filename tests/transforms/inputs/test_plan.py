@@ -1,4 +1,4 @@
-"""However inputs are cut into shards, the rows are the same; and no shard is larger than asked where rows are known."""
+"""However inputs are cut into shards, the rows are the same; and no shard is larger than asked if rows are known."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_case(tmp_path: Path, store: str, layout: str, rows: int = 7) -> tuple[ShardCase, str]:
-    """A case with an output folder of its own, and the path by which its store knows that folder."""
+    """A case with a new output folder, and the path of that folder in its store."""
     name = f"out-{uuid.uuid4().hex[:8]}"
     output = storage.absolute(f"memory://{name}" if store == "object store" else str(tmp_path / name))
     case = shard_case(tmp_path, layout, output, rows)

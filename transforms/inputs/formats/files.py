@@ -1,4 +1,4 @@
-"""Folders of images: each image is a source of its own, described by texts beside it or by a table of the folder."""
+"""Folders of images: each image is a source, described by texts beside it or by a table of the folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(task: PlanTask) -> Planned:
     if schema is None:
         fields = _peek_json(inputs.files, beside) if "json" in sidecars else pa.schema([])
         request = replace(task.request, image_column=None)
-        schema = sample_schema(request, fields, sidecars, inputs.files[0].root, task.scheme)
+        schema = sample_schema(request, fields, sidecars, inputs.files[0].root)
         schema = replace(schema, sidecars=sidecars)
     return _images(task.files), schema
 
@@ -55,7 +55,7 @@ def _plan_described(task: PlanTask, described: list[Found], sidecars: tuple[str,
     if schema is None:
         request = replace(task.request, image_column=task.request.image_column or "file_name")
         texts = tuple(ending for ending in sidecars if ending == "txt")
-        schema = table_schema(request, guess.schema(), described[0].uri, task.scheme)
+        schema = table_schema(request, guess.schema(), described[0].uri)
         schema = replace(schema, caption="txt" if texts else None, caption_field=schema.caption, sidecars=texts)
     named = _named_images(pieces, schema)
     fresh = [piece for piece in pieces if piece.slice.source.uri not in task.known]

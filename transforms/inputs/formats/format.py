@@ -13,7 +13,6 @@ from transforms.inputs.columns import table_schema
 from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
-from transforms.inputs.uris import scheme_of
 from transforms.ledger.types import Slice, Source
 
 PEEKED_FILES = 8  # at most, if the first leaves something open
@@ -71,12 +70,8 @@ class PlanTask:
     def first(self) -> str:
         return self.inputs.files[0].uri
 
-    @property
-    def scheme(self) -> str:
-        return scheme_of(self.first)
-
     def table_schema(self, columns: pa.Schema) -> InputSchema:
-        return self.schema or table_schema(self.request, columns, self.first, self.scheme)
+        return self.schema or table_schema(self.request, columns, self.first)
 
 
 Planned = tuple[list[Piece], InputSchema]

@@ -35,7 +35,7 @@ def plan(task: PlanTask) -> Planned:
         texts = prompts[start : start + task.rows_per_shard]
         pieces.append(Piece(Slice(source, start, start + len(texts), texts=texts), len(texts)))
     columns = pa.schema([("prompt", pa.string())])
-    return pieces, task.schema or table_schema(task.request, columns, source.uri, "file")
+    return pieces, task.schema or table_schema(task.request, columns, source.uri)
 
 
 def _size(number: int, prompt: str) -> int:

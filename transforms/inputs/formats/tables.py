@@ -165,7 +165,7 @@ def records(source: Source, offset: int = 0) -> Iterator[Record]:
 
 
 class _Lines:
-    """Lines of a table, with the byte after the last one given out. A line beyond `MAX_TEXT_BYTES` comes cut short."""
+    """Lines of a table; `offset` is the byte after the last one. A line beyond `MAX_TEXT_BYTES` comes cut short."""
 
     def __init__(self, stream: BinaryIO, offset: int) -> None:
         self._stream = stream

@@ -76,7 +76,7 @@ def plan(task: PlanTask) -> Planned:
         extensions |= seen
         if usual:
             break
-    schema = task.schema or sample_schema(task.request, guess.schema(), extensions, task.first, task.scheme)
+    schema = task.schema or sample_schema(task.request, guess.schema(), extensions, task.first)
     large = [
         found.uri for found in task.files if _samples(found, usual) > task.rows_per_shard and not _is_packed(found)
     ]

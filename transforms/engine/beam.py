@@ -61,7 +61,7 @@ def shard_ranges(pending: Iterable[int]) -> list[tuple[int, int]]:
 
 
 class _ProcessShard(beam.DoFn):
-    """Owns nothing itself: the process has one `Resources`, shared by its threads."""
+    """All threads of a process share one `Resources`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -1,7 +1,7 @@
 """Counters from worker processes to the launcher of a local run, and the request to stop on the way back.
 
-Both are small files in the scratch folder of the run, for workers that are threads as for those that are processes. On
-other runners there is no such folder and nothing happens here.
+Both are small files in the scratch folder of the run, whether workers are threads or processes. Other runners have no
+such folder, and nothing happens here.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from transforms.work.step import Step
 FETCH_THREADS = 16  # they wait for stores, not for the processor
 UPLOAD_THREADS = 16
 BYTES_IN_FLIGHT = 256 << 20  # of rows read and not yet through the model, over all shards of a process
-ROOM_PER_SHARD = 256 << 20  # bytes of temporary files; a shard that needs more and finds none fails by itself
-ROWS_BEFORE_RATE = 1000  # the share of rejected rows says nothing before
-STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, the second is what is resident
-TOLERATED = 1.03  # of what one batch needs; less would have a batch of large arrays fault its memory in again and again
+ROOM_PER_SHARD = 256 << 20  # bytes of temporary files; a shard that needs more than the disk has fails by itself
+ROWS_BEFORE_RATE = 1000  # rows read before their rejected share is judged
+STATM = Path("/proc/self/statm")  # Linux: sizes of this process in pages, of which the second is resident
+TOLERATED = 1.03  # of the memory of one batch; with less, each batch of large arrays would fault its memory in anew
 
 
 class ByteBudget:
@@ -138,7 +138,7 @@ class FreedMemory:
 
 
 class Resources:
-    """Owned by the process that runs shards; threads of it share one instance."""
+    """The threads of a process that runs shards share one instance."""
 
     def __init__(self, steps: list[Step], *, decode_threads: int, max_error_rate: float, monitor: Monitor) -> None:
         self.decode_pool = ThreadPoolExecutor(decode_threads, "vqbeam-decode")

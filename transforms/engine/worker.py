@@ -193,7 +193,7 @@ class ShardAttempt:
             yield prepared
 
     def _refuse(self, refusals: list[Refusal], errors: ErrorLog, rows_read: int = 0) -> None:
-        """Count and log the refused, among `rows_read` rows that were not counted before."""
+        """Count `rows_read` more rows, and count and log those of them, or of earlier ones, that are refused."""
         rejected: Counter[str] = Counter()
         for item in refusals:
             if isinstance(item.cause, RowRejected):

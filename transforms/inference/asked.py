@@ -1,4 +1,4 @@
-"""What pipelines and programs ask of the models, checked; prompts are resolved where the models are. Without Beam."""
+"""What pipelines and programs ask of the models. The models are looked for in the worker. Beam is not imported."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def tokenizer_settings(
 
 @dataclass(frozen=True)
 class Asked:
-    """The request of the user; `options` lacks those that are left to the model. Travels to the workers, which resolve
-    it: the models need not be on the machine that builds the pipeline."""
+    """The user's request; `options` lacks those that are left to the model. It travels to the workers, which resolve
+    it: the machine that builds the pipeline may lack the models."""
 
     model: str
     vqgan: str

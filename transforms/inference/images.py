@@ -1,4 +1,4 @@
-"""Transforms for images in pipelines of your own: rows are dicts, in and out."""
+"""Transforms for images in your own pipelines: rows are dicts, in and out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class EncodeImages(beam.PTransform):
     itself: name them if workers differ. `threads` are those within an operation on a CPU, by default torch's own:
     torch rounds by them, so name them if workers have other numbers of cores.
 
-    Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes.
+    Raises `UsageError` for invalid options, in the worker for a column that holds no bytes.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class DecodeTokens(beam.PTransform):
 
     `codes_column` holds a list or array of any integer type; it is dropped unless `keep_codes`. The image, a whole
     png, webp or jpeg file, goes to `image_column`. Model, batches, device and threads as with `EncodeImages`. Rows
-    whose codes do not fit the model are rejected; codes of another codebook of the same size cannot be told.
+    whose codes do not fit the model are rejected; codes of another codebook of the same size go unnoticed.
 
     Raises `UsageError` for an unknown format, in the worker for a column that holds no integers.
     """
@@ -164,7 +164,7 @@ class ScoreImages(beam.PTransform):
     filters take out are counted in the metric vqbeam/rows_filtered. The CLIP computes in float32; batches, device and
     threads as with `EncodeImages`.
 
-    Raises `UsageError` for options that make no sense, in the worker for a column that holds no bytes or no text.
+    Raises `UsageError` for invalid options, in the worker for a column that holds no bytes or no text.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class ScoreImages(beam.PTransform):
 
 
 def image_reader(model: ModelSettings, options: Mapping[str, Any], column: str, keep: bool) -> Reader:
-    """Of rows for `EncodeImages`: decodes and resizes as `vqbeam encode` does, and adds the original size."""
+    """Decodes and resizes images as `vqbeam encode` does, and adds their original sizes."""
     image_options = ImageOptions(size=model.spec.resolution, **options)
 
     def read(row: Row) -> Iterator[Pair]:
@@ -212,7 +212,7 @@ def image_reader(model: ModelSettings, options: Mapping[str, Any], column: str, 
 
 
 def code_reader(model: ModelSettings, column: str, keep: bool) -> Reader:
-    """Of rows for `DecodeTokens`: checks the codes against the model."""
+    """Checks codes against the model."""
     spec = model.spec
 
     def read(row: Row) -> Iterator[Pair]:
@@ -222,7 +222,7 @@ def code_reader(model: ModelSettings, column: str, keep: bool) -> Reader:
 
 
 def pair_reader(clip: ClipSettings, limits: ImageLimits, image_column: str, caption_column: str) -> Reader:
-    """Of rows for `ScoreImages`: prepares the image as `vqbeam rank` does, and checks that there is a caption."""
+    """Prepares images as `vqbeam rank` does, and checks that each has a caption."""
     preprocess, _ = read_clip_parts(find(clip.name, clip.cache_dir).clip)
 
     def read(row: Row) -> Iterator[Pair]:
@@ -238,7 +238,7 @@ def packed(column: str, pairs: Sequence[Pair]) -> pa.RecordBatch:
 
 
 def packed_pairs(caption_column: str, pairs: Sequence[Pair]) -> pa.RecordBatch:
-    """What the CLIP sees of the images, with their captions. Arrow takes no half of a surrogate pair."""
+    """The prepared images and their captions as columns; half a surrogate pair, which Arrow refuses, becomes "?"."""
     captions = [caption_of(row, caption_column).encode("utf-8", "replace").decode() for row, _ in pairs]
     return packed(CLIP_PIXELS, pairs).append_column(CAPTION, pa.array(captions))
 

@@ -108,8 +108,8 @@ def load(
 ) -> Tokenizer:
     """The image tokenizer of a model, ready to encode and decode.
 
-    `model` is a name as after `--model`: "emoji", a folder, a URL or hf://owner/name. Each batch is computed at the
-    full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
+    `model` is a name as the commands take it: "emoji", a folder, a URL or hf://owner/name. Each batch is computed at
+    the full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
     CPU, by default torch's. Raises `CheckpointError` and `ConfigError`.
     """
     settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads)
@@ -138,8 +138,8 @@ class Generator:
 
         An image depends on model, options, seed, prompt and its number among those of the prompt, and equals that of
         `vqbeam generate --key_from prompt` at the same batch size. `sampling` takes `guidance_scale`, `temperature`,
-        `top_k` and `top_p`, which are otherwise the model's own. Raises
-        `RowRejected` for a prompt that cannot be drawn, `UsageError` for an option out of its range.
+        `top_k` and `top_p`; the model's own apply to those left out. Raises `RowRejected` for a prompt that cannot be
+        drawn, `UsageError` for an option out of its range.
         """
         if isinstance(prompts, str):
             raise UsageError("generate takes a list of prompts, not a string")
@@ -152,8 +152,9 @@ class Generator:
             prepare_prompts(batch, 0, self._text, drawing)
             for batch in batches((canonical({"prompt": prompt}) for prompt in prompts), SCHEMA)
         ]
-        for refusal in (refusal for part in prepared for refusal in part.refusals):
-            raise refusal.cause
+        for part in prepared:
+            if part.refusals:
+                raise part.refusals[0].cause
         with self._lock:
             step = self._step_for(asked)
             parts = [
@@ -166,7 +167,7 @@ class Generator:
         return np.concatenate(parts)
 
     def _step_for(self, asked: Asked) -> GenerateStep:
-        """The step of this shape of a batch; the last one is kept, and its tokenizer serves all."""
+        """The step for batches of this shape; only the last one is kept."""
         settings = asked.settings()
         if settings != self._step.settings:
             self._step = GenerateStep(settings)
@@ -186,7 +187,7 @@ def load_generator(
 ) -> Generator:
     """The generator of a model, which loads its weights at the first prompts.
 
-    `model` and `vqgan` are names as after the flags of `vqbeam generate`. `batch_size` images are computed at once, by
+    `model` and `vqgan` are names as `vqbeam generate` takes them. `batch_size` images are computed at once, by
     default as many as a call needs, up to 32; name it if calls of different lists are to agree byte for byte. Raises
     `CheckpointError` and `ConfigError`.
     """

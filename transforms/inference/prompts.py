@@ -1,4 +1,4 @@
-"""`GeneratePictures`: images for prompts in pipelines of your own."""
+"""`GeneratePictures`: images for prompts in your own pipelines."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GeneratePictures(beam.PTransform):
     computed, and no prompt can ask for another. `model`, `vqgan` and `clip` are as the flags of the command; device,
     dtype and threads as with `EncodeImages`. Prompts that cannot be drawn are rejected, once each.
 
-    Raises `UsageError` for options that make no sense, in the worker for elements that are neither string nor dict.
+    Raises `UsageError` for invalid options, in the worker for elements that are neither string nor dict.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class GeneratePictures(beam.PTransform):
 
 
 def prompt_reader(asked: Asked) -> Reader:
-    """Of prompts: a pair for each slot that the images of a prompt take."""
+    """Prepares prompts as `vqbeam generate` does: a pair for each slot that the images of a prompt take."""
     text = find(asked.model, asked.cache_dir).bart.text_encoder()
     drawing = asked.drawing()
 

@@ -15,7 +15,7 @@ from transforms.ledger.commit import MainObject
 from transforms.ledger.folder import FILES, IMAGES, OutputFolder
 from transforms.ledger.types import ShardCounts, StoredObject
 
-# A layout's name, the option `image_layout`: the module here that defines it, and what --help says of it.
+# A layout's name, the option `image_layout`: the module here that defines it, and its words in help texts.
 LAYOUTS: Mapping[str, tuple[str, str]] = {
     FILES: ("files", "a file each"),
     "webdataset": ("tar", "tars of images and JSON"),

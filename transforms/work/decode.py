@@ -67,7 +67,7 @@ class DecodeStep(TokenizerStep):
 
 def _numbered(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Add the number of each image among those of its prompt or input, if the table has it as generate and vary write
-    it: it goes into the names of the files, as it does there."""
+    it. Their file names hold it, and so do decode's."""
     index = batch.schema.get_field_index(PASS_PREFIX + SAMPLE)
     if index < 0 or not pt.is_integer(batch.column(index).type):
         return batch

@@ -98,7 +98,7 @@ class GeneratorSettings:
         )
 
     def open_clip(self) -> ClipScorer | None:
-        """Load the CLIP onto the device, if there is to be one."""
+        """Load the CLIP onto the device; None without a CLIP."""
         if self.clip is None:
             return None
         checkpoint = find(self.clip, self.vqgan.cache_dir).clip

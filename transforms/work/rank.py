@@ -56,8 +56,8 @@ class Rank(Work):
 
     @property
     def rows_prepared(self) -> int | None:
-        """As many as the CLIP takes at once if files are kept: of those that rows only name, the reader knows no
-        sizes."""
+        """As many as the CLIP takes at once if files are kept, since the reader knows no sizes of files that rows only
+        name."""
         return self.clip.batch_size if self.keep_images else None
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:

@@ -58,7 +58,7 @@ class ClipSettings:
     def open(self) -> ClipScorer:
         """Find the weights by `name`, and load them."""
         checkpoint = find(self.name, self.cache_dir).clip
-        return ClipScorer(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads or None)
+        return ClipScorer(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads)
 
 
 class Step(Protocol):

@@ -42,8 +42,8 @@ class Work(ABC):
 
     @property
     def rows_prepared(self) -> int | None:
-        """The most rows given to the preparer at once, if it keeps more of each than it was given; None for no limit
-        but the reader's."""
+        """The most rows given to the preparer at once, if it keeps more of each than it was given; None for the limit
+        of the reader."""
         return None
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """The one way to open a model: from its name to files on this machine, and to the parts that they hold.
 
 A name is that of the embedded model, a folder or file, or a URL of an object store or of the Hugging Face Hub. Only a
-name with a scheme uses the network, and torch is imported only when weights are read.
+name with a scheme uses the network. torch is imported only to read weights, and by transformers to open a CLIP.
 
 Layouts of a folder: that of `models/emoji` and of `vqbeam convert` (`dalle_bart/`, `clip/`, and `vqgan/` or the VQGAN
 in the folder itself), min-dalle's cache (`dalle_bart_mega/`, `dalle_bart_mini/`, `vqgan/`), min-dalle's flat folder on

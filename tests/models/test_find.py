@@ -345,10 +345,11 @@ def test_a_folder_without_a_bart_is_reported_with_what_it_holds(tmp_path: Path) 
 NO_TORCH = """
 import sys, models
 model = models.find(sys.argv[1], "")
-print(model.tokenizer.spec.codebook_size, model.clip_path is not None, "torch" in sys.modules)
+lengths = model.tokenizer.spec.codes_per_image, model.bart.config.image_length
+print(*lengths, model.clip_path is not None, "torch" in sys.modules)
 """
 
 
 def test_a_model_is_found_and_described_without_torch() -> None:
     found = subprocess.run([sys.executable, "-c", NO_TORCH, "emoji"], capture_output=True, text=True, cwd=ROOT)
-    assert found.stdout == "1024 True False\n", found.stderr
+    assert found.stdout == "64 64 True False\n", found.stderr

@@ -1,6 +1,6 @@
 """A worker process of a local run with several processes: Beam's own worker, as a well-behaved child.
 
-It looks for modules where the launcher does, leaves Ctrl-C and SIGTERM to the launcher, and ends when the
+It finds modules on the launcher's path, leaves Ctrl-C and SIGTERM to the launcher, and ends when the
 launcher is gone. `pipelines.launch` starts it as `python local_worker.py SCRATCH_FOLDER`.
 """
 
@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.5
 
 
 def worker_command(scratch: str) -> str:
-    """The shell command that starts a worker; writes down for it where this process looks for modules."""
+    """The shell command that starts a worker; stores for it the path on which this process finds modules."""
     path = [os.path.abspath(entry) for entry in sys.path]
     Path(scratch, PATH_FILE).write_text(json.dumps(path), encoding="utf-8")
     return f"trap '' INT TERM; exec {shlex.join([sys.executable, os.path.abspath(__file__), scratch])}"

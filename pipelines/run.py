@@ -29,7 +29,7 @@ from transforms.outputs.contact_sheet import write_contact_sheet
 
 
 def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str]) -> int:
-    """Do what is pending of a job; returns the exit code. Raises `UsageError`, `ShardFailed` and `RunFailed`."""
+    """Run what is pending of a job; returns the exit code. Raises `UsageError`, `ShardFailed` and `RunFailed`."""
     local = is_local(beam_args)
     if local:  # Beam's own flag may say how many workers
         workers = local_workers(beam_args, job.settings.workers)

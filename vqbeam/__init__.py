@@ -6,7 +6,7 @@
 
 `EncodeImages`, `DecodeTokens`, `GeneratePictures` and `ScoreImages` are transforms for Beam pipelines. Names are
 imported on first use: torch and Beam take seconds. A project may have folders called `models` or `transforms`; they do
-not meet vqbeam's.
+not collide with vqbeam's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes vqbeam's `models` and `transforms` importable as `vqbeam.models` and `vqbeam.transforms`.
 
-People have folders of these names. Under their full names ours never meet them: a module that is imported as
-`vqbeam.transforms.images` has its absolute imports of `models` and `transforms` led to `vqbeam.models` and
+A project may have folders of these names. Under their full names vqbeam's modules do not collide with them: in a module
+imported as `vqbeam.transforms.images`, an absolute import of `models` or `transforms` gives `vqbeam.models` or
 `vqbeam.transforms`. `python -m pipelines` and `from transforms import EncodeImages` import the same files by their
 short names instead; one program uses either, since classes imported under two names are two classes.
 """

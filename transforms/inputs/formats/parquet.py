@@ -16,16 +16,7 @@ import pyarrow.types as pt
 from transforms import storage
 from transforms.batch import PASS_PREFIX
 from transforms.errors import UsageError
-from transforms.inputs.cells import (
-    cast,
-    castable,
-    code_cells,
-    image_cells,
-    null_where,
-    option_cells,
-    prompt_cells,
-    without_bad_text,
-)
+from transforms.inputs import cells
 from transforms.inputs.columns import holds_codes, holds_number, is_image_or_path, is_string, plain
 from transforms.inputs.formats.format import (
     PEEKED_FILES,
@@ -214,11 +205,11 @@ class _Reader:
         if missing:
             return f"the file has no column {', '.join(missing)}"
         for name, field in zip(schema.origins, schema.passthrough, strict=True):
-            if not castable(self.types[name], field.type):
+            if not cells.castable(self.types[name], field.type):
                 return f"column {name} is {self.types[name]}, the plan fixed its type as {field.type}"
         if schema.caption is not None:
             kind = plain(self.types[schema.caption])
-            if not castable(kind, schema.caption_type) and not (schema.caption_is_list and is_string(kind)):
+            if not cells.castable(kind, schema.caption_type) and not (schema.caption_is_list and is_string(kind)):
                 return f"column {schema.caption} is {kind}, the plan fixed its type as {schema.caption_type}"
         for part, fits, wanted in ((schema.image, is_image_or_path, "images"), (schema.codes, holds_codes, "codes")):
             if part is not None and not pt.is_null(self.types[part]) and not fits(plain(self.types[part])):
@@ -269,7 +260,7 @@ class _Reader:
     def batch(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """A raw batch, whose first row is row `first` of the file, as a batch of the job."""
         schema, rows = self.schema, batch.num_rows
-        batch, no_text = without_bad_text(batch)
+        batch, no_text = cells.without_bad_text(batch)
         errors: list[tuple[str, str] | None] = [
             ("broken_record", f"{no_text[row]} is not UTF-8") if row in no_text else None for row in range(rows)
         ]
@@ -282,12 +273,12 @@ class _Reader:
         else:
             columns |= self._cast_columns(batch, errors)
             if schema.image is not None:
-                columns |= image_cells(batch.column(schema.image), schema, self.images_from, errors)
+                columns |= cells.image_cells(batch.column(schema.image), schema, self.images_from, errors)
             elif schema.codes is not None:
-                columns |= code_cells(batch.column(schema.codes), schema.codes, errors)
+                columns |= cells.code_cells(batch.column(schema.codes), schema.codes, errors)
             else:
-                columns |= option_cells(batch, schema.options, errors)
-                columns |= prompt_cells(columns["caption"], columns["key"], schema, errors)
+                columns |= cells.option_cells(batch, schema.options, errors)
+                columns |= cells.prompt_cells(columns["caption"], columns["key"], schema, errors)
         if schema.status is not None and schema.status in self.types:
             status = batch.column(schema.status).to_pylist()
             reasons = [None if value == "success" else "status" for value in status]
@@ -312,7 +303,7 @@ class _Reader:
         if self.schema.caption is not None:
             columns["caption"] = self._captions(batch.column(self.schema.caption))
         for name, field in zip(self.schema.origins, self.schema.passthrough, strict=True):
-            columns[PASS_PREFIX + field.name], misfits = cast(batch.column(name), field.type)
+            columns[PASS_PREFIX + field.name], misfits = cells.cast(batch.column(name), field.type)
             for row in misfits:
                 value = batch.column(name)[row].as_py()
                 errors[row] = ("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {field.type}")
@@ -321,10 +312,8 @@ class _Reader:
     def _captions(self, column: pa.Array) -> pa.Array:
         if self.schema.caption_is_list and is_string(plain(column.type)):
             return pa.array([None if text is None else [text] for text in column.to_pylist()], self.schema.caption_type)
-        captions = cast(column, self.schema.caption_type)[0]
-        if self.schema.caption_is_list:
-            return captions
-        return null_where(pc.equal(captions, ""), captions)
+        captions = cells.cast(column, self.schema.caption_type)[0]
+        return captions if self.schema.caption_is_list else cells.null_where(pc.equal(captions, ""), captions)
 
 
 FORMAT = Format("parquet", (".parquet", ".pq"), ("images", "codes", "prompts"), plan, read, count)

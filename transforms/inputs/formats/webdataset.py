@@ -15,16 +15,8 @@ from transforms import storage
 from transforms.errors import RowRejected
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
 from transforms.inputs.fetch import too_large
+from transforms.inputs.formats import tar
 from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
-from transforms.inputs.formats.tar import (
-    BrokenTar,
-    CutMember,
-    NoEnd,
-    content,
-    members,
-    packed_size,
-    pass_over,
-)
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, fill_sample
 from transforms.inputs.uris import relative_to, stem
@@ -117,7 +109,7 @@ def peek(uri: str, guess: TypeGuess) -> tuple[set[str], float]:
                 extensions |= sample.sizes.keys()
                 if "json" in sample.data:
                     guess.add_json(sample.data["json"])
-                count, last = sample.number + 1, sample.offset + sum(map(packed_size, sample.sizes.values()))
+                count, last = sample.number + 1, sample.offset + sum(map(tar.packed_size, sample.sizes.values()))
                 if last >= PEEK_BYTES and count >= PEEK_SAMPLES:
                     break
         except BrokenSamples:
@@ -194,7 +186,7 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
     before: set[str] = set()
     following = 0
     try:
-        for member in members(stream):
+        for member in tar.members(stream):
             match = MEMBER_NAME.match(member.name.removeprefix("./"))
             if match is None:
                 continue
@@ -209,15 +201,15 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
                 following += 1
             current.sizes[extension] = member.size
             if current.number >= start and member.size <= wanted(extension):
-                current.data[extension] = content(stream, member)
+                current.data[extension] = tar.content(stream, member)
             else:
-                pass_over(stream, member)
-    except CutMember as cut:
+                tar.pass_over(stream, member)
+    except tar.CutMember as cut:
         raise BrokenSamples(following - 1, str(cut)) from cut
-    except NoEnd as error:  # some writers leave it out, so only half a sample tells that something is missing
+    except tar.NoEnd as error:  # some writers leave it out, so only half a sample tells that something is missing
         if current is not None and not before <= current.sizes.keys():
             raise BrokenSamples(current.number, str(error)) from error
-    except BrokenTar as error:
+    except tar.BrokenTar as error:
         if current is not None and not before <= current.sizes.keys():
             raise BrokenSamples(current.number, f"the tar is broken: {error}") from error
         if current is not None and current.number >= start:

@@ -128,6 +128,12 @@ def test_modules_of_one_room_that_import_each_other_are_found(tmp_path: Path) ->
     assert set(cycle(graph)) == {"low.a.one", "low.a.two"}
 
 
+def test_a_circle_through_the_package_of_an_imported_module_is_found(tmp_path: Path) -> None:
+    """`low.b` imports only `low.a.two`, but that runs `low/a/__init__.py`, which comes back to `low.b`."""
+    graph = made_up(tmp_path, low__b="from low.a.two import f", low__a__one="from low import b", low__a__two="")
+    assert set(cycle(graph)) == {"low.b", "low.a.__init__", "low.a.one"}
+
+
 def test_an_import_that_waits_for_a_call_brings_no_torch(tmp_path: Path) -> None:
     lazy = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch\n"
     made_up(tmp_path, low__base=lazy, high__top="import low.b", low__a__one="from torch import nn")
@@ -161,8 +167,7 @@ def read_imports(root: Path, packages: Sequence[str], *, at_import_only: bool = 
         named = set(_named(ast.parse(path.read_text(encoding="utf-8")), name, at_import_only))
         found = {_module(full, files, packages) for full in named}
         if at_import_only:
-            parts = name.split(".")
-            found |= {f"{'.'.join(parts[:i])}.__init__" for i in range(1, len(parts))} & files.keys()
+            found |= _packages(name) & files.keys()
         graph[name] = found - {name}
     return graph
 
@@ -183,6 +188,12 @@ def _named(tree: ast.AST, module: str, at_import_only: bool) -> Iterator[str]:
 def _waits(node: ast.AST) -> bool:
     typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
     return typing_only or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def _packages(module: str) -> set[str]:
+    """The `__init__` modules of the packages that a module is in."""
+    parts = module.split(".")
+    return {".".join([*parts[:end], "__init__"]) for end in range(1, len(parts))}
 
 
 def _module(full: str, files: Mapping[str, Path], packages: Sequence[str]) -> str:
@@ -218,9 +229,16 @@ def upward_imports(graph: Graph, layers: Sequence[Sequence[str]]) -> list[str]:
 
 
 def cycle(graph: Graph) -> list[str]:
-    """Modules that import each other in a circle; empty if there are none."""
+    """Modules that import each other in a circle; empty if there are none.
+
+    Importing a module runs its packages first, unless they are running already because the importer is inside.
+    """
+    run = {
+        name: found.union(*(_packages(other) - _packages(name) for other in found)) & graph.keys()
+        for name, found in graph.items()
+    }
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(run).prepare()
     except CycleError as error:
         return list(error.args[1])
     return []

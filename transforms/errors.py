@@ -23,7 +23,7 @@ ROW_ERRORS: dict[str, str] = {
     "missing_codes": "the codes of the row are null",
     "wrong_code_count": "the row holds more or fewer codes than the grid has",
     "code_out_of_range": "a code is negative, or not smaller than the codebook",
-    "empty_prompt": "there is no prompt, or normalising leaves nothing of it",
+    "empty_prompt": "there is no prompt, or normalising removes all of it",
     "prompt_too_long": "more bytes than a prompt may have",
     "bad_value": "a seed, number of images or drawing option that cannot be used",
 }

@@ -1,4 +1,4 @@
-"""A peer in another process, as its users run it: vqbeam's settings of its own process do not reach it."""
+"""A peer in another process, as its users run it: the settings of vqbeam's process do not reach it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def read_tokenizer(folder: Path, files: Mapping[str, Path], from_parts: Callable
             return Tokenizer.from_file(str(whole))
         if vocabulary and merges:
             return from_parts(vocabulary, merges)
-    except Exception as error:  # tokenizers raises no class of its own
+    except Exception as error:  # tokenizers raises plain Exception
         broken = whole or f"{vocabulary} or {merges}"
         raise CheckpointError(f"{broken}: not a tokenizer, or cut short ({error}); copy it again") from error
     missing = f", but no {MERGES}" if vocabulary else f", but no {VOCABULARY}" if merges else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.vqgan import checkpoint as checkpoints
+from models.weights import checkpoint as checkpoints
 from models.weights.checkpoint import weights_id
 from models.weights.checks import Leaves
 from pipelines import planning

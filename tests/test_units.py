@@ -81,7 +81,7 @@ def test_the_plain_tests_run_without_units() -> None:
     environment = os.environ | told | {"ONEDNN_VERBOSE": "1"}
     ended = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, env=environment, capture_output=True, text=True)
     found = ended.stdout.splitlines()
-    assert "torch: DEFAULT" in found, ended.stdout + ended.stderr
+    assert {"torch: DEFAULT", "torch: NO AVX"} & set(found), ended.stdout + ended.stderr  # torch 2.6 says NO AVX
     assert "bfloat16: False" in found
     assert "compiled: ['xmm']" in found
     assert "matrix unit: False" in found

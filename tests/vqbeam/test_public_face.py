@@ -87,13 +87,16 @@ def test_loading_a_tokenizer_brings_no_beam() -> None:
     assert done.stdout == "False\n"
 
 
+THREADS = 2  # for both sides: without a number, `load` takes torch's, which other tests of this process may change
+
+
 def run(*words: object) -> None:
-    assert main([str(word) for word in words]) == 0
+    assert main([*map(str, words), "--threads_per_worker", str(THREADS)]) == 0
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> vqbeam.Tokenizer:
-    return vqbeam.load("emoji", batch_size=4)
+    return vqbeam.load("emoji", batch_size=4, threads=THREADS)
 
 
 def test_codes_and_images_are_those_of_the_commands(tokenizer: vqbeam.Tokenizer, tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ def test_the_generator_draws_the_images_of_the_command(tmp_path: Path) -> None:
     run("generate", "--input", tmp_path / "prompts.txt", "--output", tmp_path / "g", *flags)
     paths = pq.read_table(tmp_path / "g" / "data")["image_path"].to_pylist()
     wanted = np.stack([np.asarray(Image.open(tmp_path / "g" / path)) for path in paths])
-    generator = vqbeam.load_generator("emoji", batch_size=4)
+    generator = vqbeam.load_generator("emoji", batch_size=4, threads=THREADS)
     drawn = generator.generate(prompts, seed=3, images_per_prompt=2)
     assert (drawn.dtype, drawn.shape) == (np.uint8, (6, 64, 64, 3))
     assert np.array_equal(drawn, wanted)

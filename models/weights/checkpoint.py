@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ Openers = Sequence[Callable[[Path], Opened | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint(Generic[Network]):
+class Checkpoint(ABC, Generic[Network]):
     """A checkpoint whose configuration has been read and whose weights, in `files`, have not.
 
     `path` is its folder or file, `name` what provenance calls it. `leaves` gives the weights one at a time under our
@@ -45,9 +46,9 @@ class Checkpoint(Generic[Network]):
     mapped: bool = True
     stored: Mapping[str, Any] = field(default_factory=dict)
 
+    @abstractmethod
     def builder(self) -> Callable[[], Network]:
         """What builds the network. It imports nothing when it is called: torch 2.6 cannot on the device "meta"."""
-        raise NotImplementedError
 
     def checked_leaves(self) -> Iterator[tuple[str, Tensor]]:
         """`leaves`, raising `CheckpointError` that names every weight which is missing, extra or misshapen."""

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
     device = torch.device(args.device)
-    batches = (1,) if args.quick else BATCHES[device.type]
+    batches = (1,) if args.quick else tuple(args.batches or BATCHES[device.type])
     model = _random_model()
     codes = np.random.default_rng(0).integers(0, CONFIG.n_embed, (DISTINCT, CONFIG.spec(name="").codes_per_image))
     print(f"{machine.describe(device)}\n", flush=True)

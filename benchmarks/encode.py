@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         save_vqgan(model, folder / "model", name="random")
         given = (folder / "model", device, images)
         with PeerProcess(load_encoder, *given, reuse_memory=args.peers_reuse_memory) as other:
-            contenders = _contenders(model, device, images, other, tar, folder, args.quick)
+            contenders = _contenders(model, device, images, other, tar, folder, args)
             peaks = rounds.measure(contenders, device, most, args)
             print(rounds.table(contenders, peaks, rounds.count_flops(model.encode, images[:1])), "\n")
             print(_ratios(contenders), "\n")
@@ -95,11 +95,11 @@ def _contenders(
     other: PeerProcess[CodecPeer],
     tar: Path,
     folder: Path,
-    quick: bool,
+    args: argparse.Namespace,
 ) -> list[Contender]:
-    usual = 8 if quick else model.config.spec(name="random").batch_size(str(device))
+    usual = 8 if args.quick else model.config.spec(name="random").batch_size(str(device))
     others: tuple[int, ...] = (1, 4) if device.type == "cpu" else (16, 64)
-    sizes = (usual,) if quick else tuple(sorted({*others, usual}))
+    sizes = (usual,) if args.quick else tuple(sorted({*(args.batches or others), usual}))
     contenders = [Contender("diffusers", "float32", batch, rate_at(other, batch)) for batch in sizes]
     contenders += rounds.of_network(model, device, sizes, images, TorchCodec.encode)
     for dtype in DTYPES:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from benchmarks.peers.process import PeerProcess
@@ -31,7 +32,8 @@ class CodecPeer:
         return in_batches(self.work, self.items, batch)(rows)
 
     def exact(self, rows: int) -> np.ndarray:
-        """What is compared, for the first items, one at a time."""
+        """What is compared, for the first items, one at a time; without TF32, torch's default in convolutions."""
+        torch.backends.cudnn.allow_tf32 = False  # of a GPU
         return np.concatenate([self.compared(self.items[i : i + 1]) for i in range(rows)])
 
 

@@ -47,6 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=3.2, help="of measuring; at least three rounds are made")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batches", type=int, nargs="+", help="images at once (default: several)")
     parser.add_argument("--peers_reuse_memory", action="store_true", help="the C library's setting in peers as in ours")
 
 

@@ -111,7 +111,19 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
     }
+    for path, value in task.open.items():
+        _settle(resolved, path.split("."), value)
     return Plan(request.command.name, resolved, settings, found.schema.to_json()), shards
+
+
+def _settle(choices: dict[str, Any], path: list[str], value: Any) -> None:
+    """Give a choice its value if it was left open."""
+    for name in path[:-1]:
+        inner = dict(choices[name])  # not the one that others hold
+        choices[name] = inner
+        choices = inner
+    if choices.get(path[-1]) is None:
+        choices[path[-1]] = value
 
 
 def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -264,6 +264,9 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
+    `open` has what a new plan takes for choices that `fingerprint` and the input leave open (None), by their paths, such
+    as "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
+
     A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
     chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
     however full.
@@ -281,6 +284,7 @@ class Task:
     images_per_row: int = 1
     least_rows: int = LEAST_ROWS
     fit_batch: bool = False
+    open: Mapping[str, Any] = field(default_factory=dict)
 
 
 def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:

@@ -41,6 +41,10 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
+# What jobs did that began before there was a choice, by its path in the fingerprint.
+EARLIER: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of shards planned together: the first of a plan, or those that one extension added."""
@@ -66,6 +70,15 @@ class Plan:
     @property
     def shards(self) -> int:
         return sum(segment.shards for segment in self.segments)
+
+    def choice(self, path: str) -> Any:
+        """A choice in the fingerprint, such as "preprocessing.icc"; what was done before there was one if it lacks it."""
+        found: Any = self.fingerprint
+        for name in path.split("."):
+            if name not in found:
+                return EARLIER[path]
+            found = found[name]
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         return {"plan_version": PLAN_VERSION, **asdict(self)}
@@ -219,7 +232,7 @@ def _told(name: str, old: Any, new: Any) -> str:
 
 def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any, Any]]:
     for name, value in asked.items():
-        old = stored.get(name)
+        old = stored.get(name, EARLIER.get(f"{path}{name}"))
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             yield from _differences(old, value, f"{path}{name}.")
         elif value is not None and json.loads(json.dumps(value)) != old:

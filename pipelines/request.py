@@ -264,8 +264,8 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
-    `open` has what a new plan takes for choices that `fingerprint` and the input leave open (None), by their paths, such
-    as "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
+    `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
+    "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
 
     A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
     chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same

@@ -72,7 +72,7 @@ class Plan:
         return sum(segment.shards for segment in self.segments)
 
     def choice(self, path: str) -> Any:
-        """A choice in the fingerprint, such as "preprocessing.icc"; what was done before there was one if it lacks it."""
+        """A choice in the fingerprint, such as "preprocessing.icc", or what was done before there was one."""
         found: Any = self.fingerprint
         for name in path.split("."):
             if name not in found:

@@ -5,6 +5,9 @@ The short codes are those of `_vqbeam/errors/` and `docs/errors.md`.
 
 from __future__ import annotations
 
+MAX_MESSAGE = 500  # characters, of the message of a row
+MAX_NAME = 80  # characters of a name or value that a message shows
+
 ROW_ERRORS: dict[str, str] = {
     "missing_image": "the cell is null, or the sample has no image member",
     "empty_image": "the image has zero bytes",
@@ -35,6 +38,7 @@ class RowRejected(Exception):
     def __init__(self, code: str, message: str) -> None:
         if code not in ROW_ERRORS:
             raise ValueError(f"unknown row error code {code!r}")
+        message = shortened(message)
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -90,6 +94,19 @@ class UsageError(Exception):
 
 class Stopped(Exception):
     """The run was asked to stop: the shard in flight is dropped without a trace."""
+
+
+def shortened(text: str, most: int = MAX_MESSAGE) -> str:
+    """`text`, without its middle if it is longer than `most`: a message shows cells of data, which may be images."""
+    if len(text) <= most:
+        return text
+    left = len(text) - most
+    return f"{text[: most // 2]} [... {left:,} characters ...] {text[len(text) - most // 2 :]}"
+
+
+def brief(name: str) -> str:
+    """A name or value from the data, for messages."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
 
 
 def amount(number: int, things: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow.types as pt
 
 from transforms.errors import RowRejected, amount
 from transforms.inputs.columns import is_binary, is_image_struct, is_list, is_string, plain
+from transforms.inputs.embedded import embedded_image
 from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import prompt_key, too_long
@@ -22,9 +23,12 @@ Errors = list[tuple[str, str] | None]
 
 
 def castable(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of `found` can be kept as `wanted`; integers may still turn out to be too large."""
-    found = plain(found)
+    """Whether values of `found` can be kept as `wanted`; integers may still turn out to be too large, bytes to be
+    no UTF-8."""
     if found == wanted or pt.is_null(found):
+        return True
+    found = plain(found)
+    if found == wanted:
         return True
     if is_list(found) and is_list(wanted):
         return castable(found.value_type, wanted.value_type)
@@ -32,10 +36,18 @@ def castable(found: pa.DataType, wanted: pa.DataType) -> bool:
         return bool(found.bit_width <= wanted.bit_width)
     return (
         (pt.is_integer(found) and (pt.is_integer(wanted) or pt.is_float64(wanted)))
-        or (is_string(found) and is_string(wanted))
+        or ((is_string(found) or is_binary(found)) and is_string(wanted))
         or (is_binary(found) and (pt.is_binary(wanted) or pt.is_large_binary(wanted)))
         or (pt.is_timestamp(found) and pt.is_timestamp(wanted) and found.tz == wanted.tz)
     )
+
+
+def decoded(column: pa.Array) -> pa.Array:
+    """`column` as its `plain` type."""
+    kind = plain(column.type)
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column if column.type == kind else column.cast(kind)
 
 
 def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
@@ -43,8 +55,9 @@ def cast(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
 
     Call it for `castable` types only.
     """
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    if column.type == wanted:
+        return column, []
+    column = decoded(column)
     if column.type == wanted:
         return column, []
     try:
@@ -96,9 +109,9 @@ def _is_valid(column: pa.Array) -> bool:
 
 
 def image_cells(column: pa.Array, schema: InputSchema, table: Source, errors: Errors) -> dict[str, pa.Array]:
-    """The columns `image` and `image_uri`, from bytes, paths, or both; paths count from the folder of `table`."""
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    """The columns `image` and `image_uri`, from bytes, paths or base64, or both; paths count from the folder of
+    `table`."""
+    column = decoded(column)
     references: list[str | None] = [None] * len(column)
     image = pa.nulls(len(column), pa.large_binary())
     if is_image_struct(column.type):
@@ -112,21 +125,30 @@ def image_cells(column: pa.Array, schema: InputSchema, table: Source, errors: Er
         references = column.to_pylist()
     present = image.is_valid().to_pylist()
     uris: list[str | None] = [None] * len(column)
+    embedded: dict[int, bytes] = {}
     for row, reference in enumerate(references):
         if present[row] or errors[row]:
             continue
         try:
             if reference is None or not reference.strip():
                 raise RowRejected("missing_image", f"the cell of {schema.image} is null")
-            uris[row] = resolve(reference, table.uri, table.root, schema.uri_schemes)
+            data = embedded_image(reference)
+            if data is not None:
+                embedded[row] = data
+            else:
+                uris[row] = resolve(reference, table.uri, table.root, schema.uri_schemes)
         except RowRejected as rejected:
             errors[row] = (rejected.code, rejected.message)
+    if embedded:
+        given = image.to_pylist() if any(present) else [None] * len(column)
+        image = pa.array([embedded.get(row, data) for row, data in enumerate(given)], pa.large_binary())
     return {"image": image, "image_uri": pa.array(uris, pa.string())}
 
 
 def code_cells(column: pa.Array, name: str, errors: Errors) -> dict[str, pa.Array]:
     """The column `codes`, from lists of integers or bytes; `name` is that of `column`, for messages."""
     kind = pa.list_(pa.int64())
+    column = decoded(column)
     if is_list(column.type):
         codes, misfits = cast(column, kind)
         for row in misfits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -10,11 +10,12 @@ import pyarrow.types as pt
 
 from models.bart.options import OPTIONS
 from transforms.batch import ORIGINAL_HEIGHT, ORIGINAL_WIDTH
-from transforms.errors import UsageError
+from transforms.errors import UsageError, brief, shortened
 from transforms.inputs.request import InputRequest, InputSchema, moved_name
 
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
+MAX_LISTING = 2000  # characters of the columns that a message lists
 ORIGINAL_SIZE = {ORIGINAL_WIDTH, ORIGINAL_HEIGHT}
 
 
@@ -56,14 +57,26 @@ def holds_key(kind: pa.DataType) -> bool:
     return is_string(kind) or pt.is_integer(kind)
 
 
+def may_hold_caption(kind: pa.DataType) -> bool:
+    """Writers that mark no string as UTF-8 make binary columns, and a column that is all null has no type."""
+    return is_binary(kind) or pt.is_null(kind) or (is_list(kind) and is_binary(kind.value_type))
+
+
+def may_hold_key(kind: pa.DataType) -> bool:
+    """Gaps in a column make floats of integers."""
+    return is_binary(kind) or pt.is_null(kind) or pt.is_floating(kind)
+
+
 def holds_codes(kind: pa.DataType) -> bool:
     return (is_list(kind) and pt.is_integer(kind.value_type)) or is_binary(kind)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """A dictionary type as the type of its values, a view as what it shows; others as they are."""
+    """A dictionary type as the type of its values, a view as what it shows, in lists too; others as they are."""
     if pt.is_dictionary(kind):
         return plain(kind.value_type)
+    if pt.is_list(kind) and plain(kind.value_type) != kind.value_type:
+        return pa.list_(plain(kind.value_type))
     if pt.is_string_view(kind):
         return pa.string()
     return pa.binary() if pt.is_binary_view(kind) else kind
@@ -74,7 +87,7 @@ def _plain_columns(columns: pa.Schema) -> pa.Schema:
 
 
 def listing(columns: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in columns) or "none"
+    return shortened(", ".join(f"{brief(field.name)} ({field.type})" for field in columns), MAX_LISTING) or "none"
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,8 @@ class Part:
     """A part that a column of the input can play, and the option that names the column.
 
     `usual` are groups of its usual names in lower case; a later group counts only if no column has a name of an earlier
-    one. `fits` says whether a type can play the part, `wanted` says the same in words.
+    one. `fits` says whether a type can play the part, `wanted` says the same in words. A column with a type of `also`
+    can play it, too, if it is the only one of its group.
     """
 
     option: str
@@ -90,45 +104,55 @@ class Part:
     usual: tuple[tuple[str, ...], ...]
     fits: Callable[[pa.DataType], bool]
     wanted: str
+    also: Callable[[pa.DataType], bool] = lambda kind: False
 
 
 BYTES = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes")
 PATHS = ("image", "img", "image_path", "img_path", "image_file", "file_name", "filename", "path", "filepath")
 URIS = (*PATHS, "file_path", "image_url", "image_uri", "url", "uri", "img_url")
+BASE64 = ("image_base64", "base64", "b64", "image_b64", "img_base64", "img_b64", "image_data")
 TEXTS = (("caption", "captions"), ("text", "texts", "txt", "prompt", "description", "title", "alt_text", "alt"))
 TOKENS = (("encoding", "encodings"), ("codes", "tokens", "image_tokens", "image_codes"))
 IDS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
 
 IMAGE = Part("image_column", "the image", (BYTES, URIS), is_image_or_path, "bytes, {bytes, path} or a path")
 CODES = Part("code_column", "the codes", TOKENS, holds_codes, "a list of integers or binary")
-CAPTION = Part("caption_column", "the caption", TEXTS, holds_caption, "a string or a list of strings")
-PROMPT = Part("prompt_column", "the prompt", (("prompt",), ("caption",), ("text",)), holds_caption, "a string")
-KEY = Part("key_column", "the key", IDS, holds_key, "a string or an integer")
+CAPTION = Part("caption_column", "the caption", TEXTS, holds_caption, "a string or a list of strings", may_hold_caption)
+PROMPT = Part(
+    "prompt_column", "the prompt", (("prompt",), ("caption",), ("text",)), holds_caption, "a string", may_hold_caption
+)
+KEY = Part("key_column", "the key", IDS, holds_key, "a string or an integer", may_hold_key)
 IMAGE_BYTES = replace(IMAGE, usual=(BYTES,), fits=holds_image)
-IMAGE_PATHS = replace(IMAGE, usual=(URIS,), fits=is_string)
+IMAGE_PATHS = replace(IMAGE, usual=(URIS, BASE64), fits=is_string)
 FIRST_CAPTION, FIRST_KEY = replace(CAPTION, usual=TEXTS[:1]), replace(KEY, usual=IDS[:1])
 
 
 class ColumnPicker:
     """Picks columns of one input by name or among the usual names; messages call the input `where`."""
 
-    def __init__(self, columns: pa.Schema, where: str) -> None:
+    def __init__(self, columns: pa.Schema, where: str, unguessed: set[str] | None = None) -> None:
+        """`unguessed` are columns that play a part only if they are named."""
         self.columns = columns
         self.where = where
+        self.unguessed = unguessed or set()
 
     def named(self, name: str, part: Part) -> str:
         """The column that the user named. Raises `UsageError` if it is missing or has another type."""
         if name not in self.columns.names:
             raise UsageError(f"{self.where} has no column {name}; it has {listing(self.columns)}", option=part.option)
         kind = self.columns.field(name).type
-        if not part.fits(kind):
+        if not part.fits(kind) and not (part.also(kind) and name not in self.unguessed):
             raise UsageError(f"column {name} of {self.where} is {kind}, not {part.wanted}", option=part.option)
         return name
 
     def guess(self, part: Part) -> str | None:
         """The column with one of the usual names, None if none has one. Raises `UsageError` if several have."""
         for names in part.usual:
-            found = [f.name for f in self.columns if f.name.lower() in names and part.fits(f.type)]
+            named = [f for f in self.columns if f.name.lower() in names and f.name not in self.unguessed]
+            found = [f.name for f in named if part.fits(f.type)]
+            if not found:
+                also = [f.name for f in named if part.also(f.type)]
+                found = also if len(also) == 1 else []
             if len(found) > 1:
                 raise UsageError(
                     f"{self.where}: {' and '.join(found)} could each be {part.title}; name one of them. "
@@ -138,6 +162,10 @@ class ColumnPicker:
             if found:
                 return found[0]
         return None
+
+    def has_paths(self) -> bool:
+        """Whether a column has a usual name of paths of images."""
+        return any(f.name.lower() in names and is_string(f.type) for names in IMAGE_PATHS.usual for f in self.columns)
 
     def find(self, part: Part, name: str | None) -> str | None:
         """The column called `name`, or if that is None a guess. Raises `UsageError`."""
@@ -160,16 +188,22 @@ def image_and_codes(columns: pa.Schema, where: str) -> tuple[str | None, str | N
     return picker.guess(IMAGE_BYTES), picker.guess(CODES)
 
 
-def table_schema(request: InputRequest, columns: pa.Schema, where: str) -> InputSchema:
-    """The schema of a job from the columns of its (first) table. Raises `UsageError`."""
+def table_schema(
+    request: InputRequest, columns: pa.Schema, where: str, folders: Mapping[str, pa.DataType] | None = None
+) -> InputSchema:
+    """The schema of a job from the columns of its (first) table, and from the columns that the names of its folders
+    give (`transforms/inputs/hive.py`), unless the table has them. Raises `UsageError`."""
+    folders = {name: kind for name, kind in (folders or {}).items() if name not in columns.names}
     twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
     if twice:
         raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
-    columns = _plain_columns(columns)
-    picker = ColumnPicker(columns, where)
+    columns = pa.schema([*_plain_columns(columns), *folders.items()])
+    request = replace(request, moved=(*request.moved, *(name for name in folders if name in request.written)))
+    picker = ColumnPicker(columns, where, {*folders})
     draws = request.kind == "prompts"
     image = _image_column(request, picker) if request.kind == "images" else None
     codes = picker.need(CODES, picker.find(CODES, request.code_column)) if request.kind == "codes" else None
+    picker.unguessed |= {name for name in (image, codes) if name}
     text = PROMPT if draws else CAPTION
     caption = picker.find(text, request.caption_column)
     if draws or request.caption_required:
@@ -192,6 +226,7 @@ def table_schema(request: InputRequest, columns: pa.Schema, where: str) -> Input
         status=None if image is None else status_column(columns),
         uri_schemes=request.uri_schemes or (),
         key_from=request.key_from,
+        folders=tuple(folders),
     )
     return with_passthrough(request, columns, where, schema)
 
@@ -200,6 +235,8 @@ def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
     image = picker.named(request.image_column, IMAGE) if request.image_column else picker.guess(IMAGE_BYTES)
     if image is None:
         unnamed = [field.name for field in picker.columns if holds_image(field.type)]
+        if len(unnamed) > 1 or picker.has_paths():  # beside these, binary that is called as a text is a text
+            unnamed = [name for name in unnamed if not any(name.lower() in names for names in (*TEXTS, *IDS))]
         image = unnamed[0] if len(unnamed) == 1 else picker.guess(IMAGE_PATHS)
     return picker.need(IMAGE, image)
 
@@ -207,7 +244,8 @@ def _image_column(request: InputRequest, picker: ColumnPicker) -> str:
 def option_columns(request: InputRequest, picker: ColumnPicker) -> tuple[str, ...]:
     """The columns that say how a prompt is drawn; one that is renamed only passes through. Raises `UsageError`."""
     renamed = {name for name, _ in request.rename}
-    found = [name for name in picker.columns.names if name.lower() in OPTIONS and name not in renamed]
+    left_out = renamed | picker.unguessed
+    found = [name for name in picker.columns.names if name.lower() in OPTIONS and name not in left_out]
     for name in found:
         kind = picker.columns.field(name).type
         if not holds_number(kind):
@@ -271,6 +309,14 @@ def _check_names(passthrough: pa.Schema, origins: tuple[str, ...], written: tupl
     for name, origin in zip(names, origins, strict=True):
         kept = name in ORIGINAL_SIZE and keeps_original_sizes(passthrough)
         if (name in written and not kept) or names.count(name) > 1:
+            part = next((part for part in (CAPTION, KEY) if name == origin == part.usual[0][0]), None)
+            kind = passthrough.field(names.index(name)).type
+            if part is not None and names.count(name) == 1 and not (part.fits(kind) or part.also(kind)):
+                raise UsageError(
+                    f"{where}: column {origin} is {kind}, and {part.title} is {part.wanted}; if it is something else, "
+                    f"rename it ({origin}=NAME), since vqbeam writes {part.title} under that name",
+                    option="rename",
+                )
             raise UsageError(
                 f"{where}: column {origin} would be written as {name}, a name that is taken; "
                 f"rename it ({origin}=NAME), or choose columns without it",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from transforms import storage
 from transforms.errors import RowRejected, StorageFailed, amount
-from transforms.inputs.uris import scheme_of
+from transforms.inputs.uris import scheme_of, spellings
 
 if TYPE_CHECKING:  # else only where something is fetched: `vqbeam encode --help` imports this module
     import urllib3
@@ -44,7 +44,7 @@ def fetch_image(uri: str, max_bytes: int, stop: threading.Event | None = None) -
     if scheme_of(uri) in WEB_SCHEMES:
         return _fetch_web(uri, max_bytes, stop or threading.Event())
     try:
-        size = storage.stat(uri).size
+        uri, size = _found(uri)
         if size > max_bytes:
             raise too_large(uri, size, max_bytes)
         return storage.read_bytes(uri)
@@ -53,6 +53,20 @@ def fetch_image(uri: str, max_bytes: int, stop: threading.Event | None = None) -
     except StorageFailed as error:
         if _is_no_name(error.__cause__):
             raise RowRejected("image_not_found", f"{uri!r} names no file: {error.__cause__}") from error
+        raise
+
+
+def _found(uri: str) -> tuple[str, int]:
+    """The URI, or if it leads nowhere its name in another Unicode normalisation, and the size of what is there. Raises
+    `FileNotFoundError`."""
+    try:
+        return uri, storage.stat(uri).size
+    except FileNotFoundError:
+        for other in () if uri.isascii() else spellings(uri):
+            try:
+                return other, storage.stat(other).size
+            except FileNotFoundError:
+                continue
         raise
 
 

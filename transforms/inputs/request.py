@@ -11,7 +11,8 @@ import pyarrow as pa
 
 Kind = Literal["images", "codes", "prompts"]
 KeyFrom = Literal["row", "prompt"]
-TUPLES = ("sidecars", "origins", "uri_schemes", "options")  # of `InputSchema`, lists in json
+Quoting = Literal["csv", "none"]
+TUPLES = ("sidecars", "origins", "uri_schemes", "options", "folders")  # of `InputSchema`, lists in json
 
 
 def moved_name(name: str, taken: Collection[str]) -> str:
@@ -31,6 +32,7 @@ class InputRequest:
     columns that the command writes itself, which no column that passes through may have. A column with one of the names
     `moved` passes through under its `moved_name`, unless it is renamed: commands whose own output may be their input
     write such columns anew. `caption_required`: a table must have a column of captions.
+    `quoting` is that of csv and tsv; "auto", as None, looks at them.
     """
 
     patterns: tuple[str, ...]
@@ -48,6 +50,7 @@ class InputRequest:
     written: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     caption_required: bool = False
+    quoting: Quoting | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class InputSchema:
     extension, or a field of the json beside the image). `caption_field` is the json field that is used if a sample has
     no text member. `sidecars` are the extensions found beside image files. `passthrough[i]` has its name in the output,
     `origins[i]` is its name in the input. `chosen`: the user listed the columns, so others are no surprise. `options`
-    are the columns that say how a prompt is drawn.
+    are the columns that say how a prompt is drawn. `folders` are columns whose values the names of folders hold.
+    `quoting`: whether quotation marks in a csv or tsv enclose cells ("csv") or are text ("none").
     """
 
     kind: Kind
@@ -76,6 +80,8 @@ class InputSchema:
     uri_schemes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     key_from: KeyFrom = "row"
+    folders: tuple[str, ...] = ()
+    quoting: Quoting = "csv"
 
     @property
     def caption_type(self) -> pa.DataType:

@@ -22,6 +22,7 @@ from transforms.inputs.values import caption_of, decode_text, key_of, parse_json
 
 MAX_BATCH_ROWS = 256
 MAX_BATCH_BYTES = 32 << 20
+OBJECT_BYTES = 64  # of memory, for a string of Python beside its letters
 MAX_PROMPT_BYTES = 64 << 10
 KEY_BYTES = 16
 
@@ -81,7 +82,14 @@ def batches(rows: Iterable[Row], schema: InputSchema) -> Iterator[pa.RecordBatch
 
 def _size(row: Row) -> int:
     texts = (row.caption, *row.values.values())
-    return len(row.payload.get(batch.IMAGE) or b"") + sum(len(text) for text in texts if isinstance(text, str))
+    return len(row.payload.get(batch.IMAGE) or b"") + sum(map(_text_size, texts))
+
+
+def _text_size(value: Any) -> int:
+    """Roughly the memory of texts: a list of many short ones costs more than its letters."""
+    if isinstance(value, list):
+        return sum(OBJECT_BYTES + len(item or "") for item in value)
+    return len(value) if isinstance(value, str) else 0
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notic
         return row.reject(rejected)
     if not schema.chosen:
         for name in record.keys() - schema.known:
-            notices[f"json field {name!r}, which the first samples have not, was left out"] += 1
+            notices[f"json field {shown(name)}, which the first samples have not, was left out"] += 1
     return row
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import unicodedata
+from typing import Literal
+from urllib.parse import unquote
 
 from transforms.errors import RowRejected
 
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 SAME_SCHEME = {"gcs": "gs", "s3a": "s3", "local": "file"}
 
 
@@ -48,7 +53,7 @@ def resolve(reference: str, table: str, root: str, schemes: tuple[str, ...]) -> 
         if scheme not in schemes:
             allowed = ", ".join(schemes)
             raise RowRejected("uri_not_allowed", f"{reference!r} is {scheme}://, allowed by uri_schemes: {allowed}")
-        return reference.removeprefix("file://") if scheme == "file" else reference
+        return _local_path(reference) if scheme == "file" else reference
     match = SCHEME.match(table)
     prefix = match.group(0) if match else ""
     path = posixpath.normpath(posixpath.join("/", folder_of(table)[len(prefix) :], reference))
@@ -56,3 +61,23 @@ def resolve(reference: str, table: str, root: str, schemes: tuple[str, ...]) -> 
     if path != base and not path.startswith(base.rstrip("/") + "/"):
         raise RowRejected("uri_not_allowed", f"{reference!r} leads out of the dataset's folder {root}")
     return prefix + (path.lstrip("/") if prefix and prefix != "file://" else path)
+
+
+def _local_path(reference: str) -> str:
+    """The path of a file:// URI, which is percent-encoded; an encoding that leads nowhere is taken as a name. A plain
+    path stays as it is."""
+    if not reference.lower().startswith("file://"):
+        return reference
+    path = reference[len("file://") :]
+    if path.lower().startswith("localhost/"):
+        path = path[len("localhost") :]
+    decoded = unquote(path, errors="surrogateescape")
+    return decoded if decoded == path or os.path.exists(decoded) or not os.path.exists(path) else path
+
+
+def spellings(uri: str) -> list[str]:
+    """`uri` in other normalisations of Unicode: a name written on one system is often composed, on another not."""
+    folder, slash, name = uri.rpartition("/")
+    candidates = [folder + slash + unicodedata.normalize(form, name) for form in FORMS]
+    candidates += [unicodedata.normalize(form, uri) for form in FORMS]
+    return [other for other in dict.fromkeys(candidates) if other != uri]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -100,8 +101,13 @@ def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
 
 def key_of(value: Any) -> str | None:
     """A key as a string; None if `value` makes no key, so that the row is named by file and number."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value in ("", math.inf, -math.inf):
         return None
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer() and abs(value) <= EXACT_IN_DOUBLE:
+            return str(int(value))  # a gap in a column of integers makes floats of them
     return str(value)
 
 

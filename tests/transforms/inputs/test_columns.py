@@ -29,7 +29,7 @@ def resolve(columns: dict[str, Any], /, **request: Any) -> InputSchema:
         ({"URL": TEXT, "TEXT": TEXT, "SAMPLE_ID": INT}, "URL", "TEXT", "SAMPLE_ID"),
         ({"odd": BYTES, "title": TEXT}, "odd", "title", None),
         ({"image": TEXT, "captions": LIST}, "image", "captions", None),
-        ({"file_name": TEXT, "text": INT, "id": pa.float32()}, "file_name", None, None),
+        ({"file_name": TEXT, "text": INT, "id": pa.float32()}, "file_name", None, "id"),
         ({"image": pa.dictionary(pa.int8(), TEXT)}, "image", None, None),
     ],
 )

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from transforms import storage
 from transforms.inputs.columns import table_schema
+from transforms.inputs.hive import folder_columns
 from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
@@ -71,7 +72,10 @@ class PlanTask:
         return self.inputs.files[0].uri
 
     def table_schema(self, columns: pa.Schema) -> InputSchema:
-        return self.schema or table_schema(self.request, columns, self.first)
+        if self.schema is not None:
+            return self.schema
+        folders = folder_columns((found.uri, found.root) for found in self.inputs.files)
+        return table_schema(self.request, columns, self.first, folders)
 
 
 Planned = tuple[list[Piece], InputSchema]

@@ -17,7 +17,7 @@ from transforms import storage
 from transforms.batch import PASS_PREFIX
 from transforms.errors import UsageError
 from transforms.inputs import cells
-from transforms.inputs.columns import holds_codes, holds_number, is_image_or_path, is_string, plain
+from transforms.inputs.columns import holds_codes, holds_number, is_binary, is_image_or_path, is_list, is_string, plain
 from transforms.inputs.formats.format import (
     PEEKED_FILES,
     PEEKERS,
@@ -27,11 +27,12 @@ from transforms.inputs.formats.format import (
     Planned,
     PlanTask,
 )
+from transforms.inputs.hive import values_of
 from transforms.inputs.provenance import check_unchanged, image_root
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem
-from transforms.inputs.values import shown
+from transforms.inputs.values import key_of, shown
 from transforms.ledger.types import Slice, Source
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
@@ -185,13 +186,16 @@ class _Reader:
         self.source = source
         self.schema = schema
         self.parquet = parquet
-        self.types = {field.name: field.type for field in parquet.schema_arrow}
+        self.folders = values_of(source, schema)
+        self.types = {field.name: field.type for field in parquet.schema_arrow if field.name not in self.folders}
+        self.in_file = frozenset(self.types)
+        self.types |= {name: pa.array([value]).type for name, value in self.folders.items()}
         self.arrow = batch_schema(schema)
         self.prefix = stem(relative_to(source.uri, source.root))
         self.images_from = image_root(source, parquet.schema_arrow, schema.image)
         self.mismatch = self._mismatch()
         if not schema.chosen:
-            for name in self.types.keys() - schema.known:
+            for name in self.in_file - schema.known:
                 notices[f"column {name}, which the first file has not, was left out"] += 1
 
     def _mismatch(self) -> str | None:
@@ -205,11 +209,14 @@ class _Reader:
         if missing:
             return f"the file has no column {', '.join(missing)}"
         for name, field in zip(schema.origins, schema.passthrough, strict=True):
+            if name in self.folders and pt.is_string(self.types[name]) and not pt.is_string(field.type):
+                return f"{name} is {shown(self.folders[name])}, the plan fixed its type as {field.type}"
             if not cells.castable(self.types[name], field.type):
                 return f"column {name} is {self.types[name]}, the plan fixed its type as {field.type}"
         if schema.caption is not None:
             kind = plain(self.types[schema.caption])
-            if not cells.castable(kind, schema.caption_type) and not (schema.caption_is_list and is_string(kind)):
+            single = schema.caption_is_list and (is_string(kind) or is_binary(kind))
+            if not single and not cells.castable(kind, schema.caption_type):
                 return f"column {schema.caption} is {kind}, the plan fixed its type as {schema.caption_type}"
         for part, fits, wanted in ((schema.image, is_image_or_path, "images"), (schema.codes, holds_codes, "codes")):
             if part is not None and not pt.is_null(self.types[part]) and not fits(plain(self.types[part])):
@@ -230,7 +237,7 @@ class _Reader:
 
     def raw(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """Rows [start, stop) as the file has them; only the row groups that hold some of them are opened."""
-        names = sorted(self.schema.known & self.types.keys())
+        names = sorted(self.schema.known & self.in_file)
         first = 0
         for group in range(self.parquet.num_row_groups):
             rows = self.parquet.metadata.row_group(group).num_rows
@@ -260,12 +267,14 @@ class _Reader:
     def batch(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
         """A raw batch, whose first row is row `first` of the file, as a batch of the job."""
         schema, rows = self.schema, batch.num_rows
+        for name, value in self.folders.items():
+            batch = batch.append_column(name, pa.array([value] * rows, self.types[name]))
         batch, no_text = cells.without_bad_text(batch)
         errors: list[tuple[str, str] | None] = [
             ("broken_record", f"{no_text[row]} is not UTF-8") if row in no_text else None for row in range(rows)
         ]
         columns: dict[str, pa.Array] = {
-            "key": self._keys(batch, first),
+            "key": self._keys(batch, first, errors),
             "uri": pa.array([f"{self.source.uri}#{first + row}" for row in range(rows)], pa.string()),
         }
         if self.mismatch is not None:
@@ -289,19 +298,26 @@ class _Reader:
         arrays = [columns.get(field.name, pa.nulls(rows, field.type)) for field in self.arrow]
         return pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
 
-    def _keys(self, batch: pa.RecordBatch, first: int) -> pa.Array:
+    def _keys(self, batch: pa.RecordBatch, first: int, errors: list[tuple[str, str] | None]) -> pa.Array:
         defaults = [self.default_key(first + row) for row in range(batch.num_rows)]
         name = self.schema.key
         if name is None or name not in self.types:
             return pa.array(defaults, pa.string())
-        pairs = zip(batch.column(name).to_pylist(), defaults, strict=True)
-        return pa.array([str(key) if key not in (None, "") else default for key, default in pairs])
+        keys: list[str] = []
+        for row, (value, default) in enumerate(zip(batch.column(name).to_pylist(), defaults, strict=True)):
+            try:
+                value = value.decode() if isinstance(value, bytes) else value
+            except UnicodeDecodeError:
+                errors[row] = errors[row] or ("broken_record", f"the key {shown(value)} is not UTF-8")
+                value = None
+            keys.append(key_of(value) or default)
+        return pa.array(keys, pa.string())
 
     def _cast_columns(self, batch: pa.RecordBatch, errors: list[tuple[str, str] | None]) -> dict[str, pa.Array]:
         """The caption and the columns that pass through; a value that does not fit marks its row in `errors`."""
         columns: dict[str, pa.Array] = {}
         if self.schema.caption is not None:
-            columns["caption"] = self._captions(batch.column(self.schema.caption))
+            columns["caption"] = self._captions(batch.column(self.schema.caption), errors)
         for name, field in zip(self.schema.origins, self.schema.passthrough, strict=True):
             columns[PASS_PREFIX + field.name], misfits = cells.cast(batch.column(name), field.type)
             for row in misfits:
@@ -309,10 +325,14 @@ class _Reader:
                 errors[row] = ("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {field.type}")
         return columns
 
-    def _captions(self, column: pa.Array) -> pa.Array:
-        if self.schema.caption_is_list and is_string(plain(column.type)):
-            return pa.array([None if text is None else [text] for text in column.to_pylist()], self.schema.caption_type)
-        captions = cells.cast(column, self.schema.caption_type)[0]
+    def _captions(self, column: pa.Array, errors: list[tuple[str, str] | None]) -> pa.Array:
+        kind, column = self.schema.caption_type, cells.decoded(column)
+        single = self.schema.caption_is_list and not is_list(column.type) and not pt.is_null(column.type)
+        captions, misfits = cells.cast(column, pa.string() if single else kind)
+        for row in misfits:
+            errors[row] = errors[row] or ("broken_record", f"{self.schema.caption} is not UTF-8")
+        if single:
+            return pa.array([None if text is None else [text] for text in captions.to_pylist()], kind)
         return captions if self.schema.caption_is_list else cells.null_where(pc.equal(captions, ""), captions)
 
 

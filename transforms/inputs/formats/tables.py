@@ -11,18 +11,21 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO, cast
 
 from transforms import storage
-from transforms.errors import RowRejected, UsageError
+from transforms.batch import IMAGE
+from transforms.errors import RowRejected, UsageError, brief, shortened
+from transforms.inputs.embedded import embedded_image
 from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.hive import values_of
 from transforms.inputs.request import InputSchema, Kind
 from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, fill_prompt
 from transforms.inputs.uris import relative_to, resolve, stem
-from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed
+from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed, shown
 from transforms.ledger.types import Slice, Source
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -95,11 +98,14 @@ def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]
     """Rows [start, stop) of a table, from the byte where row `start` begins."""
     source = part.source
     prefix = stem(relative_to(source.uri, source.root))
+    folders = values_of(source, schema)
     number = part.start if part.offset else 0
     for record in records(source, part.offset):
         if part.stop is not None and number >= part.stop:
             return
         if number >= part.start:
+            if record.values is not None and folders:
+                record = replace(record, values={**record.values, **folders})
             yield _row(record, f"{prefix}-{number:09d}", f"{source.uri}#{number}", source, schema, notices)
         number += 1
 
@@ -114,7 +120,7 @@ def _row(record: Record, key: str, uri: str, source: Source, schema: InputSchema
         _fill_image(row, record.values, source, schema)
     if not schema.chosen:
         for name in record.values.keys() - schema.known:
-            notices[f"column {name!r}, which the plan has not, was left out"] += 1
+            notices[f"column {brief(name)!r}, which the plan has not, was left out"] += 1
     return row
 
 
@@ -133,7 +139,11 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
         if reference is None or reference == "":
             raise RowRejected("missing_image", f"the cell of {schema.image} is null")
         if not isinstance(reference, str):
-            raise RowRejected("schema_mismatch", f"{schema.image} is {reference!r}, not a path or a URI")
+            raise RowRejected("schema_mismatch", f"{schema.image} is {shown(reference)}, not a path or a URI")
+        data = embedded_image(reference)
+        if data is not None:
+            row.payload[IMAGE] = data
+            return
         image = row.payload["image_uri"] = resolve(reference, source.uri, source.root, schema.uri_schemes)
         if source.format == METADATA.name and row.key == key:
             row.key = stem(relative_to(image, source.root))
@@ -239,7 +249,8 @@ def _header(lines: _Lines, source: Source) -> list[str]:
     except (csv.Error, UnicodeEncodeError) as error:
         raise UsageError(f"{source.uri}: the first line is no header of a table: {error}") from error
     if len(set(header)) != len(header):
-        raise UsageError(f"{source.uri}: two columns have the same name; the header is {', '.join(header)}")
+        names = shortened(", ".join(map(brief, header)))
+        raise UsageError(f"{source.uri}: two columns have the same name; the header is {names}")
     return header
 
 

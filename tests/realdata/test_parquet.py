@@ -1,0 +1,133 @@
+"""Parquet as people write it: untyped strings, columns without a type, folders that hold a column."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.images import encoded, scene
+from tests.support.read_inputs import column, errors, plan, read
+from tests.support.run_command import encode
+from transforms.errors import UsageError
+
+IMAGES = [encoded(scene(40, 24 + number), "JPEG") for number in range(3)]
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary(5), pa.dictionary(pa.int8(), pa.binary())], ids=str
+)
+@pytest.mark.parametrize("name", ["caption", "TEXT"])
+def test_binary_captions_are_text(tmp_path: Path, kind: pa.DataType, name: str) -> None:
+    captions = pa.array([b"a cat", b"a dog"])
+    captions = captions.dictionary_encode() if pa.types.is_dictionary(kind) else captions.cast(kind)
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:2], name: captions})
+    assert column(read(path), "caption") == ["a cat", "a dog"]
+
+
+def test_binary_captions_in_lists_are_text(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:2], "captions": [[b"a", "é".encode()], None]})
+    assert column(read(path), "caption") == [["a", "é"], None]
+
+
+def test_binary_that_is_no_utf8_rejects_its_row_alone(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path / "a.parquet", {"image": IMAGES, "caption": [b"a", b"\xff", None], "key": [b"k", b"l", b"\xfe"]}
+    )
+    rows = read(path)
+    assert errors(rows) == [None, "broken_record", "broken_record"]
+    assert (column(rows, "caption"), rows[0]["key"]) == (["a", None, None], "k")
+    assert rows[1]["error_message"] == "caption is not UTF-8"
+
+
+def test_files_of_one_job_may_differ_in_how_they_mark_text(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", {"image": IMAGES[:1], "caption": ["a"], "note": ["x"]})
+    parquet(tmp_path / "b.parquet", {"image": IMAGES[:1], "caption": [b"b"], "note": [b"y"]})
+    rows = read(tmp_path)
+    assert (column(rows, "caption"), column(rows, "pass:note")) == (["a", "b"], ["x", "y"])
+
+
+def test_captions_and_keys_that_are_all_null_are_none(tmp_path: Path, tiny_model: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:2], "caption": pa.nulls(2), "key": pa.nulls(2)})
+    done = encode(path, tmp_path / "out", tiny_model)
+    assert done.code == 0, done.err
+    assert [(row["key"], row["caption"]) for row in done.rows()] == [("a-000000000", None), ("a-000000001", None)]
+    assert done.total("missing_captions") == 2
+
+
+def test_a_gap_in_the_keys_makes_no_floats_of_them(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"key": [1.0, 2.0, None], "image": IMAGES})
+    assert column(read(path), "key") == ["1", "2", "a-000000002"]
+
+
+def test_a_type_that_is_no_caption_is_told_as_such(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:1], "caption": [3]})
+    with pytest.raises(UsageError, match="column caption is int64, and the caption is a string or a list of strings"):
+        plan(path, written=("caption", "key"))
+
+
+def test_codes_and_images_in_dictionaries_are_read(tmp_path: Path) -> None:
+    codes = pa.array([b"\1\0\2\0", b"\3\0\4\0", b"\1\0\2\0"]).dictionary_encode()
+    path = parquet(tmp_path / "codes.parquet", {"encoding": codes})
+    assert column(read(path, kind="codes"), "codes") == [[1, 2], [3, 4], [1, 2]]
+    path = parquet(tmp_path / "images.parquet", {"image": pa.array(IMAGES).dictionary_encode()})
+    assert column(read(path), "image") == IMAGES
+
+
+def test_captions_in_lists_of_dictionaries_are_read(tmp_path: Path) -> None:
+    words = pa.array(["x", "y", "x"]).dictionary_encode()
+    path = parquet(
+        tmp_path / "a.parquet", {"image": IMAGES[:2], "captions": pa.ListArray.from_arrays([0, 2, 3], words)}
+    )
+    assert column(read(path), "caption") == [["x", "y"], ["x"]]
+
+
+def test_names_of_folders_give_columns_as_in_pyarrow(tmp_path: Path) -> None:
+    folders = ["lang=en/n=1/b=x%20y", "lang=de/n=02/b=__HIVE_DEFAULT_PARTITION__", "lang=3/n=-7"]
+    for number, name in enumerate(folders):
+        parquet(tmp_path / name / "part-0.parquet", {"image": IMAGES[:1], "number": [number]})
+    expected = ds.dataset(tmp_path, partitioning="hive").to_table(columns=["number", "lang", "n", "b"])
+    planned = plan(tmp_path)
+    assert planned.schema.passthrough.equals(expected.schema)
+    names = [f"pass:{name}" for name in expected.schema.names]
+    found = [[row[name] for name in names] for row in read(tmp_path)]
+    assert sorted(found) == sorted(list(row.values()) for row in expected.to_pylist())
+    assert {row["key"] for row in read(tmp_path)} == {f"{name}/part-0-000000000" for name in folders}
+
+
+def test_a_column_goes_before_the_name_of_a_folder(tmp_path: Path) -> None:
+    parquet(tmp_path / "ds/lang=en/a.parquet", {"image": IMAGES[:1], "lang": ["fr"]})
+    assert column(read(tmp_path / "ds"), "pass:lang") == ["fr"]
+
+
+def test_the_name_of_a_folder_is_no_key_unless_it_is_named(tmp_path: Path) -> None:
+    for number in range(2):
+        parquet(tmp_path / f"id=n{number}/key={number}/a.parquet", {"image": IMAGES[:1]})
+    rows = read(tmp_path, written=("key",))
+    assert column(rows, "key") == ["id=n0/key=0/a-000000000", "id=n1/key=1/a-000000000"]
+    assert [(row["pass:id"], row["pass:input_key"]) for row in rows] == [("n0", 0), ("n1", 1)]
+    assert column(read(tmp_path, key_column="id", written=("key",)), "key") == ["n0", "n1"]
+
+
+def test_base64_in_a_column_of_strings_is_the_image(tmp_path: Path, tiny_model: Path) -> None:
+    texts = [base64.b64encode(data).decode() for data in IMAGES]
+    texts[1] = "data:image/jpeg;base64," + texts[1]
+    texts[2] = texts[2][:-200] + "!" * 9000
+    path = parquet(tmp_path / "a.parquet", {"image": texts})
+    done, same = encode(path, tmp_path / "out", tiny_model), parquet(tmp_path / "b/a.parquet", {"image": IMAGES[:2]})
+    done.check_nothing_lost()
+    expected = encode(same, tmp_path / "same", tiny_model).rows()
+    assert [row["encoding"] for row in done.rows()] == [row["encoding"] for row in expected]
+    assert [row["error"] for row in done.rejected()] == ["not_an_image"]
+    assert len(done.rejected()[0]["message"]) < 300

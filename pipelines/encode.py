@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines import flags
+from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
 from transforms import storage
-from transforms.images import ImageLimits, ImageOptions, preprocessing_id
+from transforms.images import ImageOptions, preprocessing_id
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -52,20 +52,23 @@ def prepare(chosen: EncodeOptions) -> Task:
     if not checkpoint.spec.has_encoder:
         raise ConfigError(f"--model {name} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
     image = ImageOptions(size=checkpoint.spec.resolution, **chosen.image)
-    preprocessing = preprocessing_id(image)
-    limits = {field.name: getattr(image, field.name) or 0 for field in fields(ImageLimits)}
+    preprocessing = preprocessing_id(image) | image_reading.icc_choice(chosen.image)
+    rows = image_reading.rows_choice(image, chosen.image) | {"require_caption": chosen.require_caption}
     tokens = storage.join(job.output, "data", "*.parquet")
     return Task(
         models=(tokenizer_model(checkpoint, name),),
-        fingerprint={"preprocessing": preprocessing, "rows": limits | {"require_caption": chosen.require_caption}},
+        fingerprint={"preprocessing": preprocessing, "rows": rows},
+        open=image_reading.OPEN,
         input=replace(job.files.request, written=WRITTEN),
         work=lambda plan, settings: Encode(
             model=chosen.tokenizer.settings(settings),
-            image=image,
+            image=image_reading.as_planned(image, plan),
             spec=checkpoint.spec,
             require_caption=chosen.require_caption,
         ),
-        provenance=lambda plan: tokenizer_provenance(checkpoint, plan) | {"preprocessing": preprocessing},
+        provenance=lambda plan: (
+            tokenizer_provenance(checkpoint, plan) | {"preprocessing": plan.fingerprint["preprocessing"]}
+        ),
         look=f"vqbeam decode --input '{tokens}' --output images --contact_sheet",
         backend=chosen.tokenizer.backend,
         max_image_bytes=image.max_image_bytes,

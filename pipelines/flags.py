@@ -168,7 +168,11 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def add_limit_flags(group: argparse._ArgumentGroup) -> None:
-    """The largest images that are read."""
+    """Which images are read, and whether their colour profiles count."""
+    group.add_argument("--icc", choices=("srgb", "off"), help="off: ignore colour profiles (default srgb: apply them)")
+    group.add_argument(
+        "--strict_images", action="store_true", default=None, help="reject files that are damaged beside their pixels"
+    )
     group.add_argument("--max_image_bytes", **COUNT, help="larger files are rejected")
     group.add_argument("--max_image_pixels", **COUNT, help="larger images are rejected")
 
@@ -201,8 +205,14 @@ def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 def given_image_flags(args: argparse.Namespace) -> dict[str, Any]:
     """The flags of `add_image_flags` that were given, as fields of `ImageOptions`."""
-    found = given(args, "resize", "jpeg_scale", "max_image_bytes", "max_image_pixels")
+    found = given(args, "resize", "jpeg_scale") | given_limit_flags(args)
     return found | ({"jpeg_scale": found["jpeg_scale"] == "auto"} if "jpeg_scale" in found else {})
+
+
+def given_limit_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags of `add_limit_flags` that were given, as fields of `ImageLimits`."""
+    found = given(args, "icc", "strict_images", "max_image_bytes", "max_image_pixels")
+    return found | ({"icc": found["icc"] == "srgb"} if "icc" in found else {})
 
 
 def fill(options: type[Options], args: argparse.Namespace, /, **others: Any) -> Options:

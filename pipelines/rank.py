@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models import find
-from pipelines import flags
+from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.request import JobOptions, Settings, Task, clip_model, clip_preprocessing
 from transforms import storage
@@ -38,15 +39,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class RankOptions:
+    """`limits` has the fields of `ImageLimits` that were given."""
+
     job: JobOptions
     clip: str
-    limits: ImageLimits
+    limits: Mapping[str, Any]
     min_clip_score: float | None
     keep_images: bool
 
 
 def options(args: argparse.Namespace) -> RankOptions:
-    limits = ImageLimits(**flags.given(args, "max_image_bytes", "max_image_pixels"))
+    limits = flags.given_limit_flags(args)
     return flags.fill(RankOptions, args, job=flags.job_options(args, "images"), limits=limits)
 
 
@@ -60,6 +63,7 @@ def prepare(chosen: RankOptions) -> Task:
     checkpoint = find(chosen.clip, job.model_cache).clip
     preprocess, _ = read_clip_parts(checkpoint)
     planned = clip_model(checkpoint, chosen.clip, job.model_cache)
+    limits = ImageLimits(**chosen.limits)
 
     def work(plan: Plan, settings: Settings) -> Rank:
         clip = ClipSettings(
@@ -69,7 +73,8 @@ def prepare(chosen: RankOptions) -> Task:
             batch_size=settings.batch_size,
             threads=settings.threads,
         )
-        return Rank(clip, preprocess, chosen.limits, chosen.min_clip_score, chosen.keep_images)
+        read = image_reading.as_planned(limits, plan)
+        return Rank(clip, preprocess, read, chosen.min_clip_score, chosen.keep_images)
 
     def provenance(plan: Plan) -> dict[str, Any]:
         clip = {"name": plan.settings["model"], "source": plan.settings["model_source"], **planned.identity}
@@ -80,11 +85,12 @@ def prepare(chosen: RankOptions) -> Task:
     return Task(
         models=(planned,),
         fingerprint={
-            "preprocessing": clip_preprocessing(preprocess),
-            "rows": asdict(chosen.limits),
+            "preprocessing": clip_preprocessing(preprocess) | image_reading.icc_choice(chosen.limits),
+            "rows": image_reading.rows_choice(limits, chosen.limits, "max_image_bytes", "max_image_pixels"),
             "min_clip_score": "none" if chosen.min_clip_score is None else chosen.min_clip_score,
             "keep_images": chosen.keep_images,
         },
+        open=image_reading.OPEN,
         input=replace(
             job.files.request,
             written=tuple(name for name in WRITTEN if chosen.keep_images or name != IMAGE),
@@ -93,7 +99,7 @@ def prepare(chosen: RankOptions) -> Task:
         work=work,
         provenance=provenance,
         look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,
-        max_image_bytes=chosen.limits.max_image_bytes,
+        max_image_bytes=limits.max_image_bytes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.bart.options import SAMPLING, Drawing
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
-from pipelines import flags
+from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.generate import open_models
 from pipelines.request import (
@@ -162,8 +162,8 @@ def prepare(chosen: VaryOptions) -> Task:
         amount["keep_rows"] = keep_rows
         fingerprint["drawing"] = dict(drawing)
     if kind == "images":
-        fingerprint["preprocessing"] = preprocessing_id(image)
-        fingerprint["rows"] = {"max_image_bytes": image.max_image_bytes, "max_image_pixels": image.max_image_pixels}
+        fingerprint["preprocessing"] = preprocessing_id(image) | image_reading.icc_choice(chosen.image)
+        fingerprint["rows"] = image_reading.rows_choice(image, chosen.image, "max_image_bytes", "max_image_pixels")
     fingerprint |= amount
 
     def work(plan: Plan, settings: Settings) -> Vary:
@@ -179,7 +179,7 @@ def prepare(chosen: VaryOptions) -> Task:
             model=model,
             variation=variation,
             options=drawing,
-            image=image,
+            image=image_reading.as_planned(image, plan),
             written=written,
             spec=vqgan.spec,
             about={"method": chosen.method} | texts | {"model": str(plan.settings["model"])},
@@ -188,11 +188,13 @@ def prepare(chosen: VaryOptions) -> Task:
         )
 
     def provenance(plan: Plan) -> dict[str, Any]:
-        return (drawn.provenance(plan) if drawn else tokenizer_provenance(vqgan, plan)) | fingerprint
+        own = {name: plan.fingerprint[name] for name in fingerprint}
+        return (drawn.provenance(plan) if drawn else tokenizer_provenance(vqgan, plan)) | own
 
     return Task(
         models=drawn.planned if drawn else (tokenizer_model(vqgan, chosen.vqgan or name),),
         fingerprint=fingerprint,
+        open=image_reading.OPEN if kind == "images" else {},
         input=replace(job.files.request, kind=kind, written=WRITTEN, moved=MOVED, caption_required=drawn is not None),
         work=work,
         provenance=provenance,

@@ -1,6 +1,6 @@
 """The bytes of one image from a dataset -> the RGB pixels that a model reads. Runs in the decode threads of a worker.
 
-Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only six
+Everything here treats the bytes as hostile: sizes are checked from the header before a pixel is decoded, only seven
 formats are ever tried, and every exception of Pillow for a corrupt file becomes a `RowRejected`.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,8 +25,11 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
+from transforms.colour_profiles import Profile, read_profile
+from transforms.damaged_images import NO_END, completed_jpegs, has_damaged_pixels, readable_png
 from transforms.errors import RowFiltered, RowRejected, UsageError, amount
 
 Resize = Literal["center_crop", "pad", "squash", "none"]
@@ -58,6 +61,19 @@ READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
+if features.check("avif"):  # Pillow 11.3
+    from PIL import AvifImagePlugin
+
+    READERS["AVIF"] = AvifImagePlugin.AvifImageFile
+BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC"}
+OTHERS: tuple[tuple[bytes, str], ...] = (  # that are named when they are refused
+    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (b"%PDF", "PDF"),
+    (b"<svg", "SVG"),
+    (b"8BPS", "Photoshop"),
+)
 
 BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does I/O that could raise them otherwise
     OSError,
@@ -79,10 +95,11 @@ BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """Which images are read at all.
+    """Which images are read at all, and whether their colour profiles count.
 
     Images beyond `max_image_bytes` or `max_image_pixels` are rejected undecoded. Those outside of `min_image_size`
-    (short side) or `max_aspect_ratio` (long side / short side) are filtered.
+    (short side) or `max_aspect_ratio` (long side / short side) are filtered. `icc`: embedded profiles are applied, else
+    pixels are taken as sRGB. `strict_images`: files are rejected that are damaged where no pixels are.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -91,6 +108,8 @@ class ImageLimits:
     max_image_pixels: int = 89_478_485  # 256 MiB of RGB, the bound that Pillow draws too
     min_image_size: int | None = None
     max_aspect_ratio: float | None = None
+    icc: bool = True
+    strict_images: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_image_bytes", "max_image_pixels", "min_image_size"):
@@ -129,11 +148,13 @@ def _check_positive(name: str, value: int | None) -> None:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """`pixels`: uint8 [H, W, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation."""
+    """`pixels`: uint8 [H, W, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation. `notices`
+    say what was ignored in the file."""
 
     pixels: np.ndarray
     original_width: int
     original_height: int
+    notices: tuple[str, ...] = ()
 
 
 def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
@@ -149,9 +170,9 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
 
 
 def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
-    """Decode, turn upright, bring to RGB over white, and if `options` are `ImageOptions` resize to [size, size, 3].
+    """Decode, turn upright, bring to sRGB over white, and if `options` are `ImageOptions` resize to [size, size, 3].
 
-    Colour profiles are not applied. Of animations and multi-page files the first image is taken.
+    Colours are converted after resizing: of fewer pixels. Of animations and multi-page files the first image is taken.
 
     Raises `RowRejected` (empty_image, image_too_large, not_an_image, broken_image, too_many_pixels, wrong_size) and
     `RowFiltered` (min_image_size, max_aspect_ratio).
@@ -162,23 +183,60 @@ def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
     if len(data) > options.max_image_bytes:
         raise RowRejected("image_too_large", f"{size}; max_image_bytes allows {options.max_image_bytes:,}")
     image_format = sniff_format(data)
-    if image_format is None:
-        raise RowRejected("not_an_image", f"begins with {data[:16]!r}; expected one of {', '.join(READERS)}")
+    if image_format not in READERS:
+        raise RowRejected("not_an_image", f"{_unreadable(data, image_format)}; expected one of {', '.join(READERS)}")
+    if image_format == "PNG" and has_damaged_pixels(data):  # Pillow does not look
+        raise RowRejected("broken_image", f"PNG of {size}: bad checksum in b'IDAT'")
     try:
-        image = READERS[image_format](io.BytesIO(data))
-        check_size(image.size, options)
-        width, height = image.size
-        box = box_to_fit(image, options)
-        image.load()
-        turn = upright(image)
-        if turn in SIDEWAYS and image_format != "TIFF":  # Pillow's TIFF reader has swapped the sides
-            width, height = height, width
-        pixels = _pixels(image, turn, box, options)
+        try:
+            return _decoded(data, image_format, options)
+        except BAD_DATA:
+            whole = None if options.strict_images else _decoded_despite(data, image_format, options)
+            if whole is None:
+                raise
+            return whole
     except Image.DecompressionBombError as error:  # frames of a GIF and tiles of a TIFF can be larger than the image
         raise RowRejected("too_many_pixels", f"{image_format}: {error}") from error
     except BAD_DATA as error:
         raise RowRejected("broken_image", f"{image_format} of {size}: {_reason(error)}") from error
-    return DecodedImage(pixels, width, height)
+
+
+def _decoded(
+    data: bytes, image_format: str, options: ImageLimits, info: Mapping[str, bytes] | None = None
+) -> DecodedImage:
+    """`info` takes the place of what the file says of itself. Raises `BAD_DATA`, `RowRejected` and `RowFiltered`."""
+    image = READERS[image_format](io.BytesIO(data))
+    check_size(image.size, options)
+    width, height = image.size
+    box = box_to_fit(image, options)
+    image.load()
+    image.info.update(info or {})
+    turn = upright(image)
+    if turn in SIDEWAYS and image_format != "TIFF":  # Pillow's TIFF reader has swapped the sides
+        width, height = height, width
+    pixels, notice = _pixels(image, turn, box, options)
+    return DecodedImage(pixels, width, height, (notice,) if notice else ())
+
+
+def _decoded_despite(data: bytes, image_format: str, options: ImageLimits) -> DecodedImage | None:
+    """An image that Pillow refused, if all its pixels are there; None if not. Raises as `_decoded` does."""
+    if image_format == "PNG":
+        png = readable_png(data)
+        if not (png.notices or png.info):
+            return None
+        image = _decoded(png.data, image_format, options, png.info)
+        return replace(image, notices=(*sorted(png.notices), *image.notices))
+    if image_format == "JPEG":
+        images = [_decoded(completed, image_format, options) for completed in completed_jpegs(data)]
+        if images and all(np.array_equal(other.pixels, images[0].pixels) for other in images[1:]):
+            return replace(images[0], notices=(NO_END, *images[0].notices))
+    return None
+
+
+def _unreadable(data: bytes, image_format: str | None) -> str:
+    """How a file begins that is not read, and what it is."""
+    known = image_format or next((name for signature, name in OTHERS if data.startswith(signature)), None)
+    return f"begins with {data[:16]!r}" + ("" if known is None else f": {known}, which is not read")
 
 
 def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
@@ -188,19 +246,28 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
     """
     try:
         image.load()
-        return _pixels(image, upright(image), box_to_fit(image, options), options)
+        return _pixels(image, upright(image), box_to_fit(image, options), options)[0]
     except BAD_DATA as error:
         raise RowRejected("broken_image", _reason(error)) from error
 
 
-def _pixels(image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits) -> np.ndarray:
-    """The part `box` of a loaded image -> uint8 [H, W, 3], turned."""
-    result = to_grey_or_rgb(image)
-    if isinstance(options, ImageOptions):
-        result = fit(result, box, options)
+def _pixels(
+    image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits
+) -> tuple[np.ndarray, str | None]:
+    """The part `box` of a loaded image -> uint8 [H, W, 3], turned; and what was ignored in the file."""
+    data = image.info.get("icc_profile") if options.icc and image.mode != "LAB" else None
+    if data and image.mode == "CMYK":
+        profile = read_profile(data, "CMYK")
+        result = image if profile.transform else to_grey_or_rgb(image)
+    else:
+        result = to_grey_or_rgb(image)
+        if data and image.mode == "LA":  # grey over white: the profile is one for grey
+            result = result.convert("L")
+        profile = read_profile(data, result.mode) if data else SRGB
+    result = fit(result, box, options, profile) if isinstance(options, ImageOptions) else profile.apply(result)
     if turn is not None:
         result = result.transpose(turn)
-    return np.asarray(result if result.mode == "RGB" else result.convert("RGB"))
+    return np.asarray(result if result.mode == "RGB" else result.convert("RGB")), profile.notice
 
 
 def _reason(error: BaseException) -> str:
@@ -208,10 +275,17 @@ def _reason(error: BaseException) -> str:
 
 
 def sniff_format(data: bytes) -> str | None:
-    """The format by the first bytes, never by the name; None for a format that is not read."""
+    """The format by the first bytes, never by the name; None for one that is not known.
+
+    Formats that are not read, and AVIF if this Pillow cannot, are no key of `READERS`.
+    """
     for signature, image_format in SIGNATURES:
         if data.startswith(signature):
             return image_format
+    if data[4:8] == b"ftyp":  # an ISO media file: its brands, the major one first
+        end = min(int.from_bytes(data[:4], "big"), 256)
+        brands = [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
+        return next((BRANDS[brand] for brand in brands if brand in BRANDS), "HEIF" if b"mif1" in brands else None)
     return "WebP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
@@ -258,6 +332,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SRGB = Profile()
 SIDEWAYS = [TURNS[tag] for tag in (5, 6, 7, 8)]
 
 
@@ -311,20 +386,21 @@ def deep_to_grey(image: Image.Image) -> Image.Image:
         return Image.fromarray(floats.clip(0, 255).round().astype(np.uint8))
 
 
-def fit(image: Image.Image, box: Box, options: ImageOptions) -> Image.Image:
-    """The part `box` of an image -> `size` x `size` in one resampling, cut included."""
+def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = SRGB) -> Image.Image:
+    """The part `box` of an image -> `size` x `size` in one resampling, cut included, in sRGB."""
     side = options.size
     width, height = box[2], box[3]
     if options.resize == "none":
-        return image
+        return profile.apply(image)
     if options.resize == "center_crop":
         short = min(width, height)
         left, top = (width - short) / 2, (height - short) / 2
-        return image.resize((side, side), FILTER, box=(left, top, left + short, top + short))
+        return profile.apply(image.resize((side, side), FILTER, box=(left, top, left + short, top + short)))
     if options.resize == "squash":
-        return image.resize((side, side), FILTER, box=box)
+        return profile.apply(image.resize((side, side), FILTER, box=box))
     scale = side / max(width, height)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     padded = Image.new("RGB", (side, side), WHITE)
-    padded.paste(image.resize(inner, FILTER, box=box), ((side - inner[0]) // 2, (side - inner[1]) // 2))
+    resized = profile.apply(image.resize(inner, FILTER, box=box))
+    padded.paste(resized, ((side - inner[0]) // 2, (side - inner[1]) // 2))
     return padded

@@ -22,9 +22,10 @@ from tests.support.run_command import Outcome, run
 GOLDEN = Path(__file__).parents[1] / "golden"
 STORED = GOLDEN / "stored_by_first_layout"
 INPUT_TIME = 1_600_000_000  # mtime of the input, which its plan holds
-TIMES = ("seconds", "timings", "vqbeam_version")  # of a mark: what is not of the output
+TIMES = ("seconds", "timings", "vqbeam_version", "objects")  # of a mark: what is not counted
 SMALL = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
 HERE = "/proc/self/cwd"
+EARLIER = ("--icc", "off", "--strict_images")  # what is chosen now and was all there was then
 ENCODE = ("encode", "--input", f"{HERE}/in/pictures.parquet", "--rows_per_shard", "3")
 PROMPTS = ("a red apple", "", "a rocket", "a ghost", "a boat on a lake")
 GENERATE = ("generate", "--prompt", *PROMPTS, "--rows_per_shard", "2", "--images_per_prompt", "2", "--keep_tokens")
@@ -84,15 +85,26 @@ def mark(folder: Path, shard: int) -> dict[str, object]:
     return {name: value for name, value in values.items() if name not in TIMES}
 
 
-def of_shard(folder: Path, shard: int) -> dict[str, bytes]:
-    """What a shard has written, but its mark."""
+def of_shard(folder: Path, shard: int) -> dict[str, object]:
+    """What a shard has written, but its mark; of tables the rows and types."""
     folders = tuple(f"{name}/{shard:05d}" for name in ("data", "images", "_vqbeam/errors"))
     inside = (path.relative_to(folder).as_posix() for path in files(folder))
-    return {path: (folder / path).read_bytes() for path in inside if path.startswith(folders)}
+    return {path: content(folder / path) for path in inside if path.startswith(folders)}
 
 
-def check_finished(work: Path, output: str, words: tuple[str, ...], *, done: set[int], tabled: set[int]) -> Path:
-    """Go on with a stored job and check the whole of it against a fresh run; returns the folder of that.
+def content(path: Path) -> object:
+    return pq.read_table(path).replace_schema_metadata() if path.suffix == ".parquet" else path.read_bytes()
+
+
+def provenance(folder: Path, shard: int) -> object:
+    return json.loads(pq.read_schema(folder / "data" / f"{shard:05d}.parquet").metadata[b"vqbeam"])
+
+
+def check_finished(
+    work: Path, output: str, words: tuple[str, ...], *, done: set[int], tabled: set[int], earlier: tuple[str, ...] = ()
+) -> Path:
+    """Go on with a stored job and check the whole of it against a fresh run, with the flags `earlier` for what there
+    was no choice about; returns the folder of that.
 
     `done` are the shards that the earlier vqbeam finished, `tabled` those whose table it wrote and no mark.
     """
@@ -109,11 +121,12 @@ def check_finished(work: Path, output: str, words: tuple[str, ...], *, done: set
     assert {"adopted": 0, **resumed.last_run()["shards"]} == {"done": len(untouched), "adopted": len(tabled)}
     assert untouched, "something was left to do"
     assert run("verify", folder).code == 0
-    assert job(words, fresh).code == 0
+    assert job((*words, *earlier), fresh).code == 0
     assert names(fresh) == names(folder)
     for shard in untouched:  # the others may be from another kind of processor, on which codes can be others
         assert of_shard(folder, shard) == of_shard(fresh, shard)
         assert mark(folder, shard) == mark(fresh, shard)
+        assert provenance(folder, shard) == provenance(folder, min(done))
     kept = ("key", "caption", "prompt", "sample", "seed", "n", "width", "original_width", "image_path")
     assert [{name: row.get(name) for name in kept} for row in rows(folder)] == [
         {name: row.get(name) for name in kept} for row in rows(fresh)
@@ -134,7 +147,7 @@ def test_an_encode_job_is_finished(work: Path) -> None:
         assert made_with in refused.err
         assert PIL.__version__ in refused.err
         return
-    check_finished(work, "encode", ENCODE, done={0, 1}, tabled={3})
+    check_finished(work, "encode", ENCODE, done={0, 1}, tabled={3}, earlier=EARLIER)
     rejected = [row for path in (work / "encode/_vqbeam/errors").iterdir() for row in pq.read_table(path).to_pylist()]
     assert [(row["key"], row["error"]) for row in rejected] == [("k4", "not_an_image")]
 

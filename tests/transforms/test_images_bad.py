@@ -127,11 +127,13 @@ def test_one_byte_is_not_an_image(name):
     assert rejection(GOOD[name][:1]).code == "not_an_image"
 
 
-def test_a_text_bomb_in_a_png_is_refused():
-    bomb = (b"zTXt", b"comment\0\0" + zlib.compress(b"\0" * 20_000_000))
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
+def test_text_bombs_in_a_png_take_little_time(name):
+    bomb = (name, b"comment\0\0" + zlib.compress(b"\0" * 20_000_000))
     start = time.process_time()
-    assert rejection(png_by_hand(1, 1, 8, 0, b"\0\0", (bomb,))).code == "broken_image"
+    found = decode_image(png_by_hand(1, 1, 8, 0, b"\0\0", (bomb,) * 200), OPTIONS)
     assert time.process_time() - start < 2
+    assert found.notices
 
 
 @pytest.mark.parametrize("name", GOOD)

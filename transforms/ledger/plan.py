@@ -42,7 +42,7 @@ SHARD_SCHEMA = pa.schema(
 
 
 # What jobs did that began before there was a choice, by its path in the fingerprint.
-EARLIER: Mapping[str, Any] = {}
+EARLIER: Mapping[str, Any] = {"preprocessing.icc": "off", "rows.strict_images": True}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
@@ -151,7 +152,8 @@ class PrepareImages:
                 except (RowRejected, RowFiltered) as cause:
                     refused[i] = "decode", cause
             prepared = gather(batch, first_row, refused, [one.image.pixels for one in read.values()])
-            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, read))
+            notices = Counter(notice for one in read.values() for notice in one.image.notices)
+            return replace(prepared, columns=self._with_own_columns(prepared.columns, batch, read), notices=notices)
 
         return result
 

@@ -103,6 +103,9 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="first remove what an earlier job wrote there")
     group.add_argument("--extend", action="store_true", help="add new input files to the stored plan, as more shards")
     group.add_argument("--retry_rejected", action="store_true", help="redo the shards that rejected rows")
+    group.add_argument(
+        "--allow_other_versions", action="store_true", help="go on with a job that other versions of packages began"
+    )
     group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     group.add_argument(
         "--max_error_rate",

@@ -89,8 +89,26 @@ def find_plan(request: PlanRequest) -> Plan | None:
             plan = load_plan(output)  # unless another run has begun just now
             if plan is None:
                 raise
-    check_fingerprint(output, plan, fingerprint(request))
+    other_versions(request, plan)
     return plan
+
+
+def other_versions(request: PlanRequest, plan: Plan) -> dict[str, tuple[str, str]]:
+    """As `check_fingerprint` gives them, which raises `UsageError` if the plan is that of another job."""
+    job = request.job
+    return check_fingerprint(job.output, plan, fingerprint(request), job.allow_other_versions)
+
+
+def provenance(request: PlanRequest, plan: Plan) -> Mapping[str, Any]:
+    """What the tables say of their making; under other versions than the plan's with both of each."""
+    versions = other_versions(request, plan)
+
+    def told(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {inner: told(inner, item) for inner, item in value.items()}
+        return list(versions[name]) if name in versions and value in versions[name] else value
+
+    return {name: told(name, value) for name, value in request.task.provenance(plan).items()}
 
 
 def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
@@ -187,7 +205,7 @@ def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileI
 def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
     """Store a new plan or segment. Raises `UsageError` if another run was first with another job."""
     stored = store_segment(request.job.output, plan, shards)
-    check_fingerprint(request.job.output, stored, fingerprint(request))
+    other_versions(request, stored)
     return stored
 
 

@@ -13,7 +13,7 @@ from pipelines.command import JobCommand
 from pipelines.request import JobOptions, Settings, Task, clip_model, clip_preprocessing
 from transforms import storage
 from transforms.batch import IMAGE
-from transforms.images import ImageLimits
+from transforms.images import ImageLimits, libavif_version
 from transforms.ledger.plan import Plan
 
 
@@ -85,7 +85,11 @@ def prepare(chosen: RankOptions) -> Task:
     return Task(
         models=(planned,),
         fingerprint={
-            "preprocessing": clip_preprocessing(preprocess) | image_reading.icc_choice(chosen.limits),
+            "preprocessing": {
+                **clip_preprocessing(preprocess),
+                **image_reading.icc_choice(chosen.limits),
+                "libavif": libavif_version(),
+            },
             "rows": image_reading.rows_choice(limits, chosen.limits, "max_image_bytes", "max_image_pixels"),
             "min_clip_score": "none" if chosen.min_clip_score is None else chosen.min_clip_score,
             "keep_images": chosen.keep_images,

@@ -118,6 +118,7 @@ class JobOptions:
     overwrite: bool = False
     extend: bool = False
     retry_rejected: bool = False
+    allow_other_versions: bool = False
     dry_run: bool = False
     contact_sheet: bool = False
 

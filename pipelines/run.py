@@ -110,7 +110,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             work=request.task.work(plan, settings),
             output=output,
             schema=InputSchema.from_json(plan.schema),
-            provenance=request.task.provenance(plan),
+            provenance=planning.provenance(request, plan),
             version=version(otherwise="unknown"),
             device=settings.device,
             max_error_rate=options.max_error_rate,

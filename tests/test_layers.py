@@ -23,6 +23,7 @@ LAYERS = (
     ("models.find",),
     ("models.__init__",),
     ("transforms.errors",),
+    ("transforms.colour_profiles", "transforms.damaged_images"),
     ("transforms.storage", "transforms.batch", "transforms.images"),
     ("transforms.ledger",),
     ("transforms.inputs",),

@@ -157,7 +157,7 @@ class DecodedImage:
     notices: tuple[str, ...] = ()
 
 
-def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
+def preprocessing_id(options: ImageOptions) -> dict[str, str | int | None]:
     """The choices that decide the pixels of an image, for provenance and the fingerprint. JSON-ready."""
     return {
         "size": options.size,
@@ -166,7 +166,13 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int]:
         "background": "white",
         "jpeg_scale": f"at least {DRAFT_MARGIN}x" if options.jpeg_scale else "off",
         "pillow": PIL.__version__,
+        "libavif": libavif_version(),
     }
+
+
+def libavif_version() -> str | None:
+    """Readers differ in the colours of AVIF; None if it is not read."""
+    return features.version("avif") if "AVIF" in READERS else None
 
 
 def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:

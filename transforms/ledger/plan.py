@@ -41,6 +41,7 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
+VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
 # What jobs did that began before there was a choice, by its path in the fingerprint.
 EARLIER: Mapping[str, Any] = {"preprocessing.icc": "off", "rows.strict_images": True}
 
@@ -193,10 +194,13 @@ def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
     return total
 
 
-def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None:
+def check_fingerprint(
+    output: str, plan: Plan, asked: Mapping[str, Any], allow_other_versions: bool = False
+) -> dict[str, tuple[str, str]]:
     """Raise `UsageError` with the differences if `asked` would give other output than the stored plan.
 
-    A value of None in `asked` agrees with any.
+    A value of None in `asked` agrees with any. Returns the packages whose versions differ, by name: the version that
+    the plan was made with, and the one here. Unless `allow_other_versions`, these raise, too.
     """
     command = asked.get("command")
     if command not in (None, plan.command):
@@ -212,13 +216,29 @@ def check_fingerprint(output: str, plan: Plan, asked: Mapping[str, Any]) -> None
             "output",
         )
     differences = sorted(_differences(plan.fingerprint, asked))
-    if differences:
-        lines = "\n".join(_told(*difference) for difference in differences)
+    others = [difference for difference in differences if _leaf(difference[0]) not in VERSIONS]
+    if others:
+        lines = "\n".join(_told(*difference) for difference in others)
         raise UsageError(
             f"{output} holds the output of another job:\n{lines}\n"
             "Use the same options to resume it, another folder for a new job, or overwrite to start over.",
             "output",
         )
+    versions = {_leaf(name): (old, new) for name, old, new in differences}
+    if versions and not allow_other_versions:
+        then, now = (", ".join(f"{name} {both[i]}" for name, both in versions.items()) for i in (0, 1))
+        packages = " ".join(f"'{name}=={old}'" for name, (old, _) in versions.items() if name != "libavif")
+        install = f"install what it was begun with (pip install {packages}), or " if packages else ""
+        raise UsageError(
+            f"{output} was begun with {then}; here is {now}, which may give other pixels or words: {install}go on with "
+            "allow_other_versions, and the tables say which versions made them",
+            "output",
+        )
+    return versions
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _told(name: str, old: Any, new: Any) -> str:
@@ -233,6 +253,8 @@ def _told(name: str, old: Any, new: Any) -> str:
 def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Any, Any]]:
     for name, value in asked.items():
         old = stored.get(name, EARLIER.get(f"{path}{name}"))
+        if name in VERSIONS and old is None:
+            continue  # the plan is from before this was noted
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             yield from _differences(old, value, f"{path}{name}.")
         elif value is not None and json.loads(json.dumps(value)) != old:

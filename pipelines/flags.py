@@ -94,6 +94,12 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             metavar="SCHEME",
             help="allowed schemes of URIs inside the data; default: the scheme of the dataset",
         )
+        group.add_argument(
+            "--on_fetch_error",
+            choices=("reject", "fail"),
+            help="what a URI inside the data costs whose server or store still fails after the retries: the row, or "
+            "the shard, as a fault of the dataset's own store always does (default reject)",
+        )
     group.add_argument("--limit", **COUNT, help=f"only the first N {rows}, in plan order")
 
 

@@ -19,7 +19,7 @@ from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.plan import make_shards, plan_sources
-from transforms.inputs.request import InputSchema
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import CONTACT_SHEET, ERRORS, IMAGES, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
 from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
@@ -66,6 +66,7 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
             "columns": "all" if asked.columns is None else list(asked.columns),
             "rename": [list(pair) for pair in asked.rename],
             "uri_schemes": "the dataset's" if asked.uri_schemes is None else sorted(asked.uri_schemes),
+            **({"on_fetch_error": asked.on_fetch_error} if asked.kind == "images" else {}),
             **prompts,
         },
         **identities,
@@ -129,9 +130,14 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
     }
-    for path, value in task.open.items():
+    for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
     return Plan(request.command.name, resolved, settings, found.schema.to_json()), shards
+
+
+def _open_input(asked: InputRequest) -> dict[str, Any]:
+    """As `Task.open`, for choices of the input that commands share."""
+    return {"input.on_fetch_error": "reject"} if asked.kind == "images" else {}
 
 
 def _settle(choices: dict[str, Any], path: list[str], value: Any) -> None:

@@ -115,6 +115,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             device=settings.device,
             max_error_rate=options.max_error_rate,
             max_image_bytes=request.task.max_image_bytes,
+            on_fetch_error=plan.choice("input.on_fetch_error"),
             decode_threads=settings.threads,
             processes=processes,
             temp_dir=scratch if local else None,

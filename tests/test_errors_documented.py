@@ -19,6 +19,6 @@ def test_the_documentation_lists_exactly_the_codes_that_exist() -> None:
 
 def test_bad_input_produces_every_code() -> None:
     in_tables = {bad.code for case in (*bad_inputs.CASES, *bad_tokens.CASES) for bad in case.bad}
-    elsewhere = {"fetch_refused"}  # in tests/pipelines/test_failed_shards.py, with a web server
+    elsewhere = {"fetch_refused", "fetch_failed"}  # in tests/realdata/test_fetching.py, with a web server
     prompts = {"empty_prompt", "prompt_too_long", "bad_value"}  # in tests/transforms/inputs/formats/test_prompts_bad.py
     assert in_tables | elsewhere | prompts == set(ROW_ERRORS)

@@ -19,6 +19,7 @@ ROW_ERRORS: dict[str, str] = {
     "image_not_found": "the path or URI in the row leads to nothing",
     "uri_not_allowed": "the URI's scheme is not in uri_schemes, or a relative path leaves its dataset",
     "fetch_refused": "the web server answered the URI in the row with a 4xx status",
+    "fetch_failed": "the web server or store of the URI in the row, which is not the dataset's own, failed every time",
     "missing_caption": "no caption where one is needed: by require_caption, or to be scored or drawn",
     "broken_archive": "the tar breaks off or is corrupt from here on",
     "broken_record": "a line of a text table cannot be parsed, or metadata of a sample is not valid JSON",

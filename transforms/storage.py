@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat as file_status
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,16 @@ GZIP_MAGIC = b"\x1f\x8b"
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
 CREATE_TRIES = 3
 ANSWERS = (FileNotFoundError, FileExistsError)
+SPECIAL = {
+    file_status.S_IFIFO: "a FIFO",
+    file_status.S_IFSOCK: "a socket",
+    file_status.S_IFCHR: "a device",
+    file_status.S_IFBLK: "a device",
+}
+
+
+class SpecialFile(FileNotFoundError):
+    """A device, FIFO or socket, which is never opened: it may have no end, hang, or do something."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,32 @@ class FileInfo:
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it. Raises `UsageError` if no installed package knows it."""
+    """The file system of `uri` and the path inside it.
+
+    `::` is part of a name unless another file system follows it (`zip://a.jpg::gs://bucket/a.zip`). Raises `UsageError`
+    if no installed package knows it, and `FileNotFoundError` and `StorageFailed` for a chain.
+    """
+    links = uri.split("::")[1:]
+    chained = not uri.startswith("/") and any("://" in link or link[:1] == "/" or link.isalnum() for link in links)
+    name, mark, rest = (uri, "", "") if chained else uri.partition("::")
     try:
-        return cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(uri))
-    except (ValueError, ImportError) as error:
+        fs, path = cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(name))
+    except (ValueError, ImportError, TypeError) as error:
         raise UsageError(f"{uri}: {error}") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # an archive that is none, for one
+        raise StorageFailed(f"cannot open {uri}: {error}") from error
+    slash = "/" if mark and name.endswith("/") and not path.endswith("/") else ""
+    return fs, path + slash + mark + rest
+
+
+def file_system_class(scheme: str) -> type[fsspec.AbstractFileSystem]:
+    """Raises `UsageError` if no installed package knows the scheme."""
+    try:
+        return cast("type[fsspec.AbstractFileSystem]", fsspec.get_filesystem_class(scheme))
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{scheme}: {error}") from error
 
 
 def is_local(uri: str) -> bool:
@@ -110,6 +142,18 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
+def check_regular(path: str) -> None:
+    """Raises `SpecialFile` for a local path that is a device, FIFO or socket, and any error of looking at it."""
+    kind = special_kind(path)
+    if kind:
+        raise SpecialFile(f"{path} is {kind}, and no file")
+
+
+def special_kind(path: str) -> str | None:
+    """What a local path is if it is no file, such as "a FIFO"."""
+    return SPECIAL.get(file_status.S_IFMT(os.stat(path).st_mode))
+
+
 def stat(uri: str) -> FileInfo:
     """Size and version of a file as the store has them now. Raises `FileNotFoundError`."""
     fs, path = filesystem(uri)
@@ -118,6 +162,8 @@ def stat(uri: str) -> FileInfo:
         info = fs.info(path)
         if info.get("type") == "directory":
             raise FileNotFoundError(f"{uri} is a folder")
+        if info.get("type") == "other" and isinstance(fs, LocalFileSystem):
+            check_regular(path)
         return _file_info(fs, info)
 
 
@@ -163,6 +209,7 @@ def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
     fs, path = filesystem(uri)
     with faults("open", uri):
         if isinstance(fs, LocalFileSystem):
+            check_regular(path)
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - handed to SourceFile, which closes it
         else:
             file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20))
@@ -179,6 +226,8 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The whole content, or its first `limit` bytes. Raises `FileNotFoundError` and `StorageFailed`."""
     fs, path = filesystem(uri)
     with faults("read", uri):
+        if isinstance(fs, LocalFileSystem):
+            check_regular(path)
         return cast(bytes, fs.cat_file(path, end=limit))
 
 

@@ -210,7 +210,7 @@ def test_a_web_server_that_keeps_failing_fails_the_shard_until_it_is_mended(
     with ImageServer() as server:
         lines = [f"{number},{server.url}/{name}" for number, name in enumerate(("a.jpg", "500", "b.jpg"))]
         files({"list.csv": "\n".join(["key,url", *lines])})(tmp_path)
-        flags = ("--uri_schemes", "http", "--rows_per_shard", "1")
+        flags = ("--uri_schemes", "http", "--on_fetch_error", "fail", "--rows_per_shard", "1")
         result = encode(tmp_path / "list.csv", tmp_path / "out", tiny_model, *flags)
         check_only_shard_failed(result, 1, "/500", "4 tries", "Internal Server Error")
 

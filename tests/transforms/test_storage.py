@@ -202,3 +202,20 @@ def test_a_folder_that_cannot_be_made_is_a_fault_and_not_an_absent_file(tmp_path
     ):
         with pytest.raises(ShardFailed, match=r"cannot write /proc/nope/x: FileNotFoundError"):
             write("/proc/nope/x")
+
+
+@pytest.mark.parametrize("name", ["a::b", "a::/b", "a::http://host/b", "::b", "x/::b", "zip::b"])
+def test_colons_in_a_path_are_part_of_the_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"abc")
+    assert storage.read_bytes(str(path)) == b"abc"
+    assert storage.stat(str(path)).size == 3
+
+
+def test_special_files_are_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((str(tmp_path / "fifo"), "a FIFO"), ("/dev/zero", "a device")):
+        for look in (storage.stat, storage.open_read, storage.read_bytes, storage.sha256):
+            with pytest.raises(storage.SpecialFile, match=f"is {kind}, and no file"):
+                look(path)

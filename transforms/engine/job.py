@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
-from transforms.inputs.request import InputSchema
+from transforms.inputs.request import InputSchema, OnFetchError
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.work.work import Work
 
@@ -20,7 +20,8 @@ class Job:
     """`work` is the command; the rest is what every command needs. `provenance` goes into every table. `device` is as
     the user chose it: "auto", "cpu", "cuda" or "cuda:N"; the `processes` on one machine share its GPUs. `scratch` is
     the folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie
-    in `temp_dir`, None for the system's."""
+    in `temp_dir`, None for the system's. `on_fetch_error` "reject": a store or server that fails costs the row, unless
+    the shard's sources are there, too."""
 
     work: Work
     output: str
@@ -30,6 +31,7 @@ class Job:
     device: str = "auto"
     max_error_rate: float = 0.1
     max_image_bytes: int = MAX_IMAGE_BYTES
+    on_fetch_error: OnFetchError = "fail"
     decode_threads: int = 2
     processes: int = 1
     temp_dir: str | None = None

@@ -21,14 +21,15 @@ from transforms.engine.job import Job
 from transforms.engine.prefetch import Behind, ahead
 from transforms.engine.resources import Resources, claim_gpus, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
-from transforms.inputs.fetch import fetch_image
+from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.formats import read_slices
+from transforms.inputs.uris import store_of
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.tables import ErrorLog
 from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport
 from transforms.outputs.layout import Sink, SinkTarget
-from transforms.work.prepare import Pool, Pools, Prepared, Preparer, Refusal
+from transforms.work.prepare import Fetch, Pool, Pools, Prepared, Preparer, Refusal
 from transforms.work.step import Step
 
 READ_AHEAD = 2  # batches read and being prepared while the model works
@@ -101,7 +102,9 @@ class ShardAttempt:
     def _stream(self, folder: Path, step: Step) -> tuple[Path | None, Sink]:
         """All rows through the stages into local files."""
         work, owned = self.job.work, self.resources
-        fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
+        fetch: Fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
+        if self.job.on_fetch_error == "reject":
+            fetch = rejecting(fetch, {store_of(part.source.uri) for part in self.shard.slices})
         pools = Pools(Pool(owned.decode_pool), Pool(owned.fetch_pool))
         preparer = work.preparer(self.job.schema, fetch, pools)
         errors = ErrorLog(folder / "errors.parquet")

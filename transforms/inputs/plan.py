@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
+from transforms import storage
+from transforms.errors import UsageError
 from transforms.inputs.formats import BY_NAME
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.request import InputRequest, InputSchema
-from transforms.inputs.uris import scheme_of
+from transforms.inputs.uris import WEB_SCHEMES, canonical_scheme, scheme_of
 from transforms.ledger.types import INLINE, Shard, Slice
 
 
@@ -42,10 +44,23 @@ def plan_sources(
         inputs = Inputs(INLINE, (), ())
     inputs = inputs or find_inputs(request.patterns, request.input_format, request.kind)
     first = inputs.files[0].uri if inputs.files else ""
-    request = replace(request, uri_schemes=request.uri_schemes or (scheme_of(first),))
+    schemes = tuple(map(canonical_scheme, request.uri_schemes or ())) or (scheme_of(first),)
+    for scheme in schemes:
+        _check_scheme(scheme)
+    request = replace(request, uri_schemes=schemes)
     task = PlanTask(inputs, request, rows_per_shard, schema, frozenset(known))
     pieces, found_schema = BY_NAME[inputs.format].plan(task)
     return InputPlan(inputs, tuple(pieces), found_schema)
+
+
+def _check_scheme(scheme: str) -> None:
+    """Raises `UsageError` for a scheme that no installed package opens."""
+    if scheme in WEB_SCHEMES:
+        return
+    try:
+        storage.file_system_class(scheme)
+    except UsageError as error:
+        raise UsageError(str(error), option="uri_schemes") from error
 
 
 def make_shards(pieces: Iterable[Piece], rows_per_shard: int, first_index: int = 0) -> list[Shard]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 Kind = Literal["images", "codes", "prompts"]
 KeyFrom = Literal["row", "prompt"]
 Quoting = Literal["csv", "none"]
+OnFetchError = Literal["reject", "fail"]
 TUPLES = ("sidecars", "origins", "uri_schemes", "options", "folders")  # of `InputSchema`, lists in json
 
 
@@ -27,6 +28,8 @@ class InputRequest:
 
     `columns` chooses the pass-through columns by their names in the input, `rename` gives some of them other names.
     `uri_schemes` are those of the URIs in the data that may be opened; None is the scheme of the dataset.
+    `on_fetch_error`: what becomes of a row whose URI leads to a store or server that fails, unless it is the dataset's
+    own.
     For kind "prompts" `caption_column` names the prompt, `prompts` are prompts given instead of files, and `key_from`
     "prompt" makes the key from the prompt, not from a key column or the row's number. `written` are the names of the
     columns that the command writes itself, which no column that passes through may have. A column with one of the names
@@ -44,6 +47,7 @@ class InputRequest:
     columns: tuple[str, ...] | None = None
     rename: tuple[tuple[str, str], ...] = ()
     uri_schemes: tuple[str, ...] | None = None
+    on_fetch_error: OnFetchError | None = None
     kind: Kind = "images"
     prompts: tuple[str, ...] = ()
     key_from: KeyFrom = "row"

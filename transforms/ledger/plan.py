@@ -43,7 +43,11 @@ SHARD_SCHEMA = pa.schema(
 
 VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
 # What jobs did that began before there was a choice, by its path in the fingerprint.
-EARLIER: Mapping[str, Any] = {"preprocessing.icc": "off", "rows.strict_images": True}
+EARLIER: Mapping[str, Any] = {
+    "input.on_fetch_error": "fail",
+    "preprocessing.icc": "off",
+    "rows.strict_images": True,
+}
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ import pytest
 from tests.support.web_server import QuietHandler, WebServer
 from transforms.errors import RowRejected, ShardFailed
 from transforms.inputs import fetch
-from transforms.inputs.fetch import fetch_image
+from transforms.inputs.fetch import fetch_image, rejecting
+from transforms.inputs.uris import store_of
 
 BYTES = 1000  # allowed
 TARGETS = {"/to-ftp": "ftp://127.0.0.1/x", "/to-image": "/image", "/to-itself": "/to-itself", "/to-odd": "/a b/\xe4"}
@@ -48,6 +52,13 @@ class Web(QuietHandler):
             with suppress(ConnectionError):  # the client gives up
                 while not self.release.wait(0.05):
                     self.wfile.write(b"x")
+        elif self.path == "/slow-headers":
+            with suppress(ConnectionError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                while not self.release.wait(0.05):
+                    self.wfile.write(b"X: y\r\n")
+        elif self.path == "/many-headers":
+            self.answer(200, b"", **{f"X-{number}": "y" for number in range(1000)})
         elif self.path.startswith("/to-"):
             self.answer(302, b"", Location=TARGETS[self.path])
         else:
@@ -63,7 +74,7 @@ class Web(QuietHandler):
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TIMEOUT_S": 0.5, "RETRIES": 2, "BACKOFF_S": 0.001}.items():
+    for name, value in {"TIMEOUT_S": 0.5, "TRY_S": 0.6, "RETRIES": 2, "BACKOFF_S": 0.001}.items():
         monkeypatch.setattr(fetch, name, value)
 
 
@@ -91,7 +102,7 @@ def test_a_refusal_rejects_the_row_at_once(web: tuple[str, list[str]], status: i
 
 
 def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> None:
-    with pytest.raises(RowRejected, match=r"fetch_refused: .*redirected to ftp://127"):
+    with pytest.raises(RowRejected, match=r"fetch_refused: .*redirected to 'ftp://127"):
         fetch_image(f"{web[0]}/to-ftp", BYTES)
 
 
@@ -144,11 +155,68 @@ def test_a_server_that_asks_for_time_gets_it_within_reason(
     assert waits.seconds == seconds
 
 
-@pytest.mark.parametrize("path", ["/status/500", "/status/503", "/status/429", "/short", "/hang", "/trickle"])
+@pytest.mark.parametrize(
+    "path", ["/status/500", "/status/503", "/status/429", "/short", "/hang", "/trickle", "/slow-headers"]
+)
 def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
     with pytest.raises(ShardFailed, match=f"cannot fetch {web[0]}{path} after 3 tries"):
         fetch_image(web[0] + path, BYTES)
     assert web[1] == [path] * 3
+
+
+def test_a_handshake_that_trickles_has_an_end() -> None:
+    """A record of 16 kB of TLS is announced, and comes by the byte."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def trickle() -> int:
+            ends = 0
+            while ends < 3:
+                client = server.accept()[0]
+                with client, suppress(ConnectionError):
+                    client.sendall(b"\x16\x03\x03\x40\x00")
+                    while True:
+                        client.sendall(b"\x02")
+                        client.settimeout(0.05)
+                        with suppress(TimeoutError):
+                            while client.recv(1 << 16):
+                                pass
+                            break
+                ends += 1
+            return ends
+
+        trickled = pool.submit(trickle)
+        with pytest.raises(ShardFailed, match=r"after 3 tries: \w*Timeout"):
+            fetch_image(f"https://127.0.0.1:{server.getsockname()[1]}/x", BYTES)
+        assert trickled.result(10) == 3
+
+
+def test_a_row_has_an_end_however_many_tries_are_left(
+    web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ROW_S", 0.3)
+    monkeypatch.setattr(fetch, "BACKOFF_S", 3600)
+    with pytest.raises(ShardFailed, match=r"after 1 try: 500"):
+        fetch_image(f"{web[0]}/status/500", BYTES)
+
+
+def test_headers_without_an_end_are_a_failure(web: tuple[str, list[str]]) -> None:
+    with pytest.raises(ShardFailed, match=r"after 3 tries: ProtocolError: .*100 headers"):
+        fetch_image(f"{web[0]}/many-headers", BYTES)
+
+
+def test_a_failure_costs_the_row_unless_the_store_is_the_datasets_own(web: tuple[str, list[str]]) -> None:
+    fetching = partial(fetch_image, max_bytes=BYTES)
+    with pytest.raises(RowRejected, match=r"fetch_failed: .*after 3 tries: 500"):
+        rejecting(fetching, {"file", "http://elsewhere"})(f"{web[0]}/status/500")
+    with pytest.raises(ShardFailed, match="after 3 tries: 500"):
+        rejecting(fetching, {store_of(web[0])})(f"{web[0]}/status/500")
+
+
+def test_a_proxy_that_does_not_work_is_no_fault_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ShardFailed, match="proxy"):
+        rejecting(partial(fetch_image, max_bytes=BYTES), {"file"})("http://images.invalid/a.jpg")
 
 
 def test_nobody_listening_is_a_fault_of_the_environment(web: tuple[str, list[str]]) -> None:

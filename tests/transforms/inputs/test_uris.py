@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transforms.errors import RowRejected
-from transforms.inputs.uris import relative_to, resolve, scheme_of, stem
+from transforms.inputs.uris import relative_to, resolve, scheme_of, stem, store_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,10 @@ from transforms.inputs.uris import relative_to, resolve, scheme_of, stem
         ("gs://other/a.jpg", "gs://bucket/t.csv", "gs://bucket", "gs://other/a.jpg"),
         ("gcs://other/a.jpg", "gs://bucket/t.csv", "gs://bucket", "gcs://other/a.jpg"),
         ("a.jpg", "https://host/d/t.csv", "https://host/d", "https://host/d/a.jpg"),
+        ("FILE://localhost/e/a%20b%C3%A9.jpg", "/d/t.csv", "/d", "/e/a bé.jpg"),
+        ("file:///e/a%FF.jpg", "/d/t.csv", "/d", "/e/a%FF.jpg"),
+        ("a::gs://b.jpg", "/d/t.csv", "/d", "/d/a::gs:/b.jpg"),
+        ("HTTPS://host/a::b.jpg", "https://host/t.csv", "https://host", "https://host/a::b.jpg"),
     ],
 )
 def test_references_are_resolved_against_the_table(reference: str, table: str, root: str, expected: str) -> None:
@@ -38,6 +42,10 @@ def test_references_are_resolved_against_the_table(reference: str, table: str, r
         ("file:///etc/passwd", "gs://bucket/t.csv", "gs://bucket"),
         ("http://169.254.169.254/x", "gs://bucket/t.csv", "gs://bucket"),
         ("HTTP://host/x", "/d/t.csv", "/d"),
+        ("file://http://host/x", "/d/t.csv", "/d"),
+        ("file://host/x", "/d/t.csv", "/d"),
+        ("gs://bucket/x::http://host/x", "gs://bucket/t.csv", "gs://bucket"),
+        ("gs://bucket/x::simplecache", "gs://bucket/t.csv", "gs://bucket"),
     ],
 )
 def test_other_schemes_and_paths_out_of_the_dataset_are_rejected(reference: str, table: str, root: str) -> None:
@@ -45,6 +53,19 @@ def test_other_schemes_and_paths_out_of_the_dataset_are_rejected(reference: str,
         resolve(reference, table, root, (scheme_of(table),))
     assert rejected.value.code == "uri_not_allowed"
     assert reference in rejected.value.message or root in rejected.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "store"),
+    [
+        ("/d/a.jpg", "file"),
+        ("GCS://bucket/d/a.jpg", "gs://bucket"),
+        ("https://Host:80/a", "https://host:80"),
+        ("http://host", "http://host"),
+    ],
+)
+def test_a_store_is_what_fails_as_a_whole(uri: str, store: str) -> None:
+    assert store_of(uri) == store
 
 
 def test_stems_and_relative_names_make_keys() -> None:

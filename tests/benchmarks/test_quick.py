@@ -89,3 +89,8 @@ def test_the_distance_of_reduced_precision_grows_from_float32_to_int8() -> None:
     assert [line.split("|")[1].split(",")[0].strip() for line in rows] == ["float32", "bfloat16", "int8"]
     assert moved == sorted(moved)
     assert moved[0] < moved[-1]
+
+
+def test_colour_profiles() -> None:
+    rows = [line.split("|")[2].strip() for line in _quick("benchmarks.colour_profiles").splitlines() if "|" in line]
+    assert rows[2:] == ["none", "sRGB", "Display P3"] * 2

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from tests.support.icc_profiles import ADOBE_RGB, DISPLAY_P3, GREY_GAMMA, SRGB, ink_profile
+from benchmarks.support.icc_profiles import ADOBE_RGB, DISPLAY_P3, GREY_GAMMA, SRGB, ink_profile
 from tests.support.run_command import encode, run
 from transforms.errors import RowRejected
 from transforms.images import READERS, DecodedImage, ImageLimits, ImageOptions, decode_image

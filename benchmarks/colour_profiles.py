@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.support import machine
+from benchmarks.support.icc_profiles import DISPLAY_P3, SRGB
 from benchmarks.support.photographs import photographs
 from benchmarks.support.rounds import ratio
-from benchmarks.support.icc_profiles import DISPLAY_P3, SRGB
 from transforms.images import ImageLimits, ImageOptions, decode_image
 
 SIDES, SIZE = (400, 500), 256

@@ -16,6 +16,7 @@ from benchmarks.support.icc_profiles import ADOBE_RGB, DISPLAY_P3, GREY_GAMMA, S
 from tests.support.run_command import encode, run
 from transforms.errors import RowRejected
 from transforms.images import READERS, DecodedImage, ImageLimits, ImageOptions, decode_image
+from transforms.inference.load import load
 
 SIDE = 64
 
@@ -204,6 +205,15 @@ def test_a_jpeg_that_lacks_data_is_rejected(how: dict[str, object]) -> None:
     assert wrong == []
 
 
+def test_half_a_large_jpeg_is_rejected_although_it_is_made_small() -> None:
+    data = encoded(scene(2000), "JPEG")
+    half = ImageOptions(size=16, resize="center_crop")
+    for share in (0.5, 0.95):  # of a tall one, the crop would be whole
+        for image in (data, encoded(scene(2000).crop((0, 0, 500, 2000)), "JPEG")):
+            with pytest.raises(RowRejected, match="broken_image"):
+                decode_image(image[: int(share * len(image))], half)
+
+
 def test_a_progressive_jpeg_without_its_last_scan_is_rejected() -> None:
     data = encoded(scene(), "JPEG", progressive=True)
     scans = [at for at in range(len(data)) if data.startswith(b"\xff\xda", at)]
@@ -268,3 +278,12 @@ def test_notices_are_counted_in_the_summary(tmp_path: Path, tiny_model: Path) ->
     assert "a JPEG has no end marker, but all its pixels" in job.out
     strict = encode(tmp_path / "in", tmp_path / "strict", tiny_model, "--strict_images")
     assert strict.by_reason("errors") == {"broken_image": 3}
+
+
+def test_programs_see_the_colours_that_the_command_sees(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(scene(), icc_profile=DISPLAY_P3))
+    job = run("encode", "--input", path, output=tmp_path / "out")
+    tokenizer = load("emoji")
+    for image in (Image.open(path), path.read_bytes(), by_littlecms(scene(), DISPLAY_P3)):
+        assert tokenizer.encode([image])[0].tolist() == codes(job.output)[0]

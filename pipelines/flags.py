@@ -239,11 +239,12 @@ def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
     """The options that every launching command has. Raises `UsageError`."""
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
+    output = storage.absolute(args.output)
     return fill(
         JobOptions,
         args,
-        files=InputFiles(fill(InputRequest, args, kind=kind)),
-        output=storage.absolute(args.output),
+        files=InputFiles(fill(InputRequest, args, kind=kind), output),
+        output=output,
         settings=fill(Settings, args),
         model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),
     )

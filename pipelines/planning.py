@@ -5,27 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from heapq import nlargest
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from models.devices import resolve_device, resolve_drawing_dtype
 from pipelines.command import JobCommand, find_job
 from pipelines.process import cores
-from pipelines.request import JobOptions, Task
+from pipelines.request import JobOptions, Task, written_folders
+from pipelines.screen import passed_over_lines
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
+from transforms.inputs.formats.format import Inputs
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
+from transforms.inputs.uri_set import UriSet
 from transforms.ledger.commit import marked_paths
-from transforms.ledger.folder import CONTACT_SHEET, ERRORS, IMAGES, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
-from transforms.ledger.plan import Plan, check_fingerprint, load_plan, load_shards, segment_of, store_segment
+from transforms.ledger.folder import CONTACT_SHEET, ERRORS, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
+from transforms.ledger.plan import Plan, StoredShards, check_fingerprint, load_plan, segment_of, store_segment
 from transforms.ledger.totals import total_of
 from transforms.ledger.types import Shard, Slice, Source, known_rows
-from transforms.outputs.layout import main_folders
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
 DELETERS = 16
@@ -84,7 +89,7 @@ def find_plan(request: PlanRequest) -> Plan | None:
     plan = load_plan(output)
     if plan is None:
         try:
-            _check_empty(output, _folders(request.command))
+            _check_empty(output, written_folders(request.command))
             return None
         except UsageError:
             plan = load_plan(output)  # unless another run has begun just now
@@ -112,12 +117,12 @@ def provenance(request: PlanRequest, plan: Plan) -> Mapping[str, Any]:
     return {name: told(name, value) for name, value in request.task.provenance(plan).items()}
 
 
-def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
+def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     """A new plan, not stored yet, and its shards."""
     job, task = request.job, request.task
     settings = resolved_settings(request)
     rows = job.rows_per_shard or default_rows_per_shard(task, settings)
-    found = plan_sources(task.input, rows, inputs=job.files.listed)
+    found = plan_sources(task.input, rows, inputs=_listed(request))
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if job.limit:
@@ -132,7 +137,13 @@ def make_plan(request: PlanRequest) -> tuple[Plan, list[Shard]]:
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
-    return Plan(request.command.name, resolved, settings, found.schema.to_json()), shards
+    passed_over = found.passed.to_json()
+    return Plan(request.command.name, resolved, settings, found.schema.to_json(), passed_over=passed_over), shards
+
+
+def _listed(request: PlanRequest) -> Inputs | None:
+    """The files of the input, listed once; None if it has none."""
+    return None if request.task.input.prompts else request.job.files.find()
 
 
 def _open_input(asked: InputRequest) -> dict[str, Any]:
@@ -168,7 +179,7 @@ def has_own_number(options: Iterable[str]) -> bool:
     return "images" in map(str.lower, options)
 
 
-def _fitted(batch_size: int, shards: list[Shard], images_per_row: int) -> int:
+def _fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int:
     """The smallest power of two, up to `batch_size`, that holds every image of the largest shard; `batch_size` if rows
     have not been counted."""
     counts = [known_rows(shard.slices) for shard in shards]
@@ -178,26 +189,35 @@ def _fitted(batch_size: int, shards: list[Shard], images_per_row: int) -> int:
     return min(batch_size, 1 << max(0, most - 1).bit_length())
 
 
-def extend_plan(request: PlanRequest, plan: Plan) -> list[Shard]:
-    """Shards for the files that the stored plan lacks, numbered after its own."""
+def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]]:
+    """The plan with the files that are passed over now, and shards for the files that it lacks, numbered after its
+    own."""
     job, task = request.job, request.task
     if job.limit:
         raise UsageError("--extend and --limit contradict each other")
-    known = {part.source.uri: part.source for shard in load_shards(job.output, plan) for part in shard.slices}
+    known = planned_sources(job.output, plan)
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
-    found = plan_sources(task.input, rows, schema=schema, known=known, inputs=job.files.listed)
-    _warn_of_changes(known, [file.info for file in (*found.inputs.files, *found.inputs.beside)])
-    return make_shards(found.pieces, rows, first_index=plan.shards)
+    found = plan_sources(task.input, rows, schema=schema, known=known, inputs=_listed(request))
+    _warn_of_changes(known, found.inputs)
+    shards = make_shards(found.pieces, rows, first_index=plan.shards)
+    return replace(plan, passed_over=found.passed.to_json()), shards
 
 
-def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileInfo]) -> None:
+def planned_sources(output: str, plan: Plan) -> UriSet:
+    """The sources of a stored plan, each with its size and version."""
+    slices = (part for shard in StoredShards(output, plan) for part in shard.slices)
+    return UriSet((part.source.uri, _state(part.source)) for part in slices)
+
+
+def _state(file: Source | storage.FileInfo) -> str:
+    return f"{file.size} {file.version}"
+
+
+def _warn_of_changes(known: UriSet, inputs: Inputs) -> None:
     """Warn of planned files that have changed: extending adds whole files, never new rows of a planned one."""
-    changed = [
-        now.uri
-        for now in listed
-        if now.uri in known and (now.size, now.version) != (known[now.uri].size, known[now.uri].version)
-    ]
+    listed = chain(inputs.files, inputs.described, inputs.beside)
+    changed = [found.uri for found in listed if known.has_changed(found.uri, _state(found.info))]
     for uri in changed[:CHANGES_SHOWN]:
         print(
             f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
@@ -208,7 +228,7 @@ def _warn_of_changes(known: Mapping[str, Source], listed: Iterable[storage.FileI
         print(f"warning: so have {amount(len(changed) - CHANGES_SHOWN, 'more files')}", file=sys.stderr)
 
 
-def store_plan(request: PlanRequest, plan: Plan, shards: list[Shard]) -> Plan:
+def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:
     """Store a new plan or segment. Raises `UsageError` if another run was first with another job."""
     stored = store_segment(request.job.output, plan, shards)
     other_versions(request, stored)
@@ -246,7 +266,7 @@ def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
     return max(1, round(rows / whole)) * whole
 
 
-def limited(shards: list[Shard], limit: int) -> list[Shard]:
+def limited(shards: Sequence[Shard], limit: int) -> list[Shard]:
     """The first `limit` rows in plan order; rows are counted if a source does not state their number."""
     kept: list[Shard] = []
     left = limit
@@ -269,9 +289,9 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     without a plan of vqbeam, or if `planned` shards read what would be deleted."""
     plan = load_plan(output)
     if plan is None:
-        _check_empty(output, _folders(None))
+        _check_empty(output, written_folders(None))
         return
-    folders = _folders(find_job(plan.command))
+    folders = written_folders(find_job(plan.command))
     lost = tuple(storage.join(output, folder, "") for folder in folders)
     for shard in planned:
         for part in shard.slices:
@@ -284,11 +304,6 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         storage.delete(storage.join(output, name))
     for number in reversed(range(len(plan.segments))):
         storage.delete(OutputFolder(output).shards(number))
-
-
-def _folders(command: JobCommand | None) -> tuple[str, ...]:
-    """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
-    return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
 
 
 def _check_empty(output: str, folders: tuple[str, ...]) -> None:
@@ -315,14 +330,15 @@ def _undo_shard(output: str, index: int) -> None:
         storage.delete(storage.join(output, path))
 
 
-def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
+def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> str:
     """The text that --dry_run prints."""
     segment, task = segment_of(shards), request.task
-    weight = {shard.index: _weight(shard) for shard in shards}
-    largest = sorted(shards, key=lambda shard: -weight[shard.index])[:10]
     rows = "prompts" if task.input.kind == "prompts" else "rows"
+    weights = [(_weight(shard), shard.name, _size_text(shard, rows)) for shard in shards]
+    largest = nlargest(10, weights, key=itemgetter(0))
     lines = [
         f"files       {segment.sources:,}",
+        *passed_over_lines(plan),
         f"{rows:<11} {'not known before they are read' if segment.rows is None else f'{segment.rows:,}'}",
         *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
         f"bytes       {segment.bytes:,}",
@@ -330,11 +346,11 @@ def describe_plan(plan: Plan, shards: list[Shard], request: PlanRequest) -> str:
         *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
         f"output      {request.job.output}",
-        f"largest     {', '.join(f'{shard.name} ({_size_text(shard, rows)})' for shard in largest)}",
+        f"largest     {', '.join(f'{name} ({size})' for _, name, size in largest)}",
     ]
     if len(shards) > 1:
-        mean = sum(weight.values()) / len(shards)
-        tail = weight[largest[0].index] / mean if mean else 1.0
+        mean = sum(weight for weight, _, _ in weights) / len(shards)
+        tail = largest[0][0] / mean if mean else 1.0
         told = f"the largest shard is {tail:.1f} times the mean: the last worker may run that long alone"
         lines.append(f"tail        {told}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from pipelines.planning import PlanRequest
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from pipelines.scratch import scratch_folder
-from pipelines.screen import Expected, print_summary, progress
+from pipelines.screen import Expected, passed_over_lines, print_summary, progress
 from transforms import storage
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
@@ -23,8 +24,9 @@ from transforms.engine.resources import require_room
 from transforms.errors import RunFailed, UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
-from transforms.ledger.plan import Plan, load_shards, rows_of, segment_of
+from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
 from transforms.ledger.totals import pending_shards, settle
+from transforms.ledger.types import Shard
 from transforms.outputs.contact_sheet import write_contact_sheet
 
 
@@ -53,7 +55,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
             return result.exit_code
         code = result.exit_code
     outcome = settle(job.output, plan.shards, job.max_error_rate)
-    print_summary(command, job.output, plan.shards, outcome, _look(job, task), already=not pending)
+    print_summary(command, job.output, plan, outcome, _look(job, task), already=not pending)
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return code if outcome.well else 1
@@ -65,11 +67,13 @@ def _show(request: PlanRequest, stored: Plan | None) -> int:
         plan, shards = planning.make_plan(request)
         print(planning.describe_plan(plan, shards, request))
         return 0
-    shards = planning.extend_plan(request, stored) if job.extend else load_shards(job.output, stored)
-    if shards:
-        print(planning.describe_plan(stored, shards, request))
+    planned: Sequence[Shard] = StoredShards(job.output, stored)
+    if job.extend:
+        stored, planned = planning.extend_plan(request, stored)
+    if planned:
+        print(planning.describe_plan(stored, planned, request))
     done = stored.shards - len(pending_shards(job.output, stored.shards))
-    added = len(shards) if job.extend else 0
+    added = len(planned) if job.extend else 0
     print(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
     return 0
 
@@ -78,6 +82,8 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     job = request.job
     if stored is None:
         plan, shards = planning.make_plan(request)
+        for line in passed_over_lines(plan):
+            print(line, file=sys.stderr)
         if job.overwrite:
             planning.remove_output(job.output, shards)
         return planning.store_plan(request, plan, shards)
@@ -85,7 +91,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
         count = planning.undo_rejected(job.output)
         print(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
     if job.extend:
-        shards = planning.extend_plan(request, stored)
+        stored, shards = planning.extend_plan(request, stored)
         if shards:
             storage.delete(storage.join(job.output, SUCCESS))
             stored = planning.store_plan(request, stored, shards)

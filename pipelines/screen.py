@@ -21,7 +21,9 @@ from pipelines.parsing import in_flags, parser_of
 from transforms import storage
 from transforms.engine.monitor import read_totals
 from transforms.errors import amount, size_text
-from transforms.ledger.folder import LAST_RUN
+from transforms.inputs.passed_over import passed_over_text
+from transforms.ledger.folder import LAST_RUN, PLAN
+from transforms.ledger.plan import Plan
 from transforms.ledger.totals import Outcome, Totals, most_common
 from transforms.ledger.types import STAGES
 
@@ -124,16 +126,24 @@ def _clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def passed_over_lines(plan: Plan) -> list[str]:
+    """The line that says which files of the input are not read; none if all are."""
+    text = passed_over_text(plan.passed_over)
+    return [f"passed over: {text}"] if text else []
+
+
 def print_summary(
-    command: JobCommand, output: str, shards: int, outcome: Outcome, look: str, *, already: bool = False
+    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str, *, already: bool = False
 ) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
-    The job has so many `shards`. `already`: an earlier run did it all.
+    `already`: an earlier run did it all.
     """
+    shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
     lines = [*counts_lines(command.counts, totals, speed=True), f"  size       {size_text(totals.bytes)} in {output}"]
+    lines += [f"  {line} (names: {storage.join(output, PLAN)})" for line in passed_over_lines(plan)]
     if undone:
         lines.append(f"  FAILED     {len(undone):,} of {every}; run the same command again")
         lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]

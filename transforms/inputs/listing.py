@@ -2,63 +2,216 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 
 from braceexpand import braceexpand
 
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.inputs import local
+from transforms.inputs.file_list import FileList
 from transforms.inputs.formats import BY_NAME, formats_of
 from transforms.inputs.formats.format import Format, Found, Inputs
 from transforms.inputs.formats.tables import METADATA
+from transforms.inputs.local import Left
+from transforms.inputs.passed_over import PassedOver, passed_over_text
 from transforms.inputs.request import Kind
+from transforms.inputs.sniffing import images_among, is_image, leaves_open, may_be_image
 from transforms.inputs.uris import folder_of, relative_to, stem
 
-HIDDEN = ("_", ".")  # begin the names of files that tools make for themselves, such as _SUCCESS or .cache
+# What tools make for themselves: not read, and counted by name. So is what begins with a dot.
+TOOL_FOLDERS = {"_vqbeam", "_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__", "@eaDir"}
+TOOL_FOLDERS |= {"$RECYCLE.BIN", "System Volume Information"}
+TOOL_FILES = {"_SUCCESS", "_metadata", "_common_metadata", "Thumbs.db", "thumbs.db", "desktop.ini"}
+TOOL_PREFIXES = ("_committed_", "_started_")
+NAMED_HIDDEN = {".DS_Store", ".gitattributes", ".gitignore"}
 FEW_NAMES = 8  # of a pattern in braces, which are looked up one by one
 
 
-def find_inputs(patterns: Iterable[str], input_format: str | None, kind: Kind = "images") -> Inputs:
+@dataclass
+class Matched:
+    """The files that one pattern matched: by the format whose ending they have, and `others`."""
+
+    pattern: str
+    by_format: dict[str, FileList] = field(default_factory=dict)
+    others: FileList = field(default_factory=FileList)
+    passed: PassedOver = field(default_factory=PassedOver)
+    named: FileList = field(default_factory=FileList)  # a single file named outright, of any ending
+    sniffed: int = 0  # among those of the format files: told by their bytes alone
+
+    def __iter__(self) -> Iterator[Found]:
+        """All files that could be read, by format."""
+        for files in (self.named, *self.by_format.values(), self.others):
+            yield from files
+
+
+class Lister:
+    """Lists patterns for one job. `own` are files and folders of its output, which are no input."""
+
+    def __init__(self, input_format: str | None, kind: Kind, own: Collection[str]) -> None:
+        self.formats = formats_of(kind)
+        self._own = frozenset(own)
+        self._sniffs = kind == "images" and input_format in (None, "files")
+        self._asked = input_format == "files"
+        self._endings = {ending: name for name, format in self.formats.items() for ending in format.endings}
+
+    def format_of(self, uri: str) -> str | None:
+        """The format that has the ending of a file."""
+        name = uri.rpartition("/")[2].lower()
+        found = self._endings.get("." + name.rpartition(".")[2])
+        if found is None and name.endswith((".gz",)):
+            found = next((form for ending, form in self._endings.items() if name.endswith(ending)), None)
+        return found
+
+    def leave(self, path: str, is_folder: bool) -> str | None:
+        """The label under which a file or folder is left out; None if it is listed."""
+        name = path.rpartition("/")[2]
+        if path in self._own:
+            return f"{name}{'/' * is_folder} of the output"
+        if is_folder:
+            return f"{name}/" if name.startswith(".") or name in TOOL_FOLDERS else None
+        if name in TOOL_FILES or name in NAMED_HIDDEN or name.startswith(TOOL_PREFIXES):
+            return name
+        return "hidden files" if name.startswith(".") else None
+
+    def entries(self, pattern: str, root: str) -> Iterator[storage.FileInfo | Left]:
+        """The files of a folder or glob, in order, and what is left out."""
+        if storage.is_local(pattern):
+            yield from local.walk(pattern, self.leave)
+            return
+        left: set[str] = set()
+        for info in storage.list_files(pattern):
+            found = self._left_of(info.uri, root)
+            if found is None:
+                yield info
+            elif found.uri not in left:
+                left.add(found.uri)
+                yield found
+
+    def _left_of(self, uri: str, root: str) -> Left | None:
+        """The outermost folder that is left out with a file of a store, else the file if it is."""
+        names = relative_to(uri, root).split("/")
+        path = uri[: len(uri) - len("/".join(names))]
+        for number, name in enumerate(names):
+            is_folder = number < len(names) - 1
+            path += name
+            label = self.leave(path, is_folder)
+            if label is not None:
+                return Left(path + "/" * is_folder, label)
+            path += "/"
+        return None
+
+    def add(self, matched: Matched, pattern: str, root: str) -> int:
+        """Adds the files of one folder or glob; returns how many there were."""
+        entries: Iterable[storage.FileInfo | Left] = self.entries(pattern, root)
+        is_local = storage.is_local(pattern)
+        sniffed: set[str] = set()
+        if self._sniffs and not is_local:
+            entries = list(entries)
+            worth = may_be_image if self._asked else leaves_open
+            unknown = [entry.uri for entry in entries if isinstance(entry, storage.FileInfo) and entry.size]
+            sniffed = images_among(uri for uri in unknown if self.format_of(uri) is None and worth(uri))
+        number = 0
+        for entry in entries:
+            if isinstance(entry, Left):
+                matched.passed.add(entry.uri, entry.label)
+                continue
+            number += 1
+            name = self.format_of(entry.uri)
+            if name is None and self._sniffs and entry.size:
+                looks = entry.uri in sniffed if not is_local else may_be_image(entry.uri) and is_image(entry.uri)
+                if looks:
+                    name = "files"
+                    matched.sniffed += 1
+            files = matched.others if name is None else matched.by_format.setdefault(name, FileList())
+            files.append(Found(entry, root))
+        return number
+
+
+def find_inputs(
+    patterns: Iterable[str], input_format: str | None, kind: Kind = "images", own: Collection[str] = ()
+) -> Inputs:
     """List the inputs that hold rows of a kind: in the order of the patterns, each sorted by name, none twice.
 
-    Raises `UsageError` if a pattern matches nothing, or its format cannot be inferred.
+    `own` are files and folders of the job's output, which may lie inside of the input. Raises `UsageError` if a pattern
+    matches nothing, or its format cannot be inferred.
     """
     formats = formats_of(kind)
     if input_format is not None and input_format not in formats:
         raise UsageError(f"expected one of {', '.join(formats)}, not {input_format}", option="input_format")
-    every: dict[str, Found] = {}
-    named: set[str] = set()  # single files named outright, of any ending
+    lister = Lister(input_format, kind, own)
+    every = [_matches(pattern, lister) for pattern in patterns]
     found_formats: dict[str, str] = {}  # format -> the pattern that has it
-    for pattern in patterns:
-        matched = _matches(pattern)
-        if len(matched) == 1 and matched[0].uri == storage.absolute(pattern):
-            named.add(matched[0].uri)
-        for found in matched:
-            every.setdefault(found.uri, found)
-        found_formats.setdefault(input_format or _infer(pattern, matched, formats, kind), pattern)
+    for matched in every:
+        found_formats.setdefault(input_format or _infer(matched, formats, kind), matched.pattern)
     if len(found_formats) > 1:
         shown = "; ".join(f"{pattern} is {name}" for name, pattern in found_formats.items())
         raise UsageError(f"the inputs are of several formats ({shown}): run one job for each, or give input_format")
     chosen = formats[next(iter(found_formats))]
-    files = [found for found in every.values() if found.uri in named or chosen.matches(found.uri)]
-    if chosen.name == "parquet" and len(files) > 1 and kind != "prompts":
-        described = _described(every.values())
-        files = [found for found in files if found.uri in named or stem(found.uri) not in described]
-    if not files:
-        raise UsageError(f"no matching files: {' '.join(patterns)} has none of format {chosen.name}")
-    chosen_uris = {found.uri for found in files}
-    return Inputs(chosen.name, tuple(files), tuple(found for found in every.values() if found.uri not in chosen_uris))
+    inputs = _gathered(every, chosen, kind)
+    if not inputs.files:
+        _refuse_arrow(every)
+        raise UsageError(f"no matching files: {' '.join(m.pattern for m in every)} has none of format {chosen.name}")
+    return inputs
 
 
-def _matches(pattern: str) -> list[Found]:
+def _gathered(every: list[Matched], chosen: Format, kind: Kind) -> Inputs:
+    """The files of the chosen format, those beside them, and what was passed over; no file twice."""
+    files, beside, passed = FileList(), FileList(), PassedOver()
+    described: dict[str, Found] = {}
+    named = {found.uri for matched in every for found in matched.named}
+    known: set[str] = set()
+    several = len(every) > 1
+    unread = _unread_parquet(every, kind) if chosen.name == "parquet" else None
+
+    def add(found: Found, pattern: str, of_format: bool) -> None:
+        if several:
+            if found.uri in known:
+                return
+            known.add(found.uri)
+        if found.uri in named or (of_format and not (unread and unread(found, pattern))):
+            files.append(found)
+        elif chosen.name == "files" and METADATA.matches(found.uri):
+            described[found.uri] = found
+        else:
+            beside.append(found)
+
+    for matched in every:
+        passed.update(matched.passed)
+        if not several and not named and unread is None:  # nothing to sort out: no copy of ten million files
+            files = matched.by_format.pop(chosen.name, files)
+        for name, group in [("", matched.named), *matched.by_format.items(), ("", matched.others)]:
+            for found in group:
+                add(found, matched.pattern, name == chosen.name)
+    return Inputs(chosen.name, files, beside, tuple(described.values()), passed)
+
+
+def _unread_parquet(every: list[Matched], kind: Kind) -> Callable[[Found, str], bool]:
+    """Whether a Parquet file holds no rows for the job: it describes a tar or a folder of images beside it, or is of
+    those that begin with `_`, which readers of Parquet folders leave to the tools that wrote them."""
+    several = sum(len(matched.by_format.get("parquet", ())) + len(matched.named) for matched in every) > 1
+    tables = _described(found for matched in every for found in matched) if several and kind != "prompts" else set()
+
+    def unread(found: Found, pattern: str) -> bool:
+        path = relative_to(found.uri, found.root)
+        private = path.startswith("_") or "/_" in path
+        return stem(found.uri) in tables or (private and "/_" not in pattern[len(found.root) :])
+
+    return unread
+
+
+def _matches(pattern: str, lister: Lister) -> Matched:
     """The files that one pattern names. Raises `UsageError` if there are none."""
     try:
         expanded = list(braceexpand(pattern.replace("\\", "\\\\")))
     except ValueError:  # braces that do not pair up: a name that has one
         expanded = [pattern]
-    found: list[Found] = []
+    matched = Matched(pattern)
 
     @cache  # thousands of names cost a few requests
     def listed(folder: str) -> dict[str, storage.FileInfo]:
@@ -66,30 +219,39 @@ def _matches(pattern: str) -> list[Found]:
 
     for one in map(storage.absolute, expanded):
         by_name = len(expanded) <= FEW_NAMES or storage.has_wildcard(one)
-        known = None if by_name else listed(folder_of(one)).get(one)
-        infos = [known] if known else _list(one)
-        infos = [info for info in infos if not _is_hidden(info.uri, _root(one))]
-        if not infos:
-            raise UsageError(f"no matching files: {one}" + (f" (of {pattern})" if one != pattern else ""))
-        single = len(infos) == 1 and infos[0].uri == one
-        root = folder_of(one) if single else _root(one)
-        found += [Found(info, root) for info in infos]
-    for item in found:
-        try:
-            item.uri.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{item.uri!r}: the name of this file is not UTF-8; rename it") from error
-    return found
+        info = _single(one) if by_name else listed(folder_of(one)).get(one) or _single(one)
+        if info is not None:
+            found = Found(info, folder_of(one))
+            name = lister.format_of(one)
+            if len(expanded) == 1:
+                matched.named.append(found)
+            elif name is None:
+                matched.others.append(found)
+            else:
+                matched.by_format.setdefault(name, FileList()).append(found)
+        elif not lister.add(matched, one, _root(one)):
+            left = passed_over_text(matched.passed.to_json())
+            told = (f" (of {pattern})" if one != pattern else "") + (f"; passed over: {left}" if left else "")
+            raise UsageError(f"no matching files: {one}{told}")
+    return matched
 
 
-def _list(pattern: str) -> list[storage.FileInfo]:
-    """A single file is asked for by its name first: not every store can list (a web server)."""
-    if not storage.has_wildcard(pattern):
-        try:
-            return [storage.stat(pattern)]
-        except FileNotFoundError:
-            pass  # a folder, or nothing
-    return storage.list_files(pattern)
+def _single(uri: str) -> storage.FileInfo | None:
+    """A single file is asked for by its name first: not every store can list (a web server).
+
+    None for a folder, a glob, or nothing. Raises `UsageError` for a FIFO or a device.
+    """
+    if storage.has_wildcard(uri):
+        return None
+    if storage.is_local(uri) and os.path.exists(uri) and not os.path.isfile(uri) and not os.path.isdir(uri):
+        raise UsageError(f"{uri} is no regular file, but a FIFO, a socket or a device: it is not opened")
+    try:
+        uri.encode()
+        return storage.stat(uri)
+    except FileNotFoundError:
+        return None
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{uri!r}: the name of this file is not UTF-8; rename it") from error
 
 
 def _root(pattern: str) -> str:
@@ -98,35 +260,53 @@ def _root(pattern: str) -> str:
     return pattern if before == pattern else folder_of(before)
 
 
-def _is_hidden(uri: str, root: str) -> bool:
-    return any(part.startswith(HIDDEN) for part in relative_to(uri, root).split("/")) and uri != root
-
-
-def _infer(pattern: str, matched: list[Found], formats: Mapping[str, Format], kind: Kind) -> str:
+def _infer(matched: Matched, formats: Mapping[str, Format], kind: Kind) -> str:
     """The format of the files that a pattern matched, from their endings. Raises `UsageError` if that leaves a choice.
 
-    Files that describe images do not count beside those: img2dataset's Parquet files, and `METADATA`.
+    Files that describe images do not count beside those: img2dataset's Parquet files, and `METADATA`. Nor do images
+    that only their bytes tell, beside files that have the ending of a format.
     """
-    counts = {name: sum(format.matches(found.uri) for found in matched) for name, format in formats.items()}
-    if len(matched) > 1 and kind != "prompts":
+    if matched.named:
+        name = next((name for name, format in formats.items() if format.matches(matched.named[0].uri)), None)
+        if name is None and kind == "images" and matched.named[0].info.size and is_image(matched.named[0].uri):
+            name = "files"
+        counts = {name: 1} if name else {}
+    else:
+        counts = {name: len(files) for name, files in matched.by_format.items()}
+    if kind != "prompts" and counts.get("parquet") and not matched.named:
         described = _described(matched)
-        parquet = formats["parquet"]
-        counts["parquet"] -= sum(parquet.matches(found.uri) and stem(found.uri) in described for found in matched)
+        counts["parquet"] -= sum(stem(found.uri) in described for found in matched.by_format["parquet"])
     if counts.get("files"):
-        for found in matched:
-            if METADATA.matches(found.uri):
-                counts[found.uri.rpartition(".")[2].lower()] -= 1
-    present = {name: count for name, count in counts.items() if count}
+        for name in ("csv", "jsonl", "parquet"):
+            tables = matched.by_format.get(name, ())
+            counts[name] = counts.get(name, 0) - sum(METADATA.matches(found.uri) for found in tables)
+    present = {name: count for name, count in counts.items() if count > 0}
+    if len(present) > 1 and present.get("files") == matched.sniffed:
+        del present["files"]
     if len(present) == 1:
         return next(iter(present))
     if not present:
-        examples = ", ".join(found.uri.rpartition("/")[2] for found in matched[:3])
+        _refuse_arrow([matched])
+        examples = ", ".join(found.uri.rpartition("/")[2] for found in islice(matched, 3))
         raise UsageError(
-            f"{pattern}: no format can be inferred from the file extensions ({examples}); give input_format, one of "
-            f"{', '.join(formats)}"
+            f"{matched.pattern}: no format can be inferred from the file extensions ({examples}); give input_format, "
+            f"one of {', '.join(formats)}"
         )
-    shown = ", ".join(f"{count} of {name}" for name, count in present.items())
-    raise UsageError(f"{pattern} has files of several formats ({shown}): give input_format, or a narrower pattern")
+    shown = ", ".join(f"{count} of {name}" for name, count in sorted(present.items()))
+    raise UsageError(
+        f"{matched.pattern} has files of several formats ({shown}): give input_format, or a narrower pattern"
+    )
+
+
+def _refuse_arrow(every: Iterable[Matched]) -> None:
+    """Raises `UsageError` if there are files of Arrow, as `save_to_disk` of Hugging Face datasets writes them."""
+    arrow = next((found.uri for matched in every for found in matched if found.uri.lower().endswith(".arrow")), None)
+    if arrow is not None:
+        folder = folder_of(arrow)
+        raise UsageError(
+            f"{folder} holds .arrow files, as save_to_disk of Hugging Face datasets writes them, which are not read: "
+            f"write them as Parquet, datasets.load_from_disk({folder!r}).to_parquet('data.parquet'), and name that"
+        )
 
 
 def _described(every: Iterable[Found]) -> set[str]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs.formats import BY_NAME
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
 from transforms.inputs.listing import find_inputs
+from transforms.inputs.passed_over import PassedOver
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uris import WEB_SCHEMES, canonical_scheme, scheme_of
-from transforms.ledger.types import INLINE, Shard, Slice
+from transforms.ledger.types import INLINE, Shard
 
 
 @dataclass(frozen=True)
 class InputPlan:
-    """`pieces` in the order of the rows, the `schema` of all of them, and the `inputs` as they are now.
+    """`pieces` in the order of the rows, the `schema` of all of them, and the `inputs` as they are now; files of these
+    that are not read are `passed`.
 
     If a plan is extended, `inputs` have all its files, and `pieces` are those of new ones.
     """
 
     inputs: Inputs
-    pieces: tuple[Piece, ...]
+    pieces: Sequence[Piece]
     schema: InputSchema
+    passed: PassedOver
 
 
 def plan_sources(
@@ -32,7 +36,7 @@ def plan_sources(
     rows_per_shard: int,
     *,
     schema: InputSchema | None = None,
-    known: Collection[str] = (),
+    known: Container[str] = (),
     inputs: Inputs | None = None,
 ) -> InputPlan:
     """List the inputs unless `inputs` are given, fix the schema, and cut what is larger than a shard.
@@ -48,9 +52,14 @@ def plan_sources(
     for scheme in schemes:
         _check_scheme(scheme)
     request = replace(request, uri_schemes=schemes)
-    task = PlanTask(inputs, request, rows_per_shard, schema, frozenset(known))
-    pieces, found_schema = BY_NAME[inputs.format].plan(task)
-    return InputPlan(inputs, tuple(pieces), found_schema)
+    task = PlanTask(inputs, request, rows_per_shard, schema, known)
+    format = BY_NAME[inputs.format]
+    pieces, found_schema = format.plan(task)
+    passed = PassedOver()
+    passed.update(inputs.passed)
+    for found in inputs.beside if format.unread is None else format.unread(inputs, found_schema):
+        passed.add(found.uri)
+    return InputPlan(inputs, pieces, found_schema, passed)
 
 
 def _check_scheme(scheme: str) -> None:
@@ -63,14 +72,38 @@ def _check_scheme(scheme: str) -> None:
         raise UsageError(str(error), option="uri_schemes") from error
 
 
-def make_shards(pieces: Iterable[Piece], rows_per_shard: int, first_index: int = 0) -> list[Shard]:
+class PlannedShards(Sequence[Shard]):
+    """Pieces packed in order into shards, which are made when they are asked for: there may be millions of pieces."""
+
+    def __init__(self, pieces: Sequence[Piece], rows_per_shard: int, first_index: int = 0) -> None:
+        self._pieces = pieces
+        self._first = first_index
+        self._cuts: list[int] = []  # the piece that each shard begins with
+        rows = 0
+        for number, piece in enumerate(pieces):
+            if not self._cuts or rows + piece.rows > rows_per_shard:
+                self._cuts.append(number)
+                rows = 0
+            rows += piece.rows
+
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Shard]: ...
+
+    def __getitem__(self, index: int | slice) -> Shard | list[Shard]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        stop = self._cuts[number + 1] if number + 1 < len(self) else len(self._pieces)
+        slices = tuple(piece.slice for piece in self._pieces[self._cuts[number] : stop])
+        return Shard(self._first + number, slices)
+
+
+def make_shards(pieces: Sequence[Piece], rows_per_shard: int, first_index: int = 0) -> Sequence[Shard]:
     """Pieces packed in order into shards of at most `rows_per_shard` rows, numbered from `first_index`; none is cut."""
-    packed: list[list[Slice]] = []
-    rows = 0
-    for piece in pieces:
-        if not packed or rows + piece.rows > rows_per_shard:
-            packed.append([])
-            rows = 0
-        packed[-1].append(piece.slice)
-        rows += piece.rows
-    return [Shard(index, tuple(slices)) for index, slices in enumerate(packed, first_index)]
+    return PlannedShards(pieces, rows_per_shard, first_index)

@@ -88,8 +88,11 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
 
 
 def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
-    """A caption as the job keeps it: a list, also of a single one, if the job has lists. Raises `RowRejected`."""
-    if value is None or value == "" or value == []:
+    """A caption as the job keeps it: a list, also of a single one, if the job has lists; None for a blank one.
+
+    Raises `RowRejected`.
+    """
+    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         return None
     if is_list and isinstance(value, str):
         return [value]

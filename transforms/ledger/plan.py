@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +25,7 @@ from transforms.ledger.folder import PLAN, OutputFolder
 from transforms.ledger.types import Shard, Slice, Source, known_rows
 
 PLAN_VERSION = 1
+ROW_GROUP = 16384  # rows of a stored plan that are written or read at once
 HEADER_KEY = b"vqbeam.plan"
 SHARD_SCHEMA = pa.schema(
     [
@@ -64,13 +67,15 @@ class Segment:
 @dataclass(frozen=True)
 class Plan:
     """`fingerprint` decides the output bytes; `settings` is how the work is run, resolved once; `schema` is the
-    JSON of the input schema."""
+    JSON of the input schema. `passed_over` counts and names files of the input that are not read (`PassedOver`), as the
+    last listing found them; plans of earlier versions have none."""
 
     command: str
     fingerprint: Mapping[str, Any]
     settings: Mapping[str, Any]
     schema: Mapping[str, Any]
     segments: tuple[Segment, ...] = ()
+    passed_over: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
@@ -90,16 +95,19 @@ class Plan:
 
 
 def segment_of(shards: Sequence[Shard]) -> Segment:
-    """Totals of newly planned shards."""
-    slices = [part for shard in shards for part in shard.slices]
-    sources = {part.source.uri: part.source.size for part in slices}
-    return Segment(
-        first_shard=shards[0].index,
-        shards=len(shards),
-        sources=len(sources),
-        bytes=sum(sources.values()),
-        rows=known_rows(slices),
-    )
+    """Totals of newly planned shards, of which one at a time is looked at."""
+    sources = size = 0
+    rows: int | None = 0
+    last = ""
+    for shard in shards:
+        for part in shard.slices:
+            if part.source.uri != last:  # slices of one source follow one another
+                last = part.source.uri
+                sources += 1
+                size += part.source.size
+        found = known_rows(shard.slices)
+        rows = None if rows is None or found is None else rows + found
+    return Segment(first_shard=shards[0].index, shards=len(shards), sources=sources, bytes=size, rows=rows)
 
 
 def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
@@ -120,16 +128,14 @@ def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
 def _write_shards(path: Path, shards: Sequence[Shard], plan: Plan) -> None:
     schema = SHARD_SCHEMA.with_metadata({HEADER_KEY: json.dumps(plan.to_dict(), sort_keys=True)})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        rows: list[dict[str, Any]] = []
-        for number, shard in enumerate(shards, 1):
-            for part in shard.slices:
-                rows.append(
-                    {"shard": shard.index, **asdict(part.source)}
-                    | {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
-                )
-            if len(rows) >= 16384 or number == len(shards):
-                writer.write_table(pa.Table.from_pylist(rows, schema))
-                rows = []
+        rows = ((shard.index, part) for shard in shards for part in shard.slices)
+        while chunk := list(islice(rows, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist([_cells(*row) for row in chunk], schema))
+
+
+def _cells(shard: int, part: Slice) -> dict[str, Any]:
+    own = {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
+    return {"shard": shard, **vars(part.source), **own}
 
 
 def load_plan(output: str) -> Plan | None:
@@ -155,7 +161,10 @@ def load_plan(output: str) -> Plan | None:
                 "output",
             )
         segments = tuple(Segment(**item) for item in values["segments"])
-        plan = Plan(values["command"], values["fingerprint"], values["settings"], values["schema"], segments)
+        passed_over = values.get("passed_over", {})
+        plan = Plan(
+            values["command"], values["fingerprint"], values["settings"], values["schema"], segments, passed_over
+        )
         segment += 1
 
 
@@ -163,16 +172,57 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
     """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
     stop = plan.shards if stop is None else stop
     slices: dict[int, list[Slice]] = {}
-    for number, segment in enumerate(plan.segments):
-        if segment.first_shard < stop and first < segment.first_shard + segment.shards:
-            with storage.open_read(OutputFolder(output).shards(number)) as file:
-                table = pq.read_table(file, filters=[("shard", ">=", first), ("shard", "<", stop)])
-            for row in table.to_pylist():
-                source = Source(row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
-                texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
-                part = Slice(source, row["start"], row["stop"], row["offset"], texts)
-                slices.setdefault(row["shard"], []).append(part)
+    for index, part in _stored_slices(output, plan, first, stop):
+        slices.setdefault(index, []).append(part)
     return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
+
+
+class StoredShards(Sequence[Shard]):
+    """The shards of a stored plan, read one after another: a plan may hold millions of slices."""
+
+    def __init__(self, output: str, plan: Plan) -> None:
+        self._output = output
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return self._plan.shards
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Shard]: ...
+
+    def __getitem__(self, index: int | slice) -> Shard | list[Shard]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, int):
+            return load_shards(self._output, self._plan, numbers, numbers + 1)[0]
+        return [self[number] for number in numbers]
+
+    def __iter__(self) -> Iterator[Shard]:
+        slices = _stored_slices(self._output, self._plan, 0, self._plan.shards)
+        for index, parts in groupby(slices, key=itemgetter(0)):
+            yield Shard(index, tuple(part for _, part in parts))
+
+
+def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[tuple[int, Slice]]:
+    """Shard numbers and slices of the shards [first, stop), in order; a row group at a time is held."""
+    for number, segment in enumerate(plan.segments):
+        if segment.first_shard >= stop or first >= segment.first_shard + segment.shards:
+            continue
+        with storage.open_read(OutputFolder(output).shards(number)) as file:
+            stored = pq.ParquetFile(file)
+            for group in range(stored.num_row_groups):
+                held = stored.metadata.row_group(group).column(0).statistics
+                if held is not None and held.has_min_max and (held.min >= stop or held.max < first):
+                    continue
+                for batch in stored.iter_batches(ROW_GROUP, row_groups=[group]):
+                    wanted = pc.and_(pc.greater_equal(batch["shard"], first), pc.less(batch["shard"], stop))
+                    for row in batch.filter(wanted).to_pylist():
+                        names = ("uri", "format", "size", "version", "root", "rows")
+                        source = Source(*(row[name] for name in names))
+                        texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
+                        yield row["shard"], Slice(source, row["start"], row["stop"], row["offset"], texts)
 
 
 def load_shard(output: str, index: int) -> Shard:
@@ -190,11 +240,11 @@ def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
     total = 0
     for number in range(len(plan.segments)):
         with storage.open_read(OutputFolder(output).shards(number)) as file:
-            table = pq.read_table(file, columns=["shard", "start", "stop"])
-        table = table.filter(pc.is_in(table["shard"], value_set=wanted))
-        if table["stop"].null_count:
-            return None
-        total += pc.sum(pc.subtract(table["stop"], table["start"]), min_count=0).as_py()
+            for batch in pq.ParquetFile(file).iter_batches(columns=["shard", "start", "stop"]):
+                batch = batch.filter(pc.is_in(batch["shard"], value_set=wanted))
+                if batch["stop"].null_count:
+                    return None
+                total += pc.sum(pc.subtract(batch["stop"], batch["start"]), min_count=0).as_py()
     return total
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
+from typing import overload
 
 import pyarrow as pa
 
@@ -14,38 +16,102 @@ from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
 from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tables
-from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Piece, Planned, PlanTask
+from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Inputs, Piece, Planned, PlanTask
 from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches, fill_sample
+from transforms.inputs.texts import ending_of, text_uri
+from transforms.inputs.uri_set import UriSet
 from transforms.inputs.uris import relative_to, resolve, stem
 from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, parse_json
 from transforms.ledger.types import Slice, Source
 
 READERS = 16  # at once, to pay a store's latency once for so many images
-SIDECARS = ("txt", "json")
+CAPTIONS = ("txt", "caption")  # endings of texts that are captions, the preferred one first
+JSON = "json"
+
+
+class Pieces(Sequence[Piece]):
+    """Pieces of tables, then one for each image, which is made when it is asked for: there may be millions."""
+
+    def __init__(self, tables: Sequence[Piece], images: Sequence[Found]) -> None:
+        self._tables = tables
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._tables) + len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Piece: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Piece]: ...
+
+    def __getitem__(self, index: int | slice) -> Piece | list[Piece]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        if number < len(self._tables):
+            return self._tables[number]
+        return _image_piece(self._images[number - len(self._tables)])
+
+    def __iter__(self) -> Iterator[Piece]:
+        yield from self._tables
+        yield from map(_image_piece, self._images)
+
+
+def _image_piece(found: Found) -> Piece:
+    return Piece(Slice(found.source("files", 1), 0, 1), 1)
 
 
 def plan(task: PlanTask) -> Planned:
     """A piece for each image; rows of the tables that describe their folder (metadata.csv) come first, if any."""
     inputs = task.inputs
-    described = [found for found in inputs.beside if tables.METADATA.matches(found.uri)]
-    beside = {found.uri for found in inputs.beside}
-    sidecars = tuple(
-        ending for ending in SIDECARS if any(f"{stem(found.uri)}.{ending}" in beside for found in inputs.files)
-    )
-    if described:
-        return _plan_described(task, described, sidecars)
-    schema = task.schema
-    if schema is None:
-        fields = _peek_json(inputs.files, beside) if "json" in sidecars else pa.schema([])
-        request = replace(task.request, image_column=None)
-        schema = sample_schema(request, fields, sidecars, inputs.files[0].root)
-        schema = replace(schema, sidecars=sidecars)
-    return _images(task.files), schema
+    if inputs.described:
+        return _plan_described(task, list(inputs.described))
+    if task.schema is not None:
+        return Pieces((), task.files), task.schema
+    spellings = inputs.texts.spellings
+    endings = {ending_of(spelling) for spelling in spellings}
+    fields = _peek_json(inputs) if JSON in endings else pa.schema([])
+    request = replace(task.request, image_column=None)
+    named = request.caption_column
+    if named and named not in fields.names and named.lower() in endings:
+        request = replace(request, caption_column=named.lower())
+    if not endings.isdisjoint(CAPTIONS):
+        endings.add(CAPTIONS[0])
+    schema = sample_schema(request, fields, endings, inputs.files[0].root)
+    captions = () if schema.caption is None else (schema.caption,) if request.caption_column else CAPTIONS
+    return Pieces((), task.files), replace(schema, sidecars=_sidecars(spellings, (*captions, JSON)))
 
 
-def _plan_described(task: PlanTask, described: list[Found], sidecars: tuple[str, ...]) -> Planned:
+def _sidecars(spellings: Iterable[str], endings: Sequence[str]) -> tuple[str, ...]:
+    """The spellings of some endings: by ending, then as it is usual."""
+
+    def order(spelling: str) -> tuple[int, bool, str]:
+        ending = ending_of(spelling)
+        return endings.index(ending), spelling != ending, spelling
+
+    return tuple(sorted((spelling for spelling in spellings if ending_of(spelling) in endings), key=order))
+
+
+def unread(inputs: Inputs, schema: InputSchema) -> Iterator[Found]:
+    """The files beside the images that are no text of one, or another text than the one that is read."""
+    texts = inputs.texts
+    ranks = [schema.sidecars.index(one) if one in schema.sidecars else -1 for one in texts.spellings]
+    is_json = [ending_of(one) == JSON and schema.caption != JSON for one in texts.spellings]
+    best: dict[tuple[int, bool], int] = {}
+    if len(schema.sidecars) > 1:  # an image may have several captions
+        for number, image in zip(texts.numbers, texts.images, strict=True):
+            if number >= 0 and ranks[number] >= 0:
+                key = (image, is_json[number])
+                best[key] = min(best.get(key, len(ranks)), ranks[number])
+    for found, number, image in zip(inputs.beside, texts.numbers, texts.images, strict=True):
+        if number < 0 or ranks[number] < 0 or best.get((image, is_json[number]), ranks[number]) != ranks[number]:
+            yield found
+
+
+def _plan_described(task: PlanTask, described: list[Found]) -> Planned:
     """Rows of the metadata files first, then the images that those do not name."""
     guess = TypeGuess()
     pieces: list[Piece] = []
@@ -54,38 +120,34 @@ def _plan_described(task: PlanTask, described: list[Found], sidecars: tuple[str,
     schema = task.schema
     if schema is None:
         request = replace(task.request, image_column=task.request.image_column or "file_name")
-        texts = tuple(ending for ending in sidecars if ending == "txt")
+        texts = _sidecars(task.inputs.texts.spellings, CAPTIONS)
         schema = table_schema(request, guess.schema(), described[0].uri)
-        schema = replace(schema, caption="txt" if texts else None, caption_field=schema.caption, sidecars=texts)
-    named = _named_images(pieces, schema)
+        schema = replace(schema, caption=CAPTIONS[0] if texts else None, caption_field=schema.caption, sidecars=texts)
+    named = UriSet((uri, "") for uri in named_images(described, schema))
     fresh = [piece for piece in pieces if piece.slice.source.uri not in task.known]
-    return fresh + _images([found for found in task.files if found.uri not in named]), schema
+    return Pieces(fresh, [found for found in task.files if found.uri not in named]), schema
 
 
-def _images(files: list[Found]) -> list[Piece]:
-    return [Piece(Slice(found.source("files", 1), 0, 1), 1) for found in files]
-
-
-def _named_images(pieces: list[Piece], schema: InputSchema) -> set[str]:
+def named_images(described: Iterable[Found], schema: InputSchema) -> Iterator[str]:
     """The images that the metadata of their folders names: their rows come from there."""
-    named: set[str] = set()
-    for source in dict.fromkeys(piece.slice.source for piece in pieces):
+    for source in (found.source(tables.METADATA.name) for found in described):
         for record in tables.records(source):
             reference = (record.values or {}).get(schema.image or "")
             if isinstance(reference, str) and reference:
                 try:
-                    named.add(resolve(reference, source.uri, source.root, schema.uri_schemes))
+                    yield resolve(reference, source.uri, source.root, schema.uri_schemes)
                 except RowRejected:
                     continue  # reading it makes that a rejected row
-    return named
 
 
-def _peek_json(files: Iterable[Found], beside: set[str]) -> pa.Schema:
+def _peek_json(inputs: Inputs) -> pa.Schema:
     guess = TypeGuess()
-    names = [f"{stem(found.uri)}.json" for found in files]
-    for name in [name for name in names if name in beside][:PEEKED_FILES]:
+    texts = inputs.texts
+    json = {number for number, spelling in enumerate(texts.spellings) if ending_of(spelling) == JSON}
+    beside = (found for found, number in zip(inputs.beside, texts.numbers, strict=True) if number in json)
+    for found in islice(beside, PEEKED_FILES):
         try:
-            guess.add(parse_json(storage.read_bytes(name, limit=MAX_TEXT_BYTES)))
+            guess.add(parse_json(storage.read_bytes(found.uri, limit=MAX_TEXT_BYTES)))
         except RowRejected:
             continue  # reading it makes that a rejected row
     return guess.schema()
@@ -124,13 +186,29 @@ def _load(source: Source, schema: InputSchema, max_bytes: int) -> tuple[Row, dic
             row.payload["image"] = storage.read_bytes(source.uri)
         except FileNotFoundError as error:
             raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
+    return row, _texts(row, source.uri, schema)
+
+
+def _texts(row: Row, uri: str, schema: InputSchema) -> dict[str, bytes]:
+    """The texts of an image, under the names that `schema` has for them: of several captions the first. One that is too
+    large rejects the row."""
     texts: dict[str, bytes] = {}
-    for extension in schema.sidecars:
+    for spelling in schema.sidecars:
+        ending = ending_of(spelling)
+        name = ending if ending == JSON or schema.caption is None else schema.caption
+        if name in texts:
+            continue
+        beside = text_uri(uri, spelling)
         try:
-            texts[extension] = storage.read_bytes(f"{stem(source.uri)}.{extension}", limit=MAX_TEXT_BYTES)
+            data = storage.read_bytes(beside, limit=MAX_TEXT_BYTES + 1)
         except FileNotFoundError:
             continue
-    return row, texts
+        if len(data) > MAX_TEXT_BYTES:
+            row.reject(RowRejected("broken_record", f"{beside} has more than {MAX_TEXT_BYTES} bytes"))
+        else:
+            texts[name] = data
+    return texts
 
 
-FORMAT = Format("files", tuple(f".{extension}" for extension in IMAGE_EXTENSIONS), ("images",), plan, read)
+ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+FORMAT = Format("files", ENDINGS, ("images",), plan, read, unread=unread)

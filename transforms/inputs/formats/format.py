@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
 from transforms import storage
 from transforms.inputs.columns import table_schema
 from transforms.inputs.hive import folder_columns
+from transforms.inputs.passed_over import PassedOver
 from transforms.inputs.provenance import check_unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
+from transforms.inputs.texts import TextsBeside, texts_beside
 from transforms.ledger.types import Slice, Source
 
 PEEKED_FILES = 8  # at most, if the first leaves something open
@@ -37,11 +40,19 @@ class Found:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a job in order: those that hold the rows, and those found beside them (texts, json)."""
+    """The files of a job in order: those that hold the rows, those found beside them, and the tables that describe a
+    folder of images (metadata.csv). `passed` are files that are never read, whatever the format."""
 
     format: str
-    files: tuple[Found, ...]
-    beside: tuple[Found, ...]
+    files: Sequence[Found]
+    beside: Sequence[Found]
+    described: tuple[Found, ...] = ()
+    passed: PassedOver = field(default_factory=PassedOver)
+
+    @cached_property
+    def texts(self) -> TextsBeside:
+        """Which of the files `beside` are texts of images."""
+        return texts_beside((found.uri for found in self.files), (found.uri for found in self.beside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +71,13 @@ class PlanTask:
     request: InputRequest
     rows_per_shard: int
     schema: InputSchema | None
-    known: Collection[str]
+    known: Container[str]
 
     @property
-    def files(self) -> list[Found]:
+    def files(self) -> Sequence[Found]:
         """The files that are not planned yet."""
+        if not self.known:
+            return self.inputs.files
         return [found for found in self.inputs.files if found.uri not in self.known]
 
     @property
@@ -78,7 +91,7 @@ class PlanTask:
         return table_schema(self.request, columns, self.first, folders)
 
 
-Planned = tuple[list[Piece], InputSchema]
+Planned = tuple[Sequence[Piece], InputSchema]
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,8 @@ class Format:
     `endings` are those of its files, in lower case; none for a format that is never inferred or asked for. `kinds` are
     the kinds of rows that it can hold. `plan` cuts the files of a job into pieces and fixes the schema. `read` yields
     the batches (`rows.batch_schema`) of consecutive slices of this format. `count` returns the rows of a slice as
-    `read` gives them, rejected ones too, and may stop at its second argument; None if `plan` counts all rows.
+    `read` gives them, rejected ones too, and may stop at its second argument; None if `plan` counts all rows. `unread`
+    yields the files beside those with rows of which nothing is read, given the schema; None if all are such.
     """
 
     name: str
@@ -97,6 +111,7 @@ class Format:
     plan: Callable[[PlanTask], Planned]
     read: Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Iterator[pa.RecordBatch]]
     count: Callable[[Slice, int], int] | None = None
+    unread: Callable[[Inputs, InputSchema], Iterable[Found]] | None = None
 
     def matches(self, uri: str) -> bool:
         return uri.lower().endswith(self.endings)

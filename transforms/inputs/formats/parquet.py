@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -85,7 +85,7 @@ def plan(task: PlanTask) -> Planned:
     return pieces, schema
 
 
-def _peek(files: tuple[Found, ...]) -> tuple[pa.Schema, float, dict[str, Footer | None]]:
+def _peek(files: Sequence[Found]) -> tuple[pa.Schema, float, dict[str, Footer | None]]:
     """Columns, bytes a row, and footers: those of the first file, and of some more while columns have no type (all
     null) or files no rows."""
     footers: dict[str, Footer | None] = {}

@@ -21,6 +21,7 @@ from transforms.batch import IMAGE
 from transforms.errors import RowRejected, UsageError, brief, shortened
 from transforms.inputs.embedded import embedded_image
 from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.formats.metadata_parquet import parquet_records
 from transforms.inputs.hive import values_of
 from transforms.inputs.request import InputSchema, Kind
 from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, fill_prompt
@@ -31,6 +32,7 @@ from transforms.ledger.types import Slice, Source
 UTF8_BOM = b"\xef\xbb\xbf"
 LINE = "prompt"  # the one column of a txt: a line is a row
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+PARQUET = "parquet"  # of a metadata file alone: others are a format of their own
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -59,7 +61,7 @@ def plan(task: PlanTask) -> Planned:
 def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> list[Piece]:
     """The pieces of one table; `guess` learns the types of its fields.
 
-    It learns from every record of a jsonl, and from the header of the others: their cells are strings.
+    It learns from every record of a jsonl or Parquet file, and from the header of the others: their cells are strings.
     """
     source = found.source(format)
     syntax = _syntax(source)
@@ -73,7 +75,7 @@ def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> li
         if rows % rows_per_piece == 0:
             starts.append((rows, record.offset))
         rows += 1
-        if record.values is not None and syntax == "jsonl":
+        if record.values is not None and syntax in ("jsonl", PARQUET):
             guess.add(record.values)
     source = found.source(format, rows)
     if not starts or _is_gzipped(found.uri):
@@ -85,7 +87,7 @@ def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> li
 
 
 def _syntax(source: Source) -> str:
-    """csv, tsv, jsonl or txt: the format, or for a metadata file its ending."""
+    """csv, tsv, jsonl or txt: the format, or for a metadata file its ending, which may be parquet, too."""
     return source.uri.lower().rpartition(".")[2] if source.format == METADATA.name else source.format
 
 
@@ -160,6 +162,9 @@ def _read_header(source: Source) -> list[str]:
 def records(source: Source, offset: int = 0) -> Iterator[Record]:
     """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too."""
     syntax = _syntax(source)
+    if syntax == PARQUET:
+        yield from (Record(0, values) for values in parquet_records(source.uri))
+        return
     header = _read_header(source) if syntax in DELIMITERS and offset else []
     with storage.open_unpacked(source.uri) as stream:
         stream.seek(offset)
@@ -285,4 +290,6 @@ CSV = _table("csv", (".csv", ".csv.gz"), ("images", "prompts"))
 TSV = _table("tsv", (".tsv", ".tsv.gz"), ("images", "prompts"))
 JSONL = _table("jsonl", (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("images", "prompts"))
 TXT = _table("txt", (".txt", ".txt.gz"), ("prompts",))  # beside images, a .txt is a caption
-METADATA = _table("metadata", ("/metadata.csv", "/metadata.jsonl"), ())  # describes the images of its folder
+METADATA = _table(
+    "metadata", ("/metadata.csv", "/metadata.jsonl", "/metadata.parquet"), ()
+)  # describes the images of its folder

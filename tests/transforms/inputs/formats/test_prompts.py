@@ -242,7 +242,7 @@ def test_prompts_of_the_command_line_are_rows_of_the_plan(tmp_path: Path) -> Non
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
     assert (stored.segments[0].rows, stored.segments[0].sources) == (5, 1)
     loaded = load_shards(str(tmp_path), stored)
-    assert loaded == shards
+    assert loaded == list(shards)
     schema = InputSchema.from_json(json.loads(json.dumps(stored.schema)))
     assert schema == planned.schema
     again = [row for shard in pickle.loads(pickle.dumps(loaded)) for row in rows_of(shard.slices, schema)]
@@ -286,4 +286,4 @@ def test_a_stored_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
     path = Path(OutputFolder(str(tmp_path)).shards(0))
     pq.write_table(pq.read_table(path).drop_columns(["texts"]), path)
-    assert load_shards(str(tmp_path), stored) == shards
+    assert load_shards(str(tmp_path), stored) == list(shards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.small_jobs import dataset, encode_small
 from tests.support.tiny_generator import write_prompts
 from tests.support.vqgan_checkpoints import TINY, random_vqgan, write_vqgan_jax
 from transforms import storage
+from transforms.inputs import local
 from transforms.inputs.provenance import token_provenance
 
 
@@ -38,13 +40,13 @@ def test_the_input_of_a_new_job_is_listed_once(
 ) -> None:
     source = dataset(tmp_path / "in", files=1)
     asked: list[str] = []
-    list_files = storage.list_files
+    walk = local.walk
 
-    def counted(pattern: str) -> list[storage.FileInfo]:
+    def counted(pattern: str, leave: local.Leave) -> Iterator[storage.FileInfo | local.Left]:
         asked.append(pattern)
-        return list_files(pattern)
+        return walk(pattern, leave)
 
-    monkeypatch.setattr(storage, "list_files", counted)
+    monkeypatch.setattr(local, "walk", counted)
     outcome = run(command, "--input", source, "--model", tiny_model, output=tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert asked.count(str(source)) == 1

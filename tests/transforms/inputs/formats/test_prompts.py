@@ -271,7 +271,7 @@ def test_a_limit_cuts_the_prompts_of_a_slice() -> None:
 def test_an_extended_plan_has_the_prompts_of_the_command_line_once() -> None:
     first = plan_sources(given("one"), 10)
     more = plan_sources(given("one"), 10, schema=first.schema, known=[piece.slice.source.uri for piece in first.pieces])
-    assert more.pieces == ()
+    assert not more.pieces
 
 
 def test_the_schema_of_an_earlier_version_is_read() -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from models.bart.options import OPTIONS, SAMPLING
 from models.image_tokenizer import FAMILIES
 from pipelines.request import InputFiles, JobOptions, Settings
+from pipelines.written import written_names
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs.formats import formats_of
@@ -243,7 +244,7 @@ def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
     return fill(
         JobOptions,
         args,
-        files=InputFiles(fill(InputRequest, args, kind=kind), output),
+        files=InputFiles(fill(InputRequest, args, kind=kind), partial(written_names, output)),
         output=output,
         settings=fill(Settings, args),
         model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),

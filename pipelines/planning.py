@@ -17,8 +17,9 @@ from typing import Any
 from models.devices import resolve_device, resolve_drawing_dtype
 from pipelines.command import JobCommand, find_job
 from pipelines.process import cores
-from pipelines.request import JobOptions, Task, written_folders
+from pipelines.request import JobOptions, Task
 from pipelines.screen import passed_over_lines
+from pipelines.written import written_folders
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows

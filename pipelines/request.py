@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -19,17 +19,14 @@ import PIL
 
 from models import find
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
-from pipelines.command import JobCommand, find_job
-from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.inputs.request import InputRequest
-from transforms.ledger.folder import CONTACT_SHEET, IMAGES
 from transforms.ledger.plan import Plan, load_plan
-from transforms.outputs.layout import ImageOutput, main_folders
+from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
     from models.bart.checkpoint import BartCheckpoint
@@ -71,19 +68,20 @@ class Settings:
 class InputFiles:
     """The files of an input request, listed when they are first needed, and once: a store takes minutes for millions.
 
-    `listed` is None until then. What the job itself has written into `output` is no input, if that lies in the input.
+    `listed` is None until then. `written` gives the files and folders of the job's own output, which may lie in the
+    input and are none.
     """
 
-    def __init__(self, request: InputRequest, output: str | None = None) -> None:
+    def __init__(self, request: InputRequest, written: Callable[[], Sequence[str]] = tuple) -> None:
         self.request = request
-        self.output = output
+        self._written = written
         self.listed: Inputs | None = None
 
     def find(self) -> Inputs:
         """Raises `UsageError` if a pattern matches nothing or the format is unclear."""
         if self.listed is None:
-            own = () if self.output is None else written_names(self.output)
-            self.listed = find_inputs(self.request.patterns, self.request.input_format, self.request.kind, own)
+            asked = self.request
+            self.listed = find_inputs(asked.patterns, asked.input_format, asked.kind, self._written())
         return self.listed
 
     @cached_property
@@ -104,20 +102,6 @@ class InputFiles:
         problem = mismatch(self.find().files[0].uri, self.made_by, expected)
         if problem:
             raise UsageError(problem)
-
-
-def written_folders(command: JobCommand | None) -> tuple[str, ...]:
-    """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
-    return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
-
-
-def written_names(output: str) -> list[str]:
-    """The folders and files that the job with a plan in `output` writes there; none without a plan."""
-    plan = load_plan(output)
-    if plan is None:
-        return []
-    names = (*written_folders(find_job(plan.command)), CONTACT_SHEET)
-    return [storage.join(output, name) for name in names]
 
 
 @dataclass(frozen=True)

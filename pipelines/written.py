@@ -1,0 +1,23 @@
+"""The names that a job writes in its output folder: what is deleted with it, and what is no input of it."""
+
+from __future__ import annotations
+
+from pipelines.command import JobCommand, find_job
+from transforms import storage
+from transforms.ledger.folder import CONTACT_SHEET, IMAGES
+from transforms.ledger.plan import load_plan
+from transforms.outputs.layout import main_folders
+
+
+def written_folders(command: JobCommand | None) -> tuple[str, ...]:
+    """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
+    return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
+
+
+def written_names(output: str) -> list[str]:
+    """The folders and files that the job with a plan in `output` writes there; none without a plan."""
+    plan = load_plan(output)
+    if plan is None:
+        return []
+    names = (*written_folders(find_job(plan.command)), CONTACT_SHEET)
+    return [storage.join(output, name) for name in names]

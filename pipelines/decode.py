@@ -65,6 +65,7 @@ def prepare(chosen: DecodeOptions) -> Task:
         provenance=lambda plan: tokenizer_provenance(checkpoint, plan) | asdict(written),
         written=written,
         backend=tokenizer.backend,
+        tokenizer=checkpoint.spec,
     )
 
 

@@ -24,6 +24,7 @@ from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
+from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet
@@ -124,6 +125,8 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     settings = resolved_settings(request)
     rows = job.rows_per_shard or default_rows_per_shard(task, settings)
     found = plan_sources(task.input, rows, inputs=_listed(request))
+    if task.tokenizer:
+        check_grid(found.pieces, found.schema, task.tokenizer)
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if job.limit:

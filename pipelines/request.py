@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import PIL
 
 from models import find
-from models.image_tokenizer import PixelRange, TokenizerCheckpoint
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerSpec
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
@@ -271,6 +271,8 @@ class Task:
     `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
     "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
 
+    `tokenizer` is the one that codes in the input are for, None if it holds none.
+
     A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
     chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
     however full.
@@ -287,6 +289,7 @@ class Task:
     max_image_bytes: int = MAX_IMAGE_BYTES
     images_per_row: int = 1
     least_rows: int = LEAST_ROWS
+    tokenizer: TokenizerSpec | None = None
     fit_batch: bool = False
     open: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import apache_beam as beam
 
+from models.vqgan import jax_codec
 from pipelines import planning
 from pipelines.command import JobCommand, version
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
@@ -38,6 +39,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         job = replace(job, settings=replace(job.settings, workers=workers))
     request = PlanRequest(command, job, task, local)
     _check_reachable(request, beam_args)
+    if local and task.backend != "torch":  # found missing by a worker, it would fail every shard
+        jax_codec.packages()
     if job.overwrite and (job.extend or job.retry_rejected):
         raise UsageError("--overwrite starts over: it cannot be combined with --extend or --retry_rejected")
     stored = None if job.overwrite else planning.find_plan(request)

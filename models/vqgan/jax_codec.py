@@ -24,6 +24,16 @@ CONFIG_FIELDS = (
 )  # fmt: skip
 
 
+def packages() -> tuple[Any, Any]:
+    """`jax`, and the network of `vqgan-jax`. Raises `ConfigError` with how to install what is missing."""
+    try:
+        import jax
+        from vqgan_jax.modeling_flax_vqgan import VQModel
+    except ImportError as error:
+        raise ConfigError(f"backend vqgan-jax: {error}. Install it with: {INSTALL}") from error
+    return jax, VQModel
+
+
 class JaxCodec:
     """`vqgan_jax.modeling_flax_vqgan.VQModel`, compiled once for one padded batch shape.
 
@@ -43,11 +53,7 @@ class JaxCodec:
         batch_size: int | None = None,
         threads: int | None = None,
     ) -> None:
-        try:
-            import jax
-            from vqgan_jax.modeling_flax_vqgan import VQModel
-        except ImportError as error:
-            raise ConfigError(f"backend vqgan-jax: {error}. Install it with: {INSTALL}") from error
+        jax, VQModel = packages()
         if config.quantizer != "nearest":
             raise ConfigError(f"backend vqgan-jax: has no {config.quantizer} quantiser; use the torch backend")
         self.spec = spec

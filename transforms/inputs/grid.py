@@ -1,0 +1,46 @@
+"""Whether codes in the input have the grid of the model that is to decode them, told from the first rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+
+from models.image_tokenizer import TokenizerSpec
+from transforms.batch import CODES
+from transforms.errors import UsageError, amount
+from transforms.inputs.formats import read_slices
+from transforms.inputs.formats.format import PEEKED_FILES, Piece
+from transforms.inputs.request import InputSchema
+from transforms.inputs.rows import MAX_BATCH_ROWS
+from transforms.ledger.types import Slice
+
+
+def check_grid(pieces: Iterable[Piece], schema: InputSchema, spec: TokenizerSpec) -> None:
+    """Looks at the first rows that have codes, of at most `PEEKED_FILES` pieces.
+
+    Raises `UsageError` if they are not one of them a grid of `spec`: then it is another model's, and each row would be
+    rejected. Single rows of another length are faults of the data, which are for the workers.
+    """
+    for piece in islice(pieces, PEEKED_FILES):
+        found = _lengths(piece.slice, schema)
+        if spec.codes_per_image in found:
+            return
+        if found:
+            ((length, _),) = found.most_common(1)
+            raise UsageError(
+                f"{piece.slice.source.uri}: its rows have {amount(length, 'codes')}, and the grid of this model has "
+                f"{spec.codes_per_image:,}: name the model that made them",
+                option="model",
+            )
+
+
+def _lengths(part: Slice, schema: InputSchema) -> Counter[int]:
+    """How many codes the first rows have; nulls and rejected rows are left out."""
+    stop = part.start + MAX_BATCH_ROWS
+    part = replace(part, stop=stop if part.stop is None else min(stop, part.stop))
+    found: Counter[int] = Counter()
+    for batch in read_slices([part], schema):
+        found.update(len(cell.values) for cell in batch.column(CODES) if cell.is_valid)
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 
 from models.image_tokenizer import TokenizerSpec
@@ -13,7 +12,6 @@ from transforms.errors import UsageError, amount
 from transforms.inputs.formats import read_slices
 from transforms.inputs.formats.format import PEEKED_FILES, Piece
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import MAX_BATCH_ROWS
 from transforms.ledger.types import Slice
 
 
@@ -37,10 +35,8 @@ def check_grid(pieces: Iterable[Piece], schema: InputSchema, spec: TokenizerSpec
 
 
 def _lengths(part: Slice, schema: InputSchema) -> Counter[int]:
-    """How many codes the first rows have; nulls and rejected rows are left out."""
-    stop = part.start + MAX_BATCH_ROWS
-    part = replace(part, stop=stop if part.stop is None else min(stop, part.stop))
+    """How many codes the rows of the first batch have; nulls and rejected rows are left out."""
     found: Counter[int] = Counter()
-    for batch in read_slices([part], schema):
+    for batch in islice(read_slices([part], schema), 1):
         found.update(len(cell.values) for cell in batch.column(CODES) if cell.is_valid)
     return found

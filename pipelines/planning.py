@@ -6,9 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from heapq import nlargest
 from itertools import chain
 from operator import itemgetter
@@ -28,14 +26,11 @@ from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet
-from transforms.ledger.commit import marked_paths
 from transforms.ledger.folder import CONTACT_SHEET, ERRORS, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
 from transforms.ledger.plan import Plan, StoredShards, check_fingerprint, load_plan, segment_of, store_segment
-from transforms.ledger.totals import total_of
 from transforms.ledger.types import Shard, Slice, Source, known_rows
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
-DELETERS = 16
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
 MOST_ROWS = 65536
@@ -314,24 +309,6 @@ def _check_empty(output: str, folders: tuple[str, ...]) -> None:
     for folder in folders:
         if storage.list_files(storage.join(output, folder)):
             raise UsageError(f"{output}/{folder} holds files that no plan of vqbeam knows: choose another --output")
-
-
-def undo_rejected(output: str) -> int:
-    """Take back the shards that rejected rows, marks first; returns how many."""
-    shards = total_of(output).shards_with_rejected
-    if shards:
-        storage.delete(storage.join(output, SUCCESS))
-        with ThreadPoolExecutor(DELETERS) as pool:
-            list(pool.map(partial(_undo_shard, output), shards))
-    return len(shards)
-
-
-def _undo_shard(output: str, index: int) -> None:
-    mark = OutputFolder(output).stats(f"{index:05d}")
-    paths = marked_paths(mark)
-    storage.delete(mark)
-    for path in paths:  # the table or tar comes first: without it, nothing else counts
-        storage.delete(storage.join(output, path))
 
 
 def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> str:

@@ -26,6 +26,7 @@ from transforms.errors import RunFailed, UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
+from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
 from transforms.outputs.contact_sheet import write_contact_sheet
@@ -91,8 +92,10 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
             planning.remove_output(job.output, shards)
         return planning.store_plan(request, plan, shards)
     if job.retry_rejected:
-        count = planning.undo_rejected(job.output)
+        count = request_rejected(job.output)
         print(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
+    else:
+        withdraw_requests(job.output)
     if job.extend:
         stored, shards = planning.extend_plan(request, stored)
         if shards:
@@ -129,6 +132,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             processes=processes,
             temp_dir=scratch if local else None,
             scratch=scratch if local else None,
+            take_changed=options.retry_rejected,
         )
         if expected.shards_before:
             done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"

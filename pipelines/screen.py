@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -145,7 +145,9 @@ def print_summary(
     lines = [*counts_lines(command.counts, totals, speed=True), f"  size       {size_text(totals.bytes)} in {output}"]
     lines += [f"  {line} (names: {storage.join(output, PLAN)})" for line in passed_over_lines(plan)]
     if undone:
-        lines.append(f"  FAILED     {len(undone):,} of {every}; run the same command again")
+        failed = last_run(output)
+        advice = "; see the reasons" if failed.get("advised") else "; run the same command again"
+        lines.append(f"  FAILED     {len(undone):,} of {every}{advice}")
         lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if outcome.failing:
         lines.append(f"  FAILED     {in_flags(outcome.failing, parser)}")
@@ -183,8 +185,13 @@ def counts_lines(counted: str, totals: Totals, *, speed: bool = False) -> list[s
 
 def failures(output: str) -> list[tuple[int, str]]:
     """The first reasons why shards failed in the last run."""
+    return [(shard, reason) for shard, reason in last_run(output).get("failed", [])[:REASONS_SHOWN]]
+
+
+def last_run(output: str) -> dict[str, Any]:
+    """The account of the last run; empty if there is none that can be read."""
     try:
-        last = json.loads(storage.read_bytes(storage.join(output, LAST_RUN)))
-    except FileNotFoundError:
-        return []
-    return [(shard, reason) for shard, reason in last["failed"][:REASONS_SHOWN]]
+        found = json.loads(storage.read_bytes(storage.join(output, LAST_RUN)))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

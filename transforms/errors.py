@@ -54,7 +54,12 @@ class RowFiltered(Exception):
 
 
 class ShardFailed(Exception):
-    """A shard cannot be finished: no row is rejected, nothing is kept, and the next run does it again."""
+    """A shard cannot be finished: no row is rejected, nothing is kept, and the next run does it again.
+
+    `advised`: the message says what to do, and the same command again would not help.
+    """
+
+    advised = False
 
 
 class StorageFailed(ShardFailed):
@@ -64,9 +69,13 @@ class StorageFailed(ShardFailed):
 class SourceChanged(ShardFailed):
     """A source is no longer the one that was planned."""
 
+    advised = True
+
 
 class OutputDamaged(ShardFailed):
     """A stored plan, table or tar is damaged, or lacks an object that it names."""
+
+    advised = True
 
 
 class TooManyRejected(ShardFailed):
@@ -75,6 +84,14 @@ class TooManyRejected(ShardFailed):
 
 class WrongCodebook(ShardFailed):
     """Tokens were encoded with another codebook than the model's."""
+
+    advised = True
+
+
+class RetryRefused(ShardFailed):
+    """A shard that is done again would lose rows that it has."""
+
+    advised = True
 
 
 class RunFailed(Exception):

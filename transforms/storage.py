@@ -28,7 +28,10 @@ PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip nam
 HASH_CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)  # folders of some network disks
 CREATE_TRIES = 3
+CHECKSUMS = ("crc32c", "md5Hash", "content_md5")  # as stores call those of a content
+SAMPLE_PARTS, SAMPLE_BYTES = 16, 1 << 16  # so up to 1 MiB is read, and smaller files whole
 ANSWERS = (FileNotFoundError, FileExistsError)
 SPECIAL = {
     file_status.S_IFIFO: "a FIFO",
@@ -44,11 +47,13 @@ class SpecialFile(FileNotFoundError):
 
 @dataclass(frozen=True)
 class FileInfo:
-    """`version` changes when the content does: generation or etag of an object store, mtime locally."""
+    """`version` changes when the content does: generation or etag of an object store, mtime locally. `checksum` is the
+    store's, of the content alone; empty if it has none."""
 
     uri: str
     size: int
     version: str
+    checksum: str = ""
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -231,15 +236,19 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
         return cast(bytes, fs.cat_file(path, end=limit))
 
 
-def put_new(source: bytes | Path, uri: str) -> bool:
+def put_new(source: bytes | Path, uri: str, *, sync: bool = True) -> bool:
     """Create `uri`, whole, from bytes or a local file; False if it exists already.
 
-    Locally by a hard link, so that a file is never seen half written; elsewhere by the store's create-only put.
+    Locally by a hard link, so that a file is never seen half written; elsewhere by the store's create-only put. A local
+    file is durable, and so is its name unless `sync` is False: then `sync_folder` makes those of a whole folder so.
     """
     fs, path = filesystem(uri)
     with faults("write", uri, ()):
         if isinstance(fs, LocalFileSystem):
-            return _create(source, Path(path))
+            created = _create(source, Path(path))
+            if created and sync:
+                _sync_folder(Path(path).parent)
+            return created
         try:
             if isinstance(source, bytes):
                 fs.pipe_file(path, source, mode="create")
@@ -260,8 +269,33 @@ def put_bytes(data: bytes, uri: str) -> None:
         partial = _write_partial(data, Path(path))
         try:
             os.replace(partial, path)
+            _sync_folder(partial.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def replace_with(source: str, uri: str) -> None:
+    """Create or replace `uri` by a copy of `source`, of the same store, whole. Locally both then share their bytes."""
+    fs, path = filesystem(uri)
+    origin = filesystem(source)[1]
+    with faults("write", uri, (FileNotFoundError,)):
+        if not isinstance(fs, LocalFileSystem):
+            fs.cp_file(origin, path)
+            return
+        target = Path(path)
+        _make_folder(target.parent)
+        partial = _partial(target)
+        try:
+            try:
+                os.link(origin, partial)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                _write(Path(origin), partial)
+            os.replace(partial, target)
+            _sync_folder(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)  # also if it was the target already, when renaming does nothing
 
 
 def delete_partials(prefix: str) -> None:
@@ -299,6 +333,17 @@ def sha256(uri: str) -> str:
     return digest.hexdigest()
 
 
+def sample(uri: str) -> str:
+    """Hex digest of a file's size and of parts that are spread evenly over it; it can miss a few changed bytes."""
+    size = stat(uri).size
+    digest = hashlib.sha256(str(size).encode())
+    with open_read(uri, SAMPLE_BYTES) as file:
+        for start in range(0, size, max(SAMPLE_BYTES, -(-size // SAMPLE_PARTS))):
+            file.seek(start)
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
 def free_bytes(folder: str | Path) -> int:
     """Free space of the disk that holds a local folder."""
     return shutil.disk_usage(folder).free
@@ -309,13 +354,43 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
     uri = info["name"] if local else fs.unstrip_protocol(info["name"])
     names = ("mtime",) if local else ("generation", "ETag", "etag", "LastModified", "mtime", "updated", "created")
     version = next((str(info[name]) for name in names if info.get(name)), "")
-    return FileInfo(uri, int(info.get("size") or 0), version)
+    checksum = "" if local else next((str(info[name]) for name in CHECKSUMS if info.get(name)), "")
+    return FileInfo(uri, int(info.get("size") or 0), version, checksum)
+
+
+def sync_folder(uri: str) -> None:
+    """Make the names in a local folder durable, if it exists; stores do so by themselves."""
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        with suppress(FileNotFoundError), faults("sync", uri):
+            _sync_folder(Path(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a local folder and those above it, durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
 
 def _create(source: bytes | Path, target: Path) -> bool:
     """Create a local file from `source`, whole, unless `target` exists."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     if isinstance(source, Path):
+        _sync_file(source)
         try:
             os.link(source, target)
             return True
@@ -350,10 +425,24 @@ def _link_partial(partial: Path, target: Path) -> bool:
     return True
 
 
+def _partial(target: Path) -> Path:
+    return target.parent / f"{PARTIAL_PREFIX}{target.name}-{uuid.uuid4().hex[:12]}"
+
+
 def _write_partial(source: bytes | Path, target: Path) -> Path:
     """Write the content of `target` beside it under a hidden name, durably."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f"{PARTIAL_PREFIX}{target.name}-{uuid.uuid4().hex[:12]}"
+    _make_folder(target.parent)
+    partial = _partial(target)
+    _write(source, partial)
+    return partial
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write(source: bytes | Path, partial: Path) -> None:
     try:
         with open(partial, "wb") as file:
             if isinstance(source, bytes):
@@ -366,4 +455,3 @@ def _write_partial(source: bytes | Path, target: Path) -> Path:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    return partial

@@ -104,7 +104,7 @@ class _Summarise(beam.CombineFn):
     """Adds up reports; keeps the first reasons of failure by shard number."""
 
     def create_accumulator(self) -> dict[str, Any]:
-        return {"shards": {}, "rows": {}, "seconds": {}, "failed": []}
+        return {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0}
 
     def add_input(self, total: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         status = report["status"]
@@ -114,6 +114,7 @@ class _Summarise(beam.CombineFn):
             "rows": rows if status in ("done", "adopted") else {},
             "seconds": report["timings"],
             "failed": [[report["shard"], report["reason"]]] if status == "failed" else [],
+            "advised": int(report["advised"]),
         }
         return self.merge_accumulators([total, one])
 
@@ -123,6 +124,7 @@ class _Summarise(beam.CombineFn):
             for name in ("shards", "rows", "seconds"):
                 for key, value in total[name].items():
                     merged[name][key] = merged[name].get(key, 0) + value
+            merged["advised"] += total["advised"]
             merged["failed"] = sorted(merged["failed"] + total["failed"])[:REASONS_KEPT]
         return merged
 

@@ -21,7 +21,8 @@ class Job:
     the user chose it: "auto", "cpu", "cuda" or "cuda:N"; the `processes` on one machine share its GPUs. `scratch` is
     the folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie
     in `temp_dir`, None for the system's. `on_fetch_error` "reject": a store or server that fails costs the row, unless
-    the shard's sources are there, too."""
+    the shard's sources are there, too. With `take_changed`, sources that changed since the plan are read as they are
+    now."""
 
     work: Work
     output: str
@@ -36,6 +37,7 @@ class Job:
     processes: int = 1
     temp_dir: str | None = None
     scratch: str | None = None
+    take_changed: bool = False
 
     def table_schema(self) -> pa.Schema:
         """The columns of tables, or of the JSON in a tar: those of the command, then those that pass through."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +24,13 @@ from transforms.engine.resources import Resources, claim_gpus, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.formats import read_slices
+from transforms.inputs.provenance import OTHER_TIME, as_they_are
 from transforms.inputs.uris import store_of
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import OutputFolder
+from transforms.ledger.retry import Redoing
 from transforms.ledger.tables import ErrorLog
-from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport
+from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport, Source
 from transforms.outputs.layout import Sink, SinkTarget
 from transforms.work.prepare import Fetch, Pool, Pools, Prepared, Preparer, Refusal
 from transforms.work.step import Step
@@ -57,23 +60,26 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
         reason = str(error) if told else f"{type(error).__name__}: {error}"
         if not told and not isinstance(error, OSError):
             log.exception("shard %05d", index)
-        report = ShardReport(index, "failed", seconds=time.perf_counter() - start, reason=reason)
+        advised = isinstance(error, ShardFailed) and error.advised
+        seconds = time.perf_counter() - start
+        report = ShardReport(index, "failed", seconds=seconds, reason=reason, advised=advised)
     finished = "shards_failed" if report.status == "failed" else "shards_done"
     resources.monitor.add(**{finished: 1})
     return report
 
 
 class ShardAttempt:
-    """One attempt at one shard; `run` raises any error."""
+    """One attempt at one shard, which writes into `folder`, the output folder by default; `run` raises any error."""
 
-    def __init__(self, shard: Shard, job: Job, resources: Resources) -> None:
+    def __init__(self, shard: Shard, job: Job, resources: Resources, folder: OutputFolder | None = None) -> None:
         self.shard = shard
         self.job = job
         self.resources = resources
-        self.folder = OutputFolder(job.output)
+        self.folder = folder or OutputFolder(job.output)
         self.transaction = ShardTransaction(self.folder, shard.name, job.work.main, job.version)
         self.counts = ShardCounts()
         self.notices: Counter[str] = Counter()  # of the stage that prepares
+        self.attempt_notices: dict[str, int] = {}  # which are not of the rows, and so not of the output
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.share = resources.budget.share()
         self.over = threading.Event()
@@ -83,18 +89,53 @@ class ShardAttempt:
         if self.resources.monitor.stop_requested():
             raise Stopped
         done = self.transaction.mark()
-        if done is not None:
+        redoing = Redoing(self.folder, self.shard.name)
+        if done is None:
+            adopted = self.transaction.adopt()
+            if adopted is not None:
+                return adopted
+        elif not redoing.requested():
             return ShardReport(self.shard.index, "skipped", done)
-        adopted = self.transaction.adopt()
-        if adopted is not None:
-            return adopted
+        taken: tuple[Source, ...] = ()
+        if self.job.take_changed:
+            slices, taken = as_they_are(self.shard.slices)
+            self.shard = replace(self.shard, slices=slices)
+        if done is None and not taken:
+            return self._do(taken)
+        redoing.request()  # files of an attempt at another version may be in the output folder
+        return self._redo(redoing, taken)
+
+    def _redo(self, redoing: Redoing, taken: tuple[Source, ...]) -> ShardReport:
+        """Do the shard beside what it is, and put the new version in its place."""
+        while redoing.requested():
+            new, report = redoing.finished(), None
+            if new is None:
+                new = redoing.beside([part.source for part in self.shard.slices])
+                attempt = ShardAttempt(self.shard, self.job, self.resources, new)
+                report = attempt.transaction.adopt() or attempt._do(taken)
+            counts = redoing.take(new, self.transaction.sweep)
+            if counts is not None:
+                return report or ShardReport(self.shard.index, "adopted", counts)
+        done = self.transaction.mark()  # another attempt was first, or the request was withdrawn
+        return ShardReport(self.shard.index, "skipped", done or ShardCounts())
+
+    def _do(self, taken: tuple[Source, ...]) -> ShardReport:
+        """All of the shard, and its commit."""
         require_room(self.job.temp_dir)
         start = time.perf_counter()
         folder = Path(tempfile.mkdtemp(prefix="shard-", dir=self.job.temp_dir))
         try:
             with self.resources.step() as step:
                 errors, sink = self._stream(folder, step)
-            report = ShardReport(self.shard.index, "done", self.counts, time.perf_counter() - start, dict(self.seconds))
+            report = ShardReport(
+                self.shard.index,
+                "done",
+                self.counts,
+                time.perf_counter() - start,
+                dict(self.seconds),
+                notices=self.attempt_notices,
+                sources=taken,
+            )
             return self.transaction.commit(report, sink.path, errors, sink.images)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -171,6 +212,8 @@ class ShardAttempt:
                     return
                 yield size, preparer(part, row + start)
             row += batch.num_rows
+        touched = notices.pop(OTHER_TIME, 0)
+        self.attempt_notices = {OTHER_TIME: touched} if touched else {}
         self.counts.notices = dict(sorted(notices.items()))
 
     def _read(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
@@ -178,7 +221,7 @@ class ShardAttempt:
         try:
             return next(batches, None)
         except FileNotFoundError as error:
-            raise SourceChanged(f"{error}: it was there when the job was planned and is gone now") from error
+            raise SourceChanged(f"{error}: it is gone since the plan was made: restore it") from error
         finally:
             seconds = time.perf_counter() - start
             self.seconds["read"] += seconds

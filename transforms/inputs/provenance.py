@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +19,13 @@ from transforms.errors import SourceChanged, WrongCodebook, amount
 from transforms.inputs.uris import folder_of
 from transforms.ledger.folder import FILES
 from transforms.ledger.tables import PROVENANCE_KEY
-from transforms.ledger.types import Source
+from transforms.ledger.types import INLINE, Slice, Source
+
+IMAGE_FILES = "files"  # the format of sources that are one image each
+READERS = 16  # sources looked at at once
+OTHER_TIME = "a file has another time than when it was planned, and the same size: taken as unchanged"
+TAKE_IT = "restore it, or use retry_rejected to take it as it is now"
+START_OVER = "restore it, or start over in another output folder"
 
 
 def _provenance(columns: pa.Schema) -> Mapping[str, Any] | None:
@@ -68,15 +77,78 @@ def check_codebook(source: Source, expected: str | None) -> None:
         raise WrongCodebook(problem)
 
 
-def check_unchanged(source: Source) -> None:
-    """Raises `SourceChanged` if a file is no longer the one that was planned."""
+def check_unchanged(source: Source) -> bool:
+    """Whether only the time of a source differs from the plan. Raises `SourceChanged` if its content does."""
+    return _check(source, _now(source))
+
+
+def _check(source: Source, now: storage.FileInfo) -> bool:
+    if (now.size, now.version) == (source.size, source.version):
+        return False
+    if not _same_content(source, now):
+        raise SourceChanged(f"{_difference(source, now)}: {TAKE_IT}")
+    return not now.checksum
+
+
+@contextmanager
+def unchanged(source: Source, notices: Counter[str]) -> Iterator[None]:
+    """Raises `SourceChanged` if a source is not the planned one, or changes while the context is open."""
+    before = _now(source)
+    if _check(source, before):
+        notices[OTHER_TIME] += 1
+    yield
+    if _now(source) != before:
+        raise SourceChanged(f"{source.uri} changed while it was read: {TAKE_IT}")
+
+
+def as_they_are(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], tuple[Source, ...]]:
+    """The slices with changed sources as they are now, and these sources.
+
+    Raises `SourceChanged` for one that is gone, or that is cut into several slices: other shards hold rows of what it
+    was.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        now = tuple(pool.map(_as_it_is, slices))
+    return now, tuple(dict.fromkeys(new.source for old, new in zip(slices, now, strict=True) if new is not old))
+
+
+def _as_it_is(part: Slice) -> Slice:
+    source = part.source
+    if source.format == INLINE:
+        return part
+    now = _now(source)
+    if (now.size, now.version) == (source.size, source.version) or _same_content(source, now):
+        return part
+    if not part.whole:
+        raise SourceChanged(f"{_difference(source, now)}, and is cut into several shards: {START_OVER}")
+    source = replace(source, size=now.size, version=now.version, checksum=now.checksum, rows=None)
+    return replace(part, source=source, stop=None)
+
+
+def _now(source: Source) -> storage.FileInfo:
     try:
-        now = storage.stat(source.uri)
+        return storage.stat(source.uri)
     except FileNotFoundError as error:
-        raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
-    if (now.size, now.version) != (source.size, source.version):
-        raise SourceChanged(
-            f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
-            f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version}): start with a new "
-            "output, or overwrite this one"
-        )
+        raise SourceChanged(f"{source.uri} is gone since the plan was made: restore it") from error
+
+
+def _same_content(source: Source, now: storage.FileInfo) -> bool:
+    """Whether a source of another version than planned has the planned content, as far as the plan can tell.
+
+    Local images have no checksum in it: one of equal size is taken as it is. It is whole in one shard, so that nothing
+    is mixed, and the notice says so.
+    """
+    if now.size != source.size:
+        return False
+    if now.checksum or not storage.is_local(source.uri):
+        return bool(source.checksum) and now.checksum == source.checksum
+    if not source.checksum:
+        return source.format == IMAGE_FILES
+    return storage.sample(source.uri) == source.checksum
+
+
+def _difference(source: Source, now: storage.FileInfo) -> str:
+    return (
+        f"{source.uri} changed since the plan was made (then {amount(source.size, 'bytes')}, version "
+        f"{source.version}; now {amount(now.size, 'bytes')}, version {now.version})"
+    )

@@ -6,7 +6,6 @@ anywhere, and one consistent set of objects remains.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,13 +85,15 @@ class ShardTransaction:
         return self.folder.relative(self.folder.errors(self.shard, storage.sha256(str(errors))))
 
     def _complete(self, report: ShardReport, objects: list[StoredObject]) -> ShardReport:
-        self._sweep({item.path for item in objects})
+        if self.main.image_files:
+            storage.sync_folder(self.folder.images(self.shard))
+        self.sweep({item.path for item in objects})
         mark = self.folder.stats(self.shard)
         storage.put_new(stats_json(report, objects, self.version), mark)
         storage.delete_partials(mark)
         return report
 
-    def _sweep(self, kept: set[str]) -> None:
+    def sweep(self, kept: set[str]) -> None:
         """Delete what other attempts at this shard left behind. They have lost: the main object names `kept`."""
         errors = self.folder.errors_prefix(self.shard)
         found = storage.list_files(f"{errors}*")
@@ -128,8 +129,3 @@ class ShardTransaction:
             return StoredObject(path, storage.stat(uri).size, storage.sha256(uri))
         except FileNotFoundError as error:
             raise OutputDamaged(f"{self.main_uri} names {path}, which is gone; overwrite starts over") from error
-
-
-def marked_paths(uri: str) -> list[str]:
-    """The paths of the objects in a mark, the main object first. Raises `FileNotFoundError`."""
-    return [item["path"] for item in json.loads(storage.read_bytes(uri))["objects"]]

@@ -12,6 +12,8 @@ IMAGES = "images"  # holds a folder of image files for each shard, in the layout
 FILES = "files"  # the layout with a file for each image, and their paths in the table
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
 STATS = "_vqbeam/stats"  # holds the marks of shards
+RETRY = "_vqbeam/retry"  # holds a file for each shard that is to be done again
+REDONE = "_vqbeam/redone"  # holds a folder for each of them: its new version, until that takes the place of the old
 PLAN = "_vqbeam/plan.json"
 LAST_RUN = "_vqbeam/last_run.json"
 

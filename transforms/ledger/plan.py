@@ -40,6 +40,7 @@ SHARD_SCHEMA = pa.schema(
         ("stop", pa.int64()),
         ("offset", pa.int64()),
         ("texts", pa.list_(pa.string())),
+        ("checksum", pa.string()),
     ]
 )
 
@@ -219,9 +220,9 @@ def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[t
                 for batch in stored.iter_batches(ROW_GROUP, row_groups=[group]):
                     wanted = pc.and_(pc.greater_equal(batch["shard"], first), pc.less(batch["shard"], stop))
                     for row in batch.filter(wanted).to_pylist():
-                        names = ("uri", "format", "size", "version", "root", "rows")
-                        source = Source(*(row[name] for name in names))
-                        texts = tuple(row.get("texts") or ())  # plans of earlier versions have no such column
+                        places = (row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
+                        source = Source(*places, row.get("checksum") or "")
+                        texts = tuple(row.get("texts") or ())  # earlier plans lack this column and `checksum`
                         yield row["shard"], Slice(source, row["start"], row["stop"], row["offset"], texts)
 
 

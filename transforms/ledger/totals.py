@@ -10,7 +10,7 @@ from typing import Any
 
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import STATS, SUCCESS
+from transforms.ledger.folder import RETRY, STATS, SUCCESS
 from transforms.ledger.types import RowCounts
 
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
@@ -51,9 +51,16 @@ def mark_uris(output: str) -> list[str]:
 
 
 def pending_shards(output: str, shards: int) -> list[int]:
-    """Numbers of the shards that have no mark yet, in order."""
+    """Numbers of the shards that have no mark yet, or are to be done again, in order."""
     done = {uri.rsplit("/", 1)[-1] for uri in mark_uris(output)}
-    return [index for index in range(shards) if f"{index:05d}.json" not in done]
+    again = requested_shards(output)
+    return [index for index in range(shards) if f"{index:05d}.json" not in done or index in again]
+
+
+def requested_shards(output: str) -> set[int]:
+    """The shards that are to be done again, or whose new version has not taken its place yet (`ledger/retry.py`)."""
+    names = (info.uri.rsplit("/", 1)[-1] for info in storage.list_files(storage.join(output, RETRY)))
+    return {int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit()}
 
 
 def total_of(output: str) -> Totals:

@@ -22,7 +22,9 @@ class Source:
 
     `uri` is absolute, with its scheme unless local. `version` changes when the file does: generation or etag of an
     object store, mtime locally. `format` is the name of an input format, or `INLINE`. `root` is the prefix that keys
-    made from paths leave out. `rows` is None unless planning read it.
+    made from paths leave out. `rows` is None unless planning read it. `checksum` is of the content, or of parts of it;
+    empty if there is none to compare with: in plans of earlier versions, and for local images, which planning does not
+    open.
     """
 
     uri: str
@@ -31,6 +33,7 @@ class Source:
     version: str
     root: str = ""
     rows: int | None = None
+    checksum: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Slice:
     stop: int | None = None
     offset: int = 0
     texts: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether no other slice holds rows of the source."""
+        return self.start == 0 and (self.stop is None or self.stop == self.source.rows)
 
 
 def known_rows(slices: Sequence[Slice]) -> int | None:
@@ -114,7 +122,8 @@ class StoredObject:
 @dataclass(frozen=True)
 class ShardReport:
     """How an attempt at a shard ended: "done", "adopted" from another attempt, "skipped" because its mark was there,
-    "failed" for `reason`, or "stopped"."""
+    "failed" for `reason`, or "stopped". `advised`: the reason says what to do. `sources` are those that were read as
+    they are now, not as they were planned."""
 
     shard: int
     status: Literal["done", "adopted", "skipped", "failed", "stopped"]
@@ -122,6 +131,9 @@ class ShardReport:
     seconds: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    advised: bool = False
+    notices: Mapping[str, int] = field(default_factory=dict)  # of this attempt: for the mark, not for the output
+    sources: Sequence[Source] = ()
 
 
 def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -> bytes:
@@ -130,6 +142,10 @@ def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -
     values["seconds"] = round(report.seconds, 3)
     values["timings"] = {name: round(value, 3) for name, value in report.timings.items()}
     values["objects"] = [asdict(item) for item in objects]
+    if report.notices:
+        values["notices"] = {**values["notices"], **report.notices}
+    if report.sources:
+        values["sources"] = [{"uri": it.uri, "size": it.size, "version": it.version} for it in report.sources]
     values["vqbeam_version"] = version
     return json.dumps(values, indent=1, sort_keys=True).encode()
 

@@ -36,7 +36,7 @@ class ImageFileSink(TableSink):
     def _put(self, image: tuple[str, bytes]) -> StoredObject:
         name, data = image
         uri = storage.join(self._folder, name)
-        while not storage.put_new(data, uri):
+        while not storage.put_new(data, uri, sync=False):
             try:
                 data = storage.read_bytes(uri)
                 break

@@ -17,7 +17,7 @@ from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_sch
 from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tables
 from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Inputs, Piece, Planned, PlanTask
-from transforms.inputs.provenance import check_unchanged
+from transforms.inputs.provenance import OTHER_TIME, check_unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches, fill_sample
 from transforms.inputs.texts import ending_of, text_uri
@@ -161,23 +161,33 @@ def read(
 
 
 def _rows(slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]) -> Iterator[Row]:
-    waiting: deque[Future[tuple[Row, dict[str, bytes]]]] = deque()
+    waiting: deque[Future[tuple[Row, dict[str, bytes], bool]]] = deque()
+
+    def next_row() -> Row:
+        row, texts, touched = waiting.popleft().result()
+        if touched:
+            notices[OTHER_TIME] += 1
+        return fill_sample(row, texts, schema, notices)
+
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="vqbeam-files")
     try:
         for part in slices:
             waiting.append(pool.submit(_load, part.source, schema, max_bytes))
             if len(waiting) >= READERS:
-                yield fill_sample(*waiting.popleft().result(), schema, notices)
+                yield next_row()
         while waiting:
-            yield fill_sample(*waiting.popleft().result(), schema, notices)
+            yield next_row()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load(source: Source, schema: InputSchema, max_bytes: int) -> tuple[Row, dict[str, bytes]]:
-    """One image and the texts beside it. Raises `SourceChanged` and `ShardFailed`."""
+def _load(source: Source, schema: InputSchema, max_bytes: int) -> tuple[Row, dict[str, bytes], bool]:
+    """One image, the texts beside it, and whether it has another time than in the plan.
+
+    It is compared with the plan once it is read: a store gives a whole object of one version.
+    Raises `SourceChanged` and `ShardFailed`.
+    """
     row = Row(stem(relative_to(source.uri, source.root)), source.uri)
-    check_unchanged(source)
     if source.size > max_bytes:
         rejected = too_large(source.uri, source.size, max_bytes)
         row.error = (rejected.code, rejected.message)
@@ -185,8 +195,9 @@ def _load(source: Source, schema: InputSchema, max_bytes: int) -> tuple[Row, dic
         try:
             row.payload["image"] = storage.read_bytes(source.uri)
         except FileNotFoundError as error:
-            raise SourceChanged(f"{source.uri} is gone since the plan was made") from error
-    return row, _texts(row, source.uri, schema)
+            raise SourceChanged(f"{source.uri} is gone since the plan was made: restore it") from error
+    touched = check_unchanged(source)
+    return row, _texts(row, source.uri, schema), touched
 
 
 def _texts(row: Row, uri: str, schema: InputSchema) -> dict[str, bytes]:

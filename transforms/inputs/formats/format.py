@@ -13,7 +13,7 @@ from transforms import storage
 from transforms.inputs.columns import table_schema
 from transforms.inputs.hive import folder_columns
 from transforms.inputs.passed_over import PassedOver
-from transforms.inputs.provenance import check_unchanged
+from transforms.inputs.provenance import IMAGE_FILES, unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
 from transforms.inputs.texts import TextsBeside, texts_beside
@@ -35,7 +35,10 @@ class Found:
         return self.info.uri
 
     def source(self, format: str, rows: int | None = None) -> Source:
-        return Source(self.uri, format, self.info.size, self.info.version, self.root, rows)
+        checksum = self.info.checksum
+        if not checksum and format != IMAGE_FILES and storage.is_local(self.uri):
+            checksum = storage.sample(self.uri)
+        return Source(self.uri, format, self.info.size, self.info.version, self.root, rows, checksum)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def by_slice(
     max_bytes: int,
     notices: Counter[str],
 ) -> Iterator[pa.RecordBatch]:
-    """`Format.read`, given a function that reads the rows of one slice; each source is checked first."""
+    """`Format.read`, given a function that reads the rows of one slice; each source is checked before and after."""
     for part in slices:
-        check_unchanged(part.source)
-        yield from batches(read(part, schema, max_bytes, notices), schema)
+        with unchanged(part.source, notices):
+            yield from batches(read(part, schema, max_bytes, notices), schema)

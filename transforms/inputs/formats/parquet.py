@@ -28,7 +28,7 @@ from transforms.inputs.formats.format import (
     PlanTask,
 )
 from transforms.inputs.hive import values_of
-from transforms.inputs.provenance import check_unchanged, image_root
+from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem
@@ -147,8 +147,8 @@ def read(
     slices: Iterable[Slice], schema: InputSchema, max_bytes: int, notices: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
     for part in slices:
-        check_unchanged(part.source)
-        yield from _read_slice(part, schema, notices)
+        with unchanged(part.source, notices):
+            yield from _read_slice(part, schema, notices)
 
 
 def _read_slice(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iterator[pa.RecordBatch]:

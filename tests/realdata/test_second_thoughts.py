@@ -1,0 +1,161 @@
+"""Second thoughts: rejected rows done again, sources that changed, copies of the same data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import encoded, scene
+from tests.support.make_inputs import GOOD, HTML, image_table
+from tests.support.run_command import Outcome, encode, run
+from tests.support.shard_runs import snapshot
+from transforms import storage
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+def photos(folder: Path) -> Path:
+    """Six images in shards of three; `b` is a web page."""
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(NAMES):
+        (folder / f"{name}.jpg").write_bytes(HTML if name == "b" else encoded(scene(40 + number, 24), "JPEG"))
+    return folder
+
+
+def encode_photos(source: Path, output: Path, model: Path, *flags: str) -> Outcome:
+    return encode(source, output, model, "--rows_per_shard", "3", *flags)
+
+
+def keys(outcome: Outcome) -> list[str]:
+    return [row["key"] for row in outcome.rows()]
+
+
+def test_a_replaced_file_is_taken_by_retry_and_no_other_row_is_lost(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    first = encode_photos(source, output, tiny_model)
+    assert (first.code, keys(first)) == (0, ["a", "c", "d", "e", "f"])
+    before = {row["key"]: row["encoding"] for row in first.rows()}
+
+    (source / "b.jpg").write_bytes(GOOD)
+    again = encode_photos(source, output, tiny_model, "--retry_rejected")
+    assert again.code == 0, again.err + again.out
+    assert keys(again) == list(NAMES)
+    assert {row["key"]: row["encoding"] for row in again.rows() if row["key"] != "b"} == before
+    assert again.rejected() == []
+    mark, other = again.marks()
+    now = storage.stat(str(source / "b.jpg"))
+    assert mark["sources"] == [{"uri": now.uri, "size": now.size, "version": now.version}]
+    assert "sources" not in other
+    assert run("verify", output).code == 0
+    assert again.files("_SUCCESS") == ["_SUCCESS"]
+    assert not (output / "_vqbeam/redone/00000").exists()
+    assert again.files("_vqbeam/retry/*") == []
+    fresh = encode_photos(source, tmp_path / "fresh", tiny_model)
+    assert [fresh.read(f"data/{n}.parquet") for n in ("00000", "00001")] == [
+        again.read(f"data/{n}.parquet") for n in ("00000", "00001")
+    ]
+
+
+def test_a_shard_whose_retry_fails_keeps_its_rows_and_may_be_left_as_it_is(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    first = encode_photos(source, output, tiny_model)
+    before = snapshot(str(output))
+    (source / "b.jpg").write_bytes(GOOD)
+    (source / "c.jpg").unlink()
+
+    failed = encode_photos(source, output, tiny_model, "--retry_rejected")
+    assert failed.code == 1
+    assert "c.jpg is gone since the plan was made: restore it" in failed.out
+    assert "run the same command again" not in failed.out
+    assert keys(failed) == keys(first)
+
+    left = encode_photos(source, output, tiny_model)
+    assert left.code == 0, left.out
+    assert snapshot(str(output)) == before
+
+
+def test_rows_that_are_there_are_not_given_up_for_rows_that_fail_today(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "list.csv").write_text("image\nx.jpg\ny.jpg\nz.jpg\n")
+    for name in "xy":
+        (tmp_path / f"{name}.jpg").write_bytes(GOOD)
+    output = tmp_path / "out"
+    assert encode(tmp_path / "list.csv", output, tiny_model).code == 0
+    (tmp_path / "z.jpg").write_bytes(GOOD)
+    (tmp_path / "x.jpg").unlink()
+
+    again = encode(tmp_path / "list.csv", output, tiny_model, "--retry_rejected")
+    assert again.code == 1
+    assert "it would reject 1 row that it has" in again.out
+    assert "x.jpg" in again.out
+    assert len(again.rows()) == 2
+    (tmp_path / "x.jpg").write_bytes(GOOD)
+    assert encode(tmp_path / "list.csv", output, tiny_model, "--retry_rejected").code == 0
+    assert len(again.rows()) == 3
+
+
+def test_a_copied_dataset_is_the_same_dataset(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in "abc":
+        (source / f"{name}.parquet").write_bytes(image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]))
+    assert encode(source, output, tiny_model, "--rows_per_shard", "2").code == 0
+    undisturbed = snapshot(str(output))
+    for path in ("_vqbeam/stats/00001.json", "data/00001.parquet", "_SUCCESS"):
+        (output / path).unlink()
+    os.utime(source / "b.parquet", (1e9, 1e9))
+
+    again = encode(source, output, tiny_model, "--rows_per_shard", "2")
+    assert again.code == 0, again.out
+    assert "another time than when it was planned, and the same size" in again.out
+    after = snapshot(str(output))
+    assert {name: data for name, data in after.items() if "/stats/" not in name} == {
+        name: data for name, data in undisturbed.items() if "/stats/" not in name
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0"),  # of the same size
+        lambda path: path.write_bytes(image_table([GOOD], key=["other"])),
+    ],
+)
+def test_a_changed_table_fails_its_shard_with_one_advice(
+    tmp_path: Path, tiny_model: Path, change: Callable[[Path], object]
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in "ab":
+        (source / f"{name}.parquet").write_bytes(image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]))
+    flags = ("--rows_per_shard", "2")
+    assert encode(source, output, tiny_model, *flags).code == 0
+    for path in ("_vqbeam/stats/00001.json", "data/00001.parquet", "_SUCCESS"):
+        (output / path).unlink()
+    change(source / "b.parquet")
+
+    failed = encode(source, output, tiny_model, *flags)
+    assert failed.code == 1
+    assert "b.parquet changed since the plan was made" in failed.out
+    assert "restore it, or use --retry_rejected to take it as it is now" in failed.out
+    assert "run the same command again" not in failed.out
+    assert "overwrite" not in failed.out
+
+    taken = encode(source, output, tiny_model, *flags, "--retry_rejected")
+    assert taken.code == 0, taken.out
+    assert taken.marks()[1]["sources"][0]["uri"].endswith("b.parquet")
+    assert run("verify", output).code == 0
+
+
+def test_a_changed_table_in_several_shards_is_not_taken_in_part(tmp_path: Path, tiny_model: Path) -> None:
+    table, output = tmp_path / "a.parquet", tmp_path / "out"
+    table.write_bytes(image_table([GOOD, GOOD, HTML, GOOD], key=list("abcd")))
+    flags = ("--rows_per_shard", "2")
+    assert encode(table, output, tiny_model, *flags).code == 0
+    table.write_bytes(image_table([GOOD, GOOD, GOOD, GOOD, GOOD], key=list("vwxyz")))
+    failed = encode(table, output, tiny_model, *flags, "--retry_rejected")
+    assert failed.code == 1
+    assert "is cut into several shards: restore it, or start over in another output folder" in failed.out
+    assert keys(failed) == ["a", "b", "d"]

@@ -11,6 +11,7 @@ import apache_beam as beam
 
 from models.vqgan import jax_codec
 from pipelines import planning
+from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
@@ -47,6 +48,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     stored = None if job.overwrite else planning.find_plan(request)
     if stored is None and (job.extend or job.retry_rejected):
         raise UsageError(f"{job.output} holds no plan yet: run once without --extend and --retry_rejected")
+    if stored is not None and not job.extend:
+        tell_of_changes(request, stored)
     if job.dry_run:
         return _show(request, stored)
     plan = _ready_plan(request, stored)

@@ -258,3 +258,68 @@ def test_pieces_and_shards_are_made_when_they_are_asked_for(tmp_path: Path) -> N
     assert [piece.slice.source.uri[-5:] for piece in planned.pieces] == [f"{i}.jpg" for i in range(7)]
     assert planned.pieces[-1] == planned.pieces[6]
     assert planned.pieces[1:3] == list(planned.pieces)[1:3]
+
+
+def test_a_rerun_tells_which_files_came_and_went(tmp_path: Path, tiny_model: Path) -> None:
+    source = folder(tmp_path / "in", {"a.jpg": jpeg(0), "b.jpg": jpeg(1), "c.jpg": jpeg(2)})
+    first = encode(source, tmp_path / "out", tiny_model)
+    assert "plan" not in encode(source, tmp_path / "out", tiny_model).err
+    folder(source, {"new.jpg": jpeg(3), "text.txt": "no image"})
+    (source / "b.jpg").unlink()
+    again = encode(source, tmp_path / "out", tiny_model)
+    assert again.code == 0, again.err
+    assert "1 file is not in the plan: --extend adds it; 1 planned file is gone\n" in again.err
+    assert f"  not in the plan: {source}/new.jpg\n  gone: {source}/b.jpg\n" in again.err
+    assert again.rows() == first.rows()
+    folder(source, {f"new{i}.jpg": jpeg(4 + i) for i in range(4)})
+    planned = encode(source, tmp_path / "out", tiny_model, "--dry_run")
+    assert "5 files are not in the plan: --extend adds them; 1 planned file is gone\n" in planned.err
+    assert f", {source}/new1.jpg and 2 more\n" in planned.err
+    extended = encode(source, tmp_path / "out", tiny_model, "--extend")
+    assert len(extended.rows()) == 8
+    assert passed_over(extended)["counts"] == {".txt": 1}, "as the folder is now"
+    for path in source.iterdir():
+        path.unlink()
+    emptied = encode(source, tmp_path / "out", tiny_model)
+    assert (emptied.code, "no matching files" in emptied.err) == (0, True)
+
+
+def test_images_that_metadata_names_are_planned(tmp_path: Path, tiny_model: Path) -> None:
+    files = {"a.jpg": jpeg(0), "b.jpg": jpeg(1), "metadata.csv": "file_name,text\na.jpg,an a\n"}
+    source = folder(tmp_path / "in", files)
+    for _ in range(2):
+        outcome = encode(source, tmp_path / "out", tiny_model)
+    assert "plan" not in outcome.err
+
+
+@pytest.mark.parametrize(("affordable", "listed"), [(2, True), (1, False)])
+def test_a_store_is_listed_again_for_a_small_plan_only(
+    gcs_bucket: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, affordable: int, listed: bool
+) -> None:
+    monkeypatch.setattr("pipelines.changes.AFFORDABLE", affordable)
+    root = f"{gcs_bucket}/changed{affordable}"
+    for name in "ab":
+        storage.put_bytes(jpeg(0), f"{root}/in/{name}.jpg")
+    assert encode(f"{root}/in", f"{root}/out", tiny_model).code == 0
+    storage.put_bytes(jpeg(0), f"{root}/in/c.jpg")
+    assert ("1 file is not in the plan" in encode(f"{root}/in", f"{root}/out", tiny_model).err) == listed
+
+
+@pytest.mark.parametrize("inside", ["", "tokens"])
+def test_a_job_does_not_read_its_own_output(tmp_path: Path, tiny_model: Path, inside: str) -> None:
+    """An output folder that lies in the input, or is the input."""
+    source = folder(tmp_path / "in", {"a.jpg": jpeg(0), "data.jpg": jpeg(1)})
+    output = source / inside
+    first = run("vary", "--input", source, "--model", tiny_model, "--strength", "0.1", output=output)
+    assert first.code == 0, first.err
+    folder(source, {"b.jpg": jpeg(2)})
+    again = run("vary", "--input", source, "--model", tiny_model, "--strength", "0.1", output=output)
+    assert "1 file is not in the plan" in again.err
+    assert f"  not in the plan: {source}/b.jpg\n" in again.err
+    extended = run("vary", "--input", source, "--model", tiny_model, "--strength", "0.1", "--extend", output=output)
+    assert extended.code == 0, extended.err
+    assert sorted({row["key"] for row in extended.rows()}) == ["a", "b", "data"]
+    assert passed_over(extended)["counts"].keys() >= {"data/ of the output", "images/ of the output", "_vqbeam/"}
+    over = run("vary", "--input", source, "--model", tiny_model, "--strength", "0.1", "--overwrite", output=output)
+    assert over.code == 0, over.err
+    assert sorted({row["key"] for row in over.rows()}) == ["a", "b", "data"]

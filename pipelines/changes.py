@@ -1,0 +1,90 @@
+"""Tells which files came to the input, or went, since a stored plan was made: a rerun does what was planned."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+
+from pipelines.planning import PlanRequest, planned_sources
+from transforms import storage
+from transforms.errors import ShardFailed, UsageError
+from transforms.inputs.formats.files import named_images
+from transforms.inputs.formats.format import Found, Inputs
+from transforms.inputs.request import InputSchema
+from transforms.inputs.uri_set import UriSet
+from transforms.inputs.uris import WEB_SCHEMES, scheme_of
+from transforms.ledger.plan import Plan, StoredShards
+
+AFFORDABLE = 10_000  # files in a plan: to list so many again takes a store seconds
+NAMES_SHOWN = 3
+
+
+def tell_of_changes(request: PlanRequest, plan: Plan) -> None:
+    """Prints how many files are not in the plan, and how many of it are gone, if any. The job runs in any case."""
+    if not _is_affordable(request, plan):
+        return
+    try:
+        inputs = request.job.files.find()
+    except (UsageError, ShardFailed) as error:
+        print(f"note: the input is not what it was when it was planned: {error}", file=sys.stderr)
+        return
+    known = planned_sources(request.job.output, plan)
+    listed = UriSet((found.uri, "") for found in _every(inputs))
+    unplanned, first_unplanned = _counted(_unplanned(inputs, known, plan))
+    gone, first_gone = _counted(uri for uri in _sources(request.job.output, plan) if uri not in listed)
+    told = []
+    if unplanned:
+        told.append(f"{_files(unplanned, 'file')} not in the plan: --extend adds {'it' if unplanned == 1 else 'them'}")
+    if gone:
+        told.append(f"{_files(gone, 'planned file')} gone")
+    if told:
+        print("; ".join(told), file=sys.stderr)
+    for label, count, names in (("not in the plan", unplanned, first_unplanned), ("gone", gone, first_gone)):
+        if names:
+            more = f" and {count - len(names):,} more" if count > len(names) else ""
+            print(f"  {label}: {', '.join(names)}{more}", file=sys.stderr)
+
+
+def _is_affordable(request: PlanRequest, plan: Plan) -> bool:
+    """Local folders are listed again, stores only for small plans; no job with a limit, whose plan leaves files out."""
+    patterns = request.task.input.patterns
+    if not patterns or plan.fingerprint.get("limit"):
+        return False
+    if any(scheme_of(pattern) in WEB_SCHEMES for pattern in patterns):
+        return False
+    small = sum(segment.sources for segment in plan.segments) <= AFFORDABLE
+    return request.job.files.listed is not None or small or all(map(storage.is_local, patterns))
+
+
+def _every(inputs: Inputs) -> Iterator[Found]:
+    return chain(inputs.described, inputs.files, inputs.beside)
+
+
+def _unplanned(inputs: Inputs, known: UriSet, plan: Plan) -> Iterator[str]:
+    """The files that extending the plan would add."""
+    schema = InputSchema.from_json(plan.schema)
+    named = UriSet((uri, "") for uri in named_images(inputs.described, schema))
+    for found in chain(inputs.described, inputs.files):
+        if found.uri not in known and found.uri not in named:
+            yield found.uri
+
+
+def _sources(output: str, plan: Plan) -> Iterator[str]:
+    last = ""
+    for shard in StoredShards(output, plan):
+        for part in shard.slices:
+            if part.source.uri != last:
+                last = part.source.uri
+                yield last
+
+
+def _counted(uris: Iterable[str]) -> tuple[int, list[str]]:
+    """Their number, and the first of them."""
+    every = iter(uris)
+    first = list(islice(every, NAMES_SHOWN))
+    return len(first) + sum(1 for _ in every), first
+
+
+def _files(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"

@@ -101,6 +101,13 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
             help="what a URI inside the data costs whose server or store still fails after the retries: the row, or "
             "the shard, as a fault of the dataset's own store always does (default reject)",
         )
+    if kind != "codes":
+        group.add_argument(
+            "--quoting",
+            choices=("auto", "none", "csv"),
+            help="quotation marks in csv and tsv: csv, they enclose cells; none, they are text; default: auto, csv for "
+            "a csv, and for a tsv if it quotes cells consistently",
+        )
     group.add_argument("--limit", **COUNT, help=f"only the first N {rows}, in plan order")
 
 

@@ -22,6 +22,7 @@ from transforms import storage
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
+from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
@@ -69,6 +70,7 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
             "rename": [list(pair) for pair in asked.rename],
             "uri_schemes": "the dataset's" if asked.uri_schemes is None else sorted(asked.uri_schemes),
             **({"on_fetch_error": asked.on_fetch_error} if asked.kind == "images" else {}),
+            **({} if asked.kind == "codes" else {"quoting": asked.quoting}),
             **prompts,
         },
         **identities,
@@ -147,7 +149,8 @@ def _listed(request: PlanRequest) -> Inputs | None:
 
 def _open_input(asked: InputRequest) -> dict[str, Any]:
     """As `Task.open`, for choices of the input that commands share."""
-    return {"input.on_fetch_error": "reject"} if asked.kind == "images" else {}
+    fetch = {"input.on_fetch_error": "reject"} if asked.kind == "images" else {}
+    return fetch | ({} if asked.kind == "codes" else {"input.quoting": "auto"})
 
 
 def _settle(choices: dict[str, Any], path: list[str], value: Any) -> None:
@@ -197,6 +200,8 @@ def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]
     known = planned_sources(job.output, plan)
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
+    if task.input.kind != "codes":
+        task = replace(task, input=replace(task.input, quoting=plan.choice("input.quoting")))
     found = plan_sources(task.input, rows, schema=schema, known=known, inputs=_listed(request))
     _warn_of_changes(known, found.inputs)
     shards = make_shards(found.pieces, rows, first_index=plan.shards)
@@ -322,6 +327,7 @@ def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> 
         *passed_over_lines(plan),
         f"{rows:<11} {'not known before they are read' if segment.rows is None else f'{segment.rows:,}'}",
         *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
+        *_quoting_lines(plan, shards),
         f"bytes       {segment.bytes:,}",
         f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
         *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
@@ -335,6 +341,14 @@ def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> 
         told = f"the largest shard is {tail:.1f} times the mean: the last worker may run that long alone"
         lines.append(f"tail        {told}")
     return "\n".join(lines)
+
+
+def _quoting_lines(plan: Plan, shards: Sequence[Shard]) -> list[str]:
+    """What quotation marks in tables were taken for."""
+    if not shards or shards[0].slices[0].source.format not in DELIMITERS:
+        return []
+    taken = InputSchema.from_json(plan.schema).quoting
+    return [f"quoting     {taken}: quotation marks {'enclose cells' if taken == 'csv' else 'are text'}"]
 
 
 def _weight(shard: Shard) -> float:

@@ -10,6 +10,7 @@ from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs.formats import BY_NAME
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
+from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.passed_over import PassedOver
 from transforms.inputs.request import InputRequest, InputSchema
@@ -48,6 +49,8 @@ def plan_sources(
         inputs = Inputs(INLINE, (), ())
     inputs = inputs or find_inputs(request.patterns, request.input_format, request.kind)
     first = inputs.files[0].uri if inputs.files else ""
+    if schema is None and request.quoting in ("csv", "none") and inputs.format not in DELIMITERS:
+        raise UsageError(f"the input is {inputs.format}; it is for {' and '.join(DELIMITERS)}", option="quoting")
     schemes = tuple(map(canonical_scheme, request.uri_schemes or ())) or (scheme_of(first),)
     for scheme in schemes:
         _check_scheme(scheme)

@@ -51,6 +51,7 @@ EARLIER: Mapping[str, Any] = {
     "input.on_fetch_error": "fail",
     "preprocessing.icc": "off",
     "rows.strict_images": True,
+    "input.quoting": "csv",
 }
 
 

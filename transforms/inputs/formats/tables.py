@@ -11,6 +11,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -23,7 +24,8 @@ from transforms.inputs.embedded import embedded_image
 from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.formats.metadata_parquet import parquet_records
 from transforms.inputs.hive import values_of
-from transforms.inputs.request import InputSchema, Kind
+from transforms.inputs.quoting import Marks
+from transforms.inputs.request import InputSchema, Kind, Quoting
 from transforms.inputs.rows import MAX_PROMPT_BYTES, Row, fill_prompt
 from transforms.inputs.uris import relative_to, resolve, stem
 from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, caption_of, key_of, parse_json, passed, shown
@@ -31,6 +33,7 @@ from transforms.ledger.types import Slice, Source
 
 UTF8_BOM = b"\xef\xbb\xbf"
 LINE = "prompt"  # the one column of a txt: a line is a row
+HEAD = 1 << 16  # bytes that tell the encoding
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PARQUET = "parquet"  # of a metadata file alone: others are a format of their own
 DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -49,29 +52,70 @@ def plan(task: PlanTask) -> Planned:
     """Pieces that begin at known bytes: every table is read once."""
     guess = TypeGuess()
     pieces: list[Piece] = []
+    quoting = _settle_quoting(task)
     for found in task.files:
-        pieces += scan(found, task.inputs.format, task.rows_per_shard, guess)
+        pieces += scan(found, task.inputs.format, task.rows_per_shard, guess, quoting)
     columns = guess.schema()
     if task.schema is None and not columns.names and not any(piece.rows for piece in pieces):
         others = len(task.files) - 1
         raise UsageError(f"{task.first} is empty" + (f", as are the {others:,} other files" if others else ""))
-    return pieces, task.table_schema(columns)
+    return pieces, task.schema or replace(task.table_schema(columns), quoting=quoting)
 
 
-def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess) -> list[Piece]:
+def _settle_quoting(task: PlanTask) -> Quoting:
+    """What quotation marks are in these tables: as asked or planned, else quotes in a csv, and in a tsv what the marks
+    in it say. Raises `UsageError` if they say two things."""
+    asked = task.request.quoting or "auto"
+    planned = None if task.schema is None else task.schema.quoting
+    if asked != "auto" or task.inputs.format != TSV.name:
+        return planned or ("none" if asked == "none" else "csv")
+    settled, settled_by = planned, "the plan"
+    for found in task.files:
+        verdict = _quoting_of(found.source(TSV.name))
+        if verdict is None:
+            continue
+        if settled not in (None, verdict):
+            raise UsageError(
+                f"quotation marks enclose cells in some tables and are text in others: {settled_by} says {settled}, "
+                f"{found.uri} {verdict}; run a job for each kind, or say what they are: csv, or none",
+                option="quoting",
+            )
+        settled, settled_by = verdict, found.uri
+    return settled or "none"
+
+
+def _quoting_of(source: Source) -> Quoting | None:
+    """What the quotation marks in a tsv are; None if it has none. Raises `UsageError` if they can be read both ways."""
+    _check_encoding(source)
+    csv.field_size_limit(MAX_TEXT_BYTES)
+    marks = Marks()
+    with storage.open_unpacked(source.uri) as stream, suppress(EOFError, zlib.error, gzip.BadGzipFile):
+        marks.look(line.decode("utf-8", "surrogateescape") for line in _Lines(stream, 0))
+    try:
+        return marks.verdict()
+    except ValueError as error:
+        raise UsageError(
+            f"{source.uri}: {error}; say what quotation marks are: csv (they enclose cells), or none (text)",
+            option="quoting",
+        ) from error
+
+
+def scan(found: Found, format: str, rows_per_piece: int, guess: TypeGuess, quoting: Quoting = "csv") -> list[Piece]:
     """The pieces of one table; `guess` learns the types of its fields.
 
     It learns from every record of a jsonl or Parquet file, and from the header of the others: their cells are strings.
     """
     source = found.source(format)
     syntax = _syntax(source)
+    if syntax != PARQUET:
+        _check_encoding(source)
     starts: list[tuple[int, int]] = []  # row and byte
     rows = 0
     if syntax == "txt":
         guess.add({LINE: ""})
     elif syntax in DELIMITERS:
-        guess.add(dict.fromkeys(_read_header(source), ""))
-    for record in records(source):
+        guess.add(dict.fromkeys(_read_header(source, quoting), ""))
+    for record in records(source, quoting=quoting):
         if rows % rows_per_piece == 0:
             starts.append((rows, record.offset))
         rows += 1
@@ -102,7 +146,8 @@ def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]
     prefix = stem(relative_to(source.uri, source.root))
     folders = values_of(source, schema)
     number = part.start if part.offset else 0
-    for record in records(source, part.offset):
+    quoting = schema.quoting if source.format in DELIMITERS else "csv"
+    for record in records(source, part.offset, quoting):
         if part.stop is not None and number >= part.stop:
             return
         if number >= part.start:
@@ -153,27 +198,49 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
         row.reject(rejected)
 
 
-def _read_header(source: Source) -> list[str]:
+def _check_encoding(source: Source) -> None:
+    """Raises `UsageError` for a table whose lines cannot be told apart."""
+    try:
+        with storage.open_unpacked(source.uri) as stream:
+            head = stream.read(HEAD)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return  # reading it makes that a rejected row
+    every_other_is_null = [byte == 0 for byte in head[:4]] in ([False, True] * 2, [True, False] * 2)
+    if head.startswith(UTF16) or every_other_is_null:
+        rows = "prompts" if source.format == TXT.name else "tables"
+        raise UsageError(
+            f"{source.uri} is UTF-16; {rows} are read as UTF-8: convert it first (iconv -f UTF-16 -t UTF-8)"
+        )
+    if b"\n" not in head and b"\r" in head.rstrip():
+        raise UsageError(
+            f"{source.uri} has lines that end in a carriage return alone, as on old Macs: convert it first "
+            "(tr '\\r' '\\n')"
+        )
+
+
+def _read_header(source: Source, quoting: Quoting) -> list[str]:
     """The column names of a csv or tsv. Raises `UsageError`."""
     with storage.open_unpacked(source.uri) as stream:
-        return _header(_Lines(stream, 0), source)
+        return _header(_Lines(stream, 0), source, quoting)
 
 
-def records(source: Source, offset: int = 0) -> Iterator[Record]:
+def records(source: Source, offset: int = 0, quoting: Quoting = "csv") -> Iterator[Record]:
     """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too."""
     syntax = _syntax(source)
     if syntax == PARQUET:
         yield from (Record(0, values) for values in parquet_records(source.uri))
         return
-    header = _read_header(source) if syntax in DELIMITERS and offset else []
+    header = _read_header(source, quoting) if syntax in DELIMITERS and offset else []
     with storage.open_unpacked(source.uri) as stream:
         stream.seek(offset)
         lines = _Lines(stream, offset)
         try:
             if syntax in DELIMITERS:
-                yield from _csv_records(lines, header or _header(lines, source), DELIMITERS[syntax])
+                header = header or _header(lines, source, quoting)
+                parse_cells = _csv_records if quoting == "csv" else _plain_records
+                yield from parse_cells(lines, header, DELIMITERS[syntax])
             else:
-                parse = _json_values if syntax == "jsonl" else partial(_prompt_values, source.uri)
+                parse = _json_values if syntax == "jsonl" else _prompt_values
                 yield from _line_records(lines, parse)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             yield Record(lines.offset, None, ("broken_archive", f"the gzipped table breaks off here: {error}"))
@@ -221,10 +288,8 @@ def _json_values(line: bytes, offset: int) -> Mapping[str, Any] | None:
     return parse_json(line)
 
 
-def _prompt_values(uri: str, line: bytes, offset: int) -> Mapping[str, Any]:
-    """Of blank lines too: the row of a prompt is its line in every editor. Raises `UsageError`."""
-    if offset == 0 and line.startswith(UTF16):
-        raise UsageError(f"{uri} is UTF-16; prompts are read as UTF-8: convert it first")
+def _prompt_values(line: bytes, offset: int) -> Mapping[str, Any]:
+    """Of blank lines too: the row of a prompt is its line in every editor."""
     if len(line) >= MAX_TEXT_BYTES:
         message = f"the line has at least {MAX_TEXT_BYTES} bytes, a prompt at most {MAX_PROMPT_BYTES}"
         raise RowRejected("prompt_too_long", message)
@@ -246,10 +311,14 @@ def _csv_line(line: bytes) -> str:
     return line.decode("utf-8", "surrogateescape")
 
 
-def _header(lines: _Lines, source: Source) -> list[str]:
+def _header(lines: _Lines, source: Source, quoting: Quoting) -> list[str]:
     """The names in the first record. Raises `UsageError` if they are no header."""
+    delimiter = DELIMITERS[_syntax(source)]
     try:
-        header: list[str] = next(iter(_reader(lines, DELIMITERS[_syntax(source)])), [])
+        if quoting == "csv":
+            header: list[str] = next(iter(_reader(lines, delimiter)), [])
+        else:
+            header = next((_csv_line(line).rstrip("\r\n").split(delimiter) for line in lines), [])
         "".join(header).encode()
     except (csv.Error, UnicodeEncodeError) as error:
         raise UsageError(f"{source.uri}: the first line is no header of a table: {error}") from error
@@ -257,6 +326,28 @@ def _header(lines: _Lines, source: Source) -> list[str]:
         names = shortened(", ".join(map(brief, header)))
         raise UsageError(f"{source.uri}: two columns have the same name; the header is {names}")
     return header
+
+
+def _plain_records(lines: _Lines, header: list[str], delimiter: str) -> Iterator[Record]:
+    """A record for each line that is not empty; quotation marks are text."""
+
+    def parse(line: bytes, offset: int) -> Mapping[str, Any] | None:
+        try:
+            text = _csv_line(line).rstrip("\r\n")
+            text.encode()
+        except csv.Error as error:
+            raise RowRejected("broken_record", f"the line at byte {offset} cannot be parsed: {error}") from error
+        except UnicodeEncodeError as error:
+            raise RowRejected("broken_record", f"the line at byte {offset} is not UTF-8") from error
+        if not text:
+            return None
+        cells = text.split(delimiter)
+        if len(cells) != len(header):
+            fault = f"has {len(cells)} cells, the header {len(header)}"
+            raise RowRejected("broken_record", f"the line at byte {offset} {fault}")
+        return dict(zip(header, cells, strict=True))
+
+    return _line_records(lines, parse)
 
 
 def _csv_records(lines: _Lines, header: list[str], delimiter: str) -> Iterator[Record]:

@@ -127,7 +127,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     _tell_of_moved(request, found.schema)
     shards = make_shards(found.pieces, rows)
     if job.limit:
-        shards = limited(shards, job.limit)
+        shards = limited(shards, job.limit, found.schema)
     if not shards:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
     if task.fit_batch and not job.settings.batch_size and not has_own_number(found.schema.options):
@@ -270,7 +270,7 @@ def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
     return max(1, round(rows / whole)) * whole
 
 
-def limited(shards: Sequence[Shard], limit: int) -> list[Shard]:
+def limited(shards: Sequence[Shard], limit: int, schema: InputSchema) -> list[Shard]:
     """The first `limit` rows in plan order; rows are counted if a source does not state their number."""
     kept: list[Shard] = []
     left = limit
@@ -279,7 +279,7 @@ def limited(shards: Sequence[Shard], limit: int) -> list[Shard]:
         for part in shard.slices:
             if left <= 0:
                 break
-            rows = min(count_rows(part, left), left)
+            rows = min(count_rows(part, left, schema), left)
             parts.append(replace(part, stop=part.start + rows))
             left -= rows
         if parts:

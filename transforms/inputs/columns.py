@@ -11,7 +11,7 @@ import pyarrow.types as pt
 from models.bart.options import OPTIONS
 from transforms.batch import ORIGINAL_HEIGHT, ORIGINAL_WIDTH
 from transforms.errors import UsageError, brief, shortened
-from transforms.inputs.request import InputRequest, InputSchema, moved_name
+from transforms.inputs.request import READING, InputRequest, InputSchema, moved_name
 
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
@@ -227,6 +227,7 @@ def table_schema(
         uri_schemes=request.uri_schemes or (),
         key_from=request.key_from,
         folders=tuple(folders),
+        reading=READING,
     )
     return with_passthrough(request, columns, where, schema)
 
@@ -324,16 +325,19 @@ def _check_names(passthrough: pa.Schema, origins: tuple[str, ...], written: tupl
             )
 
 
-def sample_schema(request: InputRequest, fields: pa.Schema, extensions: Iterable[str], where: str) -> InputSchema:
+def sample_schema(
+    request: InputRequest, fields: pa.Schema, extensions: Iterable[str], where: str, members: pa.Schema | None = None
+) -> InputSchema:
     """The schema of a job whose rows are groups of files (WebDataset samples, images with siblings).
 
-    `fields` are those of the json members, `extensions` of the members seen. Raises `UsageError`.
+    `fields` are those of the json members, `extensions` of the members seen, `members` the types of those that can pass
+    through as columns. Raises `UsageError`.
     """
     picker = ColumnPicker(fields, where)
     seen = sorted(set(extensions))
-    members = f"the files of a sample end in {', '.join(seen) or 'nothing'}, and the json has {listing(fields)}"
+    there = f"the files of a sample end in {', '.join(seen) or 'nothing'}, and the json has {listing(fields)}"
     if request.image_column and request.image_column not in seen:
-        raise UsageError(f"{where} has no {request.image_column} files; {members}", option="image_column")
+        raise UsageError(f"{where} has no {request.image_column} files; {there}", option="image_column")
     caption: str | None = "txt"
     caption_field: str | None = None
     if request.caption_column and request.caption_column in fields.names:
@@ -342,9 +346,10 @@ def sample_schema(request: InputRequest, fields: pa.Schema, extensions: Iterable
     elif request.caption_column:
         caption = request.caption_column
         if caption not in seen:
-            raise UsageError(f"{where} has nothing called {caption}; {members}", option="caption_column")
+            raise UsageError(f"{where} has nothing called {caption}; {there}", option="caption_column")
     else:
-        caption_field = picker.guess(FIRST_CAPTION if "txt" in seen else CAPTION)
+        caption = "caption" if "caption" in seen and "txt" not in seen else "txt"
+        caption_field = picker.guess(FIRST_CAPTION if caption in seen else CAPTION)
     schema = InputSchema(
         kind=request.kind,
         image=request.image_column,
@@ -354,5 +359,25 @@ def sample_schema(request: InputRequest, fields: pa.Schema, extensions: Iterable
         key=picker.find(FIRST_KEY, request.key_column),
         status=status_column(fields),
         uri_schemes=request.uri_schemes or (),
+        reading=READING,
     )
-    return with_passthrough(request, fields, where, schema)
+    passing = _passing_members(request, fields, members or pa.schema([]), schema)
+    columns = pa.schema([*fields, *passing])
+    schema = with_passthrough(request, columns, where, schema)
+    return replace(schema, members=tuple(name for name in schema.origins if name in passing.names))
+
+
+def _passing_members(request: InputRequest, fields: pa.Schema, members: pa.Schema, schema: InputSchema) -> pa.Schema:
+    """The members of samples that pass through as columns: those that the user chose or renamed, or all that play no
+    part, are no further image, and whose names the json and the command do not use."""
+    asked = {*(request.columns or ()), *dict(request.rename)}
+    taken = {*fields.names, *request.written, schema.image, schema.caption}
+    further_image = {name for name in members.names if name.rpartition(".")[2] in IMAGE_EXTENSIONS}
+    return pa.schema(
+        [
+            member
+            for member in members
+            if member.name not in fields.names
+            and (member.name in asked or (request.columns is None and member.name not in taken | further_image))
+        ]
+    )

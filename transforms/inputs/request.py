@@ -13,7 +13,8 @@ Kind = Literal["images", "codes", "prompts"]
 KeyFrom = Literal["row", "prompt"]
 Quoting = Literal["csv", "none"]
 OnFetchError = Literal["reject", "fail"]
-TUPLES = ("sidecars", "origins", "uri_schemes", "options", "folders")  # of `InputSchema`, lists in json
+READING = 2  # see `InputSchema.reading`
+TUPLES = ("sidecars", "origins", "uri_schemes", "options", "folders", "members")  # of `InputSchema`, lists in json
 
 
 def moved_name(name: str, taken: Collection[str]) -> str:
@@ -66,7 +67,10 @@ class InputSchema:
     no text member. `sidecars` are the extensions found beside image files. `passthrough[i]` has its name in the output,
     `origins[i]` is its name in the input. `chosen`: the user listed the columns, so others are no surprise. `options`
     are the columns that say how a prompt is drawn. `folders` are columns whose values the names of folders hold.
-    `quoting`: whether quotation marks in a csv or tsv enclose cells ("csv") or are text ("none").
+    `quoting`: whether quotation marks in a csv or tsv enclose cells ("csv") or are text ("none"). `members` are those
+    of `origins` that are members of a tar, by extension. `reading` is the version of the rules by which samples are cut
+    from a tar and unasked changes are counted: plans are cut by numbers of samples, so a plan that was made under rule
+    1 is read by it.
     """
 
     kind: Kind
@@ -86,6 +90,8 @@ class InputSchema:
     key_from: KeyFrom = "row"
     folders: tuple[str, ...] = ()
     quoting: Quoting = "csv"
+    members: tuple[str, ...] = ()
+    reading: int = 1
 
     @property
     def caption_type(self) -> pa.DataType:

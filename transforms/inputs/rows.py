@@ -18,13 +18,14 @@ from transforms import batch
 from transforms.errors import RowRejected
 from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema, Kind
-from transforms.inputs.values import caption_of, decode_text, key_of, parse_json, passed, shown
+from transforms.inputs.values import caption_of, decode_text, key_of, note, parse_json, passed, shown
 
 MAX_BATCH_ROWS = 256
 MAX_BATCH_BYTES = 32 << 20
 OBJECT_BYTES = 64  # of memory, for a string of Python beside its letters
 MAX_PROMPT_BYTES = 64 << 10
 KEY_BYTES = 16
+MORE_FIELDS = "further json fields, which the first samples have not, were left out"
 
 PAYLOAD: dict[Kind, list[pa.Field]] = {
     "images": [pa.field(batch.IMAGE, pa.large_binary()), pa.field(batch.IMAGE_URI, pa.string())],
@@ -89,7 +90,7 @@ def _text_size(value: Any) -> int:
     """Roughly the memory of texts: a list of many short ones costs more than its letters."""
     if isinstance(value, list):
         return sum(OBJECT_BYTES + len(item or "") for item in value)
-    return len(value) if isinstance(value, str) else 0
+    return len(value) if isinstance(value, (str, bytes)) else 0
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -110,13 +111,30 @@ def fill_sample(row: Row, texts: Mapping[str, bytes], schema: InputSchema, notic
         if schema.caption is not None and schema.caption in texts:
             text = decode_text(texts[schema.caption])
             row.caption = caption_of(text, schema.caption_is_list) or row.caption
-        row.values = passed(record, schema.origins, schema.passthrough)
+        if schema.members:
+            members = {name: _member_value(name, texts, schema, notices) for name in schema.members if name in texts}
+            record = {**record, **members}
+        if schema.origins:
+            row.values = passed(record, schema.origins, schema.passthrough, notices if schema.reading > 1 else None)
     except RowRejected as rejected:
         return row.reject(rejected)
     if not schema.chosen:
         for name in record.keys() - schema.known:
-            notices[f"json field {shown(name)}, which the first samples have not, was left out"] += 1
+            note(notices, f"json field {shown(name)}, which the first samples have not, was left out", MORE_FIELDS)
     return row
+
+
+def _member_value(
+    name: str, texts: Mapping[str, bytes], schema: InputSchema, notices: Counter[str]
+) -> bytes | str | None:
+    """What a member of a sample passes through as: its bytes, or its text."""
+    if not pa.types.is_string(schema.passthrough.field(schema.origins.index(name)).type):
+        return texts[name]
+    try:
+        return texts[name].decode()
+    except UnicodeDecodeError:
+        note(notices, f"a {shown(name)} is no UTF-8, the planned type is string; null was written")
+        return None
 
 
 def _fill_from_record(row: Row, record: Mapping[str, Any], schema: InputSchema) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,7 @@ STRINGS = pa.list_(pa.string())
 EXACT_IN_DOUBLE = 1 << 53
 INT64 = range(-(1 << 63), 1 << 63)
 MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
+MAX_NOTICES = 100  # of a shard, each in other words
 
 
 class TypeGuess:
@@ -35,6 +37,11 @@ class TypeGuess:
         """A json object; one that cannot be parsed is passed over, as reading it makes that a rejected row."""
         with suppress(RowRejected):
             self.add(parse_json(data))
+
+    @property
+    def has_nulls_only(self) -> bool:
+        """Whether some field had no value yet that tells its type."""
+        return any(kinds == {"null"} for kinds in self._kinds.values())
 
     def schema(self) -> pa.Schema:
         """In the order in which the fields were first seen."""
@@ -73,7 +80,11 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
     """`value` as `kind`. Raises `RowRejected` ("schema_mismatch") if that would lose something."""
     if value is None or kind == pa.null():
         return None
+    if isinstance(value, bytes) and pa.types.is_binary(kind):
+        return value
     found = _kind(value)
+    if pa.types.is_int64(kind) and found == "float" and value.is_integer() and abs(value) <= EXACT_IN_DOUBLE:
+        return int(value)
     if pa.types.is_string(kind):
         return value if found == "string" else json.dumps(value, ensure_ascii=False)
     if pa.types.is_boolean(kind) and found == "bool":
@@ -87,12 +98,25 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
     raise RowRejected("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {kind}")
 
 
+def is_other_number(value: Any, kind: pa.DataType) -> bool:
+    """Whether `value` is a number that a column of numbers cannot hold, such as a fraction among integers."""
+    numbers = pa.types.is_int64(kind) or pa.types.is_float64(kind)
+    return numbers and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a caption says nothing: null, blanks, or a list of nothing else."""
+    if isinstance(value, list):
+        return all(item is None or (isinstance(item, str) and not item.strip()) for item in value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
-    """A caption as the job keeps it: a list, also of a single one, if the job has lists; None for a blank one.
+    """A caption as the job keeps it: a list, also of a single one, if the job has lists; None if it is blank.
 
     Raises `RowRejected`.
     """
-    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         return None
     if is_list and isinstance(value, str):
         return [value]
@@ -114,9 +138,32 @@ def key_of(value: Any) -> str | None:
     return str(value)
 
 
-def passed(record: Mapping[str, Any], origins: Iterable[str], kinds: pa.Schema) -> dict[str, Any]:
-    """The pass-through values of one record, by their names in the output. Raises `RowRejected`."""
-    return {field.name: fit(record.get(name), field.type, name) for name, field in zip(origins, kinds, strict=True)}
+def passed(
+    record: Mapping[str, Any], origins: Iterable[str], kinds: pa.Schema, notices: Counter[str] | None = None
+) -> dict[str, Any]:
+    """The pass-through values of one record, by their names in the output. Raises `RowRejected`.
+
+    With `notices`, a number that does not fit a column of numbers becomes null and is counted; so is one that a column
+    of strings keeps as text.
+    """
+    values: dict[str, Any] = {}
+    for name, field in zip(origins, kinds, strict=True):
+        value = record.get(name)
+        try:
+            values[field.name] = fit(value, field.type, name)
+        except RowRejected:
+            if notices is None or not is_other_number(value, field.type):
+                raise
+            values[field.name] = None
+            note(notices, f"{name} is a number that does not fit {field.type}, the planned type; null was written")
+        if notices is not None and type(value) in (int, float) and pa.types.is_string(field.type):
+            note(notices, f"{name} is a number, the planned type is string; its digits were written")
+    return values
+
+
+def note(notices: Counter[str], text: str, rest: str = "other notices") -> None:
+    """Counts `text`, or `rest` if there are too many different texts: names from the data must not fill the memory."""
+    notices[text if text in notices or len(notices) < MAX_NOTICES else rest] += 1
 
 
 def shown(value: Any) -> str:

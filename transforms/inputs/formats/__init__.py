@@ -8,6 +8,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from transforms.batch import KEY
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats import files, parquet, prompts, tables, webdataset
 from transforms.inputs.formats.format import Format
@@ -25,6 +26,8 @@ FORMATS = (
     tables.METADATA,
     prompts.FORMAT,
 )
+MAX_KEYS = 1 << 18  # of a shard, among which repeated ones are found
+REPEATED_KEY = "the key of a row is that of an earlier one of its shard; both are kept"
 BY_NAME = {format.name: format for format in FORMATS}
 
 
@@ -46,15 +49,28 @@ def read_slices(
     longer the planned one, and `ShardFailed`; faults of the data are rows.
     """
     notices = Counter() if notices is None else notices
+    seen: set[int] = set()
     for name, parts in groupby(slices, key=lambda part: part.source.format):
-        yield from BY_NAME[name].read(parts, schema, max_bytes, notices)
+        for batch in BY_NAME[name].read(parts, schema, max_bytes, notices):
+            if schema.kind == "images" and schema.reading > 1:
+                _count_repeated_keys(batch, seen, notices)
+            yield batch
 
 
-def count_rows(part: Slice, enough: int) -> int:
+def _count_repeated_keys(batch: pa.RecordBatch, seen: set[int], notices: Counter[str]) -> None:
+    """Counts the keys that an earlier row has, by their hashes: `seen` holds those of at most `MAX_KEYS` rows."""
+    for key in map(hash, batch.column(KEY).to_pylist()):
+        if key in seen:
+            notices[REPEATED_KEY] += 1
+        elif len(seen) < MAX_KEYS:
+            seen.add(key)
+
+
+def count_rows(part: Slice, enough: int, schema: InputSchema) -> int:
     """Rows of a slice as reading it gives them, rejected ones too, at little cost; counting may end at `enough`."""
     source = part.source
     if source.rows is not None and part.stop is not None:
         return min(part.stop, source.rows) - part.start
     count = BY_NAME[source.format].count
     assert count is not None, f"the plan of format {source.format} states all rows"
-    return count(part, enough)
+    return count(part, enough, schema)

@@ -113,7 +113,7 @@ class Format:
     kinds: tuple[Kind, ...]
     plan: Callable[[PlanTask], Planned]
     read: Callable[[Iterable[Slice], InputSchema, int, Counter[str]], Iterator[pa.RecordBatch]]
-    count: Callable[[Slice, int], int] | None = None
+    count: Callable[[Slice, int, InputSchema], int] | None = None
     unread: Callable[[Inputs, InputSchema], Iterable[Found]] | None = None
 
     def matches(self, uri: str) -> bool:

@@ -32,7 +32,7 @@ from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem
-from transforms.inputs.values import key_of, shown
+from transforms.inputs.values import is_blank, key_of, shown
 from transforms.ledger.types import Slice, Source
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
@@ -136,7 +136,7 @@ def cuts(groups: tuple[int, ...], rows_per_shard: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def count(part: Slice, enough: int) -> int:
+def count(part: Slice, enough: int, schema: InputSchema) -> int:
     footer = read_footer(part.source.uri)
     if footer is None:
         return 1  # the one rejected row that stands for the file
@@ -331,9 +331,12 @@ class _Reader:
         captions, misfits = cells.cast(column, pa.string() if single else kind)
         for row in misfits:
             errors[row] = errors[row] or ("broken_record", f"{self.schema.caption} is not UTF-8")
+        if self.schema.kind == "prompts":
+            return cells.null_where(pc.equal(captions, ""), captions)
         if single:
-            return pa.array([None if text is None else [text] for text in captions.to_pylist()], kind)
-        return captions if self.schema.caption_is_list else cells.null_where(pc.equal(captions, ""), captions)
+            return pa.array([None if is_blank(text) else [text] for text in captions.to_pylist()], kind)
+        blank = pa.array(map(is_blank, captions.to_pylist()), pa.bool_())
+        return cells.null_where(blank, captions) if pc.any(blank).as_py() else captions
 
 
 FORMAT = Format("parquet", (".parquet", ".pq"), ("images", "codes", "prompts"), plan, read, count)

@@ -260,8 +260,9 @@ def test_prompts_of_the_command_line_may_be_keyed_by_their_text() -> None:
 
 
 def test_a_limit_cuts_the_prompts_of_a_slice() -> None:
-    (piece,) = plan_sources(given("one", "two", "three"), 10).pieces
-    assert count_rows(piece.slice, 100) == 3
+    planned = plan_sources(given("one", "two", "three"), 10)
+    (piece,) = planned.pieces
+    assert count_rows(piece.slice, 100, planned.schema) == 3
     assert column(rows_of([replace(piece.slice, stop=2)], InputSchema("prompts")), "key") == [
         "prompt-000000",
         "prompt-000001",

@@ -85,7 +85,8 @@ def plan(task: PlanTask) -> Planned:
     usual = 0.0
     for found in task.inputs.files[:PEEKED_FILES]:
         more = PEEK_TYPE_BYTES if not usual and task.schema is None else 0
-        usual = usual or peek(found.uri, seen, image, rule, more)
+        mean = peek(found.uri, seen, image, rule, more)
+        usual = usual or mean
         if usual and not (task.schema is None and seen.fields.has_nulls_only):
             break
     schema = task.schema or sample_schema(

@@ -188,6 +188,7 @@ def test_tarfile_reads_a_member_where_its_offset_says() -> None:
     file.seek(read.offset)
     member = read.tarinfo.fromtarfile(read)
     assert (member.name, member.offset_data, read.offset) == ("b", 1024, 1024), message
+    assert member.sparse is None, gone("Python", "TarInfo.sparse", "transforms/inputs/formats/tar.py")
 
 
 # torch

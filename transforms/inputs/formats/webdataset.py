@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 
 from transforms import storage
-from transforms.errors import RowRejected
+from transforms.errors import RowRejected, brief
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
 from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tar
@@ -30,7 +30,6 @@ READ_BUFFER = 4 << 20
 PEEK_BYTES = 1 << 20
 PEEK_SAMPLES = 8
 PEEK_TYPE_BYTES = 32 << 20  # of the first tar, while a field of the json has been nothing but null
-SHOWN_LETTERS = 60
 SHOWN_MEMBERS = 8
 RULE = (
     "the members of a sample stand side by side in the tar and share their name up to the first dot; "
@@ -224,9 +223,7 @@ def _row(
 def _listed(extensions: Iterable[str]) -> str:
     """Some extensions of a sample, for messages: not all, and none in full length."""
     every = list(extensions)
-    names = ", ".join(
-        name if len(name) <= SHOWN_LETTERS else f"{name[:SHOWN_LETTERS]}..." for name in every[:SHOWN_MEMBERS]
-    )
+    names = ", ".join(map(brief, every[:SHOWN_MEMBERS]))
     return names if len(every) <= SHOWN_MEMBERS else f"{names} and {len(every) - SHOWN_MEMBERS:,} more"
 
 

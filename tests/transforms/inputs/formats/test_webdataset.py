@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import webdataset as wds
 
 from tests.support.make_inputs import Members, tar_of
 from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import UsageError
+from transforms.inputs.formats import count_rows
+from transforms.inputs.request import InputSchema
 
 
 def test_reads_what_the_webdataset_package_writes(tmp_path: Path) -> None:
@@ -127,3 +132,25 @@ def test_long_and_non_ascii_names_make_keys(tmp_path: Path) -> None:
     latin = tar_of([("\udce9.jpg", b"x")])
     (tmp_path / "a.tar").write_bytes(latin)
     assert column(read(tmp_path / "a.tar"), "key") == ["�"]
+
+
+def test_a_plan_of_an_earlier_version_is_read_by_its_rule(tmp_path: Path) -> None:
+    """Its shards are cut by numbers of samples, which links and names with several dots would move."""
+    link = tarfile.TarInfo("bat.jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "dog.jpg"
+    data = tar_of([("ant.jpg", b"0"), ("ant.cls", b"7")])[:2048] + link.tobuf()
+    data += tar_of([("cat.1.jpg", b"1"), ("cat.2.jpg", b"2"), ("dog.jpg", b"3"), ("dog.txt", b" ")])
+    (tmp_path / "a.tar").write_bytes(data + tar_of([("joined.jpg", b"4")]))
+    now = plan(tmp_path / "a.tar", rows_per_shard=2)
+    assert column(read_plan(now, 2), "key") == ["ant", "bat", "cat.1", "cat.2", "dog", "joined"]
+    stored = {name: value for name, value in now.schema.to_json().items() if name not in ("members", "reading")}
+    empty = replace(now.schema, passthrough=pa.schema([]), origins=()).to_json()
+    stored |= {name: empty[name] for name in ("passthrough", "passthrough_ipc", "origins")}
+    then = replace(now, schema=InputSchema.from_json(stored))
+    notices: Counter[str] = Counter()
+    rows = read_plan(then, 2, notices=notices)
+    assert column(rows, "key") == ["ant", "cat", "dog"]
+    assert errors(rows) == [None, "missing_image", None]
+    assert not notices
+    counted = sum(count_rows(piece.slice, 100, then.schema) for piece in then.pieces)
+    assert counted == len(rows)

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import overload
 
@@ -16,17 +17,18 @@ from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
 from transforms.inputs.fetch import too_large
 from transforms.inputs.formats import tables
-from transforms.inputs.formats.format import PEEKED_FILES, Format, Found, Inputs, Piece, Planned, PlanTask
+from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Inputs, Piece, Planned, PlanTask
 from transforms.inputs.provenance import OTHER_TIME, check_unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches, fill_sample
 from transforms.inputs.texts import ending_of, text_uri
 from transforms.inputs.uri_set import UriSet
 from transforms.inputs.uris import relative_to, resolve, stem
-from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess, parse_json
+from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess
 from transforms.ledger.types import Slice, Source
 
 READERS = 16  # at once, to pay a store's latency once for so many images
+PEEKED_JSON = 512  # files, while a field has been null only
 CAPTIONS = ("txt", "caption")  # endings of texts that are captions, the preferred one first
 JSON = "json"
 
@@ -141,15 +143,18 @@ def named_images(described: Iterable[Found], schema: InputSchema) -> Iterator[st
 
 
 def _peek_json(inputs: Inputs) -> pa.Schema:
+    """The types of the fields of the first json files, and of more of them while a field has been null only."""
     guess = TypeGuess()
     texts = inputs.texts
     json = {number for number, spelling in enumerate(texts.spellings) if ending_of(spelling) == JSON}
     beside = (found for found, number in zip(inputs.beside, texts.numbers, strict=True) if number in json)
-    for found in islice(beside, PEEKED_FILES):
-        try:
-            guess.add(parse_json(storage.read_bytes(found.uri, limit=MAX_TEXT_BYTES)))
-        except RowRejected:
-            continue  # reading it makes that a rejected row
+    with ThreadPoolExecutor(PEEKERS) as pool:
+        for start in range(0, PEEKED_JSON, PEEKERS):
+            uris = [found.uri for found in islice(beside, PEEKERS if start else PEEKED_FILES)]
+            for data in pool.map(partial(storage.read_bytes, limit=MAX_TEXT_BYTES), uris):
+                guess.add_json(data)
+            if not guess.has_nulls_only:
+                break
     return guess.schema()
 
 

@@ -67,9 +67,8 @@ def spread(codebook: np.ndarray) -> float:
 def nearest_codes(codebook: np.ndarray, count: int) -> np.ndarray:
     """int32 [K, count]: the `count` nearest trained codes of each code [K, D] but itself, nearest first.
 
-    Equal distances go by id, but which of several is the last one taken is left to torch. In float64, so that the order
-    is that of the codebook and not of the machine; a block of the K x K distances is in memory at a time. `count` is
-    below the number of trained codes.
+    Equal distances go by id. In float64, so that the order is that of the codebook and not of the machine; a block of the
+    K x K distances is in memory at a time. `count` is below the number of trained codes.
     """
     import torch
 
@@ -82,8 +81,23 @@ def nearest_codes(codebook: np.ndarray, count: int) -> np.ndarray:
         part = points[start : start + BLOCK]
         distances = torch.addmm(norms, part, targets.T, alpha=-2)  # squared, less what is the same for a whole row
         own = torch.arange(start, start + len(part))[:, None] == torch.from_numpy(candidates)
-        nearest = torch.topk(distances.masked_fill_(own, torch.inf), count, largest=False, sorted=False)
-        ids = candidates[nearest.indices.numpy()]
-        order = np.lexsort((ids, nearest.values.numpy()))
+        distances = distances.masked_fill_(own, torch.inf)
+        nearest = torch.topk(distances, count, largest=False, sorted=False)
+        values, columns = nearest.values.numpy(), nearest.indices.numpy()
+        _settle_ties(distances.numpy(), values, columns)
+        ids = candidates[columns]
+        order = np.lexsort((ids, values))
         table[start : start + len(part)] = np.take_along_axis(ids, order, 1)
     return table
+
+
+def _settle_ties(distances: np.ndarray, values: np.ndarray, columns: np.ndarray) -> None:
+    """Of several that are as far as the furthest one taken, take those of the lowest ids: `topk` promises none.
+
+    `values` and `columns` [N, count] are what it took of the `distances` [N, C]; they change in place.
+    """
+    furthest = values.max(1, keepdims=True)
+    equal = distances == furthest
+    taken = values == furthest
+    for row in np.flatnonzero(equal.sum(1) > taken.sum(1)):
+        columns[row, taken[row]] = np.flatnonzero(equal[row])[: taken[row].sum()]

@@ -128,6 +128,17 @@ def test_equal_distances_go_by_id_and_no_code_is_its_own_neighbour() -> None:
     ]
 
 
+@pytest.mark.parametrize("codes", [40, 3000])
+def test_of_equal_distances_at_the_border_the_lowest_ids_are_taken(codes: int) -> None:
+    """A grid of whole numbers, shuffled: most distances are those of many codes, also of the last one taken."""
+    book = np.random.default_rng(0).integers(1, 6, (codes, 2)).astype(np.float32)
+    distances = np.square(book[:, None].astype(np.float64) - book).sum(2)
+    np.fill_diagonal(distances, np.inf)
+    expected = distances.argsort(1, kind="stable")
+    for count in (1, 7, 30):
+        np.testing.assert_array_equal(nearest_codes(book, count), expected[:, :count])
+
+
 def test_codes_that_training_has_not_moved_are_nobodys_neighbours() -> None:
     book = codebook()
     book[10:45] = np.random.default_rng(0).uniform(-1 / 50, 1 / 50, (35, 4))

@@ -165,6 +165,14 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
         group.add_argument(f"--{name}", **known[name])
 
 
+def add_clip_text_flag(group: argparse._ArgumentGroup, texts: str) -> None:
+    group.add_argument(
+        "--clip_text",
+        choices=("clean", "raw"),
+        help=f"how the CLIP reads {texts}; clean: as open_clip does, by ftfy and without HTML entities (default clean)",
+    )
+
+
 def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
     """How codes are drawn; None stands for the model's default."""
     for name, record in SAMPLING.items():

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from models import find
 from models.bart.options import SAMPLING, Drawing, read_generation_defaults
+from models.clip.text import ClipText
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.request import (
+    CLIP_TEXTS,
+    OPEN_CLIP_TEXT,
     JobOptions,
     PlannedModel,
     Settings,
@@ -21,6 +24,7 @@ from pipelines.request import (
     bart_model,
     clip_model,
     clip_preprocessing,
+    clip_texts,
     tokenizer_model,
     tokenizer_provenance,
 )
@@ -45,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--clip", metavar="NAME", help="a CLIP that scores and ranks the images of each prompt; emoji is built in"
     )
+    flags.add_clip_text_flag(group, "prompts")
     flags.add_model_flags(group, "device")
     group.add_argument(
         "--dtype",
@@ -84,11 +89,14 @@ class GenerateOptions:
     written: ImageOutput
     keep_tokens: bool
     keep_best: int | None
+    clip_text: ClipText | None
 
 
 def options(args: argparse.Namespace) -> GenerateOptions:
     if not (args.patterns or args.prompts):
         raise UsageError("nothing to draw: give --input with files of prompts, or --prompt with the prompts themselves")
+    if args.clip_text and args.clip is None:
+        raise UsageError("--clip_text is how --clip reads prompts: give --clip, or leave it out")
     if args.keep_best is not None:
         if args.clip is None:
             raise UsageError(
@@ -125,6 +133,7 @@ def prepare(chosen: GenerateOptions) -> Task:
     scored: dict[str, Any] = {}
     if models.clip_pixels:
         scored["clip_preprocessing"] = clip_preprocessing(models.clip_pixels)
+        scored |= clip_texts(chosen.clip_text)
 
     return Task(
         models=models.planned,
@@ -139,12 +148,19 @@ def prepare(chosen: GenerateOptions) -> Task:
             keep_tokens=chosen.keep_tokens,
             keep_best=chosen.keep_best,
         ),
-        provenance=lambda plan: models.provenance(plan) | fingerprint | scored,
+        provenance=lambda plan: models.provenance(plan) | fingerprint | as_planned(scored, plan),
         written=written,
+        open=OPEN_CLIP_TEXT if scored else {},
         images_per_row=chosen.images_per_prompt,
         least_rows=1,
         fit_batch=True,
     )
+
+
+def as_planned(scored: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """`scored` with the choices of the plan, and without those that it is older than."""
+    texts = {name: plan.fingerprint[name] for name in CLIP_TEXTS if name in plan.fingerprint}
+    return {name: value for name, value in scored.items() if name not in CLIP_TEXTS} | texts
 
 
 @dataclass(frozen=True)
@@ -184,6 +200,7 @@ class Models:
             images_per_slot=images,
             guided="guidance_scale" in map(str.lower, asked) or drawing["guidance_scale"] != 1,
             clip=sources.get("clip"),
+            clip_text=plan.choice("clip_text"),
         )
 
     def provenance(self, plan: Plan) -> dict[str, Any]:

@@ -8,9 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models import find
+from models.clip.text import ClipText
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
-from pipelines.request import JobOptions, Settings, Task, clip_model, clip_preprocessing
+from pipelines.request import (
+    CLIP_TEXTS,
+    OPEN_CLIP_TEXT,
+    JobOptions,
+    Settings,
+    Task,
+    clip_model,
+    clip_preprocessing,
+    clip_texts,
+)
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.images import ImageLimits, libavif_version
@@ -24,6 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--clip", default="emoji", metavar="NAME", help=f"a transformers CLIPModel: {flags.MODEL_NAMES} (default emoji)"
     )
+    flags.add_clip_text_flag(group, "captions")
     flags.add_model_flags(group, "device", "model_cache")
     group = parser.add_argument_group("images")
     group.add_argument(
@@ -46,6 +57,7 @@ class RankOptions:
     limits: Mapping[str, Any]
     min_clip_score: float | None
     keep_images: bool
+    clip_text: ClipText | None
 
 
 def options(args: argparse.Namespace) -> RankOptions:
@@ -72,14 +84,16 @@ def prepare(chosen: RankOptions) -> Task:
             device=settings.device,
             batch_size=settings.batch_size,
             threads=settings.threads,
+            clip_text=plan.choice("clip_text"),
         )
         read = image_reading.as_planned(limits, plan)
         return Rank(clip, preprocess, read, chosen.min_clip_score, chosen.keep_images)
 
     def provenance(plan: Plan) -> dict[str, Any]:
         clip = {"name": plan.settings["model"], "source": plan.settings["model_source"], **planned.identity}
-        kept = ("preprocessing", "min_clip_score", "dtype", "schema_version")
-        return {"command": plan.command, "clip": clip} | {name: plan.fingerprint[name] for name in kept}
+        kept = ("preprocessing", *CLIP_TEXTS, "min_clip_score", "dtype", "schema_version")
+        known = {name: plan.fingerprint[name] for name in kept if name in plan.fingerprint}
+        return {"command": plan.command, "clip": clip} | known
 
     data = storage.join(job.output, "data")
     return Task(
@@ -90,11 +104,12 @@ def prepare(chosen: RankOptions) -> Task:
                 **image_reading.icc_choice(chosen.limits),
                 "libavif": libavif_version(),
             },
+            **clip_texts(chosen.clip_text),
             "rows": image_reading.rows_choice(limits, chosen.limits, "max_image_bytes", "max_image_pixels"),
             "min_clip_score": "none" if chosen.min_clip_score is None else chosen.min_clip_score,
             "keep_images": chosen.keep_images,
         },
-        open=image_reading.OPEN,
+        open={**image_reading.OPEN, **OPEN_CLIP_TEXT},
         input=replace(
             job.files.request,
             written=tuple(name for name in WRITTEN if chosen.keep_images or name != IMAGE),

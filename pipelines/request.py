@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from models.bart.checkpoint import BartCheckpoint
     from models.clip.checkpoint import ClipCheckpoint
     from models.clip.pixels import ClipPixels
+    from models.clip.text import ClipText
     from transforms.work.step import ModelSettings
     from transforms.work.work import Work
 
@@ -239,6 +240,17 @@ def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedMo
         flops=checkpoint.flops,
         batch_size=lambda device: CLIP_BATCH,
     )
+
+
+# What a new plan takes for the choice in `clip_texts`, as `Task.open` has it.
+OPEN_CLIP_TEXT = {"clip_text": "clean"}
+CLIP_TEXTS = ("clip_text", "clip_normalizers")
+
+
+def clip_texts(choice: ClipText | None) -> dict[str, Any]:
+    """What decides the words that a CLIP reads; None for a choice that was left open. JSON-ready."""
+    cleaners = {} if choice == "raw" else {"ftfy": version("ftfy")}
+    return {"clip_text": choice, "clip_normalizers": cleaners}
 
 
 def clip_preprocessing(pixels: ClipPixels) -> dict[str, Any]:

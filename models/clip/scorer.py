@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.clip.checkpoint import ClipCheckpoint
 from models.clip.pixels import ClipPixels, read_clip_pixels
+from models.clip.text import ClipText, cleaned
 from models.devices import resolve_device, set_torch_state
 from models.errors import CheckpointError
 from models.weights.tokenizer_files import read_tokenizer, tokenizer_files
@@ -49,7 +50,8 @@ class ClipScorer:
     """A CLIP on a device, in float32. `preprocess` and `scores` may be called from several threads.
 
     Each call is padded to constant shapes, so a score does not depend on the pair's neighbours. `threads` is the
-    number of threads within an operation on a CPU, by default what torch has now; torch rounds by it. Raises
+    number of threads within an operation on a CPU, by default what torch has now; torch rounds by it. `clip_text`
+    "clean" has the texts cleaned as open_clip does (`models/clip/text.py`), "raw" takes them as they are. Raises
     `CheckpointError` for files that are missing, broken or do not fit together, `ConfigError` for a missing device.
     """
 
@@ -60,7 +62,9 @@ class ClipScorer:
         device: str = "cpu",
         batch_size: int = 32,
         threads: int | None = None,
+        clip_text: ClipText = "raw",
     ) -> None:
+        self._clean = clip_text == "clean"
         self.preprocess, self._texts = read_clip_parts(checkpoint)
         self.name = checkpoint.name
         self.device = torch.device(resolve_device(device))
@@ -74,7 +78,7 @@ class ClipScorer:
     def scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """The cosine of each pair: images float32 [N, 3, h, w] as `preprocess` makes them, N texts -> float32 [N].
 
-        Texts are cut at the model's length and not changed otherwise; equal ones are computed once. Raises `ValueError`
+        Texts are cut at the model's length; equal ones are computed once. Raises `ValueError`
         if the arguments do not fit together, `CheckpointError` if the weights give NaN or infinity.
         """
         expected = (len(texts), 3, self._side, self._side)
@@ -87,6 +91,8 @@ class ClipScorer:
             return np.zeros(0, dtype=np.float32)
         distinct = list(dict.fromkeys(texts))
         number = {text: n for n, text in enumerate(distinct)}
+        if self._clean:
+            distinct = list(map(cleaned, distinct))
         with self._lock, torch.inference_mode():
             set_torch_state(self.device, self.threads)
             words = self._embed_texts(distinct)[[number[text] for text in texts]]

@@ -67,8 +67,8 @@ def spread(codebook: np.ndarray) -> float:
 def nearest_codes(codebook: np.ndarray, count: int) -> np.ndarray:
     """int32 [K, count]: the `count` nearest trained codes of each code [K, D] but itself, nearest first.
 
-    Equal distances go by id. In float64, so that the order is that of the codebook and not of the machine; a block of the
-    K x K distances is in memory at a time. `count` is below the number of trained codes.
+    Equal distances go by id. In float64, so that the order is that of the codebook and not of the machine; a block of
+    the K x K distances is in memory at a time. `count` is below the number of trained codes.
     """
     import torch
 

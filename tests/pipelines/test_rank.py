@@ -21,6 +21,7 @@ from tests.support.make_inputs import samples, tar_of
 from tests.support.run_command import Outcome, encode, run
 from tests.support.shard_runs import snapshot
 from tests.support.tiny_clip import LENGTH, SIDE, tiny_tokenizer
+from transforms.ledger.plan import Plan
 
 ROWS = 10
 WORDS = ("a red apple", "a blue rocket on a red background", "rocket", "a blue apple")
@@ -222,3 +223,20 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_written(
         refused = rank(pairs, tmp_path / "out", clip, *flags)
         assert (refused.code, said in refused.err) == (2, True), refused.err
     assert not (tmp_path / "out").exists()
+
+
+def test_captions_are_cleaned_unless_they_are_to_be_raw(tmp_path: Path, tiny_clip: Path) -> None:
+    """As open_clip does; a job keeps the choice that it began with, and one from before there was one reads raw."""
+    captions = ["red &amp; apple", "red & apple"]
+    pairs = write(tmp_path / "in.parquet", {"image": [encoded(scene(20, 20), "PNG")] * 2, "caption": captions})
+    found = {
+        name: [row["clip_score"] for row in rank(pairs, tmp_path / name, tiny_clip, *flags).rows()]
+        for name, flags in {"open": (), "clean": ("--clip_text", "clean"), "raw": ("--clip_text", "raw")}.items()
+    }
+    assert found["open"] == found["clean"]
+    assert found["clean"][0] == found["clean"][1] == found["raw"][1]
+    assert found["raw"][0] != found["clean"][0]
+    assert rank(pairs, tmp_path / "raw", tiny_clip).code == 0
+    other = rank(pairs, tmp_path / "raw", tiny_clip, "--clip_text", "clean")
+    assert (other.code, "clip_text: the folder has 'raw'" in other.err) == (2, True)
+    assert Plan("rank", {}, {}, {}).choice("clip_text") == "raw"

@@ -9,6 +9,7 @@ from typing import Any
 from models import find
 from models.bart.checkpoint import check_pair
 from models.bart.options import OPTIONS, SAMPLING, Drawing, read_generation_defaults
+from models.clip.text import ClipText
 from models.devices import resolve_device, resolve_dtype
 from transforms.batch import IMAGES, KEY, PROMPT, SEED
 from transforms.errors import RowRejected, UsageError
@@ -45,6 +46,7 @@ class Asked:
     model: str
     vqgan: str
     clip: str | None
+    clip_text: ClipText
     options: Mapping[str, Any]
     batch_size: int
     device: str
@@ -85,6 +87,7 @@ class Asked:
             images_per_slot=self.images_per_slot,
             guided=self.drawing()["guidance_scale"] != 1,
             clip=self.clip,
+            clip_text=self.clip_text,
         )
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from models import find
 from models.clip.scorer import read_clip_parts
+from models.clip.text import ClipText
 from models.image_tokenizer import TokenizerSpec
 from transforms.batch import (
     CAPTION,
@@ -158,11 +159,11 @@ class ScoreImages(beam.PTransform):
             scored = p | beam.io.ReadFromParquet("photos/*.parquet") | ScoreImages("hf://openai/clip-vit-base-patch32")
             scored.rows | beam.Filter(lambda row: row["clip_score"] > 0.25) | ...
 
-    `clip_score`, a float that replaces one that the row has, is the cosine of the image and the unchanged caption; of
-    a list of captions the first that is not blank. `image_column` holds bytes, or the `{bytes, path}` of Hugging
-    Face datasets. Further `limits` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageLimits`; rows that its
-    filters take out are counted in the metric vqbeam/rows_filtered. The CLIP computes in float32; batches, device and
-    threads as with `EncodeImages`.
+    `clip_score`, a float that replaces one that the row has, is the cosine of the image and the caption; of a list of
+    captions the first that is not blank. `clip_text` is as the flag of `vqbeam rank`: "clean", or "raw". `image_column`
+    holds bytes, or the `{bytes, path}` of Hugging Face datasets. Further `limits` (`max_image_bytes`, `min_image_size`,
+    ...) are those of `ImageLimits`; rows that its filters take out are counted in the metric vqbeam/rows_filtered. The
+    CLIP computes in float32; batches, device and threads as with `EncodeImages`.
 
     Raises `UsageError` for invalid options, in the worker for a column that holds no bytes or no text.
     """
@@ -173,6 +174,7 @@ class ScoreImages(beam.PTransform):
         *,
         image_column: str = "image",
         caption_column: str = "caption",
+        clip_text: ClipText = "clean",
         batch_size: int = BATCH_SIZE,
         device: str = "auto",
         threads: int | None = None,
@@ -181,7 +183,7 @@ class ScoreImages(beam.PTransform):
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
-        self._clip = ClipSettings(clip, cache_dir, device, batch_size, threads or 0)
+        self._clip = ClipSettings(clip, cache_dir, device, batch_size, threads or 0, clip_text)
         self._image_column = image_column
         self._caption_column = caption_column
         self._limits = ImageLimits(**limits)

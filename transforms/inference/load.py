@@ -197,6 +197,7 @@ def load_generator(
         model=model,
         vqgan=vqgan or model,
         clip=None,
+        clip_text="raw",
         options=usable(1, 0, {}),
         batch_size=batch_size or BATCH_SIZE,
         device=device,

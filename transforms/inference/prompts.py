@@ -10,6 +10,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from models import find
+from models.clip.text import ClipText
 from transforms.batch import (
     CLIP_SCORE,
     ENCODING,
@@ -51,8 +52,8 @@ class GeneratePictures(beam.PTransform):
 
     An image depends on seed, key, sample, model and `batch_size`, the number of images at once, not on its neighbours.
     If these are the same, it is that of `vqbeam generate`. With `guidance_scale=1` the half that guidance takes is not
-    computed, and no prompt can ask for another. `model`, `vqgan` and `clip` are as the flags of the command; device,
-    dtype and threads as with `EncodeImages`. Prompts that cannot be drawn are rejected, once each.
+    computed, and no prompt can ask for another. `model`, `vqgan`, `clip` and `clip_text` are as the flags of the
+    command; device, dtype and threads as with `EncodeImages`. Prompts that cannot be drawn are rejected, once each.
 
     Raises `UsageError` for invalid options, in the worker for elements that are neither string nor dict.
     """
@@ -63,6 +64,7 @@ class GeneratePictures(beam.PTransform):
         *,
         vqgan: str | None = None,
         clip: str | None = None,
+        clip_text: ClipText = "clean",
         images_per_prompt: int = 1,
         seed: int = 0,
         image_column: str = "image",
@@ -81,6 +83,7 @@ class GeneratePictures(beam.PTransform):
             model=model,
             vqgan=vqgan or model,
             clip=clip,
+            clip_text=clip_text,
             options=usable(images_per_prompt, seed, sampling),
             batch_size=batch_size,
             device=device,

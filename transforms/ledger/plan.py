@@ -48,6 +48,8 @@ SHARD_SCHEMA = pa.schema(
 VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
 # What jobs did that began before there was a choice, by its path in the fingerprint.
 EARLIER: Mapping[str, Any] = {
+    "clip_text": "raw",
+    "clip_normalizers": {},
     "input.on_fetch_error": "fail",
     "preprocessing.icc": "off",
     "rows.strict_images": True,

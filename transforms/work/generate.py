@@ -17,6 +17,7 @@ from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
 from models.clip.scorer import ClipScorer
+from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from models.uniforms import uniforms
 from transforms.batch import (
@@ -68,6 +69,7 @@ class GeneratorSettings:
     images_per_slot: int
     guided: bool = True
     clip: str | None = None
+    clip_text: ClipText = "raw"
     dtype: str | None = None
 
     @property
@@ -102,7 +104,8 @@ class GeneratorSettings:
         if self.clip is None:
             return None
         checkpoint = find(self.clip, self.vqgan.cache_dir).clip
-        return ClipScorer(checkpoint, device=self.vqgan.device, threads=self.vqgan.threads)
+        device, threads = self.vqgan.device, self.vqgan.threads
+        return ClipScorer(checkpoint, device=device, threads=threads, clip_text=self.clip_text)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from models import find
 from models.clip.scorer import ClipScorer
+from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
 
@@ -47,18 +48,26 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """Which CLIP, and how it is run; every value is resolved. `threads` are torch's intra-op threads."""
+    """Which CLIP, and how it is run; every value is resolved. `threads` are torch's intra-op threads; `clip_text` is
+    as `ClipScorer` has it."""
 
     name: str
     cache_dir: str
     device: str
     batch_size: int
     threads: int
+    clip_text: ClipText = "raw"
 
     def open(self) -> ClipScorer:
         """Find the weights by `name`, and load them."""
         checkpoint = find(self.name, self.cache_dir).clip
-        return ClipScorer(checkpoint, device=self.device, batch_size=self.batch_size, threads=self.threads)
+        return ClipScorer(
+            checkpoint,
+            device=self.device,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            clip_text=self.clip_text,
+        )
 
 
 class Step(Protocol):

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from tests.support.images import encoded, scene
 from tests.support.read_inputs import column, errors, plan, read
 from tests.support.run_command import encode
 from transforms.errors import UsageError
+from transforms.inputs.formats import read_slices
 
 IMAGES = [encoded(scene(40, 24 + number), "JPEG") for number in range(3)]
 
@@ -131,3 +133,15 @@ def test_base64_in_a_column_of_strings_is_the_image(tmp_path: Path, tiny_model: 
     assert [row["encoding"] for row in done.rows()] == [row["encoding"] for row in expected]
     assert [row["error"] for row in done.rejected()] == ["not_an_image"]
     assert len(done.rejected()[0]["message"]) < 300
+
+
+def test_rows_of_very_many_captions_come_a_few_at_a_time(tmp_path: Path) -> None:
+    """All are equal, so that the file says nothing of their memory."""
+    count, rows = 300_000, 8
+    words = pa.DictionaryArray.from_arrays(np.zeros(count * rows, np.int32), pa.array(["a cat"])).dictionary_decode()
+    offsets = pa.array(range(0, count * rows + 1, count), pa.int32())
+    captions = pa.ListArray.from_arrays(offsets, words)
+    path = parquet(tmp_path / "a.parquet", {"image": [b"x"] * rows, "captions": captions})
+    planned = plan(path)
+    sizes = [batch.num_rows for batch in read_slices([piece.slice for piece in planned.pieces], planned.schema)]
+    assert sizes == [1] * rows

@@ -106,12 +106,11 @@ def _local_path(rest: str) -> str:
             "uri_not_allowed", f"{brief(f'file://{rest}')} names a host, not an absolute path of this one"
         )
     path = f"/{path}"
-    if "%" not in path or os.path.exists(path):
-        return path
     try:
-        return unquote(path, errors="strict")
+        decoded = unquote(path, errors="strict")
     except UnicodeDecodeError:
         return path
+    return path if decoded != path and not os.path.exists(decoded) and os.path.exists(path) else decoded
 
 
 def spellings(uri: str) -> list[str]:

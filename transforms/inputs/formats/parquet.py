@@ -30,7 +30,7 @@ from transforms.inputs.formats.format import (
 from transforms.inputs.hive import values_of
 from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
-from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Row, batch_schema, batches
+from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, OBJECT_BYTES, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem
 from transforms.inputs.values import is_blank, key_of, shown
 from transforms.ledger.types import Slice, Source
@@ -260,7 +260,10 @@ class _Reader:
         for index in range(metadata.num_columns):
             column = metadata.column(index)
             if column.path_in_schema.partition(".")[0] in names:
-                size += column.total_uncompressed_size
+                values = (
+                    column.num_values - metadata.num_rows
+                )  # more than one a row, in lists, may be packed to nothing
+                size += max(column.total_uncompressed_size, OBJECT_BYTES * values)
         per_row = max(1, size // max(1, metadata.num_rows))
         return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES // per_row))
 

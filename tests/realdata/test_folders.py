@@ -127,6 +127,13 @@ def test_what_a_listing_says_of_a_file_is_what_reading_checks(tmp_path: Path) ->
         assert found.info == storage.stat(found.uri)
 
 
+def test_what_a_listing_says_of_an_object_is_what_reading_checks(gcs_bucket: str) -> None:
+    storage.put_bytes(jpeg(0), f"{gcs_bucket}/listed/a.jpg")
+    (found,) = find_inputs([f"{gcs_bucket}/listed"], None).files
+    assert found.info == storage.stat(found.uri)
+    assert found.info.checksum
+
+
 def test_a_listing_has_the_order_of_the_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transforms.inputs.local.CHUNK", 3)
     made = [

@@ -33,7 +33,7 @@ class FileList(Sequence[Found]):
             self.folders.append(place)
         self._folder.append(number)
         self._sizes.append(info.size)
-        self._texts += SEPARATOR.join((name, info.version)).encode()
+        self._texts += SEPARATOR.join((name, info.version, info.checksum)).encode()
         self._ends.append(len(self._texts))
 
     def extend(self, files: Sequence[Found]) -> None:
@@ -54,9 +54,9 @@ class FileList(Sequence[Found]):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]  # negative ones, and IndexError
         text = self._texts[self._ends[number] : self._ends[number + 1]].decode()
-        name, version = text.split(SEPARATOR)
+        name, version, checksum = text.split(SEPARATOR)
         folder, root = self.folders[self._folder[number]]
-        return Found(storage.FileInfo(folder + name, self._sizes[number], version), root)
+        return Found(storage.FileInfo(folder + name, self._sizes[number], version, checksum), root)
 
     def __iter__(self) -> Iterator[Found]:
         for number in range(len(self)):

@@ -44,6 +44,16 @@ class Matched:
     named: FileList = field(default_factory=FileList)  # a single file named outright, of any ending
     sniffed: int = 0  # among those of the format files: told by their bytes alone
 
+    def add(self, format: str | None, found: Found) -> None:
+        """Adds a file that has the ending of a format, or of none."""
+        if format is None:
+            self.others.append(found)
+        elif format in self.by_format:
+            self.by_format[format].append(found)
+        else:
+            self.by_format[format] = FileList()
+            self.by_format[format].append(found)
+
     def __iter__(self) -> Iterator[Found]:
         """All files that could be read, by format."""
         for files in (self.named, *self.by_format.values(), self.others):
@@ -128,8 +138,7 @@ class Lister:
                 if looks:
                     name = "files"
                     matched.sniffed += 1
-            files = matched.others if name is None else matched.by_format.setdefault(name, FileList())
-            files.append(Found(entry, root))
+            matched.add(name, Found(entry, root))
         return number
 
 
@@ -225,10 +234,8 @@ def _matches(pattern: str, lister: Lister) -> Matched:
             name = lister.format_of(one)
             if len(expanded) == 1:
                 matched.named.append(found)
-            elif name is None:
-                matched.others.append(found)
             else:
-                matched.by_format.setdefault(name, FileList()).append(found)
+                matched.add(name, found)
         elif not lister.add(matched, one, _root(one)):
             left = passed_over_text(matched.passed.to_json())
             told = (f" (of {pattern})" if one != pattern else "") + (f"; passed over: {left}" if left else "")

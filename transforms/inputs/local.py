@@ -119,14 +119,14 @@ def _walk(
 
 def _file(path: str) -> storage.FileInfo | Left | None:
     """None for a file that is gone meanwhile."""
-    with storage.faults("stat", path):
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            if os.path.islink(path):
-                return Left(path, "broken links")
-            if isinstance(error, FileNotFoundError):
-                return None
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if os.path.islink(path):
+            return Left(path, "broken links")
+        if isinstance(error, FileNotFoundError):
+            return None
+        with storage.faults("stat", path):
             raise
     if not stat.S_ISREG(status.st_mode):
         return Left(path, "no regular files")  # a FIFO, a socket or a device

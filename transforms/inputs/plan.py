@@ -9,6 +9,7 @@ from typing import overload
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs.formats import BY_NAME
+from transforms.inputs.formats.files import Pieces
 from transforms.inputs.formats.format import Inputs, Piece, PlanTask
 from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.listing import find_inputs
@@ -83,11 +84,12 @@ class PlannedShards(Sequence[Shard]):
         self._first = first_index
         self._cuts: list[int] = []  # the piece that each shard begins with
         rows = 0
-        for number, piece in enumerate(pieces):
-            if not self._cuts or rows + piece.rows > rows_per_shard:
+        counts = pieces.row_counts() if isinstance(pieces, Pieces) else (piece.rows for piece in pieces)
+        for number, count in enumerate(counts):
+            if not self._cuts or rows + count > rows_per_shard:
                 self._cuts.append(number)
                 rows = 0
-            rows += piece.rows
+            rows += count
 
     def __len__(self) -> int:
         return len(self._cuts)

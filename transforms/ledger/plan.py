@@ -46,6 +46,8 @@ SHARD_SCHEMA = pa.schema(
 
 
 VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
+SOURCE_COLUMNS = tuple(name for name in SHARD_SCHEMA.names if name in Source.__dataclass_fields__)
+
 # What jobs did that began before there was a choice, by its path in the fingerprint.
 EARLIER: Mapping[str, Any] = {
     "clip_text": "raw",
@@ -134,12 +136,10 @@ def _write_shards(path: Path, shards: Sequence[Shard], plan: Plan) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         rows = ((shard.index, part) for shard in shards for part in shard.slices)
         while chunk := list(islice(rows, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist([_cells(*row) for row in chunk], schema))
-
-
-def _cells(shard: int, part: Slice) -> dict[str, Any]:
-    own = {"start": part.start, "stop": part.stop, "offset": part.offset, "texts": part.texts or None}
-    return {"shard": shard, **vars(part.source), **own}
+            columns = {name: [getattr(part.source, name) for _, part in chunk] for name in SOURCE_COLUMNS}
+            columns |= {name: [getattr(part, name) for _, part in chunk] for name in ("start", "stop", "offset")}
+            columns |= {"shard": [shard for shard, _ in chunk], "texts": [part.texts or None for _, part in chunk]}
+            writer.write_table(pa.Table.from_pydict(columns, schema))
 
 
 def load_plan(output: str) -> Plan | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import overload
 
 import pyarrow as pa
@@ -56,6 +56,10 @@ class Pieces(Sequence[Piece]):
         if number < len(self._tables):
             return self._tables[number]
         return _image_piece(self._images[number - len(self._tables)])
+
+    def row_counts(self) -> Iterator[int]:
+        """The rows of each piece."""
+        return chain((piece.rows for piece in self._tables), repeat(1, len(self._images)))
 
     def __iter__(self) -> Iterator[Piece]:
         yield from self._tables

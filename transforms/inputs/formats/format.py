@@ -55,7 +55,8 @@ class Inputs:
     @cached_property
     def texts(self) -> TextsBeside:
         """Which of the files `beside` are texts of images."""
-        return texts_beside((found.uri for found in self.files), (found.uri for found in self.beside))
+        images = self.files if self.beside else ()
+        return texts_beside((found.uri for found in images), (found.uri for found in self.beside))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pipelines.command import JobCommand, find_job
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from pipelines.screen import passed_over_lines
+from pipelines.terminal import say
 from pipelines.written import written_folders
 from transforms import storage
 from transforms.errors import UsageError, amount, size_text
@@ -27,8 +28,9 @@ from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet
-from transforms.ledger.folder import CONTACT_SHEET, ERRORS, LAST_RUN, PLAN, STATS, SUCCESS, OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, PLAN, SUCCESS, OutputFolder
 from transforms.ledger.plan import Plan, StoredShards, check_fingerprint, load_plan, segment_of, store_segment
+from transforms.ledger.remove import remove_shards
 from transforms.ledger.types import Shard, Slice, Source, known_rows
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
@@ -135,6 +137,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     resolved = fingerprint(request) | {
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
+        "sealed": True,
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
@@ -289,8 +292,11 @@ def limited(shards: Sequence[Shard], limit: int, schema: InputSchema) -> list[Sh
 
 def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     """Delete what vqbeam wrote into a folder: marks before what they list, tables before the images that they name,
-    the plan last, so that an interruption leaves a job that can be resumed. Raises `UsageError` if files are in the way
-    without a plan of vqbeam, or if `planned` shards read what would be deleted."""
+    the plan last, so that an interruption leaves a job that can be resumed. Other files stay, and are named.
+
+    Raises `UsageError` if files are in the way without a plan of vqbeam, or if `planned` shards read what would be
+    deleted.
+    """
     plan = load_plan(output)
     if plan is None:
         _check_empty(output, written_folders(None))
@@ -302,8 +308,10 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
             if part.source.uri.startswith(lost):
                 raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
     storage.delete(storage.join(output, SUCCESS))
-    for folder in (STATS, *folders, ERRORS):
-        storage.delete_folder(storage.join(output, folder))
+    kept = remove_shards(output, folders, plan.shards)
+    if kept:
+        named = ", ".join(kept[:CHANGES_SHOWN]) + (", ..." if len(kept) > CHANGES_SHOWN else "")
+        say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
     for name in (CONTACT_SHEET, LAST_RUN, PLAN):
         storage.delete(storage.join(output, name))
     for number in reversed(range(len(plan.segments))):

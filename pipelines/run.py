@@ -28,6 +28,7 @@ from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
 from transforms.ledger.retry import request_rejected, withdraw_requests
+from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
 from transforms.outputs.contact_sheet import write_contact_sheet
@@ -136,6 +137,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             temp_dir=scratch if local else None,
             scratch=scratch if local else None,
             take_changed=options.retry_rejected,
+            seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
         )
         if expected.shards_before:
             done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"

@@ -6,6 +6,7 @@ import argparse
 
 from pipelines.command import Command, find_job
 from pipelines.screen import counts_lines, failures, passed_over_lines
+from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import SUCCESS
@@ -24,6 +25,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     made_by = find_job(plan.command)
     print(*counts_lines(made_by.counts if made_by else "rows", totals), sep="\n")
     print(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)), sep="\n")
+    for message in totals.damaged:
+        say(f"  damaged    {message}")
     for shard, reason in [] if complete else failures(output):
         print(f"  failed in the last run: shard {shard:05d}: {reason}")
     return 0

@@ -9,28 +9,48 @@ from tqdm import tqdm
 
 from pipelines.command import Command
 from pipelines.status import add_flags, open_output
+from pipelines.terminal import say
+from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.verify import problems
+from transforms.ledger.folder import IMAGES, SUCCESS
+from transforms.ledger.remove import remove_shard
+from transforms.ledger.verify import found_problems
 from transforms.outputs.layout import main_folders
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    """Returns 0 if all is well, 1 if something is missing, damaged or not done; one line on stdout for each."""
+    """Returns 0 if all is well, 1 if something is missing, damaged or not done; one line on stdout for each. With
+    `--repair` the objects of damaged shards are removed, so that the next run does them again."""
     output, plan, done = open_output(args)
     count = 0
+    damaged: dict[int, None] = {}
     with tqdm(total=done, unit=" shards", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for problem in problems(output, plan, main_folders(), lambda number: bar.update(1)):
+        for shard, problem in found_problems(output, plan, main_folders(), lambda number: bar.update(1)):
             count += 1
-            print(problem)
+            say(problem)
+            if shard is not None:
+                damaged[shard] = None
+    if args.repair and damaged:
+        storage.delete(storage.join(output, SUCCESS))
+        for shard in damaged:
+            remove_shard(output, (*main_folders(), IMAGES), shard)
+        say(f"{output}: {amount(len(damaged), 'shards')} to be done again: rerun the command of the job")
+    elif damaged:
+        say(f"{output}: `vqbeam verify --repair {args.directory}` has damaged shards done again", file=sys.stderr)
     if count:
-        print(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
+        say(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
         return 1
-    print(f"{output}: {amount(done, 'shards')}, every object as its mark says")
+    say(f"{output}: {amount(done, 'shards')}, every object as its mark says")
     return 0
+
+
+def add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser)
+    parser.add_argument("--repair", action="store_true", help="have damaged shards done again; only if no run goes on")
 
 
 COMMAND = Command(
     "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks.",
-    add_flags,
+    add_verify_flags,
     run,
 )

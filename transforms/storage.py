@@ -324,6 +324,18 @@ def delete_folder(uri: str) -> None:
         fs.rm(path, recursive=True)
 
 
+def delete_empty_folders(uri: str, top: str) -> None:
+    """Remove an empty local folder, and those above it up to `top` that are empty then. Stores have no folders."""
+    fs, path = filesystem(uri)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    end, folder = filesystem(top)[1], path
+    with suppress(OSError):  # not empty, or gone
+        while len(folder) > len(end):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+
+
 def sha256(uri: str) -> str:
     """Hex digest of the content, streamed."""
     digest = hashlib.sha256()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,3 +161,109 @@ def test_a_changed_table_in_several_shards_is_not_taken_in_part(tmp_path: Path, 
     assert failed.code == 1
     assert "is cut into several shards: restore it, or start over in another output folder" in failed.out
     assert keys(failed) == ["a", "b", "d"]
+
+
+def unmarked(source: Path, output: Path, model: Path) -> Outcome:
+    """A job of three shards of which the last two have no mark."""
+    source.mkdir()
+    for name in "abc":
+        (source / f"{name}.parquet").write_bytes(image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]))
+    done = encode(source, output, model, "--rows_per_shard", "2")
+    for path in ("_vqbeam/stats/00001.json", "_vqbeam/stats/00002.json", "_SUCCESS"):
+        (output / path).unlink()
+    return done
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda data: shutil.copy(data / "00000.parquet", data / "00001.parquet"), "it is of shard 0"),
+        (lambda data: (data / "00001.parquet").write_bytes(b""), "is damaged"),
+        (lambda data: flip(data / "00001.parquet", 40), "00001.parquet"),
+        (lambda data: (data / "00001.parquet").write_bytes(image_table([GOOD], key=["x"])), "00001.parquet"),
+    ],
+)
+def test_a_table_is_adopted_only_if_it_is_the_shard_s(
+    tmp_path: Path, tiny_model: Path, harm: Callable[[Path], object], said: str
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    done = unmarked(source, output, tiny_model)
+    good = [done.read(f"data/0000{number}.parquet") for number in range(3)]
+    harm(output / "data")
+
+    failed = encode(source, output, tiny_model, "--rows_per_shard", "2")
+    assert failed.code == 1
+    assert said in failed.out
+    assert f"`vqbeam verify --repair {output}`" in failed.out
+    assert len(failed.marks()) == 2, "the other one was adopted"
+    assert "data/00001.parquet is in no mark" in run("verify", output).out
+
+    assert run("verify", output, "--repair").code == 1
+    again = encode(source, output, tiny_model, "--rows_per_shard", "2")
+    assert again.code == 0, again.out
+    assert [again.read(f"data/0000{number}.parquet") for number in range(3)] == good
+    assert run("verify", output).code == 0
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"shard": 1}', b'\xff\xfe{"shard": 0}'],
+)
+def test_a_damaged_mark_is_named_and_repaired(tmp_path: Path, tiny_model: Path, content: bytes) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    before = snapshot(str(output))
+    mark = output / "_vqbeam/stats/00000.json"
+    mark.write_bytes(content)
+    rerun = encode_photos(source, output, tiny_model)
+    assert rerun.code == 1
+    for told in (rerun.out, run("status", output).out, run("verify", output).out):
+        assert f"the mark {mark} is" in told
+        assert f"`vqbeam verify --repair {output}`" in told
+    run("verify", output, "--repair")
+    again = encode_photos(source, output, tiny_model)
+    assert again.code == 0, again.out
+    assert snapshot(str(output)) == before
+
+
+def test_a_mark_that_lists_files_elsewhere_is_damaged(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    precious = tmp_path / "x"
+    precious.write_text("mine")
+    mark = output / "_vqbeam/stats/00000.json"
+    values = json.loads(mark.read_text())
+    values["objects"].append({"path": "../x", "size": 4, "sha256": "0"})
+    mark.write_text(json.dumps(values))
+    assert "outside of the folder" in run("verify", output, "--repair").out
+    assert encode_photos(source, output, tiny_model, "--retry_rejected").code == 0
+    assert encode_photos(source, output, tiny_model, "--overwrite").code == 0
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"no plan", b"PAR1" + b"\xff" * 40 + b"PAR1"])
+def test_a_damaged_plan_is_named(tmp_path: Path, tiny_model: Path, content: bytes) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    (output / "_vqbeam/shards.parquet").write_bytes(content)
+    for outcome in (encode_photos(source, output, tiny_model), run("status", output), run("verify", output)):
+        assert outcome.code == 1
+        assert f"the plan {output}/_vqbeam/shards.parquet is damaged" in outcome.err
+
+
+def test_overwriting_keeps_and_names_files_of_the_user(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    (output / "data/notes.txt").write_text("mine")
+    (output / "data/.vqbeam-partial-00000.parquet-1").write_text("left by a kill")
+    again = encode_photos(source, output, tiny_model, "--overwrite")
+    assert again.code == 0
+    assert "keeps 1 file that vqbeam did not write: data/notes.txt" in again.err
+    assert (output / "data/notes.txt").read_text() == "mine"
+    assert list(output.rglob(".vqbeam*")) == []

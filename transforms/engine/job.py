@@ -38,6 +38,7 @@ class Job:
     temp_dir: str | None = None
     scratch: str | None = None
     take_changed: bool = False
+    seal: str = ""  # the job's id in the seals of its tables; empty for plans of earlier versions, which have none
 
     def table_schema(self) -> pa.Schema:
         """The columns of tables, or of the JSON in a tar: those of the command, then those that pass through."""

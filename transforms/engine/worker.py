@@ -76,7 +76,7 @@ class ShardAttempt:
         self.job = job
         self.resources = resources
         self.folder = folder or OutputFolder(job.output)
-        self.transaction = ShardTransaction(self.folder, shard.name, job.work.main, job.version)
+        self.transaction = ShardTransaction(self.folder, shard.name, job.work.main, job.version, job.seal)
         self.counts = ShardCounts()
         self.notices: Counter[str] = Counter()  # of the stage that prepares
         self.attempt_notices: dict[str, int] = {}  # which are not of the rows, and so not of the output
@@ -150,7 +150,8 @@ class ShardAttempt:
         preparer = work.preparer(self.job.schema, fetch, pools)
         errors = ErrorLog(folder / "errors.parquet")
         path, schema = folder / f"{self.shard.name}.{work.main.suffix}", self.job.table_schema()
-        sink = work.sink(SinkTarget(path, schema, owned.decode_pool, owned.upload_pool, self.folder, self.shard.name))
+        pools_of_sink = (owned.decode_pool, owned.upload_pool)
+        sink = work.sink(SinkTarget(path, schema, *pools_of_sink, self.folder, self.shard.name, self.job.seal))
         writer = Behind(self._timed("write", partial(self._write, sink)), WRITE_BEHIND)
         waiting = ahead(self._submitted(preparer), READ_AHEAD)
         try:

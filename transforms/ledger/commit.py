@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from transforms import storage
 from transforms.errors import OutputDamaged, ShardFailed
-from transforms.ledger.folder import OutputFolder
+from transforms.ledger.folder import STATS, OutputFolder, is_inside
+from transforms.ledger.marks import REPAIR, read_mark
+from transforms.ledger.seal import broken_seal
 from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, stats_json
 
 READERS = 16  # objects of an adopted shard read at once
@@ -25,13 +28,13 @@ READERS = 16  # objects of an adopted shard read at once
 class MainObject:
     """The object of each shard that decides: `folder` below the output folder, and the suffix of its name.
 
-    `read` returns the counts that it carries and the paths of the image files that it names. With `image_files` images
-    are files in a folder for each shard, else they are in the object or nowhere.
+    `read` reads all of it, and returns the counts that it carries, as JSON, and the paths of its image files. With
+    `image_files` images are files in a folder for each shard, else they are in the object or nowhere.
     """
 
     folder: str
     suffix: str
-    read: Callable[[IO[bytes]], tuple[ShardCounts, list[str]]]
+    read: Callable[[IO[bytes]], tuple[str, list[str]]]
     image_files: bool = False
 
 
@@ -43,6 +46,7 @@ class ShardTransaction:
     shard: str
     main: MainObject
     version: str  # of vqbeam, for the mark
+    job: str = ""  # for the seal (`ledger/seal.py`)
 
     @property
     def main_uri(self) -> str:
@@ -50,8 +54,9 @@ class ShardTransaction:
 
     def mark(self) -> ShardCounts | None:
         """The counts in the mark of this shard; None while it is not done."""
+        uri = self.folder.stats(self.shard)
         try:
-            return ShardCounts.from_json(storage.read_bytes(self.folder.stats(self.shard)))
+            return read_mark(uri).counts
         except FileNotFoundError:
             return None
 
@@ -109,23 +114,44 @@ class ShardTransaction:
         return StoredObject(self.folder.relative(uri), os.path.getsize(local), storage.sha256(str(local)))
 
     def _stored(self) -> tuple[ShardCounts, list[StoredObject]]:
-        """Counts and objects as the store has them."""
+        """Counts and objects as the store has them. Raises `OutputDamaged` if they are not what the job wrote."""
         with storage.open_read(self.main_uri) as file:
             try:
-                counts, images = self.main.read(file)
+                text, images = self.main.read(file)
+                counts = ShardCounts.from_json(text)
+                paths = [self.folder.relative(self.main_uri), *(images if self.main.image_files else [])]
+                if counts.errors_file:
+                    paths.append(counts.errors_file)
+                strays = [path for path in paths if not is_inside(path)]
+                if strays:
+                    raise ValueError(f"it names {strays[0]}")
+                with ThreadPoolExecutor(READERS) as pool:
+                    objects = list(pool.map(self._stored_object, paths))
+                reason = self._stranger(text, file, objects, len(images) if self.main.image_files else 0)
             except ShardFailed:  # the store's
                 raise
             except Exception as error:  # each format raises its own types
-                raise OutputDamaged(f"{self.main_uri} was not written by vqbeam, or is damaged: {error}") from error
-        paths = [self.folder.relative(self.main_uri), *(images if self.main.image_files else [])]
-        if counts.errors_file:
-            paths.append(counts.errors_file)
-        with ThreadPoolExecutor(READERS) as pool:
-            return counts, list(pool.map(self._stored_object, paths))
+                raise self._damaged(f"{self.main_uri} was not written by vqbeam, or is damaged: {error}") from error
+        if reason:
+            raise self._damaged(f"{self.main_uri} is not taken for shard {self.shard}: {reason}")
+        return counts, objects
+
+    def _stranger(self, text: str, file: IO[bytes], objects: list[StoredObject], images: int) -> str | None:
+        """Why the main object is not this shard's; None if it is."""
+        if self.job:
+            return broken_seal(text, self.job, self.shard, file, objects[1 : 1 + images])
+        for info in storage.list_files(storage.join(self.folder.root, STATS)):  # all that can be told without a seal
+            with suppress(FileNotFoundError, OutputDamaged):
+                if info.uri.endswith(".json") and objects[0].sha256 == read_mark(info.uri).objects[0].sha256:
+                    return f"it is a copy of {read_mark(info.uri).objects[0].path}"
+        return None
+
+    def _damaged(self, message: str) -> OutputDamaged:
+        return OutputDamaged(f"{message}: {REPAIR.format(self.folder.root)}")
 
     def _stored_object(self, path: str) -> StoredObject:
         uri = storage.join(self.folder.root, path)
         try:
             return StoredObject(path, storage.stat(uri).size, storage.sha256(uri))
         except FileNotFoundError as error:
-            raise OutputDamaged(f"{self.main_uri} names {path}, which is gone; overwrite starts over") from error
+            raise self._damaged(f"{self.main_uri} names {path}, which is gone") from error

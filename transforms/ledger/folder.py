@@ -18,6 +18,11 @@ PLAN = "_vqbeam/plan.json"
 LAST_RUN = "_vqbeam/last_run.json"
 
 
+def is_inside(path: str) -> bool:
+    """Whether a path that a mark or table lists stays inside the output folder."""
+    return bool(path) and "\\" not in path and not {"", ".", ".."} & {*path.split("/")}
+
+
 @dataclass(frozen=True)
 class OutputFolder:
     """Names below `root`, a local folder or a URL. `shard` is `Shard.name`."""

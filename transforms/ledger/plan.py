@@ -45,6 +45,7 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
+RESTORE = "restore it from a copy, or start over in another output folder"
 VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
 SOURCE_COLUMNS = tuple(name for name in SHARD_SCHEMA.names if name in Source.__dataclass_fields__)
 
@@ -56,6 +57,7 @@ EARLIER: Mapping[str, Any] = {
     "preprocessing.icc": "off",
     "rows.strict_images": True,
     "input.quoting": "csv",
+    "sealed": False,
 }
 
 
@@ -153,11 +155,14 @@ def load_plan(output: str) -> Plan | None:
                 metadata = pq.read_schema(file).metadata or {}
         except FileNotFoundError:
             return plan
-        except pa.ArrowInvalid as error:
-            raise OutputDamaged(f"{uri} is damaged: {error}; overwrite starts over") from error
+        except (pa.ArrowException, OSError) as error:  # failures of the store are `StorageFailed`, no OSError
+            raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
         if HEADER_KEY not in metadata:
             raise UsageError(f"{uri} is no plan of vqbeam: choose another folder", "output")
-        values = json.loads(metadata[HEADER_KEY])
+        try:
+            values = json.loads(metadata[HEADER_KEY])
+        except ValueError as error:
+            raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
         if values["plan_version"] != PLAN_VERSION:
             raise UsageError(
                 f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "

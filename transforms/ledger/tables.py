@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from transforms.ledger.seal import HashedFile
 
 COUNTS_KEY = "vqbeam.shard"
 PROVENANCE_KEY = "vqbeam"
@@ -28,7 +30,9 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by close or abort
+        self.hashed = HashedFile(self._file)
+        self._writer = pq.ParquetWriter(self.hashed, schema, compression="zstd", write_page_index=True)
         self._pending: list[pa.Table] = []
         self._rows = 0  # pending, and their bytes
         self._bytes = 0
@@ -42,20 +46,23 @@ class TableWriter:
         if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def close(self, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the pending rows, the footer and `metadata`, and make them durable."""
+    def close(self, metadata: Callable[[HashedFile], Mapping[str, str]] | None = None) -> None:
+        """Write the pending rows, the footer and the `metadata` of what is written by then, and make them durable."""
         if self._pending:
             self._flush()
         if metadata:
-            self._writer.add_key_value_metadata(dict(metadata))
+            self._writer.add_key_value_metadata(dict(metadata(self.hashed)))
         self._writer.close()
-        with open(self.path, "rb") as file:
-            os.fsync(file.fileno())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
 
     def abort(self) -> None:
         self._pending = []
         with suppress(OSError):  # a full disk takes no footer either
             self._writer.close()
+        with suppress(OSError):
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:

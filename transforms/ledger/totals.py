@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from transforms import storage
-from transforms.errors import amount
+from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import RETRY, STATS, SUCCESS
+from transforms.ledger.marks import read_mark
 from transforms.ledger.types import RowCounts
 
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
@@ -25,6 +25,7 @@ class Totals(RowCounts):
     bytes: int = 0
     code_bits: int = 0
     shards_with_rejected: list[int] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)  # a message for each mark that cannot be read
 
     @property
     def codes_used(self) -> int:
@@ -68,18 +69,24 @@ def total_of(output: str) -> Totals:
     totals = Totals()
     with ThreadPoolExecutor(READERS) as pool:
         for mark in pool.map(_read, mark_uris(output)):
-            if mark is not None:
+            if isinstance(mark, str):
+                totals.damaged.append(mark)
+            elif mark is not None:
                 totals.add(mark)
     return totals
 
 
-def _read(uri: str) -> dict[str, Any] | None:
-    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone."""
+def _read(uri: str) -> dict[str, Any] | str | None:
+    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone, and a message
+    if it is damaged."""
     try:
-        mark: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        mark = read_mark(uri)
     except FileNotFoundError:
         return None
-    return mark | {"bytes": sum(item["size"] for item in mark.pop("objects"))}
+    except OutputDamaged as error:
+        return str(error)
+    values = {name: value for name, value in mark.values.items() if name != "objects"}
+    return values | {"bytes": sum(item.size for item in mark.objects)}
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
 
 def failing(totals: Totals, max_error_rate: float) -> str | None:
     """The reason why a run has failed although its shards are all done; None if it has not."""
+    if totals.damaged:
+        return totals.damaged[0]
     if totals.rows_read == 0:
         return "nothing was written: there was nothing to read"
     if totals.rows_written == 0:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -12,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.errors import amount
+from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import ERRORS, IMAGES, OutputFolder
+from transforms.ledger.marks import read_mark
 from transforms.ledger.plan import Plan
-from transforms.ledger.totals import pending_shards
+from transforms.ledger.remove import shard_of
+from transforms.ledger.totals import pending_shards, requested_shards
 
 READERS = 8
 
@@ -26,27 +27,43 @@ def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable
     `folders` are those of main objects, of any layout. Every object is read in full. Shards that are not done are
     problems, too.
     """
-    pending = set(pending_shards(output, plan.shards))
+    return (line for _, line in found_problems(output, plan, folders, progress))
+
+
+def found_problems(
+    output: str, plan: Plan, folders: Iterable[str], progress: Callable[[int], object]
+) -> Iterator[tuple[int | None, str]]:
+    """As `problems`, each with the number of the shard that is damaged; None if none is."""
+    again = requested_shards(output)
+    pending = set(pending_shards(output, plan.shards)) - again
     for index in sorted(pending):
-        yield f"shard {index:05d} is not done"
+        yield None, f"shard {index:05d} is not done"
+    for index in sorted(again):
+        yield None, f"shard {index:05d} is to be done again"
     done = [index for index in range(plan.shards) if index not in pending]
     known: set[str] = set()
     with ThreadPoolExecutor(READERS) as pool:
-        for number, (paths, found) in enumerate(pool.map(partial(_check_shard, output), done), 1):
+        for number, (index, (paths, found)) in enumerate(
+            zip(done, pool.map(partial(_check_shard, output), done), strict=True), 1
+        ):
             known |= paths
-            yield from found
+            yield from ((index, line) for line in found)
             progress(number)
     for folder in (*folders, ERRORS):
-        yield from _strangers(output, folder, known)
+        for path in _strangers(output, folder, known):
+            shard = shard_of(path)
+            yield shard if shard in pending else None, f"{path} is in no mark"
 
 
 def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     """The paths that a mark lists, except image files, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
-        mark = json.loads(storage.read_bytes(folder.stats(f"{index:05d}")))
+        mark = read_mark(folder.stats(f"{index:05d}")).values
     except FileNotFoundError:
         return set(), [f"shard {index:05d} was taken back meanwhile"]
+    except OutputDamaged as error:
+        return set(), [str(error)]
     found: list[str] = []
     ended = mark["rows_written"] + mark["rows_rejected"] + mark["rows_filtered"]
     if mark["rows_read"] != ended:
@@ -56,11 +73,11 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     paths = {item["path"] for item in mark["objects"]}
     images = folder.relative(folder.images(f"{index:05d}"))
     if any(path.startswith(f"{images}/") for path in paths):
-        found += _strangers(output, images, paths)
+        found += [f"{path} is in no mark" for path in _strangers(output, images, paths)]
     return {path for path in paths if not path.startswith(f"{IMAGES}/")}, found
 
 
-def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> list[str]:
+def _check_object(output: str, item: Mapping[str, Any], mark: Mapping[str, Any]) -> list[str]:
     path = item["path"]
     uri = storage.join(output, path)
     try:
@@ -76,13 +93,13 @@ def _check_object(output: str, item: dict[str, Any], mark: dict[str, Any]) -> li
     try:
         with storage.open_read(uri) as file:
             rows = pq.ParquetFile(file).metadata.num_rows
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         return [f"{path} is no readable Parquet file: {error}"]
     expected = mark["rows_rejected" if path.startswith(ERRORS) else "rows_written"]
     return [] if rows == expected else [f"{path} has {amount(rows, 'rows')}, its mark says {expected:,}"]
 
 
 def _strangers(output: str, folder: str, known: set[str]) -> list[str]:
-    """Report files among ours that no mark lists: readers of the folder would take them for rows."""
+    """Files among ours that no mark lists: readers of the folder would take them for rows."""
     paths = [OutputFolder(output).relative(info.uri) for info in storage.list_files(storage.join(output, folder))]
-    return [f"{path} is in no mark" for path in paths if path not in known and "/." not in path]
+    return [path for path in paths if path not in known and "/." not in path]

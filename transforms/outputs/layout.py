@@ -30,7 +30,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SinkTarget:
-    """The output of one shard: the local file `path` with rows of `schema`, and image files in `folder`."""
+    """The output of one shard: the local file `path` with rows of `schema`, and image files in `folder`. `job` is for
+    the seal, which plans of earlier versions lack."""
 
     path: Path
     schema: pa.Schema
@@ -38,6 +39,7 @@ class SinkTarget:
     upload_pool: Executor
     folder: OutputFolder
     shard: str
+    job: str = ""
 
 
 class Sink(Protocol):

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.batch import ENCODING, IMAGE, IMAGE_PATH, IMAGE_STRUCT, PASS_PREFIX, to_rows
+from transforms.errors import amount
 from transforms.ledger.commit import MainObject
+from transforms.ledger.seal import sealed
 from transforms.ledger.tables import COUNTS_KEY, TableWriter
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
@@ -27,13 +29,15 @@ class TableSink:
         self.path = target.path
         self.images: list[StoredObject] = []
         self._schema = target.schema
+        self._target = target
         self._table = TableWriter(target.path, target.schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._table.write(output_rows(batch, self._schema))
 
     def finish(self, counts: ShardCounts) -> None:
-        self._table.close({COUNTS_KEY: counts.to_json()})
+        job, shard = self._target.job, self._target.shard
+        self._table.close(lambda file: {COUNTS_KEY: sealed(counts, job, shard, file, self.images)})
 
     def abort(self) -> None:
         self._table.abort()
@@ -74,14 +78,21 @@ def output_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return batch.select(names).rename_columns(schema.names)
 
 
-def read_table(file: IO[bytes]) -> tuple[ShardCounts, list[str]]:
-    """The counts that a table carries, and the paths in its column of image files."""
+def read_table(file: IO[bytes]) -> tuple[str, list[str]]:
+    """The counts that a table carries, as JSON, and the paths in its column of image files. All of it is read, so that
+    damage shows. Raises `ValueError` if rows are missing."""
     parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+    text = (parquet.metadata.metadata or {})[COUNTS_KEY.encode()].decode()
     images: list[str] = []
-    if IMAGE_PATH in parquet.schema_arrow.names:
-        for batch in parquet.iter_batches(columns=[IMAGE_PATH]):
-            images.extend(batch.column(0).to_pylist())
-    return ShardCounts.from_json((parquet.metadata.metadata or {})[COUNTS_KEY.encode()]), images
+    rows = 0
+    for batch in parquet.iter_batches(ROWS_READ):
+        rows += batch.num_rows
+        if IMAGE_PATH in batch.schema.names:
+            images.extend(batch.column(IMAGE_PATH).to_pylist())
+    written = ShardCounts.from_json(text).rows_written
+    if rows != written:
+        raise ValueError(f"it has {amount(rows, 'rows')}, and says {written:,}")
+    return text, images
 
 
 def read_rows(uri: str, wanted: Collection[str]) -> Iterator[Row]:

@@ -7,12 +7,13 @@ import json
 import os
 import tarfile
 from collections.abc import Collection, Iterator
-from typing import IO
+from typing import IO, cast
 
 import pyarrow as pa
 
 from transforms import storage
 from transforms.ledger.commit import MainObject
+from transforms.ledger.seal import HashedFile, sealed
 from transforms.ledger.types import ShardCounts, StoredObject
 from transforms.outputs.image_files import Compressor
 from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
@@ -29,8 +30,11 @@ class TarSink:
         self.images: list[StoredObject] = []
         self._schema = target.schema
         self._compress = Compressor(target.compress_pool, image_format, texts)
+        self._target = target
         self._file = open(target.path, "wb")  # noqa: SIM115 - closed by finish or abort
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - likewise
+        self._hashed = HashedFile(self._file)
+        out = cast(IO[bytes], self._hashed)
+        self._tar = tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - likewise
 
     def write(self, batch: pa.RecordBatch) -> None:
         rows = output_rows(batch, self._schema).to_pylist()
@@ -40,7 +44,7 @@ class TarSink:
             self._add(f"{stem}.json", json.dumps(row, ensure_ascii=False, default=_as_text).encode())
 
     def finish(self, counts: ShardCounts) -> None:
-        self._add(COUNTS_MEMBER, counts.to_json().encode())
+        self._add(COUNTS_MEMBER, sealed(counts, self._target.job, self._target.shard, self._hashed).encode())
         self._tar.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -61,11 +65,11 @@ def _as_text(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _read_tar(file: IO[bytes]) -> tuple[ShardCounts, list[str]]:
+def _read_tar(file: IO[bytes]) -> tuple[str, list[str]]:
     with tarfile.open(fileobj=file, mode="r:") as tar:
         member = tar.extractfile(COUNTS_MEMBER)
         assert member is not None, "a regular member has content"
-        return ShardCounts.from_json(member.read()), []
+        return member.read().decode(), []
 
 
 def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:

@@ -28,7 +28,7 @@ def test_row_groups_hold_some_thousand_rows_in_whole_batches(tmp_path: Path) -> 
     writer = TableWriter(tmp_path / "t.parquet", SCHEMA)
     for start in range(0, 10_000, 1000):
         writer.write(batch(start, 1000))
-    writer.close({"vqbeam.shard": "counts"})
+    writer.close(lambda written: {"vqbeam.shard": "counts"})
     table = pq.read_table(tmp_path / "t.parquet")
     assert table["n"].to_pylist() == list(range(10_000))
     assert table.schema.equals(SCHEMA)
@@ -62,7 +62,7 @@ def test_equal_batches_give_equal_bytes(tmp_path: Path) -> None:
         writer = TableWriter(tmp_path / name, SCHEMA)
         writer.write(batch(0, 10))
         writer.write(batch(10, 5))
-        writer.close({"k": "v"})
+        writer.close(lambda written: {"k": "v"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -1,0 +1,62 @@
+"""Removes what jobs wrote into an output folder, told by its names there, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from transforms import storage
+from transforms.ledger.folder import ERRORS, IMAGES, REDONE, RETRY, STATS, OutputFolder
+from transforms.storage import PARTIAL_PREFIX
+
+DELETERS = 16
+OURS = re.compile(
+    rf"(?:[^/]+/(?P<main>\d{{5,}})\.(?:parquet|tar)|{IMAGES}/(?P<images>\d{{5,}})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
+    rf"|{ERRORS}/(?P<errors>\d{{5,}})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>\d{{5,}})\.json)"
+)
+
+
+def shard_of(path: str) -> int | None:
+    """The shard that an object of a job, with its path in the output folder, belongs to; None if it is not a job's."""
+    found = OURS.fullmatch(path)
+    return int(next(number for number in found.groups() if number)) if found else None
+
+
+def remove_shards(output: str, folders: Iterable[str], shards: int) -> list[str]:
+    """Delete the objects of the first `shards` shards: marks first, then what is in `folders`, then the rejected rows.
+
+    Returns the paths of files there that no job wrote; they stay.
+    """
+    kept: list[str] = []
+    for folder in (STATS, *folders, ERRORS):
+        kept += _remove(output, storage.join(output, folder), set(range(shards)))
+    for folder in (RETRY, REDONE):
+        storage.delete_folder(storage.join(output, folder))
+    return kept
+
+
+def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
+    """Delete the objects of one shard, the mark first, so that it is done again."""
+    here = OutputFolder(output)
+    storage.delete(here.stats(f"{shard:05d}"))
+    for folder in folders:
+        home = storage.join(output, folder)
+        _remove(
+            output, here.images(f"{shard:05d}") if folder == IMAGES else storage.join(home, f"{shard:05d}.*"), {shard}
+        )
+    _remove(output, f"{here.errors_prefix(f'{shard:05d}')}*", {shard})
+
+
+def _remove(output: str, pattern: str, shards: set[int]) -> list[str]:
+    kept: list[str] = []
+    found = [OutputFolder(output).relative(info.uri) for info in storage.list_files(pattern)]
+    doomed: list[str] = []
+    for path in found:
+        hidden = path.rpartition("/")[2].startswith(PARTIAL_PREFIX)
+        (doomed if hidden or shard_of(path) in shards else kept).append(path)
+    with ThreadPoolExecutor(DELETERS) as pool:
+        list(pool.map(lambda path: storage.delete(storage.join(output, path)), doomed))
+    for folder in sorted({path.rpartition("/")[0] for path in doomed}, key=len, reverse=True):
+        storage.delete_empty_folders(storage.join(output, folder), output)
+    return kept

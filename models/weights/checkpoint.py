@@ -120,6 +120,9 @@ def detect(path: Path, of_folders: Openers[Opened], of_paths: Openers[Opened], e
         opened = opener(argument)
         if opened is not None:
             return opened
+    foreign = native.foreign_model(folder)
+    if foreign is not None:
+        raise CheckpointError(f"{path}: {native.not_ours(foreign)}")
     raise CheckpointError(f"{path}: {expected}; found {names_in(folder)}")
 
 

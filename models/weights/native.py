@@ -71,6 +71,9 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
     found = str(stored.get("model_type"))
     if found != model_type and found.startswith("vqbeam-"):
         raise CheckpointError(f"{path}: describes a {found}, where a {model_type} was expected; name another folder")
+    foreign = foreign_model(folder)
+    if found != model_type and foreign is not None:
+        raise CheckpointError(f"{folder}: {not_ours(foreign)}")
     if found != model_type:
         raise CheckpointError(
             f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
@@ -85,6 +88,28 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
             "the folder"
         )
     return stored
+
+
+def foreign_model(folder: Path) -> str | None:
+    """What a folder of transformers or diffusers holds, in words; None if `config.json` is of neither."""
+    stored = json_beside(folder)
+    names = stored.get("architectures")
+    if isinstance(names, list) and names:
+        return f"{names[0]} of transformers"
+    if "_class_name" in stored:
+        return f"{stored['_class_name']} of diffusers"
+    kind = stored.get("model_type")
+    return f"{kind} model of transformers" if "transformers_version" in stored or kind == "clip" else None
+
+
+def not_ours(foreign: str) -> str:
+    """Says that a model of another package cannot be opened here, and what can be."""
+    hint = " A CLIP scores images: it is given as clip." if "clip" in foreign.lower() else ""
+    return (
+        f"this is a {foreign}, which neither vqbeam nor `vqbeam convert` reads. Expected a VQGAN of vqgan-jax, "
+        f"taming-transformers or min-dalle, a DALL·E BART of dalle-mini or min-dalle, or what `vqbeam convert` made of "
+        f"them.{hint}"
+    )
 
 
 def _sample(path: Path) -> str:

@@ -16,7 +16,8 @@ from tests.support.images import encoded, scene
 from tests.support.read_inputs import column, errors, plan, read
 from tests.support.run_command import encode
 from transforms.errors import UsageError
-from transforms.inputs.formats import read_slices
+from transforms.inputs.formats import large_pages, read_slices
+from transforms.inputs.formats import parquet as parquet_format
 
 IMAGES = [encoded(scene(40, 24 + number), "JPEG") for number in range(3)]
 
@@ -145,3 +146,69 @@ def test_rows_of_very_many_captions_come_a_few_at_a_time(tmp_path: Path) -> None
     planned = plan(path)
     sizes = [batch.num_rows for batch in read_slices([piece.slice for piece in planned.pieces], planned.schema)]
     assert sizes == [1] * rows
+
+
+def noise(number: int) -> bytes:
+    size = 50 + number * 37 % 3000
+    return np.random.default_rng(number % 150).bytes(size)  # some of them repeat
+
+
+LAYOUTS = [
+    {"compression": codec, "use_dictionary": dictionary, "data_page_version": version, "write_batch_size": batch}
+    for codec in ("none", "snappy", "gzip", "zstd")
+    for dictionary, version, batch in ((True, "1.0", 1024), (True, "2.0", 64), (False, "1.0", 64), (False, "2.0", 1024))
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "-".join(map(str, layout.values())))
+@pytest.mark.parametrize("kind", ["bytes", "struct", "alone"])
+def test_large_pages_are_read_as_arrow_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict[str, Any], kind: str
+) -> None:
+    images: list[Any] = [None if number % 7 == 3 else noise(number) for number in range(400)]
+    column = images
+    if kind == "struct":
+        cells = [{"bytes": data, "path": f"{number}.jpg"} for number, data in enumerate(images)]
+        column = [None if number % 11 == 5 else cell for number, cell in enumerate(cells)]
+    columns = {"image": column} | ({} if kind == "alone" else {"caption": list(map(str, range(400)))})
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path, row_group_size=150, dictionary_pagesize_limit=40_000, **layout)
+    expected = read(path, rows_per_shard=64)
+    read_large: list[str] = []
+    whole = large_pages.LargeColumn.values
+    monkeypatch.setattr(large_pages, "LARGE", 10_000)
+    monkeypatch.setattr(parquet_format, "LARGE", 10_000)
+    monkeypatch.setattr(
+        large_pages.LargeColumn, "values", lambda self, *rows: read_large.append("") or whole(self, *rows)
+    )
+    monkeypatch.setattr(parquet_format._Reader, "_rows_of", only_other_columns(parquet_format._Reader._rows_of))
+    assert read(path, rows_per_shard=64) == expected
+    assert len(read_large) >= 7
+
+
+def only_other_columns(rows_of: Any) -> Any:
+    """`_rows_of`, for columns other than the bytes of images."""
+
+    def checked(self: Any, group: int, low: int, high: int, names: list[str], size: int) -> Any:
+        assert low >= high or "image" not in names, "Arrow reads the large pages"
+        return rows_of(self, group, low, high, names, size)
+
+    return checked
+
+
+@pytest.mark.parametrize("damage", ["header", "content"])
+def test_a_damaged_large_page_is_what_arrow_says_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": list(map(noise, range(100)))}), path, compression="snappy", row_group_size=50)
+    data = bytearray(path.read_bytes())
+    at = pq.ParquetFile(path).metadata.row_group(1).column(0).dictionary_page_offset
+    data[at + (2 if damage == "header" else 60)] ^= 0xFF
+    path.write_bytes(data)
+    expected = read(path)
+    monkeypatch.setattr(large_pages, "LARGE", 10_000)
+    monkeypatch.setattr(parquet_format, "LARGE", 10_000)
+    found = read(path)
+    assert [row["image"] for row in found[:50]] == [row["image"] for row in expected[:50]]
+    assert len(found) == 100

@@ -66,3 +66,15 @@ def test_five_times_the_rows_take_no_more_memory(tmp_path: Path, write: Callable
     small = peak_mib(write(tmp_path / "small", 1000), 1000)  # four batches
     large = peak_mib(write(tmp_path / "large", 5000), 5000)
     assert large < small * 1.1, f"{small} MiB for 20 MB, {large} MiB for 100 MB"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
+def test_rows_in_one_group_take_no_more_memory_than_in_many(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(2_000_000)
+    table = pa.table({"image": [noise[number * 2500 : 1_500_000 + number * 2500] for number in range(100)]})
+    peaks = []
+    for rows in (100, 10):
+        (tmp_path / str(rows)).mkdir()
+        pq.write_table(table, tmp_path / str(rows) / "a.parquet", row_group_size=rows)  # one page a group, compressed
+        peaks.append(peak_mib(tmp_path / str(rows), 100))
+    assert peaks[0] < peaks[1] * 1.2, f"{peaks[0]} MiB in one group of 150 MB, {peaks[1]} MiB in ten"

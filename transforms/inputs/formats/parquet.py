@@ -6,7 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +20,16 @@ from transforms import storage
 from transforms.batch import PASS_PREFIX
 from transforms.errors import UsageError
 from transforms.inputs import cells
-from transforms.inputs.columns import holds_codes, holds_number, is_binary, is_image_or_path, is_list, is_string, plain
+from transforms.inputs.columns import (
+    holds_codes,
+    holds_number,
+    is_binary,
+    is_image_or_path,
+    is_image_struct,
+    is_list,
+    is_string,
+    plain,
+)
 from transforms.inputs.formats.format import (
     PEEKED_FILES,
     PEEKERS,
@@ -27,6 +39,7 @@ from transforms.inputs.formats.format import (
     Planned,
     PlanTask,
 )
+from transforms.inputs.formats.large_pages import LARGE, LargeColumn, Unsupported
 from transforms.inputs.hive import values_of
 from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
@@ -244,15 +257,86 @@ class _Reader:
             low, high = max(start - first, 0), min(stop - first, rows)
             if low < high:
                 size = self._batch_rows(group, names)
-                seen = 0
-                for batch in self.parquet.iter_batches(size, row_groups=[group], columns=names, use_threads=False):
-                    begin, end = max(low - seen, 0), min(high - seen, batch.num_rows)
-                    if begin < end:
-                        yield batch.slice(begin, end - begin)
-                    seen += batch.num_rows
-                    if seen >= high:
-                        break
+                if self._bytes_of(group) >= LARGE:
+                    for batch in self._large_rows(group, low, high, names, size):
+                        yield batch
+                        low += batch.num_rows
+                yield from self._rows_of(group, low, high, names, size)
             first += rows
+
+    def _rows_of(self, group: int, low: int, high: int, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Rows [low, high) of a row group."""
+        seen = 0
+        if low >= high:
+            return
+        for batch in self.parquet.iter_batches(size, row_groups=[group], columns=names, use_threads=False):
+            begin, end = max(low - seen, 0), min(high - seen, batch.num_rows)
+            if begin < end:
+                yield batch.slice(begin, end - begin)
+            seen += batch.num_rows
+            if seen >= high:
+                break
+
+    def _bytes_of(self, group: int) -> int:
+        """The size of the largest column of a row group."""
+        metadata = self.parquet.metadata.row_group(group)
+        return max(metadata.column(index).total_uncompressed_size for index in range(metadata.num_columns))
+
+    def _large_rows(self, group: int, low: int, high: int, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        """The first of the rows [low, high) of a row group: all, none, or those before one that only Arrow may read."""
+        with ExitStack() as opened:
+            file = opened.enter_context(storage.open_read(self.source.uri, PAGE_BUFFER))
+            large = self._large_columns(group, names, file)
+            for column in large.values():
+                opened.callback(column.close)
+            if large:
+                with suppress(Unsupported):
+                    yield from self._with_large(group, low, high, names, size, large)
+
+    def _large_columns(self, group: int, names: list[str], file: IO[bytes]) -> dict[str, LargeColumn]:
+        """The columns of bytes in large pages, by their paths."""
+        metadata, schema = self.parquet.metadata.row_group(group), self.parquet.schema
+        found: dict[str, LargeColumn] = {}
+        for index in range(metadata.num_columns):
+            about, column = metadata.column(index), schema.column(index)
+            name, _, rest = about.path_in_schema.partition(".")
+            kind = plain(self.types.get(name, pa.null()))
+            fits = is_binary(kind) if not rest else is_image_struct(kind) and rest == "bytes"
+            if not fits or name not in names or column.max_repetition_level or about.physical_type != "BYTE_ARRAY":
+                continue
+            large = LargeColumn.find(file, about, column.max_definition_level)
+            if large is not None:
+                found[about.path_in_schema] = large
+        return found
+
+    def _with_large(
+        self, group: int, low: int, high: int, names: list[str], size: int, large: dict[str, LargeColumn]
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows [low, high) of a row group, of which some columns are read value by value."""
+        structs = [path.partition(".")[0] for path in large if "." in path]
+        others = [name for name in names if name not in large and name not in structs]
+        fields = [
+            f"{name}.{field.name}" for name in structs for field in plain(self.types[name]) if field.name != "bytes"
+        ]
+        columns = {path: column.values(low, high) for path, column in large.items()}
+        if others or fields:
+            rest = self._rows_of(group, low, high, [*others, *fields], size)
+        else:
+            counts = [min(size, high - row) for row in range(low, high, size)]
+            rest = (pa.RecordBatch.from_struct_array(pa.array([{}] * count, pa.struct([]))) for count in counts)
+        for batch in rest:
+            arrays = {name: batch.column(name) for name in others}
+            for path, values in columns.items():
+                name, _, inner = path.partition(".")
+                data = pa.array(islice(values, batch.num_rows), pa.large_binary())
+                if len(data) != batch.num_rows:
+                    raise Unsupported
+                if inner:
+                    kept = batch.column(name) if name in batch.schema.names else None
+                    children = {} if kept is None else dict(zip(kept.type.names, kept.flatten(), strict=True))
+                    data = pa.StructArray.from_arrays([*children.values(), data], [*children, inner])
+                arrays[name] = data
+            yield pa.RecordBatch.from_pydict({name: arrays[name] for name in names})
 
     def _batch_rows(self, group: int, names: list[str]) -> int:
         metadata = self.parquet.metadata.row_group(group)

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from pipelines.command import COMMANDS, Command, find, version
 from pipelines.siblings import shadowed_sibling
+from pipelines.terminal import say
 
 USAGE_ERROR = 2
 
@@ -48,22 +49,22 @@ def _as_process(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if code in map(exit_code, SIGNALS):
-        print(f"\nStopped. Finished shards are kept; to resume:\n  {_resume(argv)}", file=sys.stderr)
+        say(f"\nStopped. Finished shards are kept; to resume:\n  {_resume(argv)}", file=sys.stderr)
     return code
 
 
 def _dispatch(argv: list[str]) -> int:
     if not argv:
-        print(overview(), file=sys.stderr)
+        say(overview(), file=sys.stderr)
         return USAGE_ERROR
     name, rest = argv[0], argv[1:]
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
-        print(overview())
+        say(overview())
         return 0
     if name in ("-V", "--version"):
-        print(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
+        say(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
         return 0
     from models.errors import ModelError  # slower than all of the above
     from pipelines import parsing
@@ -87,7 +88,7 @@ def _dispatch(argv: list[str]) -> int:
     except (UsageError, ModelError) as error:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:
-        print(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
+        say(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
         return 1
 
 
@@ -99,7 +100,7 @@ def _takers(flag: str) -> list[str]:
 
 
 def _refuse(prog: str, message: str) -> int:
-    print(f"{prog}: {message}", file=sys.stderr)
+    say(f"{prog}: {message}", file=sys.stderr)
     return USAGE_ERROR
 
 

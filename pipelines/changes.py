@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from pipelines.planning import PlanRequest, planned_sources
+from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import ShardFailed, UsageError
 from transforms.inputs.formats.files import named_images
@@ -27,7 +28,7 @@ def tell_of_changes(request: PlanRequest, plan: Plan) -> None:
     try:
         inputs = request.job.files.find()
     except (UsageError, ShardFailed) as error:
-        print(f"note: the input is not what it was when it was planned: {error}", file=sys.stderr)
+        say(f"note: the input is not what it was when it was planned: {error}", file=sys.stderr)
         return
     known = planned_sources(request.job.output, plan)
     listed = UriSet((found.uri, "") for found in _every(inputs))
@@ -39,11 +40,11 @@ def tell_of_changes(request: PlanRequest, plan: Plan) -> None:
     if gone:
         told.append(f"{_files(gone, 'planned file')} gone")
     if told:
-        print("; ".join(told), file=sys.stderr)
+        say("; ".join(told), file=sys.stderr)
     for label, count, names in (("not in the plan", unplanned, first_unplanned), ("gone", gone, first_gone)):
         if names:
             more = f" and {count - len(names):,} more" if count > len(names) else ""
-            print(f"  {label}: {', '.join(names)}{more}", file=sys.stderr)
+            say(f"  {label}: {', '.join(names)}{more}", file=sys.stderr)
 
 
 def _is_affordable(request: PlanRequest, plan: Plan) -> bool:

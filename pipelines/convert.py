@@ -15,6 +15,7 @@ from models.find import Model
 from models.image_tokenizer import PixelRange, TokenizerSpec
 from pipelines import flags
 from pipelines.command import Command
+from pipelines.terminal import say
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import ImageOptions, decode_image
 
@@ -82,7 +83,7 @@ def _convert_pair(source: Model, vqgan: Path, target: Path, chosen: ConvertOptio
     _convert_vqgan(vqgan, vqgan_target, chosen)
     if source.clip_path is not None:
         shutil.copytree(source.clip_path, clip_target, dirs_exist_ok=True)
-        print(f"{clip_target}: copied, the CLIP that ranks")
+        say(f"{clip_target}: copied, the CLIP that ranks")
 
 
 def _convert_vqgan(source: Path, target: Path, chosen: ConvertOptions) -> None:
@@ -91,7 +92,7 @@ def _convert_vqgan(source: Path, target: Path, chosen: ConvertOptions) -> None:
     written = vqgans.convert(source, target, pixel_range=chosen.pixel_range, name=chosen.name)
     spec = written.spec
     kind = "encoder and decoder" if spec.has_encoder else "decoder only"
-    print(
+    say(
         f"{target}: {spec.name}, {kind}, {spec.resolution}x{spec.resolution} pixels -> "
         f"{spec.grid}x{spec.grid} codes of {spec.codebook_size}, pixels in {_shown(spec.pixel_range)}\n"
         f"codebook {written.codebook_id()[:16]}, weights {written.weights_id()[:16]}"
@@ -106,13 +107,13 @@ def _convert_bart(source: Path, target: Path, name: str | None) -> None:
 
     written = convert_bart(source, target, name=name)
     config = written.config
-    print(
+    say(
         f"{target}: {written.name}, DALL·E BART, {config.encoder_layers}+{config.decoder_layers} layers of "
         f"width {config.d_model}, {config.max_text_length} pieces of text -> {config.image_length} codes of "
         f"{config.image_vocab_size}\nweights {written.weights_id()[:16]}"
     )
     if not is_whole(written.tokenizer):
-        print(
+        say(
             f"warning: {source} has no tokenizer (tokenizer.json, or vocab.json and merges.txt); put it into {target} "
             "before you generate",
             file=sys.stderr,
@@ -132,10 +133,10 @@ def _check(folder: Path, spec: TokenizerSpec, images: tuple[Path, ...]) -> None:
         squared_error = np.mean([np.square(difference).mean() for difference in differences])
         quality[pixel_range] = 10 * np.log10(255**2 / max(float(squared_error), 1e-10))
         mark = "  <- as written" if pixel_range == stored else ""
-        print(f"pixels in {_shown(pixel_range)}: {quality[pixel_range]:.2f} dB PSNR{mark}")
+        say(f"pixels in {_shown(pixel_range)}: {quality[pixel_range]:.2f} dB PSNR{mark}")
     best = max(quality, key=lambda pixel_range: quality[pixel_range])
     if best != stored:
-        print(
+        say(
             f"warning: pixels in {_shown(best)} reconstruct {quality[best] - quality[stored]:.2f} dB better than "
             f"{_shown(stored)}, which was written; convert again with --pixel_range {best[0]:g},{best[1]:g}",
             file=sys.stderr,

@@ -172,7 +172,7 @@ def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
     asked = request.task.input
     moved = [f"{old} as {new}" for old, new in names if old in asked.moved and old not in dict(asked.rename)]
     if moved:
-        print(
+        say(
             f"{request.command.name} writes columns that the input has, too; the input's are kept, {', '.join(moved)} "
             "(--rename gives other names, --columns leaves them out)",
             file=sys.stderr,
@@ -226,13 +226,13 @@ def _warn_of_changes(known: UriSet, inputs: Inputs) -> None:
     listed = chain(inputs.files, inputs.described, inputs.beside)
     changed = [found.uri for found in listed if known.has_changed(found.uri, _state(found.info))]
     for uri in changed[:CHANGES_SHOWN]:
-        print(
+        say(
             f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
             "into a new file, or redo the job with another --output or --overwrite",
             file=sys.stderr,
         )
     if len(changed) > CHANGES_SHOWN:
-        print(f"warning: so have {amount(len(changed) - CHANGES_SHOWN, 'more files')}", file=sys.stderr)
+        say(f"warning: so have {amount(len(changed) - CHANGES_SHOWN, 'more files')}", file=sys.stderr)
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:

@@ -7,11 +7,20 @@ import logging
 import os
 import warnings
 
+from pipelines.terminal import shown
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 LARGEST = 1 << 28  # bytes of one array of activations; what is larger still comes from and goes to the system
 KEPT = 1 << 30  # bytes of free memory that the process holds on to
 SILENT = logging.CRITICAL + 1
 BEAM_FOLDER = f"{os.sep}apache_beam{os.sep}"
+
+
+class _Shown(logging.Formatter):
+    """Formats records without control characters from data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 def cores() -> int:
@@ -45,7 +54,7 @@ def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s: %(message)s"))
+    handler.setFormatter(_Shown(f"{prefix}%(levelname)s: %(message)s"))
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: BEAM_FOLDER not in record.pathname or record.levelno >= beam_level)
     root.addHandler(handler)

@@ -19,11 +19,12 @@ from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from pipelines.scratch import scratch_folder
 from pipelines.screen import Expected, passed_over_lines, print_summary, progress
+from pipelines.terminal import say
 from transforms import storage
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.engine.resources import require_room
-from transforms.errors import RunFailed, UsageError, amount
+from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
@@ -73,16 +74,16 @@ def _show(request: PlanRequest, stored: Plan | None) -> int:
     job = request.job
     if stored is None:
         plan, shards = planning.make_plan(request)
-        print(planning.describe_plan(plan, shards, request))
+        say(planning.describe_plan(plan, shards, request))
         return 0
     planned: Sequence[Shard] = StoredShards(job.output, stored)
     if job.extend:
         stored, planned = planning.extend_plan(request, stored)
     if planned:
-        print(planning.describe_plan(stored, planned, request))
+        say(planning.describe_plan(stored, planned, request))
     done = stored.shards - len(pending_shards(job.output, stored.shards))
     added = len(planned) if job.extend else 0
-    print(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
+    say(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
     return 0
 
 
@@ -91,13 +92,13 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     if stored is None:
         plan, shards = planning.make_plan(request)
         for line in passed_over_lines(plan):
-            print(line, file=sys.stderr)
+            say(line, file=sys.stderr)
         if job.overwrite:
             planning.remove_output(job.output, shards)
         return planning.store_plan(request, plan, shards)
     if job.retry_rejected:
         count = request_rejected(job.output)
-        print(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
+        say(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
     else:
         withdraw_requests(job.output)
     if job.extend:
@@ -106,7 +107,7 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
             storage.delete(storage.join(job.output, SUCCESS))
             stored = planning.store_plan(request, stored, shards)
         added = segment_of(shards).sources if shards else 0
-        print(f"{amount(added, 'new files')}, {amount(len(shards), 'new shards')}", file=sys.stderr)
+        say(f"{amount(added, 'new files')}, {amount(len(shards), 'new shards')}", file=sys.stderr)
     return stored
 
 
@@ -141,7 +142,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         )
         if expected.shards_before:
             done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
-            print(f"Resuming: {done} done already", file=sys.stderr)
+            say(f"Resuming: {done} done already", file=sys.stderr)
 
         def build(pipeline: beam.Pipeline) -> None:
             ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
@@ -152,9 +153,10 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         with progress(scratch, expected) if local else nullcontext():
             result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
     if seen and result.stop_signal is None and _last_run(output) == before:
-        raise RunFailed(
-            f"the end of the run could not be written to {output}: what is finished is kept; once the folder takes "
-            "files again, rerun the same command to resume"
+        say(
+            f"warning: the account of this run could not be written to {output}/{LAST_RUN}; the marks of its shards "
+            "are there, and reasons of failed shards may be those of an earlier run",
+            file=sys.stderr,
         )
     return result
 
@@ -176,7 +178,7 @@ def _warn_of_waiting(workers: int, threads: int) -> None:
     better = (
         f"--workers {here // threads}" if threads <= here else f"--threads_per_worker {here}, which may round otherwise"
     )
-    print(
+    say(
         f"warning: {amount(workers, 'workers')} with {amount(threads, 'threads')} each wait for one another on "
         f"{amount(here, 'cores')}, and can be many times slower: give {better}",
         file=sys.stderr,

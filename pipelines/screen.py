@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from pipelines.command import JobCommand
 from pipelines.parsing import in_flags, parser_of
+from pipelines.terminal import say
 from transforms import storage
 from transforms.engine.monitor import read_totals
-from transforms.errors import amount, size_text
+from transforms.errors import StorageFailed, amount, size_text
 from transforms.inputs.passed_over import passed_over_text
 from transforms.ledger.folder import LAST_RUN, PLAN
 from transforms.ledger.plan import Plan
@@ -74,7 +75,7 @@ def _show(scratch: str, expected: Expected, stream: TextIO, closing: threading.E
                 bar.n = share_done(totals, expected, whole=True)
                 bar.refresh()
             else:
-                print(line, file=stream, flush=True)
+                say(line, file=stream, flush=True)
 
 
 def share_done(totals: Mapping[str, float], expected: Expected, *, whole: bool) -> float:
@@ -157,7 +158,7 @@ def print_summary(
         lines.append(f"  look at    {look}")
     headline = "Failed" if not outcome.well else "Done already" if already else "Done"
     done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
-    print(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines, sep="\n", file=sys.stdout)
+    say(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines)
 
 
 def counts_lines(counted: str, totals: Totals, *, speed: bool = False) -> list[str]:
@@ -192,6 +193,6 @@ def last_run(output: str) -> dict[str, Any]:
     """The account of the last run; empty if there is none that can be read."""
     try:
         found = json.loads(storage.read_bytes(storage.join(output, LAST_RUN)))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, StorageFailed, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -20,15 +20,15 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     totals = total_of(output)
     complete = storage.exists(storage.join(output, SUCCESS))
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
-    print(f"{output}: {plan.command}, {state}")
-    print(f"  shards     {done:,} of {plan.shards:,} done")
+    say(f"{output}: {plan.command}, {state}")
+    say(f"  shards     {done:,} of {plan.shards:,} done")
     made_by = find_job(plan.command)
-    print(*counts_lines(made_by.counts if made_by else "rows", totals), sep="\n")
-    print(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)), sep="\n")
+    say(*counts_lines(made_by.counts if made_by else "rows", totals))
+    say(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)))
     for message in totals.damaged:
         say(f"  damaged    {message}")
     for shard, reason in [] if complete else failures(output):
-        print(f"  failed in the last run: shard {shard:05d}: {reason}")
+        say(f"  failed in the last run: shard {shard:05d}: {reason}")
     return 0
 
 

@@ -38,14 +38,15 @@ def check_only_shard_failed(result: Outcome, shard: int, *reason: str, advised: 
     result.check_nothing_lost()
 
 
-def test_a_full_disk_at_the_end_of_a_run_ends_it_without_a_traceback(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_job_is_done_even_if_the_account_of_its_last_run_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     source = three_files(tmp_path)
     in_the_way = tmp_path / "out" / "_vqbeam" / "last_run.json"
     in_the_way.mkdir(parents=True)
     result = encode(source, tmp_path / "out", tiny_model)
-    assert result.code == 1
-    assert "the end of the run could not be written" in result.err
+    assert result.code == 0, result.err
+    assert "warning: the account of this run could not be written" in result.err
     assert "Traceback" not in result.err
+    assert result.files("_SUCCESS")
     in_the_way.rmdir()
     again = encode(source, tmp_path / "out", tiny_model)
     assert (again.code, again.total("rows_written")) == (0, 6)
@@ -87,14 +88,15 @@ def test_a_file_that_cannot_be_read_fails_its_shard(tmp_path: Path, tiny_model: 
     assert [row["key"] for row in result.rows()] == ["a", "c"]
 
 
-def test_a_link_that_leads_nowhere_fails_its_shard_and_one_to_a_file_is_read(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_link_that_leads_nowhere_is_passed_over_and_one_to_a_file_is_read(tmp_path: Path, tiny_model: Path) -> None:
     source = tmp_path / "in"
     files({"a.jpg": GOOD, "c.jpg": GOOD})(source)
     (source / "b.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     (source / "d.jpg").symlink_to(source / "a.jpg")
 
     result = encode(source, tmp_path / "out", tiny_model, "--rows_per_shard", "1")
-    check_only_shard_failed(result, 1, "b.jpg", "gone", advised=True)
+    assert result.code == 0
+    assert "passed over: 1 broken link" in result.err
 
     assert [row["key"] for row in result.rows()] == ["a", "c", "d"]
 

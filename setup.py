@@ -49,6 +49,7 @@ setup(
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
         "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
         "test": [
+            "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
             "pandas>=2.2",

@@ -242,3 +242,24 @@ def test_devices_fifos_and_sockets_named_by_a_row_are_never_opened(tmp_path: Pat
     told = [row["message"].partition(" is ")[2] for row in result.rejected()]
     assert told == ["a device, and no file", "a FIFO, and no file", "a socket, and no file"]
     assert threading.active_count() < 100
+
+
+def test_a_text_that_is_a_fifo_is_not_opened_and_costs_the_row(tmp_path: Path, tiny_model: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, name in enumerate("ab"):
+        (folder / f"{name}.jpg").write_bytes(jpeg(number))
+    (folder / "a.txt").write_text("a cat")
+    os.mkfifo(folder / "b.txt")
+    os.mkfifo(folder / "c.jpg")
+    result = encode(folder, tmp_path / "out", tiny_model)
+    assert ends(result) == {"a": "written", "b": "broken_record"}
+    assert "b.txt is a FIFO" in result.rejected()[0]["message"]
+    assert "passed over: 2 no regular files" in result.out + result.err
+
+
+def test_a_fifo_or_device_as_the_input_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    for path in (tmp_path / "a.tar", "/dev/zero"):
+        encode(path, tmp_path / "out", tiny_model).check_refused(str(path), "FIFO")
+    encode(tmp_path / "*.tar", tmp_path / "out", tiny_model).check_refused("no matching files", "1 no regular files")

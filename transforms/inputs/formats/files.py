@@ -221,6 +221,9 @@ def _texts(row: Row, uri: str, schema: InputSchema) -> dict[str, bytes]:
         beside = text_uri(uri, spelling)
         try:
             data = storage.read_bytes(beside, limit=MAX_TEXT_BYTES + 1)
+        except storage.SpecialFile as error:
+            row.reject(RowRejected("broken_record", str(error)))
+            continue
         except FileNotFoundError:
             continue
         if len(data) > MAX_TEXT_BYTES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.make_inputs import folder, tar_of
-from tests.support.read_inputs import column, errors, read
+from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.inputs.values import MAX_TEXT_BYTES
 
 CAPTIONS = ["two\nlines", "  ", "", "\u3000\t\n", "last"]
@@ -64,3 +66,22 @@ def test_a_field_of_json_files_that_is_null_at_first_keeps_its_numbers(tmp_path:
 
 def test_keys_of_images_that_differ_in_their_ending_are_kept(tmp_path: Path) -> None:
     assert column(read(folder(tmp_path, {"a.jpg": b"1", "a.png": b"2"})), "key") == ["a", "a"]
+
+
+def test_a_fraction_among_integers_of_tables_does_not_cost_the_image(tmp_path: Path) -> None:
+    """A first file of integers fixes the type; in a second one a value has a fraction, and one is missing."""
+    for number, values in enumerate(([1, 2], [3.0, 0.5, None])):
+        count = len(values)
+        pq.write_table(pa.table({"image": [b"x"] * count, "n": values}), tmp_path / f"{number}.parquet")
+    notices: Counter[str] = Counter()
+    rows = read_plan(plan(tmp_path / "*.parquet"), notices=notices)
+    assert (column(rows, "pass:n"), errors(rows)) == ([1, 2, 3, None, None], [None] * 5)
+    assert dict(notices) == {"'n' is a number that does not fit int64, the planned type; null was written": 1}
+    folder(tmp_path, {"a.jsonl": '{"image": "x.jpg", "n": 1}\n'})
+    first = plan(tmp_path / "a.jsonl").schema
+    folder(tmp_path, {"a.jsonl": '{"image": "x.jpg", "n": 2.0}\n{"image": "x.jpg", "n": 0.5}\n'})
+    later = replace(plan(tmp_path / "a.jsonl"), schema=first)
+    rows = read_plan(later, notices=notices)
+    assert (column(rows, "pass:n"), errors(rows)) == ([2, None], [None] * 2)
+    rows = read_plan(replace(later, schema=replace(first, reading=1)))
+    assert errors(rows) == [None, "schema_mismatch"]

@@ -259,7 +259,7 @@ def test_a_fraction_among_integers_does_not_cost_the_image(tmp_path: Path) -> No
     rows = read_plan(plan(tmp_path / "a.tar"), notices=told)
     assert errors(rows) == [None] * 2002
     assert column(rows, "pass:n") == [1] * 2000 + [2, None]
-    assert dict(told) == {"n is a number that does not fit int64, the planned type; null was written": 1}
+    assert dict(told) == {"'n' is a number that does not fit int64, the planned type; null was written": 1}
 
 
 def test_keys_that_repeat_are_kept_and_counted(tmp_path: Path, tiny_model: Path) -> None:

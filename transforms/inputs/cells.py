@@ -42,6 +42,12 @@ def castable(found: pa.DataType, wanted: pa.DataType) -> bool:
     )
 
 
+def are_numbers(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of `found` that are whole can be kept in a column of integers, or integers in one of doubles."""
+    found = plain(found)
+    return (pt.is_integer(found) or pt.is_floating(found)) and (pt.is_integer(wanted) or pt.is_float64(wanted))
+
+
 def decoded(column: pa.Array) -> pa.Array:
     """`column` as its `plain` type."""
     kind = plain(column.type)

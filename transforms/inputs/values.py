@@ -17,6 +17,7 @@ STRINGS = pa.list_(pa.string())
 EXACT_IN_DOUBLE = 1 << 53
 INT64 = range(-(1 << 63), 1 << 63)
 MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
+UNFIT_NUMBER = "{name} is a number that does not fit {type}, the planned type; null was written"
 MAX_NOTICES = 100  # of a shard, each in other words
 
 
@@ -155,15 +156,15 @@ def passed(
             if notices is None or not is_other_number(value, field.type):
                 raise
             values[field.name] = None
-            note(notices, f"{name} is a number that does not fit {field.type}, the planned type; null was written")
+            note(notices, UNFIT_NUMBER.format(name=shown(name), type=field.type))
         if notices is not None and type(value) in (int, float) and pa.types.is_string(field.type):
-            note(notices, f"{name} is a number, the planned type is string; its digits were written")
+            note(notices, f"{shown(name)} is a number, the planned type is string; its digits were written")
     return values
 
 
-def note(notices: Counter[str], text: str, rest: str = "other notices") -> None:
+def note(notices: Counter[str], text: str, rest: str = "other notices", count: int = 1) -> None:
     """Counts `text`, or `rest` if there are too many different texts: names from the data must not fill the memory."""
-    notices[text if text in notices or len(notices) < MAX_NOTICES else rest] += 1
+    notices[text if text in notices or len(notices) < MAX_NOTICES else rest] += count
 
 
 def shown(value: Any) -> str:

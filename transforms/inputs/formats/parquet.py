@@ -45,7 +45,7 @@ from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import MAX_BATCH_BYTES, MAX_BATCH_ROWS, OBJECT_BYTES, Row, batch_schema, batches
 from transforms.inputs.uris import relative_to, stem
-from transforms.inputs.values import is_blank, key_of, shown
+from transforms.inputs.values import UNFIT_NUMBER, is_blank, key_of, note, shown
 from transforms.ledger.types import Slice, Source
 
 PAGE_BUFFER = 1 << 20  # with pre_buffer off, reading costs pages in memory, not row groups
@@ -199,6 +199,7 @@ class _Reader:
         self.source = source
         self.schema = schema
         self.parquet = parquet
+        self.notices = notices
         self.folders = values_of(source, schema)
         self.types = {field.name: field.type for field in parquet.schema_arrow if field.name not in self.folders}
         self.in_file = frozenset(self.types)
@@ -224,7 +225,8 @@ class _Reader:
         for name, field in zip(schema.origins, schema.passthrough, strict=True):
             if name in self.folders and pt.is_string(self.types[name]) and not pt.is_string(field.type):
                 return f"{name} is {shown(self.folders[name])}, the plan fixed its type as {field.type}"
-            if not cells.castable(self.types[name], field.type):
+            numbers = schema.reading > 1 and cells.are_numbers(self.types[name], field.type)
+            if not numbers and not cells.castable(self.types[name], field.type):
                 return f"column {name} is {self.types[name]}, the plan fixed its type as {field.type}"
         if schema.caption is not None:
             kind = plain(self.types[schema.caption])
@@ -407,6 +409,10 @@ class _Reader:
             columns["caption"] = self._captions(batch.column(self.schema.caption), errors)
         for name, field in zip(self.schema.origins, self.schema.passthrough, strict=True):
             columns[PASS_PREFIX + field.name], misfits = cells.cast(batch.column(name), field.type)
+            numbers = self.schema.reading > 1 and cells.are_numbers(batch.column(name).type, field.type)
+            if numbers and misfits:
+                note(self.notices, UNFIT_NUMBER.format(name=shown(name), type=field.type), count=len(misfits))
+                continue
             for row in misfits:
                 value = batch.column(name)[row].as_py()
                 errors[row] = ("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {field.type}")

@@ -164,14 +164,16 @@ def _row(record: Record, key: str, uri: str, source: Source, schema: InputSchema
     if schema.kind == "prompts":
         fill_prompt(row, record.values, schema)
     else:
-        _fill_image(row, record.values, source, schema)
+        _fill_image(row, record.values, source, schema, notices if schema.reading > 1 else None)
     if not schema.chosen:
         for name in record.values.keys() - schema.known:
             notices[f"column {brief(name)!r}, which the plan has not, was left out"] += 1
     return row
 
 
-def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: InputSchema) -> None:
+def _fill_image(
+    row: Row, values: Mapping[str, Any], source: Source, schema: InputSchema, notices: Counter[str] | None
+) -> None:
     key = row.key
     try:
         if schema.key is not None:
@@ -181,7 +183,7 @@ def _fill_image(row: Row, values: Mapping[str, Any], source: Source, schema: Inp
         caption = schema.caption_field if source.format == METADATA.name else schema.caption
         if caption is not None:
             row.caption = caption_of(values.get(caption), schema.caption_is_list)
-        row.values = passed(values, schema.origins, schema.passthrough)
+        row.values = passed(values, schema.origins, schema.passthrough, notices)
         reference = values.get(cast(str, schema.image))
         if reference is None or reference == "":
             raise RowRejected("missing_image", f"the cell of {schema.image} is null")

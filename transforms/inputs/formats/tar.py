@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tarfile import TarInfo
 from typing import BinaryIO, cast
 
-from transforms.errors import amount
+from transforms.errors import amount, brief
 from transforms.inputs.values import shown, utf8
 
 META_MEMBER = re.compile(r"^__[^/]*__$")
@@ -165,10 +165,10 @@ def _read(stream: BinaryIO, member: TarInfo, size: int) -> bytes:
         stream.seek(member.offset_data)
         data = stream.read(size)
     except BROKEN as error:
-        raise CutMember(f"the tar breaks off inside {shown(utf8(member.name))}: {error}") from error
+        raise CutMember(f"the tar breaks off inside {brief(utf8(member.name))}: {error}") from error
     if len(data) < size:
         found = f"{len(data):,} of {amount(size, 'bytes')} found"
-        raise CutMember(f"the tar ends inside {shown(utf8(member.name))}: {found}")
+        raise CutMember(f"the tar ends inside {brief(utf8(member.name))}: {found}")
     return data
 
 
@@ -181,9 +181,9 @@ def pass_over(stream: BinaryIO, member: TarInfo) -> None:
         stream.seek(member.offset_data + size - 1)
         whole = stream.read(1)
     except BROKEN as error:
-        raise CutMember(f"the tar breaks off inside {shown(utf8(member.name))}: {error}") from error
+        raise CutMember(f"the tar breaks off inside {brief(utf8(member.name))}: {error}") from error
     if not whole:
-        raise CutMember(f"the tar ends inside {shown(utf8(member.name))}")
+        raise CutMember(f"the tar ends inside {brief(utf8(member.name))}")
 
 
 def packed_size(size: int) -> int:

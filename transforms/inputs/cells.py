@@ -42,10 +42,9 @@ def castable(found: pa.DataType, wanted: pa.DataType) -> bool:
     )
 
 
-def are_numbers(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of `found` that are whole can be kept in a column of integers, or integers in one of doubles."""
-    found = plain(found)
-    return (pt.is_integer(found) or pt.is_floating(found)) and (pt.is_integer(wanted) or pt.is_float64(wanted))
+def may_be_whole(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of integers meets floats: those that are whole can be kept."""
+    return pt.is_floating(plain(found)) and pt.is_integer(wanted)
 
 
 def decoded(column: pa.Array) -> pa.Array:

@@ -99,12 +99,6 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
     raise RowRejected("schema_mismatch", f"{name} is {shown(value)}, the plan fixed its type as {kind}")
 
 
-def is_other_number(value: Any, kind: pa.DataType) -> bool:
-    """Whether `value` is a number that a column of numbers cannot hold, such as a fraction among integers."""
-    numbers = pa.types.is_int64(kind) or pa.types.is_float64(kind)
-    return numbers and isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def is_blank(value: Any) -> bool:
     """Whether a caption says nothing: null, blanks, or a list of nothing else."""
     if isinstance(value, list):
@@ -144,8 +138,8 @@ def passed(
 ) -> dict[str, Any]:
     """The pass-through values of one record, by their names in the output. Raises `RowRejected`.
 
-    With `notices`, a number that does not fit a column of numbers becomes null and is counted; so is one that a column
-    of strings keeps as text.
+    With `notices`, a fraction in a column of integers becomes null and is counted; so is a number that a column of
+    strings keeps as text.
     """
     values: dict[str, Any] = {}
     for name, field in zip(origins, kinds, strict=True):
@@ -153,7 +147,7 @@ def passed(
         try:
             values[field.name] = fit(value, field.type, name)
         except RowRejected:
-            if notices is None or not is_other_number(value, field.type):
+            if notices is None or not (isinstance(value, float) and pa.types.is_int64(field.type)):
                 raise
             values[field.name] = None
             note(notices, UNFIT_NUMBER.format(name=shown(name), type=field.type))

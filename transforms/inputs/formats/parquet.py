@@ -225,8 +225,8 @@ class _Reader:
         for name, field in zip(schema.origins, schema.passthrough, strict=True):
             if name in self.folders and pt.is_string(self.types[name]) and not pt.is_string(field.type):
                 return f"{name} is {shown(self.folders[name])}, the plan fixed its type as {field.type}"
-            numbers = schema.reading > 1 and cells.are_numbers(self.types[name], field.type)
-            if not numbers and not cells.castable(self.types[name], field.type):
+            floats = schema.reading > 1 and cells.may_be_whole(self.types[name], field.type)
+            if not floats and not cells.castable(self.types[name], field.type):
                 return f"column {name} is {self.types[name]}, the plan fixed its type as {field.type}"
         if schema.caption is not None:
             kind = plain(self.types[schema.caption])
@@ -409,8 +409,8 @@ class _Reader:
             columns["caption"] = self._captions(batch.column(self.schema.caption), errors)
         for name, field in zip(self.schema.origins, self.schema.passthrough, strict=True):
             columns[PASS_PREFIX + field.name], misfits = cells.cast(batch.column(name), field.type)
-            numbers = self.schema.reading > 1 and cells.are_numbers(batch.column(name).type, field.type)
-            if numbers and misfits:
+            floats = self.schema.reading > 1 and cells.may_be_whole(batch.column(name).type, field.type)
+            if floats and misfits:
                 note(self.notices, UNFIT_NUMBER.format(name=shown(name), type=field.type), count=len(misfits))
                 continue
             for row in misfits:

@@ -18,7 +18,7 @@ import pyarrow.types as pt
 
 from transforms import storage
 from transforms.batch import PASS_PREFIX
-from transforms.errors import UsageError
+from transforms.errors import UsageError, brief
 from transforms.inputs import cells
 from transforms.inputs.columns import (
     holds_codes,
@@ -210,7 +210,7 @@ class _Reader:
         self.mismatch = self._mismatch()
         if not schema.chosen:
             for name in self.in_file - schema.known:
-                notices[f"column {name}, which the first file has not, was left out"] += 1
+                notices[f"column {brief(name)}, which the first file has not, was left out"] += 1
 
     def _mismatch(self) -> str | None:
         """The reason why no row of this file fits the schema; None if they do."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.planning import planned_sources
 from tests.support.make_inputs import folder
 from tests.support.run_command import Outcome, encode, run
 from transforms import storage
+from transforms.inputs import local
 from transforms.inputs.listing import find_inputs
-from transforms.inputs.plan import plan_sources
+from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest
+from transforms.ledger.plan import Plan, StoredShards, load_shard, load_shards, store_segment
+from transforms.ledger.types import Shard, Slice, Source
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 
@@ -330,3 +336,39 @@ def test_a_job_does_not_read_its_own_output(tmp_path: Path, tiny_model: Path, in
     over = run("vary", "--input", source, "--model", tiny_model, "--strength", "0.1", "--overwrite", output=output)
     assert over.code == 0, over.err
     assert sorted({row["key"] for row in over.rows()}) == ["a", "b", "data"]
+
+
+def test_a_plan_of_images_holds_few_bytes_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes beside the names: ten million images are planned in a gigabyte."""
+    count = 30_000
+
+    def walk(pattern: str, leave: local.Leave) -> Iterator[storage.FileInfo]:
+        for i in range(count):
+            yield storage.FileInfo(f"{pattern}/{i // 1000:03d}/{i:09d}.jpg", 100_000, "1764456000.1234567")
+
+    monkeypatch.setattr(local, "walk", walk)
+    request = InputRequest(("/photos",))
+    plan_sources(request, 1000)  # what is imported then does not count
+    tracemalloc.start()
+    planned = plan_sources(request, 1000)
+    shards = make_shards(planned.pieces, 1000)
+    for shard in shards:
+        assert len(shard.slices) == 1000
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(shards) == 30
+    assert held / count < 70
+    assert (peak - held) / 1000 < 2000, "one shard's slices at a time"
+
+
+def test_a_stored_plan_is_read_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.ledger.plan.ROW_GROUP", 7)
+    sources = [Source(f"/in/{i:03d}.jpg", "files", 1, "v", "/in", 1) for i in range(50)]
+    shards = [Shard(n, tuple(Slice(one, 0, 1) for one in sources[n * 10 : n * 10 + 10])) for n in range(5)]
+    stored = store_segment(str(tmp_path), Plan("encode", {}, {}, {}), shards)
+    assert pq.ParquetFile(tmp_path / "_vqbeam" / "shards.parquet").num_row_groups == 8
+    assert list(StoredShards(str(tmp_path), stored)) == shards == load_shards(str(tmp_path), stored)
+    assert [load_shard(str(tmp_path), index) for index in range(5)] == shards
+    assert StoredShards(str(tmp_path), stored)[3] == shards[3]
+    known = planned_sources(str(tmp_path), stored)
+    assert (len(known), "/in/049.jpg" in known, "/in/050.jpg" in known) == (50, True, False)

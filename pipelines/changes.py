@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 
 from pipelines.planning import PlanRequest, planned_sources
 from pipelines.terminal import say
@@ -15,7 +15,7 @@ from transforms.inputs.formats.format import Found, Inputs
 from transforms.inputs.request import InputSchema
 from transforms.inputs.uri_set import UriSet
 from transforms.inputs.uris import WEB_SCHEMES, scheme_of
-from transforms.ledger.plan import Plan, StoredShards
+from transforms.ledger.plan import Plan, stored_uris
 
 AFFORDABLE = 10_000  # files in a plan: to list so many again takes a store seconds
 NAMES_SHOWN = 3
@@ -30,10 +30,13 @@ def tell_of_changes(request: PlanRequest, plan: Plan) -> None:
     except (UsageError, ShardFailed) as error:
         say(f"note: the input is not what it was when it was planned: {error}", file=sys.stderr)
         return
+    planned = zip_longest(stored_uris(request.job.output, plan), (found.uri for found in inputs.files))
+    if not inputs.described and all(stored == found for stored, found in planned):
+        return  # most often, and at little cost
     known = planned_sources(request.job.output, plan)
     listed = UriSet((found.uri, "") for found in _every(inputs))
     unplanned, first_unplanned = _counted(_unplanned(inputs, known, plan))
-    gone, first_gone = _counted(uri for uri in _sources(request.job.output, plan) if uri not in listed)
+    gone, first_gone = _counted(uri for uri in stored_uris(request.job.output, plan) if uri not in listed)
     told = []
     if unplanned:
         told.append(f"{_files(unplanned, 'file')} not in the plan: --extend adds {'it' if unplanned == 1 else 'them'}")
@@ -69,15 +72,6 @@ def _unplanned(inputs: Inputs, known: UriSet, plan: Plan) -> Iterator[str]:
     for found in chain(inputs.described, inputs.files):
         if found.uri not in known and found.uri not in named:
             yield found.uri
-
-
-def _sources(output: str, plan: Plan) -> Iterator[str]:
-    last = ""
-    for shard in StoredShards(output, plan):
-        for part in shard.slices:
-            if part.source.uri != last:
-                last = part.source.uri
-                yield last
 
 
 def _counted(uris: Iterable[str]) -> tuple[int, list[str]]:

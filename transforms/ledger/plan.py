@@ -234,6 +234,18 @@ def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[t
                         yield row["shard"], Slice(source, row["start"], row["stop"], row["offset"], texts)
 
 
+def stored_uris(output: str, plan: Plan) -> Iterator[str]:
+    """The sources of a stored plan, in order."""
+    last = ""
+    for number in range(len(plan.segments)):
+        with storage.open_read(OutputFolder(output).shards(number)) as file:
+            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=["uri"]):
+                for uri in batch["uri"].to_pylist():
+                    if uri != last:  # slices of one source follow one another
+                        last = uri
+                        yield uri
+
+
 def load_shard(output: str, index: int) -> Shard:
     """One shard of the stored plan. Raises `OutputDamaged` if the plan is gone or lacks it."""
     plan = load_plan(output)

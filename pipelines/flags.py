@@ -219,6 +219,13 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     group.add_argument(
         "--threads_per_worker", dest="threads", **COUNT, help="default: cores / workers; rounding depends on it"
     )
+    group.add_argument(
+        "--shard_timeout",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="for a shard that ended its worker twice, and so runs in a process of its own (default 3600)",
+    )
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
     parser.set_defaults(batch_size=0, workers=0, threads=0)  # left open
 

@@ -122,6 +122,7 @@ class JobOptions:
     overwrite: bool = False
     extend: bool = False
     retry_rejected: bool = False
+    shard_timeout: float = 3600.0
     allow_other_versions: bool = False
     dry_run: bool = False
     contact_sheet: bool = False

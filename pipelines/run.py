@@ -138,6 +138,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             temp_dir=scratch if local else None,
             scratch=scratch if local else None,
             take_changed=options.retry_rejected,
+            shard_timeout=options.shard_timeout,
             seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
         )
         if expected.shards_before:

@@ -38,6 +38,7 @@ class Job:
     temp_dir: str | None = None
     scratch: str | None = None
     take_changed: bool = False
+    shard_timeout: float = 3600.0  # seconds for a shard that is done in a process of its own
     seal: str = ""  # the job's id in the seals of its tables; empty for plans of earlier versions, which have none
 
     def table_schema(self) -> pa.Schema:

@@ -18,7 +18,9 @@ import pyarrow as pa
 import torch
 
 from models.errors import ModelError
+from transforms.engine.attempts import TOLERATED, Attempts, run_apart
 from transforms.engine.job import Job
+from transforms.engine.monitor import Monitor
 from transforms.engine.prefetch import Behind, ahead
 from transforms.engine.resources import Resources, claim_gpus, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
@@ -28,6 +30,7 @@ from transforms.inputs.provenance import OTHER_TIME, as_they_are
 from transforms.inputs.uris import store_of
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import OutputFolder
+from transforms.ledger.plan import load_shard
 from transforms.ledger.retry import Redoing
 from transforms.ledger.tables import ErrorLog
 from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport, Source
@@ -74,6 +77,7 @@ class ShardAttempt:
     def __init__(self, shard: Shard, job: Job, resources: Resources, folder: OutputFolder | None = None) -> None:
         self.shard = shard
         self.job = job
+        self.apart = False  # in a process of its own
         self.resources = resources
         self.folder = folder or OutputFolder(job.output)
         self.transaction = ShardTransaction(self.folder, shard.name, job.work.main, job.version, job.seal)
@@ -100,7 +104,14 @@ class ShardAttempt:
         if self.job.take_changed:
             slices, taken = as_they_are(self.shard.slices)
             self.shard = replace(self.shard, slices=slices)
-        if done is None and not taken:
+        attempts = Attempts(self.job.output, self.shard.name)
+        if not self.apart and len(attempts.left()) >= TOLERATED:
+            return run_apart(attempt_apart, self.job, self.shard.index, self.job.shard_timeout)
+        with attempts.marked():
+            return self._attempt(redoing, taken, fresh=done is None)
+
+    def _attempt(self, redoing: Redoing, taken: tuple[Source, ...], *, fresh: bool) -> ShardReport:
+        if fresh and not taken:
             return self._do(taken)
         redoing.request()  # files of an attempt at another version may be in the output folder
         return self._redo(redoing, taken)
@@ -264,3 +275,14 @@ class ShardAttempt:
             return result
 
         return timed
+
+
+def attempt_apart(job: Job, index: int) -> ShardReport:
+    """One attempt at a shard in a process of its own."""
+    job = replace(job, scratch=None)  # whose counters its parent keeps
+    resources = Resources(
+        make_steps(job), decode_threads=job.decode_threads, max_error_rate=job.max_error_rate, monitor=Monitor(None)
+    )
+    attempt = ShardAttempt(load_shard(job.output, index), job, resources)
+    attempt.apart = True
+    return guarded(index, resources, attempt.run)

@@ -12,6 +12,7 @@ IMAGES = "images"  # holds a folder of image files for each shard, in the layout
 FILES = "files"  # the layout with a file for each image, and their paths in the table
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
 STATS = "_vqbeam/stats"  # holds the marks of shards
+ATTEMPTS = "_vqbeam/attempts"  # holds an empty file for each attempt at a shard that has not ended
 RETRY = "_vqbeam/retry"  # holds a file for each shard that is to be done again
 REDONE = "_vqbeam/redone"  # holds a folder for each of them: its new version, until that takes the place of the old
 PLAN = "_vqbeam/plan.json"

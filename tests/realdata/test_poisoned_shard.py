@@ -28,9 +28,16 @@ for module in (images, prepare):
     if hasattr(module, "decode_image"):
         module.decode_image = decode
 """
-MAIN = "import sys; sys.path.insert(0, {site!r}); import poison; from pipelines.__main__ import main; sys.exit(main({words!r}))"
+MAIN = """
+import sys
+sys.path.insert(0, {site!r})
+import poison
+from pipelines.__main__ import main
+sys.exit(main({words!r}))
+"""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_shard_that_ends_its_worker_is_named_and_the_others_are_done(tmp_path: Path, tiny_model: Path) -> None:
     source, output, site = tmp_path / "in", tmp_path / "out", tmp_path / "site"

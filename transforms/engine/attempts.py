@@ -50,7 +50,14 @@ class Attempts:
         except Exception:
             self._remove([uri])
             raise
-        self._remove([uri, *self.left()])
+        self._remove([uri])
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the markers of a shard that is done."""
+        with suppress(ShardFailed):
+            self._remove(self.left())
+            storage.delete_partials(self._prefix)
 
     def _remove(self, uris: list[str]) -> None:
         with suppress(ShardFailed):  # the next attempt counts one more

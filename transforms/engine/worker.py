@@ -94,17 +94,19 @@ class ShardAttempt:
             raise Stopped
         done = self.transaction.mark()
         redoing = Redoing(self.folder, self.shard.name)
+        attempts = Attempts(self.job.output, self.shard.name)
         if done is None:
             adopted = self.transaction.adopt()
             if adopted is not None:
+                attempts.clear()
                 return adopted
         elif not redoing.requested():
+            attempts.clear()
             return ShardReport(self.shard.index, "skipped", done)
         taken: tuple[Source, ...] = ()
         if self.job.take_changed:
             slices, taken = as_they_are(self.shard.slices)
             self.shard = replace(self.shard, slices=slices)
-        attempts = Attempts(self.job.output, self.shard.name)
         if not self.apart and len(attempts.left()) >= TOLERATED:
             return run_apart(attempt_apart, self.job, self.shard.index, self.job.shard_timeout)
         with attempts.marked():

@@ -141,9 +141,11 @@ class ShardTransaction:
         if self.job:
             return broken_seal(text, self.job, self.shard, file, objects[1 : 1 + images])
         for info in storage.list_files(storage.join(self.folder.root, STATS)):  # all that can be told without a seal
-            with suppress(FileNotFoundError, OutputDamaged):
-                if info.uri.endswith(".json") and objects[0].sha256 == read_mark(info.uri).objects[0].sha256:
-                    return f"it is a copy of {read_mark(info.uri).objects[0].path}"
+            if info.uri.endswith(".json") and info.uri != self.folder.stats(self.shard):
+                with suppress(FileNotFoundError, OutputDamaged):
+                    other = read_mark(info.uri).objects[0]
+                    if other.sha256 == objects[0].sha256:
+                        return f"it is a copy of {other.path}"
         return None
 
     def _damaged(self, message: str) -> OutputDamaged:

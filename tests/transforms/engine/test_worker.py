@@ -161,12 +161,12 @@ def test_too_little_room_is_said_before_the_model_is_loaded(case: ShardCase, mon
 
 def test_a_source_that_changed_fails_its_shard_with_that_reason(case: ShardCase, tmp_path: Path) -> None:
     source = tmp_path / "images.parquet"
-    before = source.stat().st_mtime_ns
-    os.utime(source, ns=(before, before + 10**9))
+    content = source.read_bytes()
+    source.write_bytes(content + b"more")
     report = attempt(case)
     assert report.status == "failed"
     assert "images.parquet changed since the plan was made" in report.reason
-    os.utime(source, ns=(before, before))
+    source.write_bytes(content)
     assert attempt(case).status == "done"
 
 
@@ -288,3 +288,23 @@ def test_the_same_rows_come_in_the_same_order_at_any_batch_size(tmp_path: Path) 
         found.append(pq.read_table(f"{case.output}/data/00000.parquet"))
     assert found[0].equals(found[1])
     assert found[0].equals(found[2])
+
+
+def test_a_source_that_changes_while_it_is_read_fails_its_shard(case: ShardCase, tmp_path: Path) -> None:
+    source = tmp_path / "images.parquet"
+    real = storage.stat
+    looks: list[str] = []
+
+    def stat(uri: str) -> storage.FileInfo:
+        if uri == str(source):
+            looks.append(uri)
+            if len(looks) > 1:  # after the first, nothing but the end of the slice looks
+                source.touch()
+        return real(uri)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "stat", stat)
+        report = attempt(case)
+    assert report.status == "failed"
+    assert "images.parquet changed while it was read" in report.reason
+    assert attempt(case).status == "done", "only its time is another"

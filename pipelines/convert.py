@@ -38,6 +38,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_model_flags(parser.add_argument_group("model"), "pixel_range", "model_cache")
 
 
+UNFINISHED_PAIR = ".unfinished"  # in the folder while a pair is written into it
+
+
 @dataclass(frozen=True)
 class ConvertOptions:
     name: str | None
@@ -73,17 +76,23 @@ def _convert_pair(source: Model, vqgan: Path, target: Path, chosen: ConvertOptio
     from models.bart.checkpoint import check_pair
     from models.find import BART_FOLDERS, CLIP_FOLDER
     from models.vqgan import checkpoint as vqgans
-    from models.weights.native import refuse_taken
+    from models.weights.native import forget_model, refuse_taken
 
     bart_target, vqgan_target, clip_target = (target / name for name in (BART_FOLDERS[0], vqgans.FOLDER, CLIP_FOLDER))
+    unfinished = target / UNFINISHED_PAIR
     for folder in (bart_target, vqgan_target, clip_target):
+        if unfinished.exists():
+            forget_model(folder)
         refuse_taken(folder)
     check_pair(source.bart.config, vqgans.open_checkpoint(vqgan).spec)
+    target.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     _convert_bart(source.bart_path or source.path, bart_target, chosen.name)
     _convert_vqgan(vqgan, vqgan_target, chosen)
     if source.clip_path is not None:
         shutil.copytree(source.clip_path, clip_target, dirs_exist_ok=True)
         say(f"{clip_target}: copied, the CLIP that ranks")
+    unfinished.unlink()
 
 
 def _convert_vqgan(source: Path, target: Path, chosen: ConvertOptions) -> None:

@@ -221,7 +221,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     )
     group.add_argument(
         "--shard_timeout",
-        type=float,
+        type=partial(_number, kind=float, low=1, high=1e9, wanted="a number of seconds, at least 1"),
         default=3600.0,
         metavar="SECONDS",
         help="for a shard that ended its worker twice, and so runs in a process of its own (default 3600)",

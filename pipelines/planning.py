@@ -16,6 +16,7 @@ from models.devices import resolve_device, resolve_drawing_dtype
 from pipelines.command import JobCommand, find_job
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
+from pipelines.scratch import scratch_folder
 from pipelines.screen import passed_over_lines
 from pipelines.terminal import say
 from pipelines.written import written_folders
@@ -237,7 +238,8 @@ def _warn_of_changes(known: UriSet, inputs: Inputs) -> None:
 
 def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:
     """Store a new plan or segment. Raises `UsageError` if another run was first with another job."""
-    stored = store_segment(request.job.output, plan, shards)
+    with scratch_folder(request.job.temp_dir) as scratch:
+        stored = store_segment(request.job.output, plan, shards, scratch)
     other_versions(request, stored)
     return stored
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -60,7 +61,10 @@ def sweep(home: Path) -> None:
 
 def _is_stale(folder: Path) -> bool:
     try:
-        with open(folder / LOCK_FILE) as lock:
+        number = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # a FIFO would wait for ever
+        with os.fdopen(number) as lock:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return False
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     except FileNotFoundError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+UNFINISHED = ".writing-"  # begins the name of a folder while a model is written
 SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for
 SAMPLE_PARTS, SAMPLE_BYTES = 256, 1 << 16  # so up to 16 MiB are read, and smaller files whole
 
@@ -152,10 +153,20 @@ def _opened(path: Path, framework: str = "pt") -> Iterator[Any]:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Raise `CheckpointError` if a folder holds a model already."""
+    """Raise `CheckpointError` if a folder holds a model already. What a cut-off `write_model` left there is removed."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        if not (folder / CONFIG_NAME).exists():  # which comes last
+            forget_model(folder)
+        shutil.rmtree(left, ignore_errors=True)
     taken = [entry for entry in (CONFIG_NAME, WEIGHTS_NAME) if (folder / entry).exists()]
     if taken:
         raise CheckpointError(f"{folder}: holds {' and '.join(taken)} already; choose another folder or remove them")
+
+
+def forget_model(folder: Path) -> None:
+    """Remove what makes a folder a model; other files stay."""
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_model(
@@ -168,7 +179,7 @@ def write_model(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as scratch:
         for name, source in (beside or {}).items():
             shutil.copyfile(source, Path(scratch) / name)
         save_file(weights, Path(scratch) / WEIGHTS_NAME, metadata={"format": "pt", "weights_id": values["weights_id"]})
@@ -176,6 +187,8 @@ def write_model(
         stored = {**values, SAMPLE: _sample(Path(scratch) / WEIGHTS_NAME)}
         (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
         for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
+            with (Path(scratch) / name).open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(Path(scratch) / name, folder / name)
 
 

@@ -89,3 +89,11 @@ def test_a_parent_in_which_no_folder_can_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"file.*--temp_dir"), scratch_folder(str(tmp_path / "file")):
         pass
+
+
+def test_a_fifo_in_a_shared_folder_does_not_hang_the_start(tmp_path):
+    other = tmp_path / "vqbeam-1-other"
+    other.mkdir()
+    os.mkfifo(other / LOCK_FILE)
+    with scratch_folder(str(tmp_path)):
+        assert (other / LOCK_FILE).exists()

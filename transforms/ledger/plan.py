@@ -118,10 +118,13 @@ def segment_of(shards: Sequence[Shard]) -> Segment:
     return Segment(first_shard=shards[0].index, shards=len(shards), sources=sources, bytes=size, rows=rows)
 
 
-def store_segment(output: str, plan: Plan, shards: Sequence[Shard]) -> Plan:
-    """Add `shards` to `plan` and store them; if another run was first, its plan is returned instead."""
+def store_segment(output: str, plan: Plan, shards: Sequence[Shard], scratch: str | None = None) -> Plan:
+    """Add `shards` to `plan` and store them; if another run was first, its plan is returned instead.
+
+    They are written in the folder `scratch` first, by default the system's for temporary files.
+    """
     grown = replace(plan, segments=(*plan.segments, segment_of(shards)))
-    with tempfile.TemporaryDirectory(prefix="vqbeam-plan-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vqbeam-plan-", dir=scratch) as folder:
         path = Path(folder) / "shards.parquet"
         _write_shards(path, shards, grown)
         won = storage.put_new(path, OutputFolder(output).shards(len(plan.segments)))

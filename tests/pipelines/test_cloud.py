@@ -60,7 +60,10 @@ def test_a_dataset_in_a_bucket_gives_the_same_bytes_as_on_disk(folder: str, tmp_
 
     assert result.code == 0, result.err
     assert keys(result) == KEYS
-    assert result.files("**") == on_disk.files("**")
+    empty = "_vqbeam/attempts"  # a folder that stays on disk
+    assert [path for path in result.files("**") if path != empty] == [
+        path for path in on_disk.files("**") if path != empty
+    ]
     for path in result.files("data/*"):
         assert result.read(path) == on_disk.read(path)
     verified = run("verify", f"{folder}/out")
@@ -95,9 +98,10 @@ def test_of_two_attempts_that_differ_the_first_to_put_wins_whole(
     folder: str, store: FaultyStore, tiny_model: Path
 ) -> None:
     fs = fsspec.filesystem("gs")
-    fs.pipe_file(f"{folder}/other/b.parquet", image_table([GOOD], key=["b0"]))
-    winner = encode(f"{folder}/other/b.parquet", f"{folder}/winner", tiny_model)
-    content = winner.read("data/00000.parquet")
+    for name, data in {**TABLES, "b.parquet": image_table([GOOD], key=["b0"])}.items():
+        fs.pipe_file(f"{folder}/other/{name}", data)
+    winner = encode(f"{folder}/other", f"{folder}/winner", tiny_model, *TWO_ROWS)
+    content = winner.read("data/00001.parquet")
 
     def put_before_it(request: Request) -> None:
         if request.uploads("/out/data/00001.parquet") and content not in request.body:

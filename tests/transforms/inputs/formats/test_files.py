@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -77,8 +78,10 @@ def test_many_images_keep_their_order(tmp_path: Path) -> None:
     assert column(rows, "image") == [b"%d" % number for number in range(300)]
 
 
-@pytest.mark.parametrize("change", ["grown", "gone", "touched"])
-@pytest.mark.parametrize("name", ["a.jpg", "t.csv"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("a.jpg", "grown"), ("a.jpg", "gone"), ("t.csv", "grown"), ("t.csv", "gone"), ("t.csv", "rewritten")],
+)
 def test_a_source_that_changed_since_the_plan_is_noticed(tmp_path: Path, name: str, change: str) -> None:
     path = folder(tmp_path, {name: "path\nx\n"}) / name
     planned = plan(path)
@@ -88,6 +91,17 @@ def test_a_source_that_changed_since_the_plan_is_noticed(tmp_path: Path, name: s
         path.write_text("path\ny\n" + ("more" if change == "grown" else ""))
     with pytest.raises(SourceChanged, match=name):
         read_plan(planned)
+
+
+def test_an_image_of_equal_size_and_another_time_is_taken_as_it_is_and_told(tmp_path: Path) -> None:
+    """Its plan holds no checksum; it is one row, so nothing is mixed."""
+    path = folder(tmp_path, {"a.jpg": "old"}) / "a.jpg"
+    planned = plan(path)
+    path.write_text("new")
+    os.utime(path, (1, 1))
+    notices: Counter[str] = Counter()
+    assert column(read_plan(planned, notices=notices), "image") == [b"new"]
+    assert sum(notices.values()) == 1
 
 
 def test_unknown_json_fields_are_counted_unless_columns_were_chosen(tmp_path: Path) -> None:

@@ -229,11 +229,13 @@ def test_a_scheme_may_be_written_as_people_do(tmp_path: Path, tiny_model: Path, 
     assert ends(result) == {"0": "written"}
 
 
-def test_devices_fifos_and_sockets_named_by_a_row_are_never_opened(tmp_path: Path, tiny_model: Path) -> None:
+def test_devices_fifos_and_sockets_named_by_a_row_are_never_opened(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "good.jpg").write_bytes(jpeg(0))
     with socket.socket(socket.AF_UNIX) as made:
-        os.chdir(tmp_path)  # a socket's path is short
+        monkeypatch.chdir(tmp_path)  # a socket's path is short
         made.bind("socket.jpg")
         result = encode(
             table(tmp_path, "/dev/zero", "fifo.jpg", "socket.jpg", "good.jpg"), tmp_path / "out", tiny_model

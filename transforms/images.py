@@ -62,7 +62,7 @@ READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
-if features.check("avif"):  # Pillow 11.3
+if "avif" in features.modules and features.check("avif"):  # Pillow 11.3; a name before that warns
     from PIL import AvifImagePlugin
 
     READERS["AVIF"] = AvifImagePlugin.AvifImageFile

@@ -32,7 +32,7 @@ class ReadablePng:
     """A PNG without what Pillow would fail at; `info` has the profile and XMP that are larger than Pillow reads."""
 
     data: bytes
-    info: dict[str, bytes] = field(default_factory=dict)
+    info: dict[str, bytes | str] = field(default_factory=dict)
     notices: set[str] = field(default_factory=set)
 
 
@@ -58,7 +58,7 @@ def readable_png(data: bytes) -> ReadablePng:
                         continue
                     found.notices.add(LARGE_CHUNK)
                     if content.startswith(XMP + b"\0"):
-                        found.info["xmp"] = text[:MOST_UNPACKED]
+                        found.info[XMP.decode()] = text[:MOST_UNPACKED].decode("utf-8", "replace")
                     continue
         parts.append(whole)
     found.data = b"".join(parts)

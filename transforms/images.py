@@ -209,7 +209,7 @@ def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
 
 
 def _decoded(
-    data: bytes, image_format: str, options: ImageLimits, info: Mapping[str, bytes] | None = None
+    data: bytes, image_format: str, options: ImageLimits, info: Mapping[str, bytes | str] | None = None
 ) -> DecodedImage:
     """`info` takes the place of what the file says of itself. Raises `BAD_DATA`, `RowRejected` and `RowFiltered`."""
     image = READERS[image_format](io.BytesIO(data))

@@ -335,7 +335,8 @@ class _Reader:
                     raise Unsupported
                 if inner:
                     kept = batch.column(name) if name in batch.schema.names else None
-                    children = {} if kept is None else dict(zip(kept.type.names, kept.flatten(), strict=True))
+                    inside = [] if kept is None else [field.name for field in kept.type]
+                    children = dict(zip(inside, [] if kept is None else kept.flatten(), strict=True))
                     data = pa.StructArray.from_arrays([*children.values(), data], [*children, inner])
                 arrays[name] = data
             yield pa.RecordBatch.from_pydict({name: arrays[name] for name in names})

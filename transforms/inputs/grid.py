@@ -16,10 +16,10 @@ from transforms.ledger.types import Slice
 
 
 def check_grid(pieces: Iterable[Piece], schema: InputSchema, spec: TokenizerSpec) -> None:
-    """Looks at the first rows that have codes, of at most `PEEKED_FILES` pieces.
+    """Look at the first rows that have codes, of at most `PEEKED_FILES` pieces.
 
-    Raises `UsageError` if they are not one of them a grid of `spec`: then it is another model's, and each row would be
-    rejected. Single rows of another length are faults of the data, which are for the workers.
+    Raises `UsageError` if none of them fills the grid of `spec`: they are another model's, and each would be rejected.
+    Single rows of another length are faults of the data, which workers reject.
     """
     for piece in islice(pieces, PEEKED_FILES):
         found = _lengths(piece.slice, schema)

@@ -26,11 +26,11 @@ class FileList(Sequence[Found]):
     def append(self, found: Found) -> None:
         info = found.info
         folder, slash, name = info.uri.rpartition("/")
-        place = (folder + slash, found.root)
-        number = self._numbers.get(place)
+        home = (folder + slash, found.root)
+        number = self._numbers.get(home)
         if number is None:
-            number = self._numbers[place] = len(self.folders)
-            self.folders.append(place)
+            number = self._numbers[home] = len(self.folders)
+            self.folders.append(home)
         self._folder.append(number)
         self._sizes.append(info.size)
         self._texts += SEPARATOR.join((name, info.version, info.checksum)).encode()

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import urllib3
 from torch import nn
 
 
@@ -189,6 +190,22 @@ def test_tarfile_reads_a_member_where_its_offset_says() -> None:
     member = read.tarinfo.fromtarfile(read)
     assert (member.name, member.offset_data, read.offset) == ("b", 1024, 1024), message
     assert member.sparse is None, gone("Python", "TarInfo.sparse", "transforms/inputs/formats/tar.py")
+
+
+# urllib3
+
+
+def test_urllib3_makes_its_connections_by_a_method_that_can_be_replaced() -> None:
+    message = gone("urllib3", "HTTPConnection._new_conn, which connect() calls,", "transforms/inputs/connections.py")
+    for base in (urllib3.HTTPConnectionPool.ConnectionCls, urllib3.HTTPSConnectionPool.ConnectionCls):
+        assert callable(getattr(base, "_new_conn", None)), message
+
+        class Refusing(base):  # type: ignore[misc, valid-type]
+            def _new_conn(self) -> None:
+                raise ConnectionRefusedError
+
+        with pytest.raises(ConnectionRefusedError):
+            Refusing("127.0.0.1", 1).connect()
 
 
 # torch

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support.run_command import Outcome, encode
 from tests.support.web_server import QuietHandler, WebServer
-from transforms.inputs import fetch
+from transforms.inputs import dead_hosts, fetch
 
 ODD = ("a::b.jpg", "http::c.jpg", "d 1.jpg", "e%20f.jpg")
 
@@ -92,6 +92,22 @@ def test_a_sick_row_is_rejected_with_the_reason_and_the_others_are_written(
     assert "IncompleteRead" in messages["3"]
     assert "429 Too Many Requests" in messages["4"]
     assert all(len(message) < 600 for message in messages.values())
+
+
+def test_a_dead_host_costs_its_rows_and_little_time(
+    tmp_path: Path, tiny_model: Path, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_hosts, "DEAD_AFTER_S", 0.0)
+    monkeypatch.setattr(fetch, "BACKOFF_S", 0.05)
+    uris = (f"http://127.0.0.1:1/{number}" if number % 10 else f"{web}/good" for number in range(100))
+    flags = ("--uri_schemes", "http", "--max_error_rate", "1")
+    result = encode(table(tmp_path, *uris), tmp_path / "out", tiny_model, *flags)
+    assert result.code == 0, result.err
+    assert ends(result) == {str(n): "fetch_failed" if n % 10 else "written" for n in range(100)}
+    messages = [row["message"] for row in result.rejected()]
+    left_alone = [message for message in messages if "http://127.0.0.1:1 let nobody connect" in message]
+    assert len(left_alone) > 50
+    assert all("refused" in message and len(message) < 600 for message in messages)
 
 
 def test_a_shard_fails_for_a_sick_row_if_that_is_asked_for(tmp_path: Path, tiny_model: Path, web: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from transforms import storage
 from transforms.engine.monitor import Monitor
 from transforms.errors import ShardFailed, TooManyRejected
+from transforms.inputs.dead_hosts import DeadHosts
 from transforms.work.step import Step
 
 FETCH_THREADS = 16  # they wait for stores, not for the processor
@@ -146,6 +147,7 @@ class Resources:
         self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
         self.budget = ByteBudget(BYTES_IN_FLIGHT)
         self.rate = RejectionRate(max_error_rate)
+        self.dead_hosts = DeadHosts()
         self.memory = FreedMemory()
         self.monitor = monitor
         self._steps = steps  # one a device; a shard takes the one with the fewest shards on it

@@ -158,7 +158,8 @@ class ShardAttempt:
         work, owned = self.job.work, self.resources
         fetch: Fetch = partial(fetch_image, max_bytes=self.job.max_image_bytes, stop=self.over)
         if self.job.on_fetch_error == "reject":
-            fetch = rejecting(fetch, {store_of(part.source.uri) for part in self.shard.slices})
+            own_stores = {store_of(part.source.uri) for part in self.shard.slices}
+            fetch = rejecting(fetch, own_stores, owned.dead_hosts)
         pools = Pools(Pool(owned.decode_pool), Pool(owned.fetch_pool))
         preparer = work.preparer(self.job.schema, fetch, pools)
         errors = ErrorLog(folder / "errors.parquet")

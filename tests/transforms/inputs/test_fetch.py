@@ -5,26 +5,44 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
 from tests.support.web_server import QuietHandler, WebServer
 from transforms.errors import RowRejected, ShardFailed
-from transforms.inputs import fetch
+from transforms.inputs import connections, fetch
+from transforms.inputs.dead_hosts import DeadHosts
 from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.uris import store_of
 
 BYTES = 1000  # allowed
-TARGETS = {"/to-ftp": "ftp://127.0.0.1/x", "/to-image": "/image", "/to-itself": "/to-itself", "/to-odd": "/a b/\xe4"}
+TARGETS = {
+    "/to-ftp": "ftp://127.0.0.1/x",
+    "/to-image": "/image",
+    "/to-itself": "/to-itself",
+    "/to-other": "/to-and-back",
+    "/to-and-back": "/to-other",
+    "/to-odd": "/a b/\xe4",
+    "/to-file": "file:///etc/hostname",
+    "/to-data": "data:image/png;base64,AAAA",
+    "/to-nonsense": "http://[",
+    "/to-far": "http://localhost/" + "x" * 60_000,
+    "/to-closed": "http://127.0.0.1:1/x",
+}
+CHUNKED = {"Transfer-Encoding": "chunked"}
+DATE = "Fri, 31 Dec {} 23:59:59 GMT"
 
 
 class Web(QuietHandler):
-    """Answers by the path: /status/N, /busy-once, /wait/S, /big, /short, /hang, /trickle, /to-PATH, /image."""
+    """Answers by the path: /status/N, /busy-once, /wait/S, /late/S, /big, /short, /hang, /trickle, /to-PATH, /image"""
 
     protocol_version = "HTTP/1.1"
     asked: list[str]
@@ -40,11 +58,33 @@ class Web(QuietHandler):
             self.answer(503, b"")
         elif self.path.startswith("/wait/") and self.asked.count(self.path) == 1:
             self.answer(503, b"", **{"Retry-After": self.path.rpartition("/")[2]})
+        elif self.path.startswith("/late/") and self.asked.count(self.path) == 1:
+            self.answer(429, b"", **{"Retry-After": unquote(self.path.rpartition("/")[2])})
         elif self.path == "/big":
             self.answer(200, b"x" * 1001)
         elif self.path == "/short":
             self.answer(200, b"x" * 10, **{"Content-Length": "20"})
             self.close_connection = True
+        elif self.path == "/long":
+            self.answer(200, b"x" * 10 + b"HTTP/1.1 200 OK\r\n", **{"Content-Length": "10"})
+        elif self.path == "/two-lengths":
+            self.answer(200, b"x" * 10, **{"Content-Length": "10, 20"})
+        elif self.path == "/endless":
+            self.answer(200, b"", **{"Content-Length": "nonsense"})
+            with suppress(ConnectionError):
+                while not self.release.is_set():
+                    self.wfile.write(b"x" * 100)
+        elif self.path in ("/endless-header", "/endless-chunk", "/endless-status"):
+            first = {"r": b"HTTP/1.1 200 OK\r\nX-Y: ", "k": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;"}
+            with suppress(ConnectionError):
+                self.wfile.write(first.get(self.path[-1], b"HTTP/1.1 200 "))
+                for _ in range(100):
+                    self.wfile.write(b"y" * 100_000)
+            self.close_connection = True
+        elif self.path == "/chunks":
+            self.answer(200, b"4\r\nabcd\r\n2\r\nef\r\n0\r\nT: x\r\n\r\n", **CHUNKED)
+        elif self.path == "/huge-chunk":
+            self.answer(200, b"fffffffff\r\n" + b"x" * 5000, **CHUNKED)
         elif self.path == "/hang":
             self.release.wait()
         elif self.path == "/trickle":
@@ -66,7 +106,8 @@ class Web(QuietHandler):
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+        length = {} if "Transfer-Encoding" in headers else {"Content-Length": str(len(body))}
+        for name, value in (length | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -101,14 +142,26 @@ def test_a_refusal_rejects_the_row_at_once(web: tuple[str, list[str]], status: i
     assert len(web[1]) == 1
 
 
-def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]]) -> None:
-    with pytest.raises(RowRejected, match=r"fetch_refused: .*redirected to 'ftp://127"):
-        fetch_image(f"{web[0]}/to-ftp", BYTES)
+@pytest.mark.parametrize(("path", "target"), [("ftp", "ftp://127"), ("file", "file:///etc"), ("data", "data:image")])
+def test_a_redirect_to_another_scheme_is_refused(web: tuple[str, list[str]], path: str, target: str) -> None:
+    with pytest.raises(RowRejected, match=f"fetch_refused: .*redirected to '{target}"):
+        fetch_image(f"{web[0]}/to-{path}", BYTES)
+    assert len(web[1]) == 1
 
 
-def test_a_redirect_without_an_end_is_refused(web: tuple[str, list[str]]) -> None:
+@pytest.mark.parametrize("path", ["itself", "other"])
+def test_a_redirect_without_an_end_is_refused(web: tuple[str, list[str]], path: str) -> None:
     with pytest.raises(RowRejected, match=r"fetch_refused: .*302 after 10 redirects"):
-        fetch_image(f"{web[0]}/to-itself", BYTES)
+        fetch_image(f"{web[0]}/to-{path}", BYTES)
+    assert len(web[1]) == 11
+
+
+def test_a_redirect_to_no_address_rejects_the_row(web: tuple[str, list[str]]) -> None:
+    for path in ("/to-nonsense", "/to-far"):
+        with pytest.raises((RowRejected, ShardFailed)) as caught:
+            rejecting(partial(fetch_image, max_bytes=BYTES), {"file"})(web[0] + path)
+        assert isinstance(caught.value, RowRejected), path
+        assert len(str(caught.value)) < 700
 
 
 def test_connections_stay_open() -> None:
@@ -155,8 +208,25 @@ def test_a_server_that_asks_for_time_gets_it_within_reason(
     assert waits.seconds == seconds
 
 
+@pytest.mark.parametrize("year", [1971, 2999, 10**9, 10**12, 10**30])
+def test_a_server_may_ask_for_time_by_a_date(web: tuple[str, list[str]], year: int) -> None:
+    waits = Waits()
+    assert fetch_image(f"{web[0]}/late/{quote(DATE.format(year))}", BYTES, waits)
+    assert waits.seconds == (60 if year == 2999 else 0.001)
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("9" * 400, 60), ("9" * 5000, 0.001), ("-5", 0.001)])
+def test_a_server_that_has_too_many_requests_is_given_time(
+    web: tuple[str, list[str]], asked: str, seconds: float
+) -> None:
+    waits = Waits()
+    assert fetch_image(f"{web[0]}/late/{asked}", 10 * BYTES, waits)
+    assert waits.seconds == seconds
+
+
 @pytest.mark.parametrize(
-    "path", ["/status/500", "/status/503", "/status/429", "/short", "/hang", "/trickle", "/slow-headers"]
+    "path",
+    ["/status/500", "/status/503", "/status/429", "/short", "/two-lengths", "/hang", "/trickle", "/slow-headers"],
 )
 def test_a_server_that_stays_ill_is_a_fault_of_the_environment(web: tuple[str, list[str]], path: str) -> None:
     with pytest.raises(ShardFailed, match=f"cannot fetch {web[0]}{path} after 3 tries"):
@@ -204,6 +274,23 @@ def test_headers_without_an_end_are_a_failure(web: tuple[str, list[str]]) -> Non
         fetch_image(f"{web[0]}/many-headers", BYTES)
 
 
+@pytest.mark.parametrize("path", ["/endless-header", "/endless-chunk", "/endless-status"])
+def test_a_line_without_an_end_is_a_failure_and_is_not_read(web: tuple[str, list[str]], path: str) -> None:
+    """The server would send 10 MB."""
+    with pytest.raises(ShardFailed, match=r"after 3 tries: ProtocolError: ") as caught:
+        fetch_image(web[0] + path, BYTES)
+    assert len(str(caught.value)) < 1000
+
+
+def test_bodies_end_where_the_server_says_and_never_beyond_the_limit(web: tuple[str, list[str]]) -> None:
+    assert fetch_image(f"{web[0]}/long", BYTES) == b"x" * 10
+    assert fetch_image(f"{web[0]}/image", BYTES) == b"bytes of /image", "what came too much is no answer to this"
+    assert fetch_image(f"{web[0]}/chunks", BYTES) == b"abcdef"
+    for path in ("/endless", "/huge-chunk"):
+        with pytest.raises(RowRejected, match="image_too_large"):
+            fetch_image(web[0] + path, BYTES)
+
+
 def test_a_failure_costs_the_row_unless_the_store_is_the_datasets_own(web: tuple[str, list[str]]) -> None:
     fetching = partial(fetch_image, max_bytes=BYTES)
     with pytest.raises(RowRejected, match=r"fetch_failed: .*after 3 tries: 500"):
@@ -217,6 +304,83 @@ def test_a_proxy_that_does_not_work_is_no_fault_of_the_row(monkeypatch: pytest.M
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(ShardFailed, match="proxy"):
         rejecting(partial(fetch_image, max_bytes=BYTES), {"file"})("http://images.invalid/a.jpg")
+
+
+@pytest.fixture
+def silent_address() -> Iterator[tuple[str, int]]:
+    """An address that does not take connections and does not refuse them: its queue is full."""
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()
+
+
+def resolving(addresses: list[tuple[str, int]]) -> Any:
+    """`socket.getaddrinfo` that finds these for any host."""
+    kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+    return lambda *name, **options: [(*kind, address) for address in addresses]
+
+
+def test_the_addresses_of_a_host_share_the_time_for_connecting(
+    silent_address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRIES", 0)
+    monkeypatch.setattr(connections.socket, "getaddrinfo", resolving([silent_address] * 100))
+    start = time.monotonic()
+    with pytest.raises(ShardFailed, match=r"after 1 try: ConnectTimeoutError: .*connecting to images\.invalid"):
+        fetch_image("http://images.invalid/x", BYTES)
+    assert time.monotonic() - start < 5
+
+
+def test_an_address_that_answers_is_found_behind_silent_ones(
+    web: tuple[str, list[str]], silent_address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = ("127.0.0.1", int(web[0].rpartition(":")[2]))
+    monkeypatch.setattr(connections.socket, "getaddrinfo", resolving([silent_address, ("127.0.0.1", 1), alive]))
+    assert fetch_image("http://images.invalid/x", BYTES) == b"bytes of /x"
+
+
+def test_a_try_ends_in_time_though_each_redirect_has_its_own_connection(
+    web: tuple[str, list[str]], silent_address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRIES", 0)
+    monkeypatch.setattr(fetch, "TIMEOUT_S", 30)
+    monkeypatch.setitem(TARGETS, "/to-silent", f"http://127.0.0.1:{silent_address[1]}/")
+    start = time.monotonic()
+    with pytest.raises(ShardFailed, match="after 1 try"):
+        fetch_image(f"{web[0]}/to-silent", BYTES)
+    assert time.monotonic() - start < 10
+
+
+def test_a_host_that_is_known_to_be_dead_is_not_asked(web: tuple[str, list[str]]) -> None:
+    clock = [0.0]
+    dead_hosts = DeadHosts(lambda: clock[0])
+    fetching = rejecting(partial(fetch_image, max_bytes=BYTES), {"file"}, dead_hosts)
+    with pytest.raises(RowRejected, match=r"fetch_failed: .* after 3 tries: NewConnectionError"):
+        fetching("http://127.0.0.1:1/a")
+    clock[0] = 10
+    told = (
+        r"http://127\.0\.0\.1:1 let nobody connect, 4 times in a row, .* for 10 s\. Last: NewConnectionError.*refused"
+    )
+    for uri in ("http://127.0.0.1:1/b", "http://127.0.0.1:1/c", f"{web[0]}/to-closed"):
+        with pytest.raises(RowRejected, match=f"fetch_failed: .*{told}"):
+            fetching(uri)
+    assert web[1] == ["/to-closed"]
+    assert fetching(f"{web[0]}/image")
+    with pytest.raises(ShardFailed, match="after 3 tries"):
+        rejecting(partial(fetch_image, max_bytes=BYTES), {"http://127.0.0.1:1"}, dead_hosts)("http://127.0.0.1:1/d")
+
+
+def test_answers_of_any_kind_are_no_sign_of_a_dead_host(web: tuple[str, list[str]]) -> None:
+    clock = iter(range(0, 10_000, 100))
+    fetching = rejecting(partial(fetch_image, max_bytes=BYTES), {"file"}, DeadHosts(lambda: float(next(clock))))
+    for path in ("/status/500", "/short", "/hang", "/status/404"):
+        with pytest.raises(RowRejected, match="fetch_"):
+            fetching(web[0] + path)
+    assert fetching(f"{web[0]}/image")
 
 
 def test_nobody_listening_is_a_fault_of_the_environment(web: tuple[str, list[str]]) -> None:

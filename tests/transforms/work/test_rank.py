@@ -7,6 +7,7 @@ import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,9 +100,9 @@ class WatchedStep:
     def setup(self) -> None:
         self.step.setup()
 
-    def fetch(self, uri: str, max_bytes: int, stop: Event) -> bytes:
+    def fetch(self, uri: str, max_bytes: int, stop: Event, **options: Any) -> bytes:
         self.fetched.append(uri)
-        return fetch_image(uri, max_bytes, stop)
+        return fetch_image(uri, max_bytes, stop, **options)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         self.ahead = max(self.ahead, len(self.fetched) - self.done)

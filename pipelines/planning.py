@@ -21,6 +21,7 @@ from pipelines.screen import passed_over_lines
 from pipelines.terminal import say
 from pipelines.written import written_folders
 from transforms import storage
+from transforms.batch import IMAGE
 from transforms.errors import UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
@@ -33,6 +34,8 @@ from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, PLAN, SUCCESS, Out
 from transforms.ledger.plan import Plan, StoredShards, check_fingerprint, load_plan, segment_of, store_segment
 from transforms.ledger.remove import remove_shards
 from transforms.ledger.types import Shard, Slice, Source, known_rows
+from transforms.outputs.card import remove_card
+from transforms.outputs.layout import main_objects
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
 SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
@@ -139,6 +142,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
         "sealed": True,
+        **({"image_feature": True} if task.written and IMAGE in dict(task.written.layout.columns) else {}),
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
@@ -314,6 +318,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     if kept:
         named = ", ".join(kept[:CHANGES_SHOWN]) + (", ..." if len(kept) > CHANGES_SHOWN else "")
         say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
+    remove_card(output, main_objects())
     for name in (CONTACT_SHEET, LAST_RUN, PLAN):
         storage.delete(storage.join(output, name))
     for number in reversed(range(len(plan.segments))):

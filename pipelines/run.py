@@ -26,13 +26,15 @@ from transforms.engine.job import Job
 from transforms.engine.resources import require_room
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
-from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS
+from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
 from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
+from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
+from transforms.outputs.table import TABLE
 
 
 def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str]) -> int:
@@ -64,10 +66,22 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
             return result.exit_code
         code = result.exit_code
     outcome = settle(job.output, plan.shards, job.max_error_rate)
+    if outcome.well:
+        _write_card(job.output, rows_in(task.written.layout.main if task.written else TABLE))
     print_summary(command, job.output, plan, outcome, _look(job, task), already=not pending)
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return code if outcome.well else 1
+
+
+def _write_card(output: str, rows: str) -> None:
+    """Write the dataset card, unless the user has one."""
+    if not write_card(output, rows):
+        say(
+            f"{output}/{CARD} stays as it is: `load_dataset` reads the folder if the card has `configs` with "
+            f"`data_files: {rows}`",
+            file=sys.stderr,
+        )
 
 
 def _show(request: PlanRequest, stored: Plan | None) -> int:
@@ -139,6 +153,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             scratch=scratch if local else None,
             take_changed=options.retry_rejected,
             shard_timeout=options.shard_timeout,
+            image_feature=plan.choice("image_feature"),
             seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
         )
         if expected.shards_before:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.command import JobCommand, find_job
 from transforms import storage
-from transforms.ledger.folder import CONTACT_SHEET, IMAGES
+from transforms.ledger.folder import CARD, CONTACT_SHEET, IMAGES
 from transforms.ledger.plan import load_plan
 from transforms.outputs.layout import main_folders
 
@@ -19,5 +19,5 @@ def written_names(output: str) -> list[str]:
     plan = load_plan(output)
     if plan is None:
         return []
-    names = (*written_folders(find_job(plan.command)), CONTACT_SHEET)
+    names = (*written_folders(find_job(plan.command)), CONTACT_SHEET, CARD)
     return [storage.join(output, name) for name in names]

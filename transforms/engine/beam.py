@@ -22,6 +22,7 @@ from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
 from transforms.ledger.totals import settle
 from transforms.ledger.types import ShardReport
+from transforms.outputs.card import rows_in, write_card
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
@@ -45,7 +46,7 @@ class ProcessShards(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
             | "Summarise" >> beam.CombineGlobally(_Summarise())
-            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate)
+            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, rows_in(self.job.work.main))
         )
 
 
@@ -132,15 +133,18 @@ class _Summarise(beam.CombineFn):
         return total
 
 
-def _finish(summary: dict[str, Any], output: str, max_error_rate: float) -> dict[str, Any]:
-    """Write the summary of this run and, if the whole plan is done and did not fail, `_SUCCESS`.
+def _finish(summary: dict[str, Any], output: str, max_error_rate: float, rows: str) -> dict[str, Any]:
+    """Write the summary of this run and, if the whole plan is done and did not fail, `_SUCCESS` and the dataset card.
 
     If the store refuses them, that is logged and no more: what is done is done, and the launcher looks for itself.
     """
     try:
         plan = load_plan(output)
         if plan is not None:
-            summary["failing"] = settle(output, plan.shards, max_error_rate).failing
+            outcome = settle(output, plan.shards, max_error_rate)
+            summary["failing"] = outcome.failing
+            if outcome.well:
+                write_card(output, rows)
         text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
         storage.put_bytes(text.encode(), storage.join(output, LAST_RUN))
     except ShardFailed as error:  # raised here, it would end in pages of Beam's traceback, or in four tries

@@ -9,10 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from transforms.batch import IMAGE
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.request import InputSchema, OnFetchError
 from transforms.ledger.tables import PROVENANCE_KEY
 from transforms.work.work import Work
+
+# What Hugging Face datasets reads in a table: the column holds images, and no structs of bytes.
+IMAGE_FEATURE = {"huggingface": json.dumps({"info": {"features": {IMAGE: {"_type": "Image"}}}})}
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,14 @@ class Job:
     scratch: str | None = None
     take_changed: bool = False
     shard_timeout: float = 3600.0  # seconds for a shard that is done in a process of its own
+    image_feature: bool = False  # tables say that their column of images is one; plans of earlier versions do not
     seal: str = ""  # the job's id in the seals of its tables; empty for plans of earlier versions, which have none
 
     def table_schema(self) -> pa.Schema:
         """The columns of tables, or of the JSON in a tar: those of the command, then those that pass through."""
         metadata = {PROVENANCE_KEY: json.dumps(self.provenance, sort_keys=True)}
+        if self.image_feature:
+            metadata |= IMAGE_FEATURE
         passing = self.schema.passthrough
         own = [pa.field(name, kind) for name, kind in self.work.columns(self.schema) if name not in passing.names]
         return pa.schema([*own, *passing], metadata=metadata)

@@ -8,6 +8,7 @@ from transforms.storage import join
 
 SUCCESS = "_SUCCESS"  # there if the whole job is done and well
 CONTACT_SHEET = "contact_sheet.png"
+CARD = "README.md"  # the dataset card, or a file of the user's
 IMAGES = "images"  # holds a folder of image files for each shard, in the layout `FILES`
 FILES = "files"  # the layout with a file for each image, and their paths in the table
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows

@@ -58,6 +58,7 @@ EARLIER: Mapping[str, Any] = {
     "rows.strict_images": True,
     "input.quoting": "csv",
     "sealed": False,
+    "image_feature": False,
 }
 
 

@@ -102,9 +102,14 @@ def find_layout(name: str) -> Layout:
     return cast(Layout, importlib.import_module(f".{LAYOUTS[name][0]}", __package__).LAYOUT)
 
 
+def main_objects() -> list[MainObject]:
+    """The main objects of all layouts."""
+    return [find_layout(name).main for name in LAYOUTS]
+
+
 def main_folders() -> tuple[str, ...]:
     """The folders of main objects, of all layouts."""
-    return tuple(dict.fromkeys(find_layout(name).main.folder for name in LAYOUTS))
+    return tuple(dict.fromkeys(main.folder for main in main_objects()))
 
 
 def image_columns() -> tuple[str, ...]:

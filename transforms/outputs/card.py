@@ -1,0 +1,44 @@
+"""The dataset card: a README.md in an output folder, by which `datasets.load_dataset` finds the rows there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from transforms import storage
+from transforms.ledger.commit import MainObject
+from transforms.ledger.folder import CARD
+
+TEXT = """\
+---
+configs:
+- config_name: default
+  data_files: {rows}
+---
+
+vqbeam wrote this folder. `datasets.load_dataset` reads it by its name; for other readers the rows are `{rows}`.
+In `_vqbeam/` is the account of the job, which `vqbeam status` and `vqbeam verify` read.
+"""
+
+
+def rows_in(main: MainObject) -> str:
+    """The files with the rows, as a glob below the output folder."""
+    return f"{main.folder}/*.{main.suffix}"
+
+
+def write_card(output: str, rows: str) -> bool:
+    """Put the card of an output folder, which names the files `rows`; False if another README.md is there: it stays."""
+    uri, text = storage.join(output, CARD), TEXT.format(rows=rows).encode()
+    if storage.put_new(text, uri):
+        return True
+    return storage.read_bytes(uri) == text
+
+
+def remove_card(output: str, mains: Iterable[MainObject]) -> None:
+    """Delete the card of an output folder, if it is one that vqbeam wrote as it is."""
+    uri = storage.join(output, CARD)
+    try:
+        found = storage.read_bytes(uri)
+    except FileNotFoundError:
+        return
+    if found in [TEXT.format(rows=rows_in(main)).encode() for main in mains]:
+        storage.delete(uri)

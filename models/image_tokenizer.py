@@ -24,6 +24,8 @@ FAMILIES = ("vqgan",)  # folders of `models/`; the first reports what is wrong w
 CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
 MAX_BATCH = 256
 
+CENTER_CROP = "center_crop"  # the preprocessing of dalle-mini's tokenizers
+
 PixelRange = tuple[float, float]
 
 
@@ -34,7 +36,8 @@ class TokenizerSpec:
     `name` is what provenance calls the model, `format` that of its checkpoint. Images have `resolution` pixels a side,
     each code stands for `factor` x `factor` of them, and is one of `codebook_size`. `pixel_range` is what the network
     reads and writes for 0 to 255. With `nearest` a code is the vector of the codebook nearest to a latent; with
-    `has_latents` torch's backend loads a `LatentTokenizer`.
+    `has_latents` torch's backend loads a `LatentTokenizer`. `preprocessing` is how the family itself makes the square
+    of an image, by the names of `ImageOptions.resize`.
     `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32.
     """
 
@@ -49,6 +52,8 @@ class TokenizerSpec:
     pixel_range: PixelRange = (0.0, 1.0)
     nearest: bool = True
     has_latents: bool = False
+    has_decoder: bool = True
+    preprocessing: str = CENTER_CROP
 
     @property
     def grid(self) -> int:
@@ -82,7 +87,12 @@ class TokenizerSpec:
             raise ValueError(f"{len(images)} images are more than the batch size of {batch_size}")
 
     def check_codes(self, codes: np.ndarray, batch_size: int) -> None:
-        """Raise `ValueError` unless `codes` are integers [n, codes_per_image] within the codebook and the batch."""
+        """Raise `ValueError` unless `codes` are integers [n, codes_per_image] within the codebook and the batch.
+
+        Raises `ConfigError` if the model has no decoder.
+        """
+        if not self.has_decoder:
+            raise ConfigError(f"{self.name} holds an encoder only: it can encode images, not decode codes")
         if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or codes.dtype.kind not in "iu":
             wanted = f"integers [n, {self.codes_per_image}]"
             raise ValueError(f"codes must be {wanted}, not {codes.dtype} {list(codes.shape)}")

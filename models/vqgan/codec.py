@@ -1,4 +1,4 @@
-"""The running VQGAN: images to codes and back in numpy, at one fixed batch shape, on one device.
+"""A running network: images to codes and back in numpy, at one fixed batch shape, on one device.
 
 `TorchCodec` is the default backend, `models/vqgan/jax_codec.py` the other.
 """
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from models.devices import resolve_device, resolve_dtype, set_torch_state, torch_dtype
-from models.vqgan.network import VQGAN
+from models.image_tokenizer import TokenizerSpec
+from models.tokenizer_network import TokenizerNetwork
 
 logger = logging.getLogger(__name__)
 
 
 class TorchCodec:
-    """Our own network. Each call is padded to `batch_size`, so a row's result does not depend on its neighbours.
+    """A network of ours. Each call is padded to `batch_size`, so a row's result does not depend on its neighbours.
 
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16"; the quantiser is float32 in each.
     `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by
@@ -32,7 +33,7 @@ class TorchCodec:
 
     def __init__(
         self,
-        model: VQGAN,
+        model: TokenizerNetwork,
         *,
         name: str,
         device: str = "auto",
@@ -41,7 +42,9 @@ class TorchCodec:
         threads: int | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.spec = model.config.spec(name=name, has_encoder=model.has_encoder)
+        self.spec: TokenizerSpec = model.config.spec(
+            name=name, has_encoder=model.has_encoder, has_decoder=model.has_decoder
+        )
         self.device = torch.device(resolve_device(device))
         self.dtype = resolve_dtype(dtype, str(self.device))
         self.batch_size = batch_size or self.spec.batch_size(str(self.device))
@@ -52,9 +55,9 @@ class TorchCodec:
         self._staging: Tensor | None = None
         self._compiled = self.device.type == "cuda" if compiled is None else compiled
         if self._compiled:
-            self.model.decoder.compile(dynamic=False)
-            if model.has_encoder:
-                self.model.encoder.compile(dynamic=False)
+            for name, part in self.model.named_children():
+                if name in ("encoder", "decoder"):
+                    part.compile(dynamic=False)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`; H and W are multiples of the model's factor."""
@@ -69,7 +72,10 @@ class TorchCodec:
     def latents(self, images: np.ndarray) -> np.ndarray:
         """See `LatentTokenizer`."""
         self.spec.check_images(images, self.batch_size)
-        return self._run(self.model.image_latents, images, torch.float32)
+        return self._run(self._latents, images, torch.float32)
+
+    def _latents(self, images: Tensor) -> Tensor:
+        return self.model.quantize.comparable(self.model.image_latents(images))
 
     def quantise(self, latents: np.ndarray) -> np.ndarray:
         """See `LatentTokenizer`."""

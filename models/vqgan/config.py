@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple
 
 from models.errors import ConfigError
-from models.image_tokenizer import TokenizerSpec
+from models.image_tokenizer import CENTER_CROP, TokenizerSpec
 from models.weights.checks import MOST, MOST_BLOCKS
 
 GROUPS = 32  # of every GroupNorm in the reference
+SIGNS, HIGH_SIGNS = "signs", "signs, highest first"
+QUANTIZERS = ("nearest", "gumbel", "cosine", "dot", SIGNS, HIGH_SIGNS)
+NEAREST = ("nearest", "cosine")  # those whose codes are points among the latents
+OF_SOME_FAMILIES = ("preprocessing", "middle_attention", "encoder_levels", "decoder_levels")
+
+
+class LevelShape(NamedTuple):
+    """The residual blocks at one resolution: their width and number, and whether attention follows each."""
+
+    width: int
+    blocks: int
+    attention: bool
 
 
 @dataclass(frozen=True)
@@ -18,8 +30,12 @@ class VQGANConfig:
     """Geometry of a VQGAN; names are those of vqgan-jax's `config.json`.
 
     `pixel_range` is what the network reads and writes: (0, 1) for vqgan-jax and dalle-mini, (-1, 1) for taming and its
-    relatives. `quantizer` is "nearest" (VQ) or "gumbel". `attn_resolutions` are sides of feature maps for images of
-    `resolution` pixels.
+    relatives. `quantizer` is the rule that chooses a code, one of `QUANTIZERS`. `attn_resolutions` are sides of feature
+    maps for images of `resolution` pixels. `preprocessing` is what `ImageOptions.resize` calls the family's own.
+
+    Other families have halves that differ or follow no multiples: `encoder_levels` and `decoder_levels`, finest first,
+    then take the place of `ch_mult`, `num_res_blocks` and `attn_resolutions`; `ch` is the width of the first
+    convolution. `middle_attention` is that between the middle blocks.
     """
 
     ch: int = 128
@@ -34,6 +50,10 @@ class VQGANConfig:
     out_ch: int = 3
     quantizer: str = "nearest"
     pixel_range: tuple[float, float] = (0.0, 1.0)
+    preprocessing: str = CENTER_CROP
+    middle_attention: bool = True
+    encoder_levels: tuple[LevelShape, ...] = ()
+    decoder_levels: tuple[LevelShape, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {name: (getattr(self, name),) for name in ("ch", "resolution", "z_channels", "embed_dim", "n_embed")}
@@ -41,13 +61,22 @@ class VQGANConfig:
             most = MOST if name in sizes else MOST_BLOCKS
             if not values or any(type(value) is not int or not 1 <= value <= most for value in values):
                 raise ConfigError(f"VQGAN config: {name} must be 1 to {most}, not {getattr(self, name)!r}")
-        if self.quantizer not in ("nearest", "gumbel"):
-            raise ConfigError(f"VQGAN config: quantizer must be 'nearest' or 'gumbel', not {self.quantizer!r}")
+        if self.quantizer not in QUANTIZERS:
+            raise ConfigError(f"VQGAN config: quantizer must be one of {', '.join(QUANTIZERS)}, not {self.quantizer!r}")
+        if self.quantizer in (SIGNS, HIGH_SIGNS) and self.n_embed != 2**self.embed_dim:
+            raise ConfigError(f"VQGAN config: {self.embed_dim} signs make no {self.n_embed} codes")
+        if bool(self.encoder_levels) != bool(self.decoder_levels):
+            raise ConfigError("VQGAN config: encoder_levels and decoder_levels go together")
+        if len(self.encoder_levels) != len(self.decoder_levels):
+            raise ConfigError("VQGAN config: encoder and decoder must have as many levels")
         if self.in_channels != 3 or self.out_ch != 3:
             raise ConfigError("VQGAN config: only RGB models (in_channels 3, out_ch 3) are supported")
         if self.resolution % self.factor:
             raise ConfigError(f"VQGAN config: resolution {self.resolution} is not a multiple of {self.factor}")
-        if any(self.ch * mult % GROUPS for mult in self.ch_mult):
+        for level in (*self.encoder_levels, *self.decoder_levels):
+            if not (1 <= level.width <= MOST and 1 <= level.blocks <= MOST_BLOCKS):
+                raise ConfigError(f"VQGAN config: a level of {level.blocks} blocks {level.width} wide is not supported")
+        if any(level.width % GROUPS for level in (*self.levels_down, *self.levels_up)):
             raise ConfigError(f"VQGAN config: ch x ch_mult must be multiples of {GROUPS}")
         if [type(value) in (int, float) for value in self.pixel_range] != [True, True]:
             raise ConfigError(f"VQGAN config: pixel_range must be two numbers, not {list(self.pixel_range)}")
@@ -57,11 +86,34 @@ class VQGANConfig:
     @property
     def factor(self) -> int:
         """Pixels a side that one code stands for."""
-        return 2 ** (len(self.ch_mult) - 1)
+        return 2 ** (len(self.encoder_levels or self.ch_mult) - 1)
 
-    def spec(self, *, name: str, format: str = "vqbeam", has_encoder: bool = True) -> TokenizerSpec:
+    @property
+    def levels_down(self) -> tuple[LevelShape, ...]:
+        """The levels of the encoder, finest first."""
+        return self.encoder_levels or self._levels(self.num_res_blocks)
+
+    @property
+    def levels_up(self) -> tuple[LevelShape, ...]:
+        """The levels of the decoder, finest first."""
+        return self.decoder_levels or self._levels(self.num_res_blocks + 1)
+
+    def _levels(self, blocks: int) -> tuple[LevelShape, ...]:
+        return tuple(
+            LevelShape(self.ch * mult, blocks, self.resolution // 2**i in self.attn_resolutions)
+            for i, mult in enumerate(self.ch_mult)
+        )
+
+    def at(self, resolution: int) -> VQGANConfig:
+        """The same network for images of another size: attention stays in the levels where it is."""
+        attention = tuple(resolution // 2**i for i, level in enumerate(self.levels_down) if level.attention)
+        return replace(self, resolution=resolution, attn_resolutions=attention)
+
+    def spec(
+        self, *, name: str, format: str = "vqbeam", has_encoder: bool = True, has_decoder: bool = True
+    ) -> TokenizerSpec:
         """What other code may know of a VQGAN of this geometry."""
-        widths = [(self.ch * mult, self.resolution / 2**level) for level, mult in enumerate(self.ch_mult)]
+        levels = [(level, self.resolution / 2**i) for i, level in enumerate(self.levels_down)]
         return TokenizerSpec(
             name=name,
             format=format,
@@ -69,12 +121,14 @@ class VQGANConfig:
             factor=self.factor,
             codebook_size=self.n_embed,
             # Of the 3x3 convolutions of the encoder.
-            flops=sum((2 * 9 * width * width * side * side * 2 * self.num_res_blocks for width, side in widths), 0.0),
-            image_bytes=4 * max(width * side * side for width, side in widths),
+            flops=sum((2 * 9 * level.width**2 * side * side * 2 * level.blocks for level, side in levels), 0.0),
+            image_bytes=4 * max(level.width * side * side for level, side in levels),
             has_encoder=has_encoder,
+            has_decoder=has_decoder,
             pixel_range=self.pixel_range,
-            nearest=self.quantizer == "nearest",
+            nearest=self.quantizer in NEAREST,
             has_latents=True,
+            preprocessing=self.preprocessing,
         )
 
     @classmethod
@@ -99,11 +153,16 @@ class VQGANConfig:
             if name in taken:
                 value = taken[name]
                 taken[name] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        for name in ("encoder_levels", "decoder_levels"):
+            if name in taken:
+                taken[name] = tuple(LevelShape(*level) for level in taken[name])
         try:
             return cls(**taken)
         except TypeError as error:
             raise ConfigError(f"VQGAN config: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-ready values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """The configuration as JSON-ready values; what only some families have is left out where it is the default."""
+        defaults = {name: getattr(VQGANConfig, name) for name in OF_SOME_FAMILIES}
+        kept = {name: value for name, value in asdict(self).items() if defaults.get(name, ...) != value}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}

@@ -39,7 +39,7 @@ def test_the_nearest_code_is_found_however_many_latents_there_are(monkeypatch: p
     latents = torch.randn(100, 4)
     expected = torch.cdist(latents.double(), model.quantize.codebook.double()).argmin(1)
     assert torch.equal(model.quantize(latents), expected)
-    monkeypatch.setattr("models.vqgan.network.SEARCH_CELLS", {"cpu": 7 * 32})
+    monkeypatch.setattr("models.quantiser.SEARCH_CELLS", {"cpu": 7 * 32})
     assert torch.equal(model.quantize(latents), expected)
 
 
@@ -62,7 +62,7 @@ def test_images_are_rounded_and_clipped_from_the_range_of_the_checkpoint() -> No
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"quantizer": "product"}, "quantizer must be 'nearest' or 'gumbel', not 'product'"),
+        ({"quantizer": "product"}, "quantizer must be one of nearest, gumbel, cosine, .* not 'product'"),
         ({"in_channels": 1}, "only RGB models"),
         ({"resolution": 100}, "resolution 100 is not a multiple of 16"),
         ({"ch": 40}, "multiples of 32"),

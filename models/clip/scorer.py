@@ -32,6 +32,8 @@ class ClipTexts:
     def __init__(self, tokenizer: Tokenizer, length: int) -> None:
         self.length = length
         self._tokenizer = tokenizer
+        normalizer = tokenizer.normalizer
+        self.lower_case = normalizer is not None and normalizer.normalize_str("A") == "a"
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(length)  # the marks stay: it is the text between them that is cut
         self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.encode("").ids[-1])
@@ -92,7 +94,7 @@ class ClipScorer:
         distinct = list(dict.fromkeys(texts))
         number = {text: n for n, text in enumerate(distinct)}
         if self._clean:
-            distinct = list(map(cleaned, distinct))
+            distinct = [cleaned(text, self._texts.lower_case) for text in distinct]
         with self._lock, torch.inference_mode():
             set_torch_state(self.device, self.threads)
             words = self._embed_texts(distinct)[[number[text] for text in texts]]

@@ -13,6 +13,7 @@ from models.vqgan import jax_codec
 from pipelines import planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
+from pipelines.keys import repeated_keys_at_the_end
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
 from pipelines.process import cores
@@ -66,9 +67,11 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
             return result.exit_code
         code = result.exit_code
     outcome = settle(job.output, plan.shards, job.max_error_rate)
+    keys = None
     if outcome.well:
         _write_card(job.output, rows_in(task.written.layout.main if task.written else TABLE))
-    print_summary(command, job.output, plan, outcome, _look(job, task), already=not pending)
+        keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
+    print_summary(command, job.output, plan, outcome, _look(job, task), keys, already=not pending)
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return code if outcome.well else 1

@@ -134,16 +134,17 @@ def passed_over_lines(plan: Plan) -> list[str]:
 
 
 def print_summary(
-    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str, *, already: bool = False
+    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str, keys: str | None, *, already: bool
 ) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
-    `already`: an earlier run did it all.
+    `keys`: what is to be said of keys that repeat. `already`: an earlier run did it all.
     """
     shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
     lines = [*counts_lines(command.counts, totals, speed=True), f"  size       {size_text(totals.bytes)} in {output}"]
+    lines += [f"  notice     {keys}"] if keys else []
     lines += [f"  {line} (names: {storage.join(output, PLAN)})" for line in passed_over_lines(plan)]
     if undone:
         failed = last_run(output)

@@ -8,19 +8,22 @@ import sys
 from tqdm import tqdm
 
 from pipelines.command import Command
+from pipelines.keys import repeated_keys
 from pipelines.status import add_flags, open_output
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import amount
 from transforms.ledger.folder import IMAGES, SUCCESS
 from transforms.ledger.remove import remove_shard
+from transforms.ledger.totals import total_of
 from transforms.ledger.verify import found_problems
 from transforms.outputs.layout import main_folders
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
-    """Returns 0 if all is well, 1 if something is missing, damaged or not done; one line on stdout for each. With
-    `--repair` the objects of damaged shards are removed, so that the next run does them again."""
+    """Returns 0 if all is well, 1 if something is missing, damaged or not done; one line on stdout for each. Keys that
+    repeat are told if all is well. With `--repair` the objects of damaged shards are removed, so that the next run does
+    them again."""
     output, plan, done = open_output(args)
     count = 0
     damaged: dict[int, None] = {}
@@ -41,6 +44,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         say(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
         return 1
     say(f"{output}: {amount(done, 'shards')}, every object as its mark says")
+    keys = repeated_keys(output, plan, total_of(output).rows_written)
+    if keys:
+        say(f"{output}: {keys}")
     return 0
 
 
@@ -50,7 +56,8 @@ def add_verify_flags(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks.",
+    "Check that an output folder is complete and undamaged: counts, sizes and checksums against its marks. Names "
+    "keys that repeat, too.",
     add_verify_flags,
     run,
 )

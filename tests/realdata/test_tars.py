@@ -260,12 +260,3 @@ def test_a_fraction_among_integers_does_not_cost_the_image(tmp_path: Path) -> No
     assert errors(rows) == [None] * 2002
     assert column(rows, "pass:n") == [1] * 2000 + [2, None]
     assert dict(told) == {"'n' is a number that does not fit int64, the planned type; null was written": 1}
-
-
-def test_keys_that_repeat_are_kept_and_counted(tmp_path: Path, tiny_model: Path) -> None:
-    for name in "ab":
-        (tmp_path / f"{name}.tar").write_bytes(tar_of([(f"{number}.jpg", jpeg(number)) for number in range(3)]))
-    done = encode(tmp_path / "*.tar", tmp_path / "o", tiny_model)
-    assert ends(done) == [6, 6, 0]
-    assert [row["key"] for row in done.rows()] == list("012012")
-    assert done.by_reason("notices") == {"the key of a row is that of an earlier one of its shard; both are kept": 3}

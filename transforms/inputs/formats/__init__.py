@@ -8,7 +8,6 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from transforms.batch import KEY
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats import files, parquet, prompts, tables, webdataset
 from transforms.inputs.formats.format import Format
@@ -26,8 +25,6 @@ FORMATS = (
     tables.METADATA,
     prompts.FORMAT,
 )
-MAX_KEYS = 1 << 18  # of a shard, among which repeated ones are found
-REPEATED_KEY = "the key of a row is that of an earlier one of its shard; both are kept"
 BY_NAME = {format.name: format for format in FORMATS}
 
 
@@ -49,21 +46,8 @@ def read_slices(
     longer the planned one, and `ShardFailed`; faults of the data are rows.
     """
     notices = Counter() if notices is None else notices
-    seen: set[int] = set()
     for name, parts in groupby(slices, key=lambda part: part.source.format):
-        for batch in BY_NAME[name].read(parts, schema, max_bytes, notices):
-            if schema.kind == "images" and schema.reading > 1:
-                _count_repeated_keys(batch, seen, notices)
-            yield batch
-
-
-def _count_repeated_keys(batch: pa.RecordBatch, seen: set[int], notices: Counter[str]) -> None:
-    """Counts the keys that an earlier row has, by their hashes: `seen` holds those of at most `MAX_KEYS` rows."""
-    for key in map(hash, batch.column(KEY).to_pylist()):
-        if key in seen:
-            notices[REPEATED_KEY] += 1
-        elif len(seen) < MAX_KEYS:
-            seen.add(key)
+        yield from BY_NAME[name].read(parts, schema, max_bytes, notices)
 
 
 def count_rows(part: Slice, enough: int, schema: InputSchema) -> int:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 
-from pipelines.planning import PlanRequest, planned_sources
+from pipelines.planning import PlanRequest
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import ShardFailed, UsageError
+from transforms.inputs.file_list import FileList, Found
 from transforms.inputs.formats.files import named_images
-from transforms.inputs.formats.format import Found, Inputs
+from transforms.inputs.formats.format import Inputs
 from transforms.inputs.request import InputSchema
-from transforms.inputs.uri_set import UriSet
+from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
 from transforms.inputs.uris import WEB_SCHEMES, scheme_of
-from transforms.ledger.plan import Plan, stored_uris
+from transforms.ledger.plan import Plan, StoredSources
 
 AFFORDABLE = 10_000  # files in a plan: to list so many again takes a store seconds
 NAMES_SHOWN = 3
@@ -30,13 +31,14 @@ def tell_of_changes(request: PlanRequest, plan: Plan) -> None:
     except (UsageError, ShardFailed) as error:
         say(f"note: the input is not what it was when it was planned: {error}", file=sys.stderr)
         return
-    planned = zip_longest(stored_uris(request.job.output, plan), (found.uri for found in inputs.files))
-    if not inputs.described and all(stored == found for stored, found in planned):
+    stored = StoredSources(request.job.output, plan)
+    both = zip_longest(stored.uris(), (found.uri for found in inputs.files))
+    if not inputs.described and all(uri == found for uri, found in both):
         return  # most often, and at little cost
-    known = planned_sources(request.job.output, plan)
-    listed = UriSet((found.uri, "") for found in _every(inputs))
+    known = uri_lookup(lambda: stored, stored.are_sorted)
+    listed = [_lookup(files) for files in (inputs.described, inputs.files, inputs.beside) if files]
     unplanned, first_unplanned = _counted(_unplanned(inputs, known, plan))
-    gone, first_gone = _counted(uri for uri in stored_uris(request.job.output, plan) if uri not in listed)
+    gone, first_gone = _counted(uri for uri in stored.uris() if not any(uri in files for files in listed))
     told = []
     if unplanned:
         told.append(f"{_files(unplanned, 'file')} not in the plan: --extend adds {'it' if unplanned == 1 else 'them'}")
@@ -61,11 +63,11 @@ def _is_affordable(request: PlanRequest, plan: Plan) -> bool:
     return request.job.files.listed is not None or small or all(map(storage.is_local, patterns))
 
 
-def _every(inputs: Inputs) -> Iterator[Found]:
-    return chain(inputs.described, inputs.files, inputs.beside)
+def _lookup(files: Sequence[Found]) -> UriSet | UriWalk:
+    return uri_lookup(lambda: ((found.uri, "") for found in files), isinstance(files, FileList) and files.is_sorted)
 
 
-def _unplanned(inputs: Inputs, known: UriSet, plan: Plan) -> Iterator[str]:
+def _unplanned(inputs: Inputs, known: Container[str], plan: Plan) -> Iterator[str]:
     """The files that extending the plan would add."""
     schema = InputSchema.from_json(plan.schema)
     named = UriSet((uri, "") for uri in named_images(inputs.described, schema))

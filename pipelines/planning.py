@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -29,11 +29,19 @@ from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
-from transforms.inputs.uri_set import UriSet
+from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, PLAN, SUCCESS, OutputFolder
-from transforms.ledger.plan import Plan, StoredShards, check_fingerprint, load_plan, segment_of, store_segment
+from transforms.ledger.plan import (
+    Plan,
+    StoredSources,
+    check_fingerprint,
+    load_plan,
+    segment_of,
+    source_state,
+    store_segment,
+)
 from transforms.ledger.remove import remove_shards
-from transforms.ledger.types import Shard, Slice, Source, known_rows
+from transforms.ledger.types import Shard, Slice, known_rows
 from transforms.outputs.card import remove_card
 from transforms.outputs.layout import main_objects
 
@@ -205,7 +213,8 @@ def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]
     job, task = request.job, request.task
     if job.limit:
         raise UsageError("--extend and --limit contradict each other")
-    known = planned_sources(job.output, plan)
+    stored = StoredSources(job.output, plan)
+    known = uri_lookup(lambda: stored, stored.are_sorted)
     rows = int(plan.fingerprint["rows_per_shard"])
     schema = InputSchema.from_json(plan.schema)
     if task.input.kind != "codes":
@@ -216,28 +225,20 @@ def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]
     return replace(plan, passed_over=found.passed.to_json()), shards
 
 
-def planned_sources(output: str, plan: Plan) -> UriSet:
-    """The sources of a stored plan, each with its size and version."""
-    slices = (part for shard in StoredShards(output, plan) for part in shard.slices)
-    return UriSet((part.source.uri, _state(part.source)) for part in slices)
-
-
-def _state(file: Source | storage.FileInfo) -> str:
-    return f"{file.size} {file.version}"
-
-
-def _warn_of_changes(known: UriSet, inputs: Inputs) -> None:
+def _warn_of_changes(known: UriSet | UriWalk, inputs: Inputs) -> None:
     """Warn of planned files that have changed: extending adds whole files, never new rows of a planned one."""
     listed = chain(inputs.files, inputs.described, inputs.beside)
-    changed = [found.uri for found in listed if known.has_changed(found.uri, _state(found.info))]
-    for uri in changed[:CHANGES_SHOWN]:
+    state = ((found.uri, source_state(found.info.size, found.info.version)) for found in listed)
+    changed = (uri for uri, now in state if known.has_changed(uri, now))
+    for uri in islice(changed, CHANGES_SHOWN):
         say(
             f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
             "into a new file, or redo the job with another --output or --overwrite",
             file=sys.stderr,
         )
-    if len(changed) > CHANGES_SHOWN:
-        say(f"warning: so have {amount(len(changed) - CHANGES_SHOWN, 'more files')}", file=sys.stderr)
+    more = sum(1 for _ in changed)
+    if more:
+        say(f"warning: so have {amount(more, 'more files')}", file=sys.stderr)
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:

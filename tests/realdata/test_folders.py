@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.planning import planned_sources
 from tests.support.make_inputs import folder
 from tests.support.run_command import Outcome, encode, run
 from transforms import storage
@@ -24,7 +23,7 @@ from transforms.inputs import local
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest
-from transforms.ledger.plan import Plan, StoredShards, load_shard, load_shards, store_segment
+from transforms.ledger.plan import Plan, StoredShards, StoredSources, load_shard, load_shards, store_segment
 from transforms.ledger.types import Shard, Slice, Source
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -370,5 +369,18 @@ def test_a_stored_plan_is_read_a_part_at_a_time(tmp_path: Path, monkeypatch: pyt
     assert list(StoredShards(str(tmp_path), stored)) == shards == load_shards(str(tmp_path), stored)
     assert [load_shard(str(tmp_path), index) for index in range(5)] == shards
     assert StoredShards(str(tmp_path), stored)[3] == shards[3]
-    known = planned_sources(str(tmp_path), stored)
-    assert (len(known), "/in/049.jpg" in known, "/in/050.jpg" in known) == (50, True, False)
+    known = StoredSources(str(tmp_path), stored)
+    assert list(known) == [(source.uri, "1 v") for source in sources]
+    assert known.are_sorted
+
+
+def test_sources_of_several_segments_are_merged_if_each_is_sorted(tmp_path: Path) -> None:
+    def add(plan: Plan, *names: str) -> Plan:
+        parts = tuple(Slice(Source(f"/in/{name}", "files", 1, "v", "/in", 1), 0, 1) for name in names)
+        return store_segment(str(tmp_path), plan, [Shard(plan.shards, parts)])
+
+    plan = add(add(Plan("encode", {}, {}, {}), "a", "c", "c", "e"), "b", "d")
+    found = StoredSources(str(tmp_path), plan)
+    assert (found.are_sorted, list(found.uris())) == (True, ["/in/a", "/in/b", "/in/c", "/in/d", "/in/e"])
+    found = StoredSources(str(tmp_path), add(plan, "z", "y"))
+    assert (found.are_sorted, [uri[-1] for uri in found.uris()]) == (False, list("acebdzy"))

@@ -14,9 +14,9 @@ from braceexpand import braceexpand
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs import local
-from transforms.inputs.file_list import FileList
+from transforms.inputs.file_list import FileList, Found
 from transforms.inputs.formats import BY_NAME, formats_of
-from transforms.inputs.formats.format import Format, Found, Inputs
+from transforms.inputs.formats.format import Format, Inputs
 from transforms.inputs.formats.tables import METADATA
 from transforms.inputs.local import Left
 from transforms.inputs.passed_over import PassedOver, passed_over_text

@@ -6,19 +6,20 @@ The names of one folder are the most that is held at once, packed.
 from __future__ import annotations
 
 import fnmatch
+import heapq
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.inputs.file_list import Packed
 
-CHUNK = 1 << 16  # names sorted in Python; more are packed first
+CHUNK = 1 << 16  # names sorted at once
+PACKED = 1 << 10  # of them, packed together
 ANY = "**"  # of a glob: folders, however deep
 
 
@@ -140,24 +141,26 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _sorted_names(folder: str) -> Iterator[str]:
-    """The names in a folder, those of folders with a slash at the end, in the order of the paths below it."""
+    """The names in a folder, those of folders with a slash at the end, in the order of the paths below it.
+
+    Those of a large folder are sorted in runs, packed, and merged.
+    """
+    runs: list[deque[Packed]] = []
     names: list[str] = []
-    packed: list[pa.Array] = []
     for key in _names(folder):
         key.encode()
         names.append(key)
         if len(names) == CHUNK:
-            packed.append(pa.array(names, pa.string()))
+            names.sort()
+            runs.append(deque(Packed(names[start : start + PACKED]) for start in range(0, CHUNK, PACKED)))
             names.clear()
-    if not packed:
-        yield from sorted(names)
-        return
-    packed.append(pa.array(names, pa.string()))
-    every = pa.chunked_array(packed)
-    packed.clear()
-    order = pc.sort_indices(every)
-    for start in range(0, len(order), CHUNK):
-        yield from every.take(order[start : start + CHUNK]).to_pylist()
+    names.sort()
+    yield from heapq.merge(*map(_unpacked, runs), names) if runs else names
+
+
+def _unpacked(run: deque[Packed]) -> Iterator[str]:
+    while run:
+        yield from run.popleft().unpack()
 
 
 def _names(folder: str) -> Iterator[str]:

@@ -10,7 +10,8 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby, islice
+from heapq import merge
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, overload
@@ -26,6 +27,7 @@ from transforms.ledger.types import Shard, Slice, Source, known_rows
 
 PLAN_VERSION = 1
 ROW_GROUP = 16384  # rows of a stored plan that are written or read at once
+MERGED = 16  # segments read side by side
 HEADER_KEY = b"vqbeam.plan"
 SHARD_SCHEMA = pa.schema(
     [
@@ -238,16 +240,46 @@ def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[t
                         yield row["shard"], Slice(source, row["start"], row["stop"], row["offset"], texts)
 
 
-def stored_uris(output: str, plan: Plan) -> Iterator[str]:
-    """The sources of a stored plan, in order."""
-    last = ""
-    for number in range(len(plan.segments)):
-        with storage.open_read(OutputFolder(output).shards(number)) as file:
-            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=["uri"]):
-                for uri in batch["uri"].to_pylist():
-                    if uri != last:  # slices of one source follow one another
-                        last = uri
-                        yield uri
+class StoredSources:
+    """The sources of a stored plan, each with its state: a text that differs if the file does.
+
+    They come in the order of their URIs if `are_sorted`, else in that of the plan; a batch of each segment is held.
+    """
+
+    def __init__(self, output: str, plan: Plan) -> None:
+        self._output = output
+        self._segments = range(len(plan.segments))
+        self.are_sorted = len(plan.segments) <= MERGED and all(map(self._is_sorted, self._segments))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        parts = [self._sources(number) for number in self._segments]
+        every = merge(*parts) if self.are_sorted else chain.from_iterable(parts)
+        return (found for found, _ in groupby(every))  # slices of one source follow one another
+
+    def uris(self) -> Iterator[str]:
+        return (uri for uri, _ in self)
+
+    def _columns(self, number: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+        with storage.open_read(OutputFolder(self._output).shards(number)) as file:
+            yield from pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=names)
+
+    def _sources(self, number: int) -> Iterator[tuple[str, str]]:
+        for batch in self._columns(number, ["uri", "size", "version"]):
+            for uri, size, version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield uri, source_state(size, version)
+
+    def _is_sorted(self, number: int) -> bool:
+        last = ""
+        for batch in self._columns(number, ["uri"]):
+            uris = batch.column(0)
+            if last > uris[0].as_py() or pc.any(pc.greater(uris[:-1], uris[1:])).as_py():
+                return False
+            last = uris[-1].as_py()
+        return True
+
+
+def source_state(size: int, version: str) -> str:
+    return f"{size} {version}"
 
 
 def load_shard(output: str, index: int) -> Shard:

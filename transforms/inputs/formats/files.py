@@ -16,8 +16,9 @@ from transforms import storage
 from transforms.errors import RowRejected, SourceChanged
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
 from transforms.inputs.fetch import too_large
+from transforms.inputs.file_list import FileList, Found
 from transforms.inputs.formats import tables
-from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Inputs, Piece, Planned, PlanTask
+from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Inputs, Piece, Planned, PlanTask
 from transforms.inputs.provenance import OTHER_TIME, check_unchanged
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import Row, batches, fill_sample
@@ -131,7 +132,7 @@ def _plan_described(task: PlanTask, described: list[Found]) -> Planned:
         schema = replace(schema, caption=CAPTIONS[0] if texts else None, caption_field=schema.caption, sidecars=texts)
     named = UriSet((uri, "") for uri in named_images(described, schema))
     fresh = [piece for piece in pieces if piece.slice.source.uri not in task.known]
-    return Pieces(fresh, [found for found in task.files if found.uri not in named]), schema
+    return Pieces(fresh, FileList(found for found in task.files if found.uri not in named)), schema
 
 
 def named_images(described: Iterable[Found], schema: InputSchema) -> Iterator[str]:

@@ -9,36 +9,18 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from transforms import storage
 from transforms.inputs.columns import table_schema
+from transforms.inputs.file_list import FileList, Found
 from transforms.inputs.hive import folder_columns
 from transforms.inputs.passed_over import PassedOver
-from transforms.inputs.provenance import IMAGE_FILES, unchanged
+from transforms.inputs.provenance import unchanged
 from transforms.inputs.request import InputRequest, InputSchema, Kind
 from transforms.inputs.rows import Row, batches
 from transforms.inputs.texts import TextsBeside, texts_beside
-from transforms.ledger.types import Slice, Source
+from transforms.ledger.types import Slice
 
 PEEKED_FILES = 8  # at most, if the first leaves something open
 PEEKERS = 16  # files looked into at once, to pay a store's latency once for so many
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file of the input, and the folder that keys made from its path are relative to."""
-
-    info: storage.FileInfo
-    root: str
-
-    @property
-    def uri(self) -> str:
-        return self.info.uri
-
-    def source(self, format: str, rows: int | None = None) -> Source:
-        checksum = self.info.checksum
-        if not checksum and format != IMAGE_FILES and storage.is_local(self.uri):
-            checksum = storage.sample(self.uri)
-        return Source(self.uri, format, self.info.size, self.info.version, self.root, rows, checksum)
 
 
 @dataclass(frozen=True)
@@ -77,12 +59,12 @@ class PlanTask:
     schema: InputSchema | None
     known: Container[str]
 
-    @property
+    @cached_property
     def files(self) -> Sequence[Found]:
         """The files that are not planned yet."""
         if not self.known:
             return self.inputs.files
-        return [found for found in self.inputs.files if found.uri not in self.known]
+        return FileList(found for found in self.inputs.files if found.uri not in self.known)
 
     @property
     def first(self) -> str:

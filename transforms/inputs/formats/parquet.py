@@ -30,11 +30,11 @@ from transforms.inputs.columns import (
     is_string,
     plain,
 )
+from transforms.inputs.file_list import Found
 from transforms.inputs.formats.format import (
     PEEKED_FILES,
     PEEKERS,
     Format,
-    Found,
     Piece,
     Planned,
     PlanTask,

@@ -21,7 +21,8 @@ from transforms import storage
 from transforms.batch import IMAGE
 from transforms.errors import RowRejected, UsageError, brief, shortened
 from transforms.inputs.embedded import embedded_image
-from transforms.inputs.formats.format import Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.file_list import Found
+from transforms.inputs.formats.format import Format, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.formats.metadata_parquet import parquet_records
 from transforms.inputs.hive import values_of
 from transforms.inputs.quoting import Marks

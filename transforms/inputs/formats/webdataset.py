@@ -16,8 +16,9 @@ from transforms import storage
 from transforms.errors import RowRejected, brief
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema
 from transforms.inputs.fetch import too_large
+from transforms.inputs.file_list import Found
 from transforms.inputs.formats import tar
-from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Found, Piece, Planned, PlanTask, by_slice
+from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.formats.tar_links import Links
 from transforms.inputs.formats.tar_samples import BrokenSamples, Sample, Wanted, samples
 from transforms.inputs.request import READING, InputSchema

@@ -68,6 +68,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     from models.errors import ModelError  # slower than all of the above
     from pipelines import parsing
+    from pipelines.scratch import scratch_folder
     from transforms.errors import RunFailed, ShardFailed, UsageError
 
     if name not in COMMANDS:
@@ -80,11 +81,12 @@ def _dispatch(argv: list[str]) -> int:
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
         if isinstance(command, Command):
             return command.run(args, beam_args)
-        options = command.options(args)
-        options.job.check_names()
-        from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
+        with scratch_folder(args.temp_dir) as scratch:
+            options = command.options(args)
+            options.job.check_names()
+            from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
 
-        return run_job(command, options.job, command.prepare(options), beam_args)
+            return run_job(command, options.job, command.prepare(options), beam_args, scratch)
     except (UsageError, ModelError) as error:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:

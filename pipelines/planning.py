@@ -16,7 +16,6 @@ from models.devices import resolve_device, resolve_drawing_dtype
 from pipelines.command import JobCommand, find_job
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
-from pipelines.scratch import scratch_folder
 from pipelines.screen import passed_over_lines
 from pipelines.terminal import say
 from pipelines.written import written_folders
@@ -243,8 +242,7 @@ def _warn_of_changes(known: UriSet | UriWalk, inputs: Inputs) -> None:
 
 def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:
     """Store a new plan or segment. Raises `UsageError` if another run was first with another job."""
-    with scratch_folder(request.job.temp_dir) as scratch:
-        stored = store_segment(request.job.output, plan, shards, scratch)
+    stored = store_segment(request.job.output, plan, shards)
     other_versions(request, stored)
     return stored
 

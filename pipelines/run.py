@@ -18,7 +18,6 @@ from pipelines.launch import LaunchResult, is_local, local_processes, local_work
 from pipelines.planning import PlanRequest
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
-from pipelines.scratch import scratch_folder
 from pipelines.screen import Expected, passed_over_lines, print_summary, progress
 from pipelines.terminal import say
 from transforms import storage
@@ -38,7 +37,7 @@ from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.table import TABLE
 
 
-def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str]) -> int:
+def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str], scratch: str) -> int:
     """Run what is pending of a job; returns the exit code. Raises `UsageError`, `ShardFailed` and `RunFailed`."""
     local = is_local(beam_args)
     if local:  # Beam's own flag may say how many workers
@@ -62,7 +61,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     code = 0
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
-        result = _launch(request, plan, pending, beam_args)
+        result = _launch(request, plan, pending, beam_args, scratch)
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code = result.exit_code
@@ -128,49 +127,48 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     return stored
 
 
-def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[str]) -> LaunchResult:
+def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: list[str], scratch: str) -> LaunchResult:
     """Run the shards that have no mark. Raises `RunFailed`."""
     options, local, output = request.job, request.local, request.job.output
     settings = options.settings.over(plan)
     processes = workers = settings.workers or default_workers(settings.device)
     expected = Expected(plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending))
-    with scratch_folder(options.temp_dir) as scratch:
-        if local:
-            processes = local_processes(beam_args, local_workers(beam_args, workers))
-            require_room(scratch, min(workers, len(pending)))
-            if plan.settings["device"] == "cpu":
-                _warn_of_waiting(processes, settings.threads)
-        job = Job(
-            work=request.task.work(plan, settings),
-            output=output,
-            schema=InputSchema.from_json(plan.schema),
-            provenance=planning.provenance(request, plan),
-            version=version(otherwise="unknown"),
-            device=settings.device,
-            max_error_rate=options.max_error_rate,
-            max_image_bytes=request.task.max_image_bytes,
-            on_fetch_error=plan.choice("input.on_fetch_error"),
-            decode_threads=settings.threads,
-            processes=processes,
-            temp_dir=scratch if local else None,
-            scratch=scratch if local else None,
-            take_changed=options.retry_rejected,
-            shard_timeout=options.shard_timeout,
-            image_feature=plan.choice("image_feature"),
-            seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
-        )
-        if expected.shards_before:
-            done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
-            say(f"Resuming: {done} done already", file=sys.stderr)
+    if local:
+        processes = local_processes(beam_args, local_workers(beam_args, workers))
+        require_room(scratch, min(workers, len(pending)))
+        if plan.settings["device"] == "cpu":
+            _warn_of_waiting(processes, settings.threads)
+    job = Job(
+        work=request.task.work(plan, settings),
+        output=output,
+        schema=InputSchema.from_json(plan.schema),
+        provenance=planning.provenance(request, plan),
+        version=version(otherwise="unknown"),
+        device=settings.device,
+        max_error_rate=options.max_error_rate,
+        max_image_bytes=request.task.max_image_bytes,
+        on_fetch_error=plan.choice("input.on_fetch_error"),
+        decode_threads=settings.threads,
+        processes=processes,
+        temp_dir=scratch if local else None,
+        scratch=scratch if local else None,
+        take_changed=options.retry_rejected,
+        shard_timeout=options.shard_timeout,
+        image_feature=plan.choice("image_feature"),
+        seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
+    )
+    if expected.shards_before:
+        done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
+        say(f"Resuming: {done} done already", file=sys.stderr)
 
-        def build(pipeline: beam.Pipeline) -> None:
-            ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
-            _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
+    def build(pipeline: beam.Pipeline) -> None:
+        ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
+        _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
 
-        seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
-        before = _last_run(output) if seen else None
-        with progress(scratch, expected) if local else nullcontext():
-            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
+    seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
+    before = _last_run(output) if seen else None
+    with progress(scratch, expected) if local else nullcontext():
+        result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
     if seen and result.stop_signal is None and _last_run(output) == before:
         say(
             f"warning: the account of this run could not be written to {output}/{LAST_RUN}; the marks of its shards "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 
+import fsspec
 import pytest
 
-from pipelines.scratch import LOCK_FILE, YOUNG_SECONDS, scratch_folder
+from pipelines.scratch import FILES, LOCK_FILE, YOUNG_SECONDS, scratch_folder
 from transforms.errors import UsageError
 
 KILLED_RUN = """
@@ -97,3 +99,37 @@ def test_a_fifo_in_a_shared_folder_does_not_hang_the_start(tmp_path):
     os.mkfifo(other / LOCK_FILE)
     with scratch_folder(str(tmp_path)):
         assert (other / LOCK_FILE).exists()
+
+
+KILLED_IN_WORK = """
+import os, signal, subprocess, sys, tempfile
+from pipelines.scratch import scratch_folder
+with scratch_folder(sys.argv[1]):
+    tempfile.mkdtemp(prefix="beam-pipeline-temp")
+    subprocess.run([sys.executable, "-c", "import tempfile; tempfile.mkstemp(prefix='worker')"], check=True)
+    import fsspec
+    fsspec.filesystem("simplecache", target_protocol="memory")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_temporary_files_of_other_packages_go_with_the_folder(tmp_path):
+    system, home = tmp_path / "system", tmp_path / "home"
+    system.mkdir()
+    environment = {**os.environ, "TMPDIR": str(system)}
+    subprocess.run([sys.executable, "-c", KILLED_IN_WORK, str(home)], env=environment, check=False)
+    (left,) = home.iterdir()
+    assert len(list((left / FILES).iterdir())) == 3
+    with scratch_folder(str(home)) as folder:
+        assert os.listdir(home) == [os.path.basename(folder)]
+    assert os.listdir(system) == []
+
+
+def test_the_process_is_afterwards_as_it_was(tmp_path):
+    before = dict(os.environ), tempfile.gettempdir()
+    with scratch_folder(str(tmp_path)) as folder:
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == os.path.join(folder, FILES)
+        copies = fsspec.filesystem("simplecache", target_protocol="memory")
+        assert copies.storage[0].startswith(folder)
+    assert (dict(os.environ), tempfile.gettempdir()) == before
+    assert os.path.isdir(fsspec.filesystem("simplecache", target_protocol="memory").storage[0])

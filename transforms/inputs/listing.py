@@ -21,7 +21,7 @@ from transforms.inputs.formats.tables import METADATA
 from transforms.inputs.local import Left
 from transforms.inputs.passed_over import PassedOver, passed_over_text
 from transforms.inputs.request import Kind
-from transforms.inputs.sniffing import images_among, is_image, leaves_open, may_be_image
+from transforms.inputs.sniffing import LooksLikeImage, is_image, leaves_open, may_be_image
 from transforms.inputs.uris import folder_of, relative_to, stem
 
 # What tools make for themselves: not read, and counted by name. So is what begins with a dot.
@@ -89,20 +89,6 @@ class Lister:
             return name
         return "hidden files" if name.startswith(".") else None
 
-    def entries(self, pattern: str, root: str) -> Iterator[storage.FileInfo | Left]:
-        """The files of a folder or glob, in order, and what is left out."""
-        if storage.is_local(pattern):
-            yield from local.walk(pattern, self.leave)
-            return
-        left: set[str] = set()
-        for info in storage.list_files(pattern):
-            found = self._left_of(info.uri, root)
-            if found is None:
-                yield info
-            elif found.uri not in left:
-                left.add(found.uri)
-                yield found
-
     def _left_of(self, uri: str, root: str) -> Left | None:
         """The outermost folder that is left out with a file of a store, else the file if it is."""
         names = relative_to(uri, root).split("/")
@@ -117,28 +103,48 @@ class Lister:
         return None
 
     def add(self, matched: Matched, pattern: str, root: str) -> int:
-        """Adds the files of one folder or glob; returns how many there were."""
-        entries: Iterable[storage.FileInfo | Left] = self.entries(pattern, root)
-        is_local = storage.is_local(pattern)
-        sniffed: set[str] = set()
-        if self._sniffs and not is_local:
-            entries = list(entries)
-            worth = may_be_image if self._asked else leaves_open
-            unknown = [entry.uri for entry in entries if isinstance(entry, storage.FileInfo) and entry.size]
-            sniffed = images_among(uri for uri in unknown if self.format_of(uri) is None and worth(uri))
+        """Adds the files of one folder or glob, in order; returns how many there were."""
+        if not storage.is_local(pattern):
+            return self._add_of_store(matched, pattern, root)
         number = 0
-        for entry in entries:
+        for entry in local.walk(pattern, self.leave):
             if isinstance(entry, Left):
                 matched.passed.add(entry.uri, entry.label)
                 continue
             number += 1
             name = self.format_of(entry.uri)
-            if name is None and self._sniffs and entry.size:
-                looks = entry.uri in sniffed if not is_local else may_be_image(entry.uri) and is_image(entry.uri)
-                if looks:
-                    name = "files"
-                    matched.sniffed += 1
+            if name is None and self._sniffs and entry.size and may_be_image(entry.uri) and is_image(entry.uri):
+                name = "files"
+                matched.sniffed += 1
             matched.add(name, Found(entry, root))
+        return number
+
+    def _add_of_store(self, matched: Matched, pattern: str, root: str) -> int:
+        files = FileList()
+        last = ""
+        for info in storage.iterate_files(pattern):
+            left = self._left_of(info.uri, root)
+            if left is None:
+                files.append(Found(info, root))
+            elif left.uri != last:  # the files of a folder follow one another
+                last = left.uri
+                matched.passed.add(left.uri, left.label)
+        if not files.is_sorted:
+            files = FileList(sorted(files, key=lambda found: found.uri))
+        number = len(files)
+        worth = may_be_image if self._asked else leaves_open
+
+        def is_open(found: Found) -> bool:
+            sniffs = self._sniffs and found.info.size > 0
+            return sniffs and self.format_of(found.uri) is None and worth(found.uri)
+
+        images = LooksLikeImage(lambda: (found.uri for found in files if is_open(found)))
+        for found in files.drain():
+            name = self.format_of(found.uri)
+            if name is None and is_open(found) and found.uri in images:
+                name = "files"
+                matched.sniffed += 1
+            matched.add(name, found)
         return number
 
 
@@ -176,10 +182,11 @@ def _gathered(every: list[Matched], chosen: Format, kind: Kind) -> Inputs:
     named = {found.uri for matched in every for found in matched.named}
     known: set[str] = set()
     several = len(every) > 1
+    shared = _shared_folders(every)
     unread = _unread_parquet(every, kind) if chosen.name == "parquet" else None
 
     def add(found: Found, pattern: str, of_format: bool) -> None:
-        if several:
+        if folder_of(found.uri) in shared:
             if found.uri in known:
                 return
             known.add(found.uri)
@@ -198,6 +205,18 @@ def _gathered(every: list[Matched], chosen: Format, kind: Kind) -> Inputs:
             for found in group:
                 add(found, matched.pattern, name == chosen.name)
     return Inputs(chosen.name, files, beside, tuple(described.values()), passed)
+
+
+def _shared_folders(every: Iterable[Matched]) -> set[str]:
+    """The folders from which several patterns have files, which may be the same ones."""
+    shared: set[str] = set()
+    known: set[str] = set()
+    for matched in every:
+        lists = (matched.named, *matched.by_format.values(), matched.others)
+        folders = {folder[:-1] for files in lists for folder, _ in files.folders}
+        shared |= folders & known
+        known |= folders
+    return shared
 
 
 def _unread_parquet(every: list[Matched], kind: Kind) -> Callable[[Found, str], bool]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from transforms import storage
 from transforms.inputs.passed_over import NO_ENDING, ODD_ENDING, ending_label
@@ -11,6 +12,7 @@ from transforms.inputs.passed_over import NO_ENDING, ODD_ENDING, ending_label
 HEAD = 64  # bytes looked at
 SNIFFERS = 32  # at once, of a store
 SAMPLES = 16  # of a store's files with one ending: if all are images, so are the others
+CHUNK = 4096  # files of a store that are asked for before their answers are awaited
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes; two letters alone begin texts, too
 
 # Never images that are read. Raw files of cameras and slides of microscopes begin like TIFF, and hold a preview first.
@@ -52,21 +54,28 @@ def is_image(uri: str) -> bool:
     return sniff_format(head) in READERS
 
 
-def images_among(uris: Iterable[str]) -> set[str]:
-    """The images among some files of a store, at the cost of a few requests for each ending.
+class LooksLikeImage(Container[str]):
+    """The images among some files of a store, which `uris` gives as often as it is called; a few requests an ending.
 
     If the first ones of an ending are all images, or none is, the others are taken for the same: one that is not makes
     a rejected row.
     """
-    endings: dict[str, list[str]] = {}
-    for uri in uris:
-        endings.setdefault(ending_label(uri), []).append(uri)
-    found: set[str] = set()
-    with ThreadPoolExecutor(SNIFFERS) as pool:
-        for same in endings.values():
-            first = list(pool.map(is_image, same[:SAMPLES]))
-            if all(first):
-                found.update(same)
-            elif any(first):
-                found.update(uri for uri, image in zip(same, pool.map(is_image, same), strict=True) if image)
-    return found
+
+    def __init__(self, uris: Callable[[], Iterable[str]]) -> None:
+        self._endings: set[str] = set()  # all of whose files are taken for images
+        self._found: set[str] = set()
+        first: dict[str, list[str]] = {}
+        for uri in uris():
+            same = first.setdefault(ending_label(uri), [])
+            if len(same) < SAMPLES:
+                same.append(uri)
+        with ThreadPoolExecutor(SNIFFERS) as pool:
+            looks = {ending: list(pool.map(is_image, same)) for ending, same in first.items()}
+            self._endings = {ending for ending, found in looks.items() if all(found)}
+            mixed = {ending for ending, found in looks.items() if any(found)} - self._endings
+            rest = (uri for uri in uris() if ending_label(uri) in mixed) if mixed else iter(())
+            while chunk := list(islice(rest, CHUNK)):
+                self._found.update(uri for uri, image in zip(chunk, pool.map(is_image, chunk), strict=True) if image)
+
+    def __contains__(self, uri: object) -> bool:
+        return uri in self._found or ending_label(str(uri)) in self._endings

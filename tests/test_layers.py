@@ -30,6 +30,7 @@ LAYERS = (
     ("transforms.outputs",),
     ("transforms.work",),
     ("transforms.engine",),
+    ("transforms.training",),
     ("transforms.inference",),
     ("transforms.__init__",),
     ("pipelines",),

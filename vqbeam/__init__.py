@@ -4,7 +4,8 @@
     codes = tokenizer.encode([Image.open("photo.png")])
     images = vqbeam.load_generator("emoji").generate(["a red apple"], seed=1)
 
-`EncodeImages`, `DecodeTokens`, `GeneratePictures` and `ScoreImages` are transforms for Beam pipelines. Names are
+`EncodeImages`, `DecodeTokens`, `GeneratePictures` and `ScoreImages` are transforms for Beam pipelines; `TokenDataset`
+feeds tables of tokens to a training in torch. Names are
 imported on first use: torch and Beam take seconds. A project may have folders called `models` or `transforms`; they do
 not collide with vqbeam's.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transforms.inference.images import DecodeTokens, EncodeImages, ScoreImages
     from transforms.inference.load import Generator, Tokenizer, load, load_generator
     from transforms.inference.prompts import GeneratePictures
+    from transforms.training.token_dataset import TokenDataset
 
 __all__ = [
     "CheckpointError",
@@ -33,6 +35,7 @@ __all__ = [
     "ModelError",
     "RowRejected",
     "ScoreImages",
+    "TokenDataset",
     "Tokenizer",
     "UsageError",
     "load",
@@ -45,6 +48,7 @@ HOMES = {
     "transforms.inference.images": ("DecodeTokens", "EncodeImages", "ScoreImages"),
     "transforms.inference.load": ("Generator", "Tokenizer", "load", "load_generator"),
     "transforms.inference.prompts": ("GeneratePictures",),
+    "transforms.training.token_dataset": ("TokenDataset",),
 }
 
 install()

@@ -212,6 +212,15 @@ def test_a_metadata_parquet_describes_its_folder(tmp_path: Path, tiny_model: Pat
     assert encode(source, tmp_path / "out", tiny_model, *flags).code == 0
 
 
+def test_texts_of_images_that_metadata_names_are_passed_over(tmp_path: Path, tiny_model: Path) -> None:
+    files: dict[str, bytes | str] = {"a.jpg": jpeg(0), "a.txt": "of a", "b.jpg": jpeg(1), "b.txt": "of b"}
+    files |= {"c.jpg": jpeg(2), "c.png": jpeg(3), "c.txt": "of c.png, too"}
+    files |= {"metadata.csv": "file_name,text\na.jpg,an a\nc.jpg,a c\n"}
+    outcome = encode(folder(tmp_path / "in", files), tmp_path / "out", tiny_model)
+    assert [row["caption"] for row in outcome.rows()] == ["an a", "a c", "of b", "of c.png, too"]
+    assert passed_over(outcome)["names"] == {".txt": [str(tmp_path / "in" / "a.txt")]}
+
+
 def test_other_formats_count_what_lies_beside_them(tmp_path: Path) -> None:
     files = {
         "0.parquet": b"x",

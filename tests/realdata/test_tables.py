@@ -126,6 +126,15 @@ def test_the_names_of_folders_give_columns(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_whole_numbers_in_the_names_of_folders_are_numbers(tmp_path: Path, ending: str) -> None:
+    row = json.dumps({"image": "a.jpg"}) if ending == "jsonl" else "image\na.jpg"
+    names = ("n=-7", "n=2147483647", "n=__HIVE_DEFAULT_PARTITION__")
+    folder(tmp_path, {f"ds/{name}/a.{ending}": f"{row}\n" for name in names})
+    rows = read(tmp_path / "ds")
+    assert [(row["error_message"], row["pass:n"]) for row in rows] == [(None, -7), (None, 2147483647), (None, None)]
+
+
 CAPTIONS = [
     "a cat", "a dog", '"the kiss', "by the sea", "old town", "tall tower", "red car", "blue car", 'sunset "',
     '"wow" he said', '5" pipe', "last one",

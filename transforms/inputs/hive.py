@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from transforms.inputs.request import InputSchema
 from transforms.inputs.uris import relative_to
+from transforms.inputs.values import INT32
 from transforms.ledger.types import Source
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 WHOLE = re.compile(r"-?[0-9]+")
-INT32 = range(-(1 << 31), 1 << 31)
 
 
 def folder_values(uri: str, root: str) -> dict[str, str | None]:

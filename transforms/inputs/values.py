@@ -15,6 +15,7 @@ from transforms.errors import RowRejected
 
 STRINGS = pa.list_(pa.string())
 EXACT_IN_DOUBLE = 1 << 53
+INT32 = range(-(1 << 31), 1 << 31)
 INT64 = range(-(1 << 63), 1 << 63)
 MAX_TEXT_BYTES = 16 << 20  # of a text, a json or a line of a table
 UNFIT_NUMBER = "{name} is a number that does not fit {type}, the planned type; null was written"
@@ -91,6 +92,8 @@ def fit(value: Any, kind: pa.DataType, name: str) -> Any:
     if pa.types.is_boolean(kind) and found == "bool":
         return value
     if pa.types.is_int64(kind) and found in ("int", "long"):
+        return value
+    if pa.types.is_int32(kind) and found == "int" and value in INT32:  # of the name of a folder
         return value
     if pa.types.is_float64(kind) and found in ("int", "float"):
         return float(value)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, repeat
-from typing import overload
+from typing import cast, overload
 
+import numpy as np
 import pyarrow as pa
 
 from transforms import storage
@@ -103,8 +105,10 @@ def _sidecars(spellings: Iterable[str], endings: Sequence[str]) -> tuple[str, ..
 
 
 def unread(inputs: Inputs, schema: InputSchema) -> Iterator[Found]:
-    """The files beside the images that are no text of one, or another text than the one that is read."""
+    """The files beside the images that are no text of one, or another text than the one that is read, or a text of an
+    image that a table of the folder names."""
     texts = inputs.texts
+    read = _read_by_themselves(inputs, schema, texts.images)
     ranks = [schema.sidecars.index(one) if one in schema.sidecars else -1 for one in texts.spellings]
     is_json = [ending_of(one) == JSON and schema.caption != JSON for one in texts.spellings]
     best: dict[tuple[int, bool], int] = {}
@@ -113,9 +117,23 @@ def unread(inputs: Inputs, schema: InputSchema) -> Iterator[Found]:
             if number >= 0 and ranks[number] >= 0:
                 key = (image, is_json[number])
                 best[key] = min(best.get(key, len(ranks)), ranks[number])
-    for found, number, image in zip(inputs.beside, texts.numbers, texts.images, strict=True):
-        if number < 0 or ranks[number] < 0 or best.get((image, is_json[number]), ranks[number]) != ranks[number]:
+    for found, number, image, own in zip(inputs.beside, texts.numbers, texts.images, read, strict=True):
+        if (
+            number < 0
+            or ranks[number] < 0
+            or not own
+            or best.get((image, is_json[number]), ranks[number]) != ranks[number]
+        ):
             yield found
+
+
+def _read_by_themselves(inputs: Inputs, schema: InputSchema, images: Sequence[int]) -> Iterable[bool]:
+    """For each of `images` (`TextsBeside.images`), whether no table of the folder names it."""
+    if not inputs.described:
+        return repeat(True, len(images))
+    named = UriSet((uri, "") for uri in named_images(inputs.described, schema))
+    others = array("q", (hash(stem(found.uri)) for found in inputs.files if found.uri not in named))
+    return cast("list[bool]", np.isin(np.array(images, np.int64), np.array(others, np.int64)).tolist())
 
 
 def _plan_described(task: PlanTask, described: list[Found]) -> Planned:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.bart.names import HALVES, MIN_DALLE_SIZES
 from models.errors import CheckpointError
-from models.image_tokenizer import PixelRange, TokenizerCheckpoint, find_tokenizer, open_tokenizer
+from models.image_tokenizer import TokenizerCheckpoint, TokenizerOptions, find_tokenizer, open_tokenizer
 from models.weights.checks import names_in
 from models.weights.flax import describes
 from models.weights.native import json_beside
@@ -42,25 +42,25 @@ DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
 
 
-def find(name: str, cache_dir: Path | str, pixel_range: PixelRange | None = None) -> Model:
+def find(name: str, cache_dir: Path | str, options: TokenizerOptions | None = None) -> Model:
     """The model of a name, as `locate_model` finds it; raises as that does. A missing part raises when it is used."""
-    return Model(locate_model(name, cache_dir), pixel_range)
+    return Model(locate_model(name, cache_dir), options)
 
 
 @dataclass(frozen=True)
 class Model:
     """The files of a model. Each part is opened, without its weights, when it is first used.
 
-    `pixel_range` overrides what the format of the tokenizer implies.
+    `options` are those of the tokenizer.
     """
 
     path: Path  # a folder or file
-    pixel_range: PixelRange | None = None
+    options: TokenizerOptions | None = None
 
     @cached_property
     def tokenizer(self) -> TokenizerCheckpoint:
         """The image tokenizer. Raises `CheckpointError` and `ConfigError`, as `open_tokenizer` does."""
-        return open_tokenizer(self._tokenizer_path, self.pixel_range)
+        return open_tokenizer(self._tokenizer_path, self.options)
 
     @cached_property
     def bart(self) -> BartCheckpoint:

@@ -2,12 +2,14 @@
 
 A family is a folder of `models/` and one line in `FAMILIES`. Its module `checkpoint.py` has
 
-- `find(path)`: the folder or file to open in the folder (or file) of a model; None if it holds no such tokenizer;
-- `open_checkpoint(path, pixel_range)`: what `find` found, as a `TokenizerCheckpoint`.
+- `find(path)`: the folder or file to open in the folder (or file) of a model, by what is in it; None if it holds no
+  such tokenizer;
+- `open_checkpoint(path, options)`: what `find` found, as a `TokenizerCheckpoint`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +21,8 @@ from models.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-FAMILIES = ("vqgan",)  # folders of `models/`; the first reports what is wrong with a path that no family opens
+# Folders of `models/`. The first is asked last, and reports what is wrong with a path that no family opens.
+FAMILIES = ("vqgan", "llamagen", "chameleon")
 
 CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
 MAX_BATCH = 256
@@ -27,6 +30,19 @@ MAX_BATCH = 256
 CENTER_CROP = "center_crop"  # the preprocessing of dalle-mini's tokenizers
 
 PixelRange = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TokenizerOptions:
+    """What the user says of a tokenizer by name; None for what its checkpoint says, or else its format implies.
+
+    `pixel_range` is as in `TokenizerSpec`, `image_size` the side of its images in pixels. `weights` are "ema",
+    averaged, or "raw", where a file holds both.
+    """
+
+    pixel_range: PixelRange | None = None
+    image_size: int | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,10 @@ class TokenizerCheckpoint(Protocol):
     @property
     def spec(self) -> TokenizerSpec: ...
 
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """For provenance: the options that are needed to open it once more. JSON-ready."""
+
     def weights_id(self) -> str:
         """The fingerprint of all weights, which is part of that of a job."""
 
@@ -155,23 +175,27 @@ class TokenizerCheckpoint(Protocol):
     ) -> ImageTokenizer:
         """The running tokenizer on a device. Raises `ConfigError` and `CheckpointError`."""
 
+    def convert(self, folder: Path, name: str | None = None) -> TokenizerCheckpoint:
+        """Write it as `config.json` and `model.safetensors`, and open that. Raises `CheckpointError`."""
+
 
 def find_tokenizer(path: Path) -> tuple[Any, Path] | None:
     """The module of the first family that opens something in `path`, and what it opens; None if no family does."""
-    for family in map(_family, FAMILIES):
+    for family in map(_family, (*FAMILIES[1:], FAMILIES[0])):
         found = family.find(path)
         if found is not None:
             return family, found
     return None
 
 
-def open_tokenizer(path: Path, pixel_range: PixelRange | None = None) -> TokenizerCheckpoint:
-    """The tokenizer in a folder or file; `pixel_range` overrides what its format implies.
+def open_tokenizer(path: Path, options: TokenizerOptions | None = None) -> TokenizerCheckpoint:
+    """The tokenizer in a folder or file.
 
-    Raises `CheckpointError` if there is none, or it is broken, and `ConfigError` for an option that is not supported.
+    Raises `CheckpointError` if there is none, or it is broken, and `ConfigError` for an option that is not supported or
+    missing.
     """
     family, part = find_tokenizer(path) or (_family(FAMILIES[0]), path)
-    opened: TokenizerCheckpoint = family.open_checkpoint(part, pixel_range)
+    opened: TokenizerCheckpoint = family.open_checkpoint(part, options or TokenizerOptions())
     return opened
 
 

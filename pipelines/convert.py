@@ -12,12 +12,12 @@ import numpy as np
 
 from models import find
 from models.find import Model
-from models.image_tokenizer import PixelRange, TokenizerSpec
+from models.image_tokenizer import PixelRange, TokenizerOptions, TokenizerSpec, open_tokenizer
 from pipelines import flags
 from pipelines.command import Command
 from pipelines.terminal import say
 from transforms.errors import RowFiltered, RowRejected, UsageError
-from transforms.images import ImageOptions, decode_image
+from transforms.images import decode_image, image_options
 
 PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0))
 
@@ -35,7 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="reconstruct these images under both pixel ranges, print the PSNR, warn if the other range does better "
         "(of a VQGAN)",
     )
-    flags.add_model_flags(parser.add_argument_group("model"), "pixel_range", "model_cache")
+    flags.add_model_flags(parser.add_argument_group("model"), *flags.TOKENIZER_OPTIONS, "model_cache")
 
 
 UNFINISHED_PAIR = ".unfinished"  # in the folder while a pair is written into it
@@ -46,6 +46,12 @@ class ConvertOptions:
     name: str | None
     check: tuple[Path, ...]
     pixel_range: PixelRange | None
+    image_size: int | None
+    weights: str | None
+
+    @property
+    def tokenizer(self) -> TokenizerOptions:
+        return TokenizerOptions(self.pixel_range, self.image_size, self.weights)
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -61,11 +67,12 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     chosen = flags.fill(ConvertOptions, args)
     vqgan = vqgans.find(source.path) if source.path.is_dir() else None
     if source.bart_path is None:
-        _convert_vqgan(source.path, target, chosen)
+        _convert_tokenizer(source.path, target, chosen)
     elif vqgan is not None:
         _convert_pair(source, vqgan, target, chosen)
     else:
-        flag = "--check" if chosen.check else "--pixel_range" if chosen.pixel_range else None
+        named = [name for name in ("check", *flags.TOKENIZER_OPTIONS) if getattr(chosen, name)]
+        flag = f"--{named[0]}" if named else None
         if flag:
             raise UsageError(f"{flag} is about a VQGAN, and {args.source} holds a DALL·E BART only; leave it out")
         _convert_bart(source.bart_path, target, chosen.name)
@@ -88,19 +95,20 @@ def _convert_pair(source: Model, vqgan: Path, target: Path, chosen: ConvertOptio
     target.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     _convert_bart(source.bart_path or source.path, bart_target, chosen.name)
-    _convert_vqgan(vqgan, vqgan_target, chosen)
+    _convert_tokenizer(vqgan, vqgan_target, chosen)
     if source.clip_path is not None:
         shutil.copytree(source.clip_path, clip_target, dirs_exist_ok=True)
         say(f"{clip_target}: copied, the CLIP that ranks")
     unfinished.unlink()
 
 
-def _convert_vqgan(source: Path, target: Path, chosen: ConvertOptions) -> None:
-    from models.vqgan import checkpoint as vqgans
+def _convert_tokenizer(source: Path, target: Path, chosen: ConvertOptions) -> None:
+    from models.weights.native import refuse_taken
 
-    written = vqgans.convert(source, target, pixel_range=chosen.pixel_range, name=chosen.name)
+    refuse_taken(target)
+    written = open_tokenizer(source, chosen.tokenizer).convert(target, chosen.name)
     spec = written.spec
-    kind = "encoder and decoder" if spec.has_encoder else "decoder only"
+    kind = "decoder only" if not spec.has_encoder else "encoder and decoder" if spec.has_decoder else "encoder only"
     say(
         f"{target}: {spec.name}, {kind}, {spec.resolution}x{spec.resolution} pixels -> "
         f"{spec.grid}x{spec.grid} codes of {spec.codebook_size}, pixels in {_shown(spec.pixel_range)}\n"
@@ -131,13 +139,16 @@ def _convert_bart(source: Path, target: Path, name: str | None) -> None:
 
 def _check(folder: Path, spec: TokenizerSpec, images: tuple[Path, ...]) -> None:
     """Print how well images survive under each pixel range; the wrong one costs several dB."""
-    if not spec.has_encoder:
-        raise UsageError("--check needs an encoder, and this checkpoint has a decoder only")
-    pixels = [_read(image, spec.resolution)[None] for image in images]
+    if not (spec.has_encoder and spec.has_decoder):
+        lacks, has = ("an encoder", "a decoder") if not spec.has_encoder else ("a decoder", "an encoder")
+        raise UsageError(f"--check needs {lacks}, and this checkpoint has {has} only")
+    pixels = [_read(image, spec)[None] for image in images]
     stored = spec.pixel_range
     quality = {}
     for pixel_range in dict.fromkeys((stored, *PIXEL_RANGES)):
-        tokenizer = find(str(folder), "", pixel_range).tokenizer.load(device="cpu", dtype="float32", batch_size=1)
+        tokenizer = find(str(folder), "", TokenizerOptions(pixel_range)).tokenizer.load(
+            device="cpu", dtype="float32", batch_size=1
+        )
         differences = [tokenizer.decode(tokenizer.encode(image)).astype(np.float32) - image for image in pixels]
         squared_error = np.mean([np.square(difference).mean() for difference in differences])
         quality[pixel_range] = 10 * np.log10(255**2 / max(float(squared_error), 1e-10))
@@ -152,10 +163,10 @@ def _check(folder: Path, spec: TokenizerSpec, images: tuple[Path, ...]) -> None:
         )
 
 
-def _read(path: Path, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]. Raises `UsageError` if the file is no image."""
+def _read(path: Path, spec: TokenizerSpec) -> np.ndarray:
+    """uint8 [H, W, 3] as the model takes it. Raises `UsageError` if the file is no image."""
     try:
-        return decode_image(path.read_bytes(), ImageOptions(size=size)).pixels
+        return decode_image(path.read_bytes(), image_options(spec.resolution, spec.preprocessing, {})).pixels
     except (OSError, RowRejected, RowFiltered) as error:
         raise UsageError(f"--check {path}: {error}") from error
 

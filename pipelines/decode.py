@@ -48,13 +48,15 @@ def prepare(chosen: DecodeOptions) -> Task:
     job, written = chosen.job, chosen.written
     name = chosen.tokenizer.model or job.files.model()
     tokenizer = replace(chosen.tokenizer, model=name)
+    if not chosen.allow_model_mismatch:
+        tokenizer = tokenizer.made(job.files.made_by)
     checkpoint = tokenizer.open()
     expected = None if chosen.allow_model_mismatch else checkpoint.codebook_id()
     if expected:
         job.files.check_codebook(expected)
     return Task(
         models=(tokenizer_model(checkpoint, name),),
-        fingerprint=asdict(written),
+        fingerprint=asdict(written) | {"image_size": checkpoint.choices.get("image_size", 0)},
         input=replace(job.files.request, written=WRITTEN, moved=MOVED),
         work=lambda plan, settings: Decode(
             model=tokenizer.settings(settings),

@@ -11,7 +11,7 @@ from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
 from transforms import storage
-from transforms.images import ImageOptions, preprocessing_id
+from transforms.images import image_options, preprocessing_id
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +51,8 @@ def prepare(chosen: EncodeOptions) -> Task:
     checkpoint = chosen.tokenizer.open()
     if not checkpoint.spec.has_encoder:
         raise ConfigError(f"--model {name} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
-    image = ImageOptions(size=checkpoint.spec.resolution, **chosen.image)
-    preprocessing = preprocessing_id(image) | image_reading.icc_choice(chosen.image)
+    image = image_options(checkpoint.spec.resolution, checkpoint.spec.preprocessing, chosen.image)
+    preprocessing = preprocessing_id(image) | image_reading.icc_choice(chosen.image, image)
     rows = image_reading.rows_choice(image, chosen.image) | {"require_caption": chosen.require_caption}
     tokens = storage.join(job.output, "data", "*.parquet")
     return Task(

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from models.bart.options import OPTIONS, SAMPLING
 from models.image_tokenizer import FAMILIES
@@ -16,6 +16,7 @@ from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
+from transforms.images import AUTO, Resize
 from transforms.inputs.formats import formats_of
 from transforms.inputs.options import option_value
 from transforms.inputs.request import InputRequest, Kind
@@ -25,6 +26,7 @@ Options = TypeVar("Options")
 
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16")
+TOKENIZER_OPTIONS = ("pixel_range", "image_size", "weights")  # of `TokenizerOptions`
 DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU"
 
 
@@ -140,7 +142,7 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser, default: str | None) ->
         help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default "
         + (f"{default})" if default else "the model that made the tokens)"),
     )
-    add_model_flags(group, "backend", "device", "dtype", "pixel_range", "model_cache")
+    add_model_flags(group, "backend", "device", "dtype", *TOKENIZER_OPTIONS, "model_cache")
 
 
 def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
@@ -154,6 +156,15 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
             "type": pixel_range,
             "metavar": "LOW,HIGH",
             "help": "range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's)",
+        },
+        "image_size": {
+            **COUNT,
+            "help": "side of the model's images in pixels, for checkpoints that do not say it (LlamaGen, Janus) or "
+            "other sizes than theirs",
+        },
+        "weights": {
+            "choices": ("ema", "raw"),
+            "help": "averaged or raw weights, of a checkpoint that holds both",
         },
         "model_cache": {
             "metavar": "DIR",
@@ -185,8 +196,9 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
     """How images are read and become squares."""
     group.add_argument(
         "--resize",
-        choices=("center_crop", "pad", "squash", "none"),
-        help="how an image becomes the model's square (default center_crop)",
+        choices=(AUTO, *get_args(Resize)),
+        help="how an image becomes the model's square (default auto: center_crop for tokenizers of dalle-mini and "
+        "taming, for others exactly as their authors do it)",
     )
     group.add_argument("--jpeg_scale", choices=("auto", "off"), help="off: decode JPEGs in full before resizing")
     add_limit_flags(group)

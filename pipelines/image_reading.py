@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from transforms.images import ImageLimits
+from transforms.images import ImageLimits, ImageOptions
 from transforms.ledger.plan import Plan
 
 ICC, STRICT = "preprocessing.icc", "rows.strict_images"
@@ -14,9 +14,10 @@ OPEN: Mapping[str, Any] = {ICC: "srgb", STRICT: False}  # what new plans take
 Options = TypeVar("Options", bound=ImageLimits)
 
 
-def icc_choice(given: Mapping[str, Any]) -> dict[str, str | None]:
-    """For "preprocessing", from the fields of `ImageLimits` that were given."""
-    return {"icc": {True: "srgb", False: "off", None: None}[given.get("icc")]}
+def icc_choice(given: Mapping[str, Any], options: ImageLimits | None = None) -> dict[str, str | None]:
+    """For "preprocessing", from the fields of `ImageLimits` that were given, and the options that they became."""
+    by_rule = isinstance(options, ImageOptions) and options.rule is not None
+    return {"icc": {True: "srgb", False: "off", None: "off" if by_rule else None}[given.get("icc")]}
 
 
 def rows_choice(options: ImageLimits, given: Mapping[str, Any], *names: str) -> dict[str, Any]:

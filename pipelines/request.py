@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import PIL
 
 from models import find
-from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerSpec
+from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerOptions, TokenizerSpec
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
@@ -145,12 +145,24 @@ class TokenizerChoice:
 
     model: str | None
     model_cache: str
-    pixel_range: PixelRange | None
+    pixel_range: PixelRange | None = None
     backend: str = "torch"
+    image_size: int | None = None
+    weights: str | None = None
+
+    @property
+    def options(self) -> TokenizerOptions:
+        return TokenizerOptions(self.pixel_range, self.image_size, self.weights)
+
+    def made(self, tokens: Mapping[str, Any] | None) -> TokenizerChoice:
+        """For tokens of this provenance: what was said of the model that made them, and is left open here."""
+        said = tokens or {}
+        image_size = said.get("image_size") if self.image_size is None else self.image_size
+        return replace(self, image_size=image_size, weights=self.weights or said.get("weights"))
 
     def open(self) -> TokenizerCheckpoint:
         """Find it; its weights are not read. Raises `CheckpointError` and `ConfigError`."""
-        return find(str(self.model), self.model_cache, self.pixel_range).tokenizer
+        return find(str(self.model), self.model_cache, self.options).tokenizer
 
     def settings(self, settings: Settings) -> ModelSettings:
         """How workers run it, given settings without gaps."""
@@ -164,7 +176,7 @@ class TokenizerChoice:
             dtype=settings.dtype,
             batch_size=settings.batch_size,
             threads=settings.threads,
-            pixel_range=self.pixel_range,
+            options=self.options,
         )
 
 
@@ -323,4 +335,5 @@ def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[st
         "pixel_range": list(spec.pixel_range),
         "dtype": plan.fingerprint["dtype"],
         "schema_version": plan.fingerprint["schema_version"],
+        **checkpoint.choices,
     }

@@ -23,7 +23,7 @@ from pipelines.request import (
     tokenizer_provenance,
 )
 from transforms.errors import UsageError
-from transforms.images import ImageOptions, preprocessing_id
+from transforms.images import image_options, preprocessing_id
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput
@@ -70,7 +70,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "tokens, the model that made them)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN; default: in --model's folder")
-    flags.add_model_flags(group, "backend", "device", "dtype", "pixel_range", "model_cache")
+    flags.add_model_flags(group, "backend", "device", "dtype", *flags.TOKENIZER_OPTIONS, "model_cache")
     flags.add_sampling_flags(parser.add_argument_group("drawing, with --method model"))
     flags.add_image_flags(parser.add_argument_group("images that are read, as by encode"))
     group = parser.add_argument_group("images that are written")
@@ -95,6 +95,8 @@ class VaryOptions:
     vqgan: str | None
     backend: str
     pixel_range: PixelRange | None
+    image_size: int | None
+    weights: str | None
     sampling: Drawing
     image: Mapping[str, Any]
     written: ImageOutput
@@ -140,13 +142,22 @@ def prepare(chosen: VaryOptions) -> Task:
     kind = input_kind(chosen)
     named = chosen.model or (chosen.vqgan if chosen.method != "model" else None)
     name = named or ("emoji" if kind == "images" else job.files.model())
-    painter = TokenizerChoice(chosen.vqgan or name, job.model_cache, chosen.pixel_range, chosen.backend)
+    painter = TokenizerChoice(
+        model=chosen.vqgan or name,
+        model_cache=job.model_cache,
+        pixel_range=chosen.pixel_range,
+        backend=chosen.backend,
+        image_size=chosen.image_size,
+        weights=chosen.weights,
+    )
+    if kind == "codes" and not chosen.allow_model_mismatch:
+        painter = painter.made(job.files.made_by)
     drawn = open_models(job, name, chosen.vqgan, None, chosen.pixel_range) if chosen.method == "model" else None
     vqgan = drawn.vqgan if drawn else painter.open()
     check_vqgan(chosen, kind, chosen.vqgan or name, vqgan)
     drawing = drawn.drawing(images, chosen.seed, chosen.sampling) if drawn else {"images": images, "seed": chosen.seed}
     keep_rows = kept_rows(chosen.strength, vqgan.spec.grid) if chosen.keep_rows is None else chosen.keep_rows
-    image = ImageOptions(size=vqgan.spec.resolution, **chosen.image)
+    image = image_options(vqgan.spec.resolution, vqgan.spec.preprocessing, chosen.image)
     amount = {"strength": chosen.strength} if chosen.keep_rows is None else {}
     fingerprint: dict[str, Any] = {
         "input_kind": kind,
@@ -162,9 +173,11 @@ def prepare(chosen: VaryOptions) -> Task:
         amount["keep_rows"] = keep_rows
         fingerprint["drawing"] = dict(drawing)
     if kind == "images":
-        fingerprint["preprocessing"] = preprocessing_id(image) | image_reading.icc_choice(chosen.image)
+        fingerprint["preprocessing"] = preprocessing_id(image) | image_reading.icc_choice(chosen.image, image)
         fingerprint["rows"] = image_reading.rows_choice(image, chosen.image, "max_image_bytes", "max_image_pixels")
     fingerprint |= amount
+    shown = tuple(fingerprint)
+    fingerprint["image_size"] = vqgan.choices.get("image_size", 0)
 
     def work(plan: Plan, settings: Settings) -> Vary:
         variation: Variation
@@ -188,7 +201,7 @@ def prepare(chosen: VaryOptions) -> Task:
         )
 
     def provenance(plan: Plan) -> dict[str, Any]:
-        own = {name: plan.fingerprint[name] for name in fingerprint}
+        own = {name: plan.fingerprint[name] for name in shown}
         return (drawn.provenance(plan) if drawn else tokenizer_provenance(vqgan, plan)) | own
 
     return Task(

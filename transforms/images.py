@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import PIL
@@ -32,10 +32,13 @@ from PIL import (
 from transforms.colour_profiles import Profile, read_profile
 from transforms.damaged_images import NO_END, completed_jpegs, has_damaged_pixels, readable_png
 from transforms.errors import RowFiltered, RowRejected, UsageError, amount
+from transforms.own_preprocessing import RULES, Rule
 
-Resize = Literal["center_crop", "pad", "squash", "none"]
+Resize = Literal["center_crop", "pad", "squash", "none", "llamagen", "chameleon"]
 Box = tuple[float, float, float, float]
 
+AUTO = "auto"  # for `resize`: the rule of the model's family
+NOT_TURNED = "an image was not turned as its EXIF says: the model's own preprocessing does not"
 WHITE = (255, 255, 255)  # under transparent pixels, and beside padded images
 FILTER = Image.Resampling.LANCZOS
 DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many times the target's pixels a side
@@ -125,8 +128,8 @@ class ImageOptions(ImageLimits):
 
     `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
     cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
-    only images that already are `size` x `size`. `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice
-    `size` remains.
+    only images that already are `size` x `size`; the others are those of families (`own_preprocessing.RULES`).
+    `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice `size` remains.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -140,6 +143,28 @@ class ImageOptions(ImageLimits):
         if self.resize not in get_args(Resize):
             raise UsageError(f"{self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}", "resize")
         _check_positive("size", self.size)
+
+    @property
+    def rule(self) -> Rule | None:
+        """That of a family."""
+        return RULES.get(self.resize)
+
+
+def image_options(size: int, own: str, given: Mapping[str, Any]) -> ImageOptions:
+    """The options for a model with images of `size`, whose family's own preprocessing is `own`.
+
+    `given` are fields of `ImageOptions`; no `resize`, or "auto", stands for `own`. The rule of a family comes with all
+    that its authors left out: JPEGs are decoded in full, and profiles ignored unless `icc` is given.
+    Raises `UsageError`.
+    """
+    values = dict(given)
+    resize: Any = values.pop("resize", None) or AUTO
+    resize = own if resize == AUTO else resize
+    if resize in RULES:
+        if values.get("jpeg_scale"):
+            raise UsageError(f"the preprocessing of {resize} decodes JPEGs in full; leave it out", "jpeg_scale")
+        values = {"icc": False, **values, "jpeg_scale": False}
+    return ImageOptions(size=size, resize=resize, **values)
 
 
 def _check_positive(name: str, value: int | None) -> None:
@@ -163,8 +188,8 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int | None]:
     return {
         "size": options.size,
         "resize": options.resize,
-        "filter": "lanczos",
-        "background": "white",
+        "filter": options.rule.filter if options.rule else "lanczos",
+        "background": options.rule.background if options.rule else "white",
         "jpeg_scale": f"at least {DRAFT_MARGIN}x" if options.jpeg_scale else "off",
         "pillow": PIL.__version__,
         "libavif": libavif_version(),
@@ -219,10 +244,14 @@ def _decoded(
     image.load()
     image.info.update(info or {})
     turn = upright(image)
+    notices = []
+    if isinstance(options, ImageOptions) and options.rule and turn is not None:
+        turn = None
+        notices.append(NOT_TURNED)
     if turn in SIDEWAYS and image_format != "TIFF":  # Pillow's TIFF reader has swapped the sides
         width, height = height, width
     pixels, notice = _pixels(image, turn, box, options)
-    return DecodedImage(pixels, width, height, (notice,) if notice else ())
+    return DecodedImage(pixels, width, height, (*notices, *([notice] if notice else [])))
 
 
 def _decoded_despite(data: bytes, image_format: str, options: ImageLimits) -> DecodedImage | None:
@@ -261,7 +290,8 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
     """
     try:
         image.load()
-        return _pixels(image, upright(image), box_to_fit(image, options), options)[0]
+        turn = None if options.rule else upright(image)
+        return _pixels(image, turn, box_to_fit(image, options), options)[0]
     except BAD_DATA as error:
         raise RowRejected("broken_image", _reason(error)) from error
 
@@ -270,6 +300,8 @@ def _pixels(
     image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits
 ) -> tuple[np.ndarray, str | None]:
     """The part `box` of a loaded image -> uint8 [H, W, 3], turned; and what was ignored in the file."""
+    if isinstance(options, ImageOptions) and options.rule and not options.icc:
+        return by_rule(image, options.rule, options), None
     data = image.info.get("icc_profile") if options.icc and image.mode != "LAB" else None
     if data and image.mode == "CMYK":
         profile = read_profile(data, "CMYK")
@@ -279,10 +311,29 @@ def _pixels(
         if data and image.mode == "LA":  # grey over white: the profile is one for grey
             result = result.convert("L")
         profile = read_profile(data, result.mode) if data else SRGB
+    if isinstance(options, ImageOptions) and options.rule:
+        return by_rule(profile.apply(result), options.rule, options), profile.notice
     result = fit(result, box, options, profile) if isinstance(options, ImageOptions) else profile.apply(result)
     if turn is not None:
         result = result.transpose(turn)
     return np.asarray(result if result.mode == "RGB" else result.convert("RGB")), profile.notice
+
+
+def by_rule(image: Image.Image, rule: Rule, options: ImageOptions) -> np.ndarray:
+    """uint8 [size, size, 3] by the rule of a family, but for modes of which its Pillow would make white or nothing.
+
+    Raises `RowRejected` (too_many_pixels) for a narrow strip, whose whole length would be enlarged before it is cut.
+    """
+    if image.mode.startswith("I") or image.mode in ("F", "LAB"):
+        image = to_grey_or_rgb(image)
+    width, height = rule.scaled(image.size, options.size)
+    if width * height > options.max_image_pixels:
+        raise RowRejected(
+            "too_many_pixels",
+            f"{image.width} x {image.height} pixels become {width} x {height} before they are cut; max_image_pixels "
+            f"allows {options.max_image_pixels:,}",
+        )
+    return np.asarray(rule(image, options.size))
 
 
 def _reason(error: BaseException) -> str:

@@ -5,17 +5,18 @@ Formats: vqgan-jax folders, taming `.ckpt` + `.yaml`, min-dalle `detoker.pt` (a 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import CheckpointError, ConfigError
-from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerSpec
+from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerOptions, TokenizerSpec
 from models.vqgan import names
-from models.vqgan.config import VQGANConfig
+from models.vqgan.config import HIGH_SIGNS, SIGNS, VQGANConfig
 from models.vqgan.taming import find_taming, read_taming_config
 from models.weights import flax, native, pickled
 from models.weights.checkpoint import Checkpoint, codebook_id, detect, leaves_of, weights_id
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
     from models.vqgan.network import VQGAN
 
+EXPECTED = (
+    "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack (vqgan-jax), "
+    "a .ckpt with a .yaml beside it (taming), detoker.pt (min-dalle), a .pt of LlamaGen, the folder of a Janus, or "
+    "transformers' folder of a Chameleon"
+)
 BACKENDS = ("torch", "vqgan-jax")
 FOLDER = "vqgan"  # in a folder of several models
 MODEL_TYPE = "vqbeam-vqgan"  # marks a config.json as written by `save_vqgan`
@@ -43,21 +49,47 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
 
     config: VQGANConfig
     has_encoder: bool = True
+    has_decoder: bool = True
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> TokenizerSpec:
-        return self.config.spec(name=self.name, format=self.format, has_encoder=self.has_encoder)
+        return self.config.spec(
+            name=self.name, format=self.format, has_encoder=self.has_encoder, has_decoder=self.has_decoder
+        )
 
     def builder(self) -> Callable[[], VQGAN]:
         from models.vqgan.network import VQGAN
 
-        return partial(VQGAN, self.config, encoder=self.has_encoder)
+        return partial(VQGAN, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
+
+    def under(self, options: TokenizerOptions) -> VQGANCheckpoint:
+        """The same with the pixel range and the image size of `options`. Raises `ConfigError` for an unusable one."""
+        config, choices = self.config, dict(self.choices)
+        if options.pixel_range is not None:
+            config = replace(config, pixel_range=options.pixel_range)
+        if options.image_size is not None:
+            if options.image_size % config.factor:
+                raise ConfigError(
+                    f"image_size {options.image_size}: {self.name} takes images with sides in multiples of "
+                    f"{config.factor}"
+                )
+            config, choices["image_size"] = config.at(options.image_size), options.image_size
+        return replace(self, config=config, choices=choices)
+
+    def convert(self, folder: Path, name: str | None = None) -> VQGANCheckpoint:
+        """See `TokenizerCheckpoint`; dtype kept, peak memory is the weights and their largest leaf."""
+        native.refuse_taken(folder)
+        _write(self, folder, name or self.name)
+        return open_checkpoint(folder)
 
     def load(self, *, backend: str = "torch", **settings: Any) -> ImageTokenizer:
         """See `TokenizerCheckpoint`; `backend` is "torch", or "vqgan-jax" for the network of that package."""
         if backend not in BACKENDS:
             raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
         if backend == "vqgan-jax":
+            if self.config.quantizer not in ("nearest", "gumbel") or not self.has_decoder:
+                raise ConfigError(f"backend vqgan-jax: has no network for {self.name} ({self.format}); use torch")
             from models.vqgan.jax_codec import JaxCodec
 
             return JaxCodec(self.config, self.spec, self.checked_leaves(), **settings)
@@ -71,16 +103,16 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
         if stored:
             return str(stored)
         name = _codebook_name(self.config)
-        for leaf_name, leaf in self.leaves():
-            if leaf_name == name:
-                return codebook_id(leaf)
-        raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
+        rows = next((leaf for found, leaf in self.leaves() if found == name), None) if name else None
+        if name and rows is None:
+            raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
+        return _codebook_id(self.config, {} if rows is None else {name: rows})
 
     def network(self) -> VQGAN:
         """See `Checkpoint`. Raises `CheckpointError` if the codebook is not the one that `convert` stored."""
         model = super().network()
         stored = self.stored.get("codebook_id")
-        if stored and stored != codebook_id(model.quantize.codebook):
+        if stored and stored != _codebook_id(self.config, model.state_dict()):
             raise CheckpointError(
                 f"{self.path}: config.json and model.safetensors do not belong together; copy both again"
             )
@@ -104,20 +136,22 @@ def _is_vqgan(folder: Path) -> bool:
     return known or (folder.is_dir() and find_taming(folder) is not None)
 
 
-def open_checkpoint(path: Path | str, pixel_range: PixelRange | None = None) -> VQGANCheckpoint:
+def open_checkpoint(path: Path | str, options: TokenizerOptions | None = None) -> VQGANCheckpoint:
     """Detect the format of a folder or file and read its configuration.
 
-    `pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and what
-    is stored for ours. Raises `CheckpointError`, or `ConfigError` for an option that is not supported.
+    `options.pixel_range` overrides what the format implies: [0, 1] for vqgan-jax and min-dalle, [-1, 1] for taming, and
+    what is stored for ours. Raises `CheckpointError`, or `ConfigError` for an option that is not supported.
     """
+    options = options or TokenizerOptions()
     opened = detect(
         Path(path),
         (_open_ours, _open_vqgan_jax),
         (_open_min_dalle, _open_taming),
-        "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack "
-        "(vqgan-jax), a .ckpt with a .yaml beside it (taming), or detoker.pt (min-dalle)",
+        EXPECTED,
     )
-    return opened if pixel_range is None else replace(opened, config=replace(opened.config, pixel_range=pixel_range))
+    if options.weights not in (None, opened.choices.get("weights")):
+        raise ConfigError(f"{path}: holds one set of weights; leave weights out")
+    return opened.under(options)
 
 
 def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
@@ -137,14 +171,12 @@ def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtyp
 def convert(
     source: Path | str, folder: Path | str, *, pixel_range: PixelRange | None = None, name: str | None = None
 ) -> VQGANCheckpoint:
-    """Write any known checkpoint as our own, dtype kept; peak memory is the weights and their largest leaf.
+    """Write any checkpoint that `open_checkpoint` knows as our own.
 
     Raises `CheckpointError` if `folder` holds a model already.
     """
     native.refuse_taken(Path(folder))
-    checkpoint = open_checkpoint(source, pixel_range)
-    _write(checkpoint, Path(folder), name or checkpoint.name)
-    return open_checkpoint(folder)
+    return open_checkpoint(source, TokenizerOptions(pixel_range)).convert(Path(folder), name)
 
 
 def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
@@ -154,7 +186,9 @@ def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
         "name": name,
         "converted_from": checkpoint.format,
         "has_encoder": checkpoint.has_encoder,
-        "codebook_id": codebook_id(weights[_codebook_name(checkpoint.config)]),
+        **({} if checkpoint.has_decoder else {"has_decoder": False}),
+        **({"weights": checkpoint.choices["weights"]} if "weights" in checkpoint.choices else {}),
+        "codebook_id": _codebook_id(checkpoint.config, weights),
         **checkpoint.config.to_dict(),
         "weights_id": weights_id(weights.items()),
     }
@@ -162,7 +196,18 @@ def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
 
 
 def _codebook_name(config: VQGANConfig) -> str:
-    return "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"
+    """The weight with a row a code; empty for a rule that has none."""
+    if config.quantizer in (SIGNS, HIGH_SIGNS):
+        return ""
+    return "quantize.embed.weight" if config.quantizer == "gumbel" else "quantize.embedding.weight"
+
+
+def _codebook_id(config: VQGANConfig, weights: Mapping[str, Tensor]) -> str:
+    """See `codebook_id`. Signs have no rows: their codes mean what the rule says."""
+    name = _codebook_name(config)
+    if name:
+        return codebook_id(weights[name])
+    return hashlib.sha256(f"{config.quantizer} {config.embed_dim}".encode()).hexdigest()
 
 
 def _open_ours(folder: Path) -> VQGANCheckpoint | None:
@@ -176,6 +221,8 @@ def _open_ours(folder: Path) -> VQGANCheckpoint | None:
         name=str(stored.get("name") or folder_name(folder)),
         config=configured(VQGANConfig.from_dict, stored, folder / CONFIG_NAME),
         has_encoder=bool(stored.get("has_encoder", True)),
+        has_decoder=bool(stored.get("has_decoder", True)),
+        choices={"weights": stored["weights"]} if "weights" in stored else {},
         files=(weights,),
         leaves=partial(native.read_weights, weights),
         stored=stored,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from models.weights.flax import LEAVES
@@ -39,3 +40,14 @@ def to_flax(name: str, leaf: Tensor) -> tuple[str, Tensor]:
 def from_min_dalle(name: str) -> str:
     """Ours for a name in min-dalle's detokenizer."""
     return "quantize.embedding.weight" if name == "embedding.weight" else name
+
+
+def levels_in(names: Iterable[str]) -> int:
+    """How many levels a decoder has, under our names or LlamaGen's."""
+    found = (re.match(r"decoder\.(?:conv_blocks|up)\.(\d+)\.", name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def mirrored(name: str, levels: int) -> str:
+    """The name of a weight with the levels of the decoder numbered from the other end."""
+    return re.sub(r"^decoder\.up\.(\d+)\.", lambda match: f"decoder.up.{levels - 1 - int(match[1])}.", name)

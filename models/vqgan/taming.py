@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 
 QUANTIZERS = {"VQModel": "nearest", "GumbelVQ": "gumbel"}  # by the last part of the YAML's `model.target`
 
@@ -60,8 +60,13 @@ def read_taming_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: model.params lacks {' and '.join(absent)}")
     if params.get("remap") is not None:
         raise CheckpointError(f"{path}: model.params.remap is not supported: codes would be renumbered")
+    attention = params["ddconfig"].get("attn_type", "vanilla")
+    if attention not in ("vanilla", "none"):
+        raise ConfigError(f"{path}: attn_type {attention!r} is not supported; expected vanilla or none")
+    without = {"attn_resolutions": [], "middle_attention": False} if attention == "none" else {}
     return {
         **params["ddconfig"],
+        **without,
         "embed_dim": params["embed_dim"],
         "n_embed": params["n_embed"],
         "quantizer": QUANTIZERS[target],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import CheckpointError, ConfigError
+from models.weights.checks import preview
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+EXPECTED = (
+    "Expected a tokenizer of vqgan-jax, taming-transformers, min-dalle, LlamaGen, Janus or Chameleon, a DALL·E BART of "
+    "dalle-mini or min-dalle, or what `vqbeam convert` made of one."
+)
 UNFINISHED = ".writing-"  # begins the name of a folder while a model is written
 SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for
 SAMPLE_PARTS, SAMPLE_BYTES = 256, 1 << 16  # so up to 16 MiB are read, and smaller files whole
@@ -77,7 +82,8 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
         raise CheckpointError(f"{folder}: {not_ours(foreign)}")
     if found != model_type:
         raise CheckpointError(
-            f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote; make the folder with `vqbeam convert`"
+            f"{weights}: there is no {CONFIG_NAME} beside it that vqbeam wrote, and its weights ({_names_in(weights)}) "
+            f"are of no other model that vqbeam reads. {EXPECTED}"
         )
     with _opened(weights, framework="np") as file:  # needs no torch; checks the length of the file, too
         written = (file.metadata() or {}).get("weights_id")
@@ -106,11 +112,12 @@ def foreign_model(folder: Path) -> str | None:
 def not_ours(foreign: str) -> str:
     """Says that a model of another package cannot be opened here, and what can be."""
     hint = " A CLIP scores images: it is given as clip." if "clip" in foreign.lower() else ""
-    return (
-        f"this is a {foreign}, which neither vqbeam nor `vqbeam convert` reads. Expected a VQGAN of vqgan-jax, "
-        f"taming-transformers or min-dalle, a DALL·E BART of dalle-mini or min-dalle, or what `vqbeam convert` made of "
-        f"them.{hint}"
-    )
+    return f"this is a {foreign}, which vqbeam does not read. {EXPECTED}{hint}"
+
+
+def _names_in(weights: Path) -> str:
+    with _opened(weights, framework="np") as file:
+        return preview(list(file.keys()))
 
 
 def _sample(path: Path) -> str:
@@ -128,8 +135,10 @@ def _sample(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_weights(path: Path, *, only_shapes: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a safetensors file, one at a time. Raises `CheckpointError` if it is cut short or another kind.
+def read_weights(path: Path, *, only_shapes: bool = False, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The weights of a safetensors file whose names begin with `prefix`, one at a time.
+
+    Raises `CheckpointError` if it is cut short or another kind.
 
     With `only_shapes` they have no values, on the device "meta": only the header of the file is read.
     """
@@ -137,6 +146,8 @@ def read_weights(path: Path, *, only_shapes: bool = False) -> Iterator[tuple[str
 
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
+            if not name.startswith(prefix):
+                continue
             shape = file.get_slice(name).get_shape()
             yield name, torch.empty(shape, device="meta") if only_shapes else file.get_tensor(name)
 

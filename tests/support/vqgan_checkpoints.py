@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from models.image_tokenizer import PixelRange
+from models.image_tokenizer import PixelRange, TokenizerOptions
 from models.vqgan import names as vqgan_names
 from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import VQGANConfig
@@ -36,7 +36,7 @@ TINY_GUMBEL = replace(TINY, quantizer="gumbel")
 
 
 def load_vqgan(path: Path, pixel_range: PixelRange | None = None) -> VQGAN:
-    return open_checkpoint(path, pixel_range).network()
+    return open_checkpoint(path, TokenizerOptions(pixel_range)).network()
 
 
 def golden(name: str) -> np.ndarray:

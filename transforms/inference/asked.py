@@ -11,6 +11,7 @@ from models.bart.checkpoint import check_pair
 from models.bart.options import OPTIONS, SAMPLING, Drawing, read_generation_defaults
 from models.clip.text import ClipText
 from models.devices import resolve_device, resolve_dtype
+from models.image_tokenizer import TokenizerOptions
 from transforms.batch import IMAGES, KEY, PROMPT, SEED
 from transforms.errors import RowRejected, UsageError
 from transforms.inputs.options import option_value
@@ -32,10 +33,17 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def tokenizer_settings(
-    model: str, cache_dir: str, backend: str, device: str, dtype: str, batch_size: int, threads: int | None
+    model: str,
+    cache_dir: str,
+    backend: str,
+    device: str,
+    dtype: str,
+    batch_size: int,
+    threads: int | None,
+    options: TokenizerOptions | None = None,
 ) -> ModelSettings:
     check_batch_size(batch_size)
-    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0)
+    return ModelSettings(model, cache_dir, backend, device, dtype, batch_size, threads or 0, options)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from models import find
 from models.clip.scorer import read_clip_parts
 from models.clip.text import ClipText
-from models.image_tokenizer import TokenizerSpec
+from models.image_tokenizer import CENTER_CROP, TokenizerOptions, TokenizerSpec
 from transforms.batch import (
     CAPTION,
     CLIP_PIXELS,
@@ -29,7 +29,7 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowRejected, UsageError
-from transforms.images import ImageLimits, ImageOptions, Resize, decode_image
+from transforms.images import ImageLimits, Resize, decode_image, image_options
 from transforms.inference.asked import BATCH_SIZE, CACHE_DIR, check_batch_size, tokenizer_settings
 from transforms.inference.handlers import Outcome, Pair, Reader, Row, StepHandler, through_model
 from transforms.outputs.image_files import check_format, encode_image
@@ -54,9 +54,9 @@ class EncodeImages(beam.PTransform):
 
     `image_column` holds bytes, or the `{bytes, path}` of Hugging Face datasets; it is dropped unless `keep_image`.
     Added are `encoding`, uint16 (int32 for codebooks past 65,536) [codes_per_image] in raster order, and
-    `original_width` and `original_height` unless the row has them. Every other column stays. `resize` and further
-    `image_options` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageOptions`; rows that its filters take
-    out are counted in the metric vqbeam/rows_filtered.
+    `original_width` and `original_height` unless the row has them. Every other column stays. `resize` ("auto" is the
+    model's own) and further `options` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageOptions`; rows that
+    its filters take out are counted in the metric vqbeam/rows_filtered. `image_size` and `weights` are as the flags.
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
@@ -72,21 +72,24 @@ class EncodeImages(beam.PTransform):
         *,
         image_column: str = "image",
         keep_image: bool = False,
-        resize: Resize = "center_crop",
+        resize: Resize | Literal["auto"] = "auto",
         batch_size: int = BATCH_SIZE,
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
-        **image_options: Any,
+        image_size: int | None = None,
+        weights: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads)
+        asked = TokenizerOptions(image_size=image_size, weights=weights)
+        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._column = image_column
         self._keep = keep_image
-        self._options = {"resize": resize, **image_options}
-        ImageOptions(size=1, **self._options)
+        self._options = {"resize": resize, **options}
+        image_options(1, CENTER_CROP, self._options)
 
     def expand(self, rows: beam.PCollection) -> Outcome:
         handler = StepHandler(
@@ -129,10 +132,13 @@ class DecodeTokens(beam.PTransform):
         threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
+        image_size: int | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         check_format(image_format)
-        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads)
+        asked = TokenizerOptions(image_size=image_size, weights=weights)
+        self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._codes_column = codes_column
         self._keep = keep_codes
         self._image_column = image_column
@@ -203,10 +209,11 @@ class ScoreImages(beam.PTransform):
 
 def image_reader(model: ModelSettings, options: Mapping[str, Any], column: str, keep: bool) -> Reader:
     """Decodes and resizes images as `vqbeam encode` does, and adds their original sizes."""
-    image_options = ImageOptions(size=model.spec.resolution, **options)
+    spec = model.spec
+    asked = image_options(spec.resolution, spec.preprocessing, options)
 
     def read(row: Row) -> Iterator[Pair]:
-        image = decode_image(image_bytes(row, column), image_options)
+        image = decode_image(image_bytes(row, column), asked)
         sizes = {ORIGINAL_WIDTH: image.original_width, ORIGINAL_HEIGHT: image.original_height}
         yield sizes | without(row, column, keep), image.pixels
 

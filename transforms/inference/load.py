@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from models.image_tokenizer import ImageTokenizer
+from models.image_tokenizer import ImageTokenizer, TokenizerOptions
 from transforms.batch import PIXELS, to_images
 from transforms.errors import UsageError
-from transforms.images import ImageOptions, Resize, decode_image, resized_image
+from transforms.images import Resize, decode_image, image_options, resized_image
 from transforms.inference.asked import (
     BATCH_SIZE,
     CACHE_DIR,
@@ -38,9 +38,9 @@ ImageLike: TypeAlias = "Image.Image | np.ndarray | bytes"
 class Tokenizer:
     """An image tokenizer with its weights loaded; see `load`. Safe to call from several threads."""
 
-    def __init__(self, tokenizer: ImageTokenizer, resize: Resize) -> None:
-        self._tokenizer = tokenizer
-        self._options = ImageOptions(size=tokenizer.spec.resolution, resize=resize)
+    def __init__(self, tokenizer: ImageTokenizer, resize: Resize | Literal["auto"]) -> None:
+        self._tokenizer, spec = tokenizer, tokenizer.spec
+        self._options = image_options(spec.resolution, spec.preprocessing, {"resize": resize})
 
     @property
     def name(self) -> str:
@@ -103,16 +103,20 @@ def load(
     dtype: str = "auto",
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
-    resize: Resize = "center_crop",
+    resize: Resize | Literal["auto"] = "auto",
     cache_dir: str = CACHE_DIR,
+    image_size: int | None = None,
+    weights: str | None = None,
 ) -> Tokenizer:
     """The image tokenizer of a model, ready to encode and decode.
 
     `model` is a name as the commands take it: "emoji", a folder, a URL or hf://owner/name. Each batch is computed at
     the full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
-    CPU, by default torch's. Raises `CheckpointError` and `ConfigError`.
+    CPU, by default torch's. `resize` "auto" is the model's own; `image_size` and `weights` are as the flags of
+    `vqbeam encode`. Raises `CheckpointError` and `ConfigError`.
     """
-    settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads)
+    asked = TokenizerOptions(image_size=image_size, weights=weights)
+    settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads, asked)
     return Tokenizer(settings.open(), resize)
 
 

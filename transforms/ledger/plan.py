@@ -59,6 +59,7 @@ EARLIER: Mapping[str, Any] = {
     "preprocessing.icc": "off",
     "rows.strict_images": True,
     "input.quoting": "csv",
+    "image_size": 0,  # the checkpoint's own
     "sealed": False,
     "image_feature": False,
 }

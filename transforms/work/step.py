@@ -13,7 +13,7 @@ import pyarrow as pa
 from models import find
 from models.clip.scorer import ClipScorer
 from models.clip.text import ClipText
-from models.image_tokenizer import ImageTokenizer, TokenizerSpec
+from models.image_tokenizer import ImageTokenizer, TokenizerOptions, TokenizerSpec
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
 
 
@@ -28,16 +28,16 @@ class ModelSettings:
     dtype: str
     batch_size: int
     threads: int
-    pixel_range: tuple[float, float] | None = None
+    options: TokenizerOptions | None = None
 
     @property
     def spec(self) -> TokenizerSpec:
         """The sizes of the model, read without its weights."""
-        return find(self.name, self.cache_dir, self.pixel_range).tokenizer.spec
+        return find(self.name, self.cache_dir, self.options).tokenizer.spec
 
     def open(self) -> ImageTokenizer:
         """Find the weights by `name`, and load them."""
-        return find(self.name, self.cache_dir, self.pixel_range).tokenizer.load(
+        return find(self.name, self.cache_dir, self.options).tokenizer.load(
             backend=self.backend,
             device=self.device,
             dtype=self.dtype,

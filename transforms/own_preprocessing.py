@@ -1,0 +1,93 @@
+"""How families of tokenizers make the square of an image themselves: filter, rounding, order, colour of alpha.
+
+The originals are followed exactly: codes of other pixels are other codes. A rule is a function here and a line in
+`RULES`; `ImageOptions.resize` calls it by that name. None of them turns images upright or applies colour profiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+Sides = tuple[int, int]
+Resampling = Image.Resampling
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`rgb` brings an image of any mode to "RGB", `shrink` makes it smaller by box filters before all else; `sides` are
+    those of the whole image, scaled so that its middle, `size` x `size`, is cut out of it. `background` says what lies
+    under transparent pixels."""
+
+    rgb: Callable[[Image.Image], Image.Image]
+    sides: Callable[[Sides, int], Sides]
+    resampling: Resampling
+    background: str
+    shrink: Callable[[Sides, int], Sides] = lambda sides, size: sides
+
+    @property
+    def filter(self) -> str:
+        return self.resampling.name.lower()
+
+    def scaled(self, sides: Sides, size: int) -> Sides:
+        """The sides of an image before it is cut."""
+        return self.sides(self.shrink(sides, size), size)
+
+    def __call__(self, image: Image.Image, size: int) -> Image.Image:
+        """An image of any mode -> "RGB", `size` x `size`."""
+        image = self.rgb(image)
+        target = self.shrink(image.size, size)
+        while image.size != target:
+            image = image.resize(half(image.size), Resampling.BOX)
+        image = image.resize(self.sides(image.size, size), self.resampling)
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        return image.crop((left, top, left + size, top + size))
+
+
+def half(sides: Sides) -> Sides:
+    return sides[0] // 2, sides[1] // 2
+
+
+def halved(sides: Sides, size: int) -> Sides:
+    """Halved as long as the short side stays at least `size`."""
+    while min(sides) >= 2 * size:
+        sides = half(sides)
+    return sides
+
+
+def short_side(sides: Sides, size: int) -> Sides:
+    """With `size` as the short side."""
+    scale = size / min(sides)
+    return round(sides[0] * scale), round(sides[1] * scale)
+
+
+def without_alpha(image: Image.Image) -> Image.Image:
+    """The colours below transparent pixels show."""
+    if "transparency" in image.info:  # about which Pillow would warn
+        image = image.copy()
+        del image.info["transparency"]
+    return image.convert("RGB")
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """Transparent pixels over white, cut to whole levels; an image without an alpha channel stays as it is."""
+    if image.mode == "RGB":
+        return image
+    values = np.asarray(image.convert("RGBA"))
+    if not (values[:, :, 3] < 255).any():
+        return without_alpha(image)
+    pixels = np.empty((*values.shape[:2], 3), np.uint8)
+    for row, line in enumerate(values):  # of which one at a time is in float64
+        alpha = line[:, 3:] / 255.0
+        pixels[row] = (1 - alpha) * 255 + alpha * line[:, :3]
+    return Image.fromarray(pixels)
+
+
+RULES: Mapping[str, Rule] = {
+    # `center_crop_arr` of ADM: also that of MaskGIT's, RAR's and TiTok's tokenizers
+    "llamagen": Rule(without_alpha, short_side, Resampling.BICUBIC, "alpha dropped", halved),
+    "chameleon": Rule(over_white, short_side, Resampling.LANCZOS, "white, cut"),
+}

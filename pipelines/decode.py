@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
+from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_model, tokenizer_provenance
 from transforms.outputs.layout import ImageOutput
 
 
@@ -51,6 +51,7 @@ def prepare(chosen: DecodeOptions) -> Task:
     if not chosen.allow_model_mismatch:
         tokenizer = tokenizer.made(job.files.made_by)
     checkpoint = tokenizer.open()
+    check_decoder(name, checkpoint.spec)
     expected = None if chosen.allow_model_mismatch else checkpoint.codebook_id()
     if expected:
         job.files.check_codebook(expected)

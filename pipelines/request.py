@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import PIL
 
 from models import find
+from models.errors import ConfigError
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerOptions, TokenizerSpec
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
@@ -177,6 +178,15 @@ class TokenizerChoice:
             batch_size=settings.batch_size,
             threads=settings.threads,
             options=self.options,
+        )
+
+
+def check_decoder(name: str, spec: TokenizerSpec) -> None:
+    """Raise `ConfigError` if a tokenizer gives codes and takes none."""
+    if not spec.has_decoder:
+        raise ConfigError(
+            f"{name} ({spec.format}) holds an encoder only: it can encode, not decode. Name a checkpoint of the same "
+            "model that has a decoder by --model"
         )
 
 

@@ -19,6 +19,7 @@ from pipelines.request import (
     Settings,
     Task,
     TokenizerChoice,
+    check_decoder,
     tokenizer_model,
     tokenizer_provenance,
 )
@@ -263,6 +264,7 @@ def check_vqgan(chosen: VaryOptions, kind: Kind, name: str, vqgan: TokenizerChec
     """Raise `ConfigError` or `UsageError` if the VQGAN cannot do what is asked of it."""
     from models.errors import ConfigError
 
+    check_decoder(name, vqgan.spec)
     if kind == "images" and not vqgan.spec.has_encoder:
         raise ConfigError(
             f"{name} ({vqgan.spec.format}) holds a decoder only: it can vary tokens, not images. Encode them with the "

@@ -21,7 +21,7 @@ from pipelines.terminal import say
 from pipelines.written import written_folders
 from transforms import storage
 from transforms.batch import IMAGE
-from transforms.errors import UsageError, amount, size_text
+from transforms.errors import OutputDamaged, UsageError, amount, size_text
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.formats.tables import DELIMITERS
@@ -29,17 +29,20 @@ from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
-from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, PLAN, SUCCESS, OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS, OutputFolder
 from transforms.ledger.plan import (
+    RESTORE,
     Plan,
     StoredSources,
     check_fingerprint,
+    copied_plan,
     load_plan,
     segment_of,
     source_state,
     store_segment,
 )
-from transforms.ledger.remove import remove_shards
+from transforms.ledger.remove import remove_plan, remove_shards
+from transforms.ledger.totals import mark_uris
 from transforms.ledger.types import Shard, Slice, known_rows
 from transforms.outputs.card import remove_card
 from transforms.outputs.layout import main_objects
@@ -103,7 +106,7 @@ def find_plan(request: PlanRequest) -> Plan | None:
         try:
             _check_empty(output, written_folders(request.command))
             return None
-        except UsageError:
+        except (UsageError, OutputDamaged):
             plan = load_plan(output)  # unless another run has begun just now
             if plan is None:
                 raise
@@ -302,31 +305,40 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
     Raises `UsageError` if files are in the way without a plan of vqbeam, or if `planned` shards read what would be
     deleted.
     """
-    plan = load_plan(output)
-    if plan is None:
-        _check_empty(output, written_folders(None))
-        return
-    folders = written_folders(find_job(plan.command))
+    damaged = False
+    try:
+        plan = load_plan(output)
+        if plan is None:
+            _check_empty(output, written_folders(None))
+            return
+    except OutputDamaged:
+        plan, damaged = copied_plan(output), True
+    folders = written_folders(find_job(plan.command) if plan else None)
     lost = tuple(storage.join(output, folder, "") for folder in folders)
     for shard in planned:
         for part in shard.slices:
             if part.source.uri.startswith(lost):
                 raise UsageError(f"--overwrite would delete the input {part.source.uri}: choose another --output")
     storage.delete(storage.join(output, SUCCESS))
-    kept = remove_shards(output, folders, plan.shards)
+    if damaged:
+        told = "has a damaged plan: files that are called as vqbeam calls its own are removed"
+        say(f"warning: {output} {told}", file=sys.stderr)
+    kept = remove_shards(output, folders, plan.shards if plan else None)
     if kept:
         named = ", ".join(kept[:CHANGES_SHOWN]) + (", ..." if len(kept) > CHANGES_SHOWN else "")
         say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
     remove_card(output, main_objects())
-    for name in (CONTACT_SHEET, LAST_RUN, PLAN):
+    for name in (CONTACT_SHEET, LAST_RUN):
         storage.delete(storage.join(output, name))
-    for number in reversed(range(len(plan.segments))):
-        storage.delete(OutputFolder(output).shards(number))
+    remove_plan(output)
 
 
 def _check_empty(output: str, folders: tuple[str, ...]) -> None:
+    """Raises `OutputDamaged` if a plan is gone, and `UsageError` if files are in the way that never had one."""
     for folder in folders:
         if storage.list_files(storage.join(output, folder)):
+            if copied_plan(output) or mark_uris(output):
+                raise OutputDamaged(f"the plan {OutputFolder(output).shards(0)} is gone: {RESTORE}")
             raise UsageError(f"{output}/{folder} holds files that no plan of vqbeam knows: choose another --output")
 
 

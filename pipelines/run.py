@@ -27,7 +27,7 @@ from transforms.engine.resources import require_room
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
-from transforms.ledger.plan import Plan, StoredShards, rows_of, segment_of
+from transforms.ledger.plan import Plan, StoredShards, copied_plan, rows_of, segment_of, write_copy
 from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
@@ -65,7 +65,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code = result.exit_code
-    outcome = settle(job.output, plan.shards, job.max_error_rate)
+    outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
     keys = None
     if outcome.well:
         _write_card(job.output, rows_in(task.written.layout.main if task.written else TABLE))
@@ -117,6 +117,8 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
         say(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
     else:
         withdraw_requests(job.output)
+    if copied_plan(job.output) is None:  # damaged
+        write_copy(job.output, stored)
     if job.extend:
         stored, shards = planning.extend_plan(request, stored)
         if shards:

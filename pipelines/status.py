@@ -1,4 +1,4 @@
-"""`vqbeam status DIR`: how far a job is, while it runs or later, from its plan and marks alone."""
+"""`vqbeam status DIR`: how far a job is, while it runs or later, from its plan and marks, and a look at its tables."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pipelines.screen import counts_lines, failures, passed_over_lines
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import UsageError, size_text
-from transforms.ledger.folder import SUCCESS
-from transforms.ledger.plan import Plan, load_plan
+from transforms.ledger.folder import PLAN, SUCCESS
+from transforms.ledger.plan import Plan, copied_plan, load_plan
 from transforms.ledger.totals import pending_shards, total_of
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Prints the state, and returns 0."""
     output, plan, done = open_output(args)
-    totals = total_of(output)
+    totals = total_of(output, look=True)
     complete = storage.exists(storage.join(output, SUCCESS))
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
     say(f"{output}: {plan.command}, {state}")
@@ -25,11 +25,18 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     made_by = find_job(plan.command)
     say(*counts_lines(made_by.counts if made_by else "rows", totals))
     say(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)))
-    for message in totals.damaged:
+    for message in (*copy_problems(output), *totals.damaged):
         say(f"  damaged    {message}")
     for shard, reason in [] if complete else failures(output):
         say(f"  failed in the last run: shard {shard:05d}: {reason}")
     return 0
+
+
+def copy_problems(output: str) -> list[str]:
+    """A line if the plan's copy for people is damaged."""
+    if copied_plan(output):
+        return []
+    return [f"{storage.join(output, PLAN)} is missing or damaged: the next run of the job writes it anew"]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -46,5 +53,7 @@ def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:
 
 
 COMMAND = Command(
-    "Show how far the job in an output folder has come. Reads plan and marks only; safe while it runs.", add_flags, run
+    "Show how far the job in an output folder has come. Reads plan, marks and the ends of tables; safe while it runs.",
+    add_flags,
+    run,
 )

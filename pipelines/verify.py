@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from pipelines.command import Command
 from pipelines.keys import repeated_keys
-from pipelines.status import add_flags, open_output
+from pipelines.status import add_flags, copy_problems, open_output
 from pipelines.terminal import say
 from transforms import storage
-from transforms.errors import amount
+from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import IMAGES, SUCCESS
+from transforms.ledger.plan import RESTORE, StoredShards, write_copy
 from transforms.ledger.remove import remove_shard
 from transforms.ledger.totals import total_of
 from transforms.ledger.verify import found_problems
@@ -25,7 +26,14 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     repeat are told if all is well. With `--repair` the objects of damaged shards are removed, so that the next run does
     them again."""
     output, plan, done = open_output(args)
-    count = 0
+    if sum(1 for _ in StoredShards(output, plan)) != plan.shards:  # reads all of the plan
+        raise OutputDamaged(f"the plan of {output} lacks shards: {RESTORE}")
+    copies = copy_problems(output)
+    if copies and args.repair:
+        write_copy(output, plan)
+    for problem in copies:
+        say(problem)
+    count = len(copies)
     damaged: dict[int, None] = {}
     with tqdm(total=done, unit=" shards", disable=not sys.stderr.isatty(), leave=False) as bar:
         for shard, problem in found_problems(output, plan, main_folders(), lambda number: bar.update(1)):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pipelines.command import JobCommand, find_job
 from transforms import storage
+from transforms.errors import OutputDamaged
 from transforms.ledger.folder import CARD, CONTACT_SHEET, IMAGES
-from transforms.ledger.plan import load_plan
+from transforms.ledger.plan import copied_plan, load_plan
 from transforms.outputs.layout import main_folders
 
 
@@ -16,8 +17,11 @@ def written_folders(command: JobCommand | None) -> tuple[str, ...]:
 
 def written_names(output: str) -> list[str]:
     """The folders and files that the job with a plan in `output` writes there; none without a plan."""
-    plan = load_plan(output)
-    if plan is None:
-        return []
-    names = (*written_folders(find_job(plan.command)), CONTACT_SHEET, CARD)
+    try:
+        plan = load_plan(output)
+        if plan is None:
+            return []
+    except OutputDamaged:  # names tell enough
+        plan = copied_plan(output)
+    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD)
     return [storage.join(output, name) for name in names]

@@ -267,3 +267,114 @@ def test_overwriting_keeps_and_names_files_of_the_user(tmp_path: Path, tiny_mode
     assert "keeps 1 file that vqbeam did not write: data/notes.txt" in again.err
     assert (output / "data/notes.txt").read_text() == "mine"
     assert list(output.rglob(".vqbeam*")) == []
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, "is missing"),
+        (cut, "bytes, its mark says"),
+        (emptied, "has 0 bytes, its mark says"),
+        (zeroed, "is no readable Parquet file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data/00000.parquet", "_vqbeam/errors/00000.*.parquet"])
+def test_a_damaged_table_is_named_by_all_and_repaired(
+    tmp_path: Path, tiny_model: Path, harm: Callable[[Path], object], said: str, name: str
+) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    before = snapshot(str(output))
+    (table,) = output.glob(name)
+    harm(table)
+    path = str(table.relative_to(output))
+    rerun = encode_photos(source, output, tiny_model)
+    assert rerun.code == 1
+    for told in (rerun.out, run("status", output).out):
+        assert f"{path} " in told
+        assert said in told
+        assert f"`vqbeam verify --repair {output}`" in told
+    verified = run("verify", output, "--repair")
+    assert f"{path} " in verified.out
+    again = encode_photos(source, output, tiny_model)
+    assert again.code == 0, again.out
+    assert snapshot(str(output)) == before
+
+
+def test_damage_inside_a_table_is_left_to_verify(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    flip(output / "data/00000.parquet", 40)
+    assert "damaged" not in run("status", output).out
+    assert "has another checksum" in run("verify", output).out
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, emptied])
+def test_the_plan_s_copy_for_people_mends_itself(
+    tmp_path: Path, tiny_model: Path, harm: Callable[[Path], object]
+) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    before = snapshot(str(output))
+    harm(output / "_vqbeam/plan.json")
+    for command in ("status", "verify"):
+        assert "plan.json is missing or damaged: the next run of the job writes it anew" in run(command, output).out
+    assert encode_photos(source, output, tiny_model).code == 0
+    assert snapshot(str(output)) == before
+    assert run("verify", output).code == 0
+
+
+def harm_body(plan: Path) -> None:
+    """Damage the rows of a plan, not the end that describes them."""
+    data = bytearray(plan.read_bytes())
+    data[4:300] = b"\xff" * 296
+    plan.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, emptied, zeroed, harm_body])
+@pytest.mark.parametrize("copied", [True, False])
+def test_overwriting_gets_out_of_a_damaged_plan(
+    tmp_path: Path, tiny_model: Path, harm: Callable[[Path], object], copied: bool
+) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    before = snapshot(str(output))
+    harm(output / "_vqbeam/shards.parquet")
+    mine = ("data/notes.txt", "data/00000.txt", "_vqbeam/stats/mine.json", "images/a/b.png", "c.txt")
+    for name in mine:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text("mine")
+    if not copied:
+        (output / "_vqbeam/plan.json").unlink()
+    refused = encode_photos(source, output, tiny_model)
+    assert refused.code == 1
+    assert "restore it from a copy, choose another output folder, or overwrite to start over" in refused.err
+
+    again = encode_photos(source, output, tiny_model, "--overwrite")
+    assert again.code == 0, again.err
+    assert "data/notes.txt" in again.err
+    for name in mine:
+        assert (output / name).read_text() == "mine"
+        (output / name).unlink()
+    assert snapshot(str(output)) == before
+
+
+def test_an_overwritten_job_starts_without_marks_of_attempts(tmp_path: Path, tiny_model: Path) -> None:
+    source, output = photos(tmp_path / "in"), tmp_path / "out"
+    encode_photos(source, output, tiny_model)
+    (output / "_vqbeam/attempts").mkdir(exist_ok=True)
+    (output / "_vqbeam/attempts/00009.0123456789ab").touch()
+    assert encode_photos(source, output, tiny_model, "--overwrite").code == 0
+    assert list(output.glob("_vqbeam/attempts/*")) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from heapq import merge
 from itertools import chain, groupby, islice
@@ -47,7 +48,7 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
-RESTORE = "restore it from a copy, or start over in another output folder"
+RESTORE = "restore it from a copy, choose another output folder, or overwrite to start over"
 VERSIONS = ("pillow", "libavif", "ftfy", "unidecode", "emoji")  # packages that decide pixels or words, in fingerprints
 SOURCE_COLUMNS = tuple(name for name in SHARD_SCHEMA.names if name in Source.__dataclass_fields__)
 
@@ -135,8 +136,7 @@ def store_segment(output: str, plan: Plan, shards: Sequence[Shard], scratch: str
     stored = grown if won else load_plan(output)
     if stored is None:
         raise OutputDamaged(f"{output}: the plan that another run stored cannot be read")
-    text = json.dumps(stored.to_dict(), indent=1, sort_keys=True) + "\n"
-    storage.put_bytes(text.encode(), storage.join(output, PLAN))
+    write_copy(output, stored)
     return stored
 
 
@@ -168,20 +168,49 @@ def load_plan(output: str) -> Plan | None:
             raise UsageError(f"{uri} is no plan of vqbeam: choose another folder", "output")
         try:
             values = json.loads(metadata[HEADER_KEY])
-        except ValueError as error:
+            version = values["plan_version"]
+        except (ValueError, KeyError, TypeError) as error:
             raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
-        if values["plan_version"] != PLAN_VERSION:
+        if version != PLAN_VERSION:
             raise UsageError(
-                f"{output} was planned by another version of vqbeam (plan version {values['plan_version']}, this one "
+                f"{output} was planned by another version of vqbeam (plan version {version}, this one "
                 f"reads {PLAN_VERSION}): finish it with that version, or choose another folder",
                 "output",
             )
-        segments = tuple(Segment(**item) for item in values["segments"])
-        passed_over = values.get("passed_over", {})
-        plan = Plan(
-            values["command"], values["fingerprint"], values["settings"], values["schema"], segments, passed_over
-        )
+        plan = _plan_of(values)
         segment += 1
+
+
+def _plan_of(values: Mapping[str, Any]) -> Plan:
+    segments = tuple(Segment(**item) for item in values["segments"])
+    passed_over = values.get("passed_over", {})
+    return Plan(values["command"], values["fingerprint"], values["settings"], values["schema"], segments, passed_over)
+
+
+def copied_plan(output: str) -> Plan | None:
+    """The plan as its copy for people has it; None if that is missing or damaged."""
+    try:
+        values = json.loads(storage.read_bytes(storage.join(output, PLAN)))
+        return _plan_of(values) if values["plan_version"] == PLAN_VERSION else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_copy(output: str, plan: Plan) -> None:
+    """Write the copy for people of a stored plan."""
+    text = json.dumps(plan.to_dict(), indent=1, sort_keys=True) + "\n"
+    storage.put_bytes(text.encode(), storage.join(output, PLAN))
+
+
+@contextmanager
+def _segment(output: str, number: int) -> Iterator[pq.ParquetFile]:
+    """A stored segment of a plan. Raises `OutputDamaged` if it cannot be read."""
+    uri = OutputFolder(output).shards(number)
+    try:
+        with storage.open_read(uri) as file:
+            yield pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
 
 
 def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
@@ -226,8 +255,7 @@ def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[t
     for number, segment in enumerate(plan.segments):
         if segment.first_shard >= stop or first >= segment.first_shard + segment.shards:
             continue
-        with storage.open_read(OutputFolder(output).shards(number)) as file:
-            stored = pq.ParquetFile(file)
+        with _segment(output, number) as stored:
             for group in range(stored.num_row_groups):
                 held = stored.metadata.row_group(group).column(0).statistics
                 if held is not None and held.has_min_max and (held.min >= stop or held.max < first):
@@ -261,8 +289,8 @@ class StoredSources:
         return (uri for uri, _ in self)
 
     def _columns(self, number: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-        with storage.open_read(OutputFolder(self._output).shards(number)) as file:
-            yield from pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=names)
+        with _segment(self._output, number) as stored:
+            yield from stored.iter_batches(ROW_GROUP, columns=names)
 
     def _sources(self, number: int) -> Iterator[tuple[str, str]]:
         for batch in self._columns(number, ["uri", "size", "version"]):
@@ -297,8 +325,8 @@ def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
     wanted = pa.array(shards, pa.int32())
     total = 0
     for number in range(len(plan.segments)):
-        with storage.open_read(OutputFolder(output).shards(number)) as file:
-            for batch in pq.ParquetFile(file).iter_batches(columns=["shard", "start", "stop"]):
+        with _segment(output, number) as stored:
+            for batch in stored.iter_batches(columns=["shard", "start", "stop"]):
                 batch = batch.filter(pc.is_in(batch["shard"], value_set=wanted))
                 if batch["stop"].null_count:
                     return None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from transforms import storage
-from transforms.ledger.folder import ERRORS, IMAGES, REDONE, RETRY, STATS, OutputFolder
+from transforms.ledger.folder import ATTEMPTS, ERRORS, IMAGES, PLAN, REDONE, RETRY, STATS, OutputFolder
 from transforms.storage import PARTIAL_PREFIX
 
 DELETERS = 16
+SEGMENT = re.compile(r"shards(?:-\d{3,})?\.parquet")
 OURS = re.compile(
     rf"(?:[^/]+/(?P<main>\d{{5,}})\.(?:parquet|tar)|{IMAGES}/(?P<images>\d{{5,}})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
     rf"|{ERRORS}/(?P<errors>\d{{5,}})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>\d{{5,}})\.json)"
@@ -23,15 +24,15 @@ def shard_of(path: str) -> int | None:
     return int(next(number for number in found.groups() if number)) if found else None
 
 
-def remove_shards(output: str, folders: Iterable[str], shards: int) -> list[str]:
+def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> list[str]:
     """Delete the objects of the first `shards` shards: marks first, then what is in `folders`, then the rejected rows.
 
-    Returns the paths of files there that no job wrote; they stay.
+    None stands for all shards. Returns the paths of files there that no job wrote; they stay.
     """
     kept: list[str] = []
     for folder in (STATS, *folders, ERRORS):
-        kept += _remove(output, storage.join(output, folder), set(range(shards)))
-    for folder in (RETRY, REDONE):
+        kept += _remove(output, storage.join(output, folder), None if shards is None else range(shards))
+    for folder in (RETRY, REDONE, ATTEMPTS):
         storage.delete_folder(storage.join(output, folder))
     return kept
 
@@ -48,13 +49,25 @@ def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
     _remove(output, f"{here.errors_prefix(f'{shard:05d}')}*", {shard})
 
 
-def _remove(output: str, pattern: str, shards: set[int]) -> list[str]:
+def remove_plan(output: str) -> None:
+    """Delete the plan: the copy for people, then its segments, the first of them last."""
+    storage.delete(storage.join(output, PLAN))
+    home = storage.join(output, "_vqbeam")
+    names = {info.uri.rpartition("/")[2] for info in storage.list_files(storage.join(home, "*"))}
+    for name in sorted(filter(SEGMENT.fullmatch, names)):  # "-" sorts before "."
+        storage.delete(storage.join(home, name))
+    storage.delete_partials(storage.join(home, ""))
+
+
+def _remove(output: str, pattern: str, shards: Container[int] | None) -> list[str]:
     kept: list[str] = []
     found = [OutputFolder(output).relative(info.uri) for info in storage.list_files(pattern)]
     doomed: list[str] = []
     for path in found:
         hidden = path.rpartition("/")[2].startswith(PARTIAL_PREFIX)
-        (doomed if hidden or shard_of(path) in shards else kept).append(path)
+        shard = shard_of(path)
+        ours = shard is not None and (shards is None or shard in shards)
+        (doomed if hidden or ours else kept).append(path)
     with ThreadPoolExecutor(DELETERS) as pool:
         list(pool.map(lambda path: storage.delete(storage.join(output, path)), doomed))
     for folder in sorted({path.rpartition("/")[0] for path in doomed}, key=len, reverse=True):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import RETRY, STATS, SUCCESS
 from transforms.ledger.marks import read_mark
+from transforms.ledger.objects import QuickLook
 from transforms.ledger.types import RowCounts
 
+MARK = re.compile(r"\d{5,}\.json")
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
 
 
@@ -25,7 +29,7 @@ class Totals(RowCounts):
     bytes: int = 0
     code_bits: int = 0
     shards_with_rejected: list[int] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)  # a message for each mark that cannot be read
+    damaged: list[str] = field(default_factory=list)  # a message for each damaged mark, table or tar
 
     @property
     def codes_used(self) -> int:
@@ -48,7 +52,8 @@ class Totals(RowCounts):
 
 def mark_uris(output: str) -> list[str]:
     """The marks of an output folder, by shard; one listing."""
-    return [info.uri for info in storage.list_files(storage.join(output, STATS)) if info.uri.endswith(".json")]
+    found = (info.uri for info in storage.list_files(storage.join(output, STATS)))
+    return [uri for uri in found if MARK.fullmatch(uri.rpartition("/")[2])]
 
 
 def pending_shards(output: str, shards: int) -> list[int]:
@@ -64,29 +69,38 @@ def requested_shards(output: str) -> set[int]:
     return {int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit()}
 
 
-def total_of(output: str) -> Totals:
-    """Add up every mark of an output folder, also while others are written or taken back."""
+def total_of(output: str, look: bool = False) -> Totals:
+    """Add up every mark of an output folder, also while others are written or taken back.
+
+    With `look`, also look for damaged tables and tars (`ledger/objects.py`).
+    """
     totals = Totals()
+    read = partial(_read, look=QuickLook(output) if look else None)
     with ThreadPoolExecutor(READERS) as pool:
-        for mark in pool.map(_read, mark_uris(output)):
-            if isinstance(mark, str):
-                totals.damaged.append(mark)
-            elif mark is not None:
+        for mark, damage in pool.map(read, mark_uris(output)):
+            if damage:
+                totals.damaged.append(damage)
+            if mark is not None:
                 totals.add(mark)
     return totals
 
 
-def _read(uri: str) -> dict[str, Any] | str | None:
-    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone, and a message
-    if it is damaged."""
+def _read(uri: str, look: QuickLook | None) -> tuple[dict[str, Any] | None, str | None]:
+    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone or damaged.
+    And a message if it is damaged, or what it lists."""
     try:
         mark = read_mark(uri)
+        damage = look.damage(mark) if look else None
+        if damage and read_mark(uri).values != mark.values:  # done again meanwhile
+            return _read(uri, look)
     except FileNotFoundError:
-        return None
+        return None, None
     except OutputDamaged as error:
-        return str(error)
+        return None, str(error)
     values = {name: value for name, value in mark.values.items() if name != "objects"}
-    return values | {"bytes": sum(item.size for item in mark.objects)}
+    if damage and storage.exists(storage.join(uri.rpartition(f"/{STATS}/")[0], RETRY, uri.rpartition("/")[2])):
+        damage = None  # its new version takes its place just now, or in the next run
+    return values | {"bytes": sum(item.size for item in mark.objects)}, damage
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,11 @@ class Outcome:
         return not self.undone and self.failing is None
 
 
-def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
-    """Add up a job of so many shards; create `_SUCCESS` if all of it is done and well, else remove it."""
+def settle(output: str, shards: int, max_error_rate: float, look: bool = False) -> Outcome:
+    """Add up a job of so many shards; create `_SUCCESS` if all of it is done and well, else remove it. `look` as in
+    `total_of`."""
     undone = pending_shards(output, shards)
-    totals = total_of(output)
+    totals = total_of(output, look)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
     success = storage.join(output, SUCCESS)
     if outcome.well:
@@ -119,7 +134,8 @@ def settle(output: str, shards: int, max_error_rate: float) -> Outcome:
 def failing(totals: Totals, max_error_rate: float) -> str | None:
     """The reason why a run has failed although its shards are all done; None if it has not."""
     if totals.damaged:
-        return totals.damaged[0]
+        more = f" (and {amount(len(totals.damaged) - 1, 'more')})" if len(totals.damaged) > 1 else ""
+        return totals.damaged[0] + more
     if totals.rows_read == 0:
         return "nothing was written: there was nothing to read"
     if totals.rows_written == 0:

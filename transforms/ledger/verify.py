@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import ERRORS, IMAGES, OutputFolder
-from transforms.ledger.marks import read_mark
+from transforms.ledger.marks import Mark, read_mark
+from transforms.ledger.objects import end_problem, size_problem
 from transforms.ledger.plan import Plan
 from transforms.ledger.remove import shard_of
 from transforms.ledger.totals import pending_shards, requested_shards
+from transforms.ledger.types import StoredObject
 
 READERS = 8
 
@@ -59,44 +57,31 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     """The paths that a mark lists, except image files, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
-        mark = read_mark(folder.stats(f"{index:05d}")).values
+        mark = read_mark(folder.stats(f"{index:05d}"))
     except FileNotFoundError:
         return set(), [f"shard {index:05d} was taken back meanwhile"]
     except OutputDamaged as error:
         return set(), [str(error)]
     found: list[str] = []
-    ended = mark["rows_written"] + mark["rows_rejected"] + mark["rows_filtered"]
-    if mark["rows_read"] != ended:
-        found.append(f"shard {index:05d}: {amount(mark['rows_read'], 'rows')} read, {ended:,} accounted for")
-    for item in mark["objects"]:
-        found += _check_object(output, item, mark)
-    paths = {item["path"] for item in mark["objects"]}
+    counts = mark.counts
+    ended = counts.rows_written + counts.rows_rejected + counts.rows_filtered
+    if counts.rows_read != ended:
+        found.append(f"shard {index:05d}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
+    found += filter(None, (_check_object(output, item, mark) for item in mark.objects))
+    paths = {item.path for item in mark.objects}
     images = folder.relative(folder.images(f"{index:05d}"))
     if any(path.startswith(f"{images}/") for path in paths):
         found += [f"{path} is in no mark" for path in _strangers(output, images, paths)]
     return {path for path in paths if not path.startswith(f"{IMAGES}/")}, found
 
 
-def _check_object(output: str, item: Mapping[str, Any], mark: Mapping[str, Any]) -> list[str]:
-    path = item["path"]
-    uri = storage.join(output, path)
-    try:
-        size = storage.stat(uri).size
-    except FileNotFoundError:
-        return [f"{path} is missing"]
-    if size != item["size"]:
-        return [f"{path} has {amount(size, 'bytes')}, its mark says {item['size']:,}"]
-    if storage.sha256(uri) != item["sha256"]:
-        return [f"{path} has another checksum than its mark says"]
-    if not path.endswith(".parquet"):
-        return []
-    try:
-        with storage.open_read(uri) as file:
-            rows = pq.ParquetFile(file).metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        return [f"{path} is no readable Parquet file: {error}"]
-    expected = mark["rows_rejected" if path.startswith(ERRORS) else "rows_written"]
-    return [] if rows == expected else [f"{path} has {amount(rows, 'rows')}, its mark says {expected:,}"]
+def _check_object(output: str, item: StoredObject, mark: Mark) -> str | None:
+    problem = size_problem(output, item)
+    if problem:
+        return problem
+    if storage.sha256(storage.join(output, item.path)) != item.sha256:
+        return f"{item.path} has another checksum than its mark says"
+    return end_problem(output, item, mark) if item.path.endswith(".parquet") else None
 
 
 def _strangers(output: str, folder: str, known: set[str]) -> list[str]:

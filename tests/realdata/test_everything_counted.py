@@ -56,8 +56,8 @@ TEXT = re.compile(r"(?i)\.(txt|caption)$")
 HEALTH = list(HealthCheck)
 QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
 COMMANDS = settings(QUICK, max_examples=3)
-MANY = settings(QUICK, max_examples=500)
-MANY_COMMANDS = settings(QUICK, max_examples=60)
+MANY = settings(QUICK, max_examples=200)
+MANY_COMMANDS = settings(QUICK, max_examples=30)
 Write = Callable[[Path], Made]
 
 
@@ -139,6 +139,7 @@ def test_every_row_of_a_table_has_an_end(drawn: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @MANY
 @given(folders(), tars(), tables())
 def test_many_inputs(folder: dict[str, Any], tar: dict[str, Any], table: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ LAYERS = (
     ("models.find",),
     ("models.__init__",),
     ("transforms.errors",),
-    ("transforms.colour_profiles", "transforms.damaged_images", "transforms.own_preprocessing"),
+    ("transforms.colour_profiles", "transforms.damaged_images", "transforms.own_preprocessing", "transforms.sequences"),
     ("transforms.storage", "transforms.batch", "transforms.images"),
     ("transforms.ledger",),
     ("transforms.inputs",),

@@ -212,3 +212,21 @@ def test_a_damaged_large_page_is_what_arrow_says_of_it(
     found = read(path)
     assert [row["image"] for row in found[:50]] == [row["image"] for row in expected[:50]]
     assert len(found) == 100
+
+
+@pytest.mark.parametrize("passing", [False, True])
+def test_a_null_among_lists_of_a_fixed_size_is_told_with_the_cure(tmp_path: Path, passing: bool) -> None:
+    """pyarrow writes it, before 18 not even that, and cannot read it back."""
+    lists = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int32(), 2))
+    others = {"codes": [[1, 2]] * 3, "embedding": lists} if passing else {"codes": lists}
+    try:
+        path = parquet(tmp_path / "a.parquet", others)
+    except pa.ArrowNotImplementedError as error:
+        pytest.skip(str(error))
+    with pytest.raises(pa.ArrowInvalid):
+        pq.read_table(path)
+    rows = read(path, kind="codes")
+    assert errors(rows) == ["broken_archive"] * 3
+    for message in column(rows, "error_message"):
+        assert "from row 0 on: a null in a column of fixed-size lists" in message
+        assert "write the column as plain lists, or without nulls (Expected all lists to be of size=2" in message

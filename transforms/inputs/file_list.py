@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import overload
 
 import pyarrow as pa
 
 from transforms import storage
 from transforms.inputs.provenance import IMAGE_FILES
 from transforms.ledger.types import Source
+from transforms.sequences import MadeOnDemand
 
 SEPARATOR = "\0"  # no name holds one
 BLOCK = 4096  # files packed together
@@ -49,7 +49,7 @@ class Packed:
         return str(pa.decompress(self._data, self._size, CODEC, asbytes=True), "utf-8").split(SEPARATOR)
 
 
-class FileList(Sequence[Found]):
+class FileList(MadeOnDemand[Found]):
     """A list of files that takes some 10 to 30 bytes each, and their folders once.
 
     It is quick to read from one end to the other; `is_sorted` by URI, if files have been added so.
@@ -91,16 +91,8 @@ class FileList(Sequence[Found]):
     def __len__(self) -> int:
         return BLOCK * len(self._blocks) + len(self._columns[0])
 
-    @overload
-    def __getitem__(self, index: int) -> Found: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Found]: ...
-
-    def __getitem__(self, index: int | slice) -> Found | list[Found]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        block, place = divmod(range(len(self))[index], BLOCK)  # negative ones, and IndexError
+    def make(self, number: int) -> Found:
+        block, place = divmod(number, BLOCK)
         if block == len(self._blocks):
             return self._found([column[place] for column in self._columns])
         if self._unpacked is None or self._unpacked[0] != block:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 from transforms import storage
 from transforms.errors import UsageError
@@ -17,6 +16,7 @@ from transforms.inputs.passed_over import PassedOver
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uris import WEB_SCHEMES, canonical_scheme, scheme_of
 from transforms.ledger.types import INLINE, Shard
+from transforms.sequences import MadeOnDemand
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _check_scheme(scheme: str) -> None:
         raise UsageError(str(error), option="uri_schemes") from error
 
 
-class PlannedShards(Sequence[Shard]):
+class PlannedShards(MadeOnDemand[Shard]):
     """Pieces packed in order into shards, which are made when they are asked for: there may be millions of pieces."""
 
     def __init__(self, pieces: Sequence[Piece], rows_per_shard: int, first_index: int = 0) -> None:
@@ -94,16 +94,7 @@ class PlannedShards(Sequence[Shard]):
     def __len__(self) -> int:
         return len(self._cuts)
 
-    @overload
-    def __getitem__(self, index: int) -> Shard: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Shard]: ...
-
-    def __getitem__(self, index: int | slice) -> Shard | list[Shard]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def make(self, number: int) -> Shard:
         stop = self._cuts[number + 1] if number + 1 < len(self) else len(self._pieces)
         slices = tuple(piece.slice for piece in self._pieces[self._cuts[number] : stop])
         return Shard(self._first + number, slices)

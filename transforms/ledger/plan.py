@@ -15,7 +15,7 @@ from heapq import merge
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,7 @@ from transforms import storage
 from transforms.errors import OutputDamaged, UsageError
 from transforms.ledger.folder import PLAN, OutputFolder
 from transforms.ledger.types import Shard, Slice, Source, known_rows
+from transforms.sequences import MadeOnDemand
 
 PLAN_VERSION = 1
 ROW_GROUP = 16384  # rows of a stored plan that are written or read at once
@@ -222,7 +223,7 @@ def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None
     return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
 
 
-class StoredShards(Sequence[Shard]):
+class StoredShards(MadeOnDemand[Shard]):
     """The shards of a stored plan, read one after another: a plan may hold millions of slices."""
 
     def __init__(self, output: str, plan: Plan) -> None:
@@ -232,17 +233,8 @@ class StoredShards(Sequence[Shard]):
     def __len__(self) -> int:
         return self._plan.shards
 
-    @overload
-    def __getitem__(self, index: int) -> Shard: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Shard]: ...
-
-    def __getitem__(self, index: int | slice) -> Shard | list[Shard]:
-        numbers = range(len(self))[index]
-        if isinstance(numbers, int):
-            return load_shards(self._output, self._plan, numbers, numbers + 1)[0]
-        return [self[number] for number in numbers]
+    def make(self, number: int) -> Shard:
+        return load_shards(self._output, self._plan, number, number + 1)[0]
 
     def __iter__(self) -> Iterator[Shard]:
         slices = _stored_slices(self._output, self._plan, 0, self._plan.shards)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, repeat
-from typing import cast, overload
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from transforms.inputs.uri_set import UriSet
 from transforms.inputs.uris import relative_to, resolve, stem
 from transforms.inputs.values import MAX_TEXT_BYTES, TypeGuess
 from transforms.ledger.types import Slice, Source
+from transforms.sequences import MadeOnDemand
 
 READERS = 16  # at once, to pay a store's latency once for so many images
 PEEKED_JSON = 512  # files, while a field has been null only
@@ -36,7 +37,7 @@ CAPTIONS = ("txt", "caption")  # endings of texts that are captions, the preferr
 JSON = "json"
 
 
-class Pieces(Sequence[Piece]):
+class Pieces(MadeOnDemand[Piece]):
     """Pieces of tables, then one for each image, which is made when it is asked for: there may be millions."""
 
     def __init__(self, tables: Sequence[Piece], images: Sequence[Found]) -> None:
@@ -46,16 +47,7 @@ class Pieces(Sequence[Piece]):
     def __len__(self) -> int:
         return len(self._tables) + len(self._images)
 
-    @overload
-    def __getitem__(self, index: int) -> Piece: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Piece]: ...
-
-    def __getitem__(self, index: int | slice) -> Piece | list[Piece]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def make(self, number: int) -> Piece:
         if number < len(self._tables):
             return self._tables[number]
         return _image_piece(self._images[number - len(self._tables)])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.inputs.formats.parquet_faults import explained
 
 BATCH_ROWS = 1024
 
@@ -23,7 +24,7 @@ def parquet_records(uri: str) -> Iterator[dict[str, Any]]:
                 for row in batch.to_pylist():
                     yield {name: _json_value(value) for name, value in row.items()}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{uri} cannot be read as Parquet: {error}") from error
+            raise UsageError(f"{uri} cannot be read as Parquet: {explained(error)}") from error
 
 
 def _json_value(value: Any) -> Any:

@@ -40,6 +40,7 @@ from transforms.inputs.formats.format import (
     PlanTask,
 )
 from transforms.inputs.formats.large_pages import LARGE, LargeColumn, Unsupported
+from transforms.inputs.formats.parquet_faults import explained
 from transforms.inputs.hive import values_of
 from transforms.inputs.provenance import image_root, unchanged
 from transforms.inputs.request import InputSchema
@@ -185,7 +186,7 @@ def _read_slice(part: Slice, schema: InputSchema, notices: Counter[str]) -> Iter
             except MemoryError:
                 raise
             except (pa.ArrowException, OSError) as error:  # failures of the store are `StorageFailed`, no OSError
-                message = f"the file cannot be read from row {row} on: {error}"
+                message = f"the file cannot be read from row {row} on: {explained(error)}"
                 yield from batches(reader.lost(row, stop, message), schema)
                 return
             yield reader.batch(batch, row)

@@ -81,6 +81,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.colour_profiles
 	$(BIN)/python -m benchmarks.variations
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.planning
 
 clean:
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -91,6 +91,12 @@ def test_the_distance_of_reduced_precision_grows_from_float32_to_int8() -> None:
     assert moved[0] < moved[-1]
 
 
+def test_planning_is_measured_in_each_way() -> None:
+    lines = _quick("benchmarks.planning", "--only", "bucket").splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| a ")]
+    assert rows == [f"a bucket, {way}" for way in ("--extend", "again after that", "--dry_run", "new plan", "again")]
+
+
 def test_colour_profiles() -> None:
     rows = [line.split("|")[2].strip() for line in _quick("benchmarks.colour_profiles").splitlines() if "|" in line]
     assert rows[2:] == ["none", "sRGB", "Display P3"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def noise(number: int) -> bytes:
 
 LAYOUTS = [
     {"compression": codec, "use_dictionary": dictionary, "data_page_version": version, "write_batch_size": batch}
-    for codec in ("none", "snappy", "gzip", "zstd")
+    for codec in ("none", "snappy", "gzip", "zstd", "brotli", "lz4")
     for dictionary, version, batch in ((True, "1.0", 1024), (True, "2.0", 64), (False, "1.0", 64), (False, "2.0", 1024))
 ]
 
@@ -184,6 +185,33 @@ def test_large_pages_are_read_as_arrow_reads_them(
     monkeypatch.setattr(parquet_format._Reader, "_rows_of", only_other_columns(parquet_format._Reader._rows_of))
     assert read(path, rows_per_shard=64) == expected
     assert len(read_large) >= 7
+
+
+def flat(size: int) -> bytes:
+    """As of a drawing: areas of a colour, a few details."""
+    rng = np.random.default_rng(size)
+    pixels = np.repeat(rng.integers(0, 256, (size // 300 + 1, 3), np.uint8), 100, axis=0)
+    pixels[rng.integers(0, len(pixels), len(pixels) // 50)] = 7
+    return pixels.tobytes()[:size]
+
+
+NAMES = {"LZ4": "lz4_raw"}
+CONTENTS = [b"", b"x", bytes(3_000_000), flat(2_500_000), noise(1) * 9000, np.random.default_rng(0).bytes(2_300_000)]
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.parametrize("content", CONTENTS, ids=["none", "one", "zeros", "flat", "repeated", "noise"])
+@pytest.mark.parametrize("codec", ["SNAPPY", "LZ4", "BROTLI", "ZSTD"])
+def test_pages_are_decompressed_a_part_at_a_time(
+    content: bytes, codec: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_pages, "CHUNK", chunk)
+    parts: list[bytes] = []
+    large_pages.UNPACK[codec](
+        io.BytesIO(pa.compress(content, NAMES.get(codec, codec.lower()), asbytes=True)).read, parts.append
+    )
+    assert b"".join(parts) == content
+    assert max(map(len, parts), default=0) <= 3 << 20
 
 
 def only_other_columns(rows_of: Any) -> Any:

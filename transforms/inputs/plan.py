@@ -18,6 +18,8 @@ from transforms.inputs.uris import WEB_SCHEMES, canonical_scheme, scheme_of
 from transforms.ledger.types import INLINE, Shard
 from transforms.sequences import MadeOnDemand
 
+MOST_PIECES = 1 << 16  # of a shard, which a worker holds as objects
+
 
 @dataclass(frozen=True)
 class InputPlan:
@@ -86,7 +88,7 @@ class PlannedShards(MadeOnDemand[Shard]):
         rows = 0
         counts = pieces.row_counts() if isinstance(pieces, Pieces) else (piece.rows for piece in pieces)
         for number, count in enumerate(counts):
-            if not self._cuts or rows + count > rows_per_shard:
+            if not self._cuts or rows + count > rows_per_shard or number - self._cuts[-1] >= MOST_PIECES:
                 self._cuts.append(number)
                 rows = 0
             rows += count
@@ -101,5 +103,6 @@ class PlannedShards(MadeOnDemand[Shard]):
 
 
 def make_shards(pieces: Sequence[Piece], rows_per_shard: int, first_index: int = 0) -> Sequence[Shard]:
-    """Pieces packed in order into shards of at most `rows_per_shard` rows, numbered from `first_index`; none is cut."""
+    """Pieces packed in order into shards of at most `rows_per_shard` rows and `MOST_PIECES` pieces, numbered from
+    `first_index`; none is cut."""
     return PlannedShards(pieces, rows_per_shard, first_index)

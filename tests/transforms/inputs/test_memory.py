@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -50,6 +51,32 @@ def tar(path: Path, count: int) -> Path:
     return path
 
 
+def jsonl(path: Path, count: int) -> Path:
+    text = base64.b64encode(images(1)[0]).decode()
+    (path / "a.jsonl").write_text("".join(f'{{"key": "{i}", "image": "{text}"}}\n' for i in range(count)))
+    return path
+
+
+def table(path: Path, count: int, ending: str, mark: str) -> Path:
+    text = base64.b64encode(images(1)[0]).decode()
+    (path / f"a.{ending}").write_text(f"key{mark}image\n" + "".join(f"{i}{mark}{text}\n" for i in range(count)))
+    return path
+
+
+def csv(path: Path, count: int) -> Path:
+    return table(path, count, "csv", ",")
+
+
+def tsv(path: Path, count: int) -> Path:
+    return table(path, count, "tsv", "\t")
+
+
+def folder(path: Path, count: int) -> Path:
+    for number, data in enumerate(images(count)):
+        (path / f"{number:06d}.jpg").write_bytes(b"\xff\xd8\xff" + data)
+    return path
+
+
 def peak_mib(path: Path, rows: int) -> int:
     """The most resident memory of a process that reads a dataset, in MiB."""
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
@@ -66,6 +93,17 @@ def test_five_times_the_rows_take_no_more_memory(tmp_path: Path, write: Callable
     small = peak_mib(write(tmp_path / "small", 1000), 1000)  # four batches
     large = peak_mib(write(tmp_path / "large", 5000), 5000)
     assert large < small * 1.1, f"{small} MiB for 20 MB, {large} MiB for 100 MB"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
+@pytest.mark.parametrize("write", [csv, tsv, jsonl, one_row_group, tar, folder])
+def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path, write: Callable[[Path, int], Path]) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "large").mkdir()
+    small = peak_mib(write(tmp_path / "small", 1500), 1500)
+    large = peak_mib(write(tmp_path / "large", 15_000), 15_000)
+    assert large < small * 1.1, f"{small} MiB for 30 MB, {large} MiB for 300 MB"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")

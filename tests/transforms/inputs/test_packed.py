@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from transforms import storage
-from transforms.inputs import file_list, uri_set
+from transforms.inputs import file_list, plan, uri_set
 from transforms.inputs.file_list import FileList, Found
+from transforms.inputs.formats.format import Piece
 from transforms.inputs.uri_set import UriSet, UriWalk
+from transforms.ledger.types import Slice
 
 
 def some_files(count: int) -> list[Found]:
@@ -87,3 +89,11 @@ def test_a_walk_along_sorted_names_reads_them_once() -> None:
     known = UriWalk(pairs)
     assert sum(f"{i:03d}" in known for i in range(0, 200, 3)) == 34
     assert starts == 1
+
+
+def test_a_shard_has_few_pieces_however_many_rows_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_PIECES", 10)
+    pieces = [Piece(Slice(found.source("files", 1), 0, 1), 1) for found in some_files(25)]
+    shards = plan.make_shards(pieces, 1_000_000)
+    assert [len(shard.slices) for shard in shards] == [10, 10, 5]
+    assert [part for shard in shards for part in shard.slices] == [piece.slice for piece in pieces]

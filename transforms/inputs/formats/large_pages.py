@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -18,12 +19,13 @@ LARGE = 64 << 20  # bytes of a page
 IN_MEMORY = 4 << 20  # bytes of a page that needs no file
 HEADER = 1 << 16  # bytes that hold the header of a page
 CHUNK = 1 << 20
-WINDOW = 1 << 18  # bytes that Snappy refers back to: writers compress blocks of 64 KiB
+WINDOW = 1 << 18  # bytes that Snappy and LZ4 refer back to: blocks are of 64 KiB
 ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # types of pages
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8  # encodings
 FAULTS = (IndexError, KeyError, TypeError, ValueError, OverflowError, zlib.error, pa.ArrowException)
-MOSTLY_LITERAL = 0.9  # compressed share beyond which Python decompresses Snappy fast enough
+LONGEST_MATCH = 64 << 20  # of LZ4
+LONGEST = 0xFE  # the first byte of Snappy's longest copies, of 64 bytes, which follow one another in flat images
 
 
 class Unsupported(Exception):
@@ -42,11 +44,8 @@ class LargeColumn:
     @classmethod
     def find(cls, file: IO[bytes], column: Any, max_level: int) -> LargeColumn | None:
         """The column, if its first pages are large and of a kind that can be read here."""
-        share = column.total_compressed_size / max(1, column.total_uncompressed_size)
-        can = column.compression in ("UNCOMPRESSED", "GZIP", "ZSTD") or (
-            column.compression == "SNAPPY" and share > MOSTLY_LITERAL
-        )
-        if not can or column.total_uncompressed_size < LARGE or not ENCODINGS.issuperset(column.encodings):
+        can = column.compression in UNPACK and ENCODINGS.issuperset(column.encodings)
+        if not can or column.total_uncompressed_size < LARGE:
             return None
         found = cls(file, column, max_level)
         try:
@@ -297,8 +296,8 @@ class _Limited:
         self.closed = True
 
 
-def _unzstd(read: Read, write: Write) -> None:
-    with pa.CompressedInputStream(pa.PythonFile(_Limited(read), "r"), "zstd") as stream:
+def _stream(codec: str, read: Read, write: Write) -> None:
+    with pa.CompressedInputStream(pa.PythonFile(_Limited(read), "r"), codec) as stream:
         while data := stream.read(CHUNK):
             write(data)
 
@@ -339,6 +338,10 @@ def _unsnappy(read: Read, write: Write) -> None:
                 back, at = int.from_bytes(data[at : at + width], "little"), at + width
             if not 0 < back <= len(out):
                 raise ValueError("Snappy refers too far back")
+            if tag == LONGEST:
+                again = data[at - 3 : at]
+                while size < CHUNK and data.startswith(again, at):
+                    size, at = size + 64, at + 3
             begin = len(out) - back
             out += (out[begin : begin + size] * (size // back + 1))[:size]
         if len(out) - written > CHUNK:
@@ -348,9 +351,70 @@ def _unsnappy(read: Read, write: Write) -> None:
     write(bytes(out[written:]))
 
 
+def _unlz4(read: Read, write: Write) -> None:
+    """A raw block of LZ4, see its lz4_Block_format.md."""
+    data, at = read(CHUNK), 0
+    out = bytearray()  # as above
+    written = 0
+
+    def long(size: int) -> int:
+        """A size whose four bits are all set, with the bytes that follow."""
+        nonlocal data, at
+        while True:
+            if at == len(data):
+                data, at = read(CHUNK), 0
+            byte = data[at]
+            at += 1
+            size += byte
+            if byte < 255:
+                return size
+
+    def give(tolerated: int) -> None:
+        nonlocal written
+        if len(out) - written > tolerated:
+            write(bytes(out[written:]))
+            del out[: max(0, len(out) - WINDOW)]
+            written = len(out)
+
+    while True:
+        if at == len(data):
+            data, at = read(CHUNK), 0
+            if not data:
+                break
+        token = data[at]
+        at += 1
+        size = token >> 4
+        if size == 15:
+            size = long(size)
+        while size > len(data) - at:
+            out += data[at:]
+            size -= len(data) - at
+            data, at = read(CHUNK), 0
+            if not data:
+                raise ValueError("the page ends early")
+            give(CHUNK)
+        out += data[at : at + size]
+        at += size
+        if len(data) - at < 8:
+            data, at = data[at:] + read(CHUNK), 0
+            if not data:
+                break  # the last ones are literals alone
+        back, size, at = data[at] | data[at + 1] << 8, (token & 15) + 4, at + 2
+        if size == 19:
+            size = long(size)
+        if not 0 < back <= len(out) or size > LONGEST_MATCH:
+            raise ValueError("LZ4 refers too far back, or to too much")
+        begin = len(out) - back
+        out += (out[begin : begin + size] * (size // back + 1))[:size]
+        give(CHUNK)
+    give(0)
+
+
 UNPACK: dict[str, Callable[[Read, Write], None]] = {
     "UNCOMPRESSED": _copy,
     "GZIP": _gunzip,
-    "ZSTD": _unzstd,
+    "ZSTD": partial(_stream, "zstd"),
+    "BROTLI": partial(_stream, "brotli"),
     "SNAPPY": _unsnappy,
+    "LZ4": _unlz4,
 }

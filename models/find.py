@@ -36,7 +36,7 @@ CLIP_FOLDER = "clip"
 EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
 # The files of the checkpoint formats; others in a remote folder (logs, samples, optimiser states) stay there.
-WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_model.bin")  # the last: a CLIP's
+WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_model.bin", "pytorch_model-*.bin")
 PATTERNS = (*WEIGHTS, "*.json", "*.yaml", "*.yml", "*.txt")
 DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")
@@ -128,8 +128,9 @@ def _is_bart(folder: Path) -> bool:
 def locate_model(name: str, cache_dir: Path | str) -> Path:
     """The local folder or file of a model. Raises `CheckpointError` if there is no such model.
 
-    `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or hf://owner/name[@revision]. Remote
-    ones are copied into `cache_dir` once, and again after the remote files have changed.
+    `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or
+    hf://owner/name[/part][@revision]. Remote ones are copied into `cache_dir` once, and again after the remote files
+    have changed.
     """
     if name in EMBEDDED:
         if not (EMBEDDED[name] / "config.json").is_file():
@@ -168,16 +169,31 @@ def _from_hub(name: str, cache_dir: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repository, _, revision = name.removeprefix(HUB_SCHEME).strip("/").partition("@")
-    if repository.count("/") != 1:
-        raise CheckpointError(f"{name}: expected hf://owner/name or hf://owner/name@revision")
+    inside, _, revision = name.removeprefix(HUB_SCHEME).strip("/").partition("@")
+    owner, _, rest = inside.partition("/")
+    repository, _, part = rest.partition("/")
+    if not repository:
+        raise CheckpointError(f"{name}: expected {HUB_SCHEME}owner/name[/folder or file][@revision]")
+    wanted = PATTERNS if not part else (part, *(f"{part}/{pattern}" for pattern in PATTERNS), *_beside(part))
     try:
         folder = snapshot_download(
-            repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=list(PATTERNS)
+            f"{owner}/{repository}",
+            revision=revision or None,
+            cache_dir=cache_dir / "hub",
+            allow_patterns=list(wanted),
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise CheckpointError(f"{name}: cannot be had from the Hugging Face Hub: {error}") from error
-    return Path(folder)
+    found = Path(folder, part)
+    if not found.exists():
+        raise CheckpointError(f"{name}: {owner}/{repository} holds no {part}; see its files on the Hugging Face Hub")
+    return found
+
+
+def _beside(part: str) -> list[str]:
+    """What may describe a file: patterns in its folder."""
+    folder = PurePosixPath(part).parent.as_posix()
+    return [pattern if folder == "." else f"{folder}/{pattern}" for pattern in DESCRIPTIONS]
 
 
 def _from_store(uri: str, cache_dir: Path) -> Path:

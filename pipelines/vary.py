@@ -117,6 +117,9 @@ def options(args: argparse.Namespace) -> VaryOptions:
             f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
             "with both"
         )
+    said = flags.given(args, "image_size", "weights")
+    if args.method == "model" and said:
+        raise UsageError(f"--{next(iter(said))} has no meaning with --method model, whose VQGAN says it; leave it out")
     if args.code_column and args.image_column:
         raise UsageError("--code_column and --image_column contradict each other: name one of them")
     return flags.fill(

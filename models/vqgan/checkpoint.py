@@ -88,7 +88,8 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
         if backend not in BACKENDS:
             raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
         if backend == "vqgan-jax":
-            if self.config.quantizer not in ("nearest", "gumbel") or not self.has_decoder:
+            plain = not self.config.encoder_levels and self.config.middle_attention and self.has_decoder
+            if self.config.quantizer not in ("nearest", "gumbel") or not plain:
                 raise ConfigError(f"backend vqgan-jax: has no network for {self.name} ({self.format}); use torch")
             from models.vqgan.jax_codec import JaxCodec
 

@@ -27,6 +27,8 @@ def geometry(shapes: Shapes, resolution: int | None, path: Path, **values: Any) 
         z_channels = widest[0 if down else 1]
         ch = shapes["encoder.conv_in.weight"][0] if down else shapes["decoder.conv_out.weight"][1]
         n_embed, embed_dim = shapes["quantize.embedding.weight"]
+        if min(ch, z_channels) < 1:
+            raise ValueError(f"weights without a channel, {ch} and {z_channels}")
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: these are not the weights of a VQGAN ({error})") from error
     finest = down or up

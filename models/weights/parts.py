@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 INDEX = ".index.json"
 WHOLE = (WEIGHTS_NAME, f"{WEIGHTS_NAME}{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
-LOOKED_AT = 1 << 24  # bytes of a pickle without an archive, whose names come first
+LOOKED_AT = 1 << 24  # bytes at the beginning of a pickle, where the names are
 
 
 def candidates(path: Path) -> list[Path]:
@@ -41,12 +42,15 @@ def mentions(path: Path, name: str) -> bool:
         return wanted in _described(path)
     if path.suffix not in PICKLES:
         return False
-    if zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            return wanted in file.read(LOOKED_AT)
+    try:
         with zipfile.ZipFile(path) as archive:
             pickles = [entry for entry in archive.namelist() if entry.rpartition("/")[2] == "data.pkl"]
-            return any(wanted in archive.read(entry) for entry in pickles)
-    with path.open("rb") as file:
-        return wanted in file.read(LOOKED_AT)
+            return any(wanted in archive.open(entry).read(LOOKED_AT) for entry in pickles)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError):
+        return False  # broken: the family that reads such a file says so
 
 
 def _described(path: Path) -> bytes:
@@ -109,8 +113,8 @@ def open_parts(path: Path) -> Parts:
         return Parts(path, names)
     if path.suffix == ".safetensors":
         try:
-            header = json.loads(_described(path))
-        except ValueError as error:
+            named = dict(json.loads(_described(path)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path}: not a safetensors file, or cut short; copy it again") from error
-        return Parts(path, dict.fromkeys((name for name in header if name != "__metadata__"), path))
+        return Parts(path, dict.fromkeys((name for name in named if name != "__metadata__"), path))
     return Parts(path, dict.fromkeys(read_states(path)[""], path))

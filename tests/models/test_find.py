@@ -247,7 +247,17 @@ def test_a_model_that_the_hub_does_not_have_is_reported(hub: tuple[type[Hub], st
     assert printed.startswith("refused: hf://me/nothing: cannot be had from the Hugging Face Hub")
 
 
-@pytest.mark.parametrize("name", ["hf://vqgan", "hf://a/b/c", "hf://"])
+def test_a_part_of_a_repository_is_downloaded_alone(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
+    file = Path(locate_at(hub[1], "hf://me/vqgan/flax_model.msgpack@v2", tmp_path))
+    assert file.read_bytes() == HUB_FILES["flax_model.msgpack"]
+    assert (file.parent / "config.json").is_file(), "what describes it"
+    kept = {path.name for path in file.parent.iterdir()}
+    assert kept < set(HUB_FILES)
+    printed = locate_at(hub[1], "hf://me/vqgan/vqvae", tmp_path)
+    assert printed.startswith("refused: hf://me/vqgan/vqvae: me/vqgan holds no vqvae")
+
+
+@pytest.mark.parametrize("name", ["hf://vqgan", "hf://a/", "hf://"])
 def test_a_hub_name_without_owner_and_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected hf://owner/name"):
         locate_model(name, tmp_path)

@@ -14,8 +14,11 @@ from torch import Tensor
 from models.bart import checkpoint as bart_checkpoints
 from models.errors import CheckpointError, ConfigError
 from models.find import EMBEDDED
+from models.image_tokenizer import open_tokenizer
 from models.vqgan import checkpoint as checkpoints
 from models.vqgan.checkpoint import codebook_id, convert, open_checkpoint, save_vqgan
+from models.vqgan.config import LevelShape, VQGANConfig
+from models.vqgan.geometry import geometry
 from models.vqgan.network import VQGAN
 from models.weights import native as own_format
 from models.weights.checkpoint import weights_id
@@ -388,3 +391,51 @@ def test_a_model_is_called_after_its_folder_or_its_name_on_the_hub(tmp_path: Pat
     as_flax(tmp_path / "models--me--vqgan" / "snapshots" / ("a" * 40), weights())
     assert open_checkpoint(tmp_path / "my_vqgan").name == "my_vqgan"
     assert open_checkpoint(tmp_path / "models--me--vqgan" / "snapshots" / ("a" * 40)).name == "me/vqgan"
+
+
+def test_halves_that_differ_and_codes_of_signs_survive_conversion(tmp_path: Path) -> None:
+    """As other families have them; none of the weights is a codebook."""
+    config = VQGANConfig(
+        ch=32,
+        resolution=16,
+        z_channels=3,
+        embed_dim=3,
+        n_embed=8,
+        quantizer="signs",
+        middle_attention=False,
+        encoder_levels=(LevelShape(32, 2, False), LevelShape(96, 1, True)),
+        decoder_levels=(LevelShape(64, 1, False), LevelShape(32, 3, False)),
+    )
+    model = random_vqgan(config)
+    save_vqgan(model, tmp_path / "a", name="signs")
+    converted = convert(tmp_path / "a", tmp_path / "b")
+    assert converted.config == config
+    assert converted.codebook_id() == open_checkpoint(tmp_path / "a").codebook_id()
+    images = torch.arange(2 * 16 * 16 * 3).reshape(2, 16, 16, 3).to(torch.uint8)
+    codes = converted.network().encode(images)
+    assert torch.equal(codes, model.encode(images))
+    assert codes.max() < 8
+    assert converted.network().decode(codes).shape == (2, 16, 16, 3)
+    found = geometry({name: tuple(value.shape) for name, value in random_vqgan().state_dict().items()}, 16, tmp_path)
+    assert found == replace(TINY, pixel_range=(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": ["Emu3VQVAE"], "transformers_version": "5"}, r"this is a Emu3VQVAE of transformers, which"),
+        (
+            {"_class_name": "AutoencoderKL"},
+            r"this is a AutoencoderKL of diffusers, which vqbeam does not",
+        ),
+        (
+            {"embed_dim": 4},
+            r"its weights \(encoder\.strange\.weight\) are of no other model that vqbeam",
+        ),
+    ],
+)
+def test_a_tokenizer_that_is_not_read_is_named(config: dict[str, object], message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"encoder.strange.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        open_tokenizer(tmp_path)

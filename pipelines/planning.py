@@ -137,16 +137,10 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     job, task = request.job, request.task
     settings = resolved_settings(request)
     rows = job.rows_per_shard or default_rows_per_shard(task, settings)
-    found = plan_sources(task.input, rows, inputs=_listed(request))
-    if task.tokenizer:
-        check_grid(found.pieces, found.schema, task.tokenizer)
-    _tell_of_moved(request, found.schema)
-    shards = make_shards(found.pieces, rows)
-    if job.limit:
-        shards = limited(shards, job.limit, found.schema)
+    schema, shards, passed_over = _planned(request, rows)
     if not shards:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
-    if task.fit_batch and not job.settings.batch_size and not has_own_number(found.schema.options):
+    if task.fit_batch and not job.settings.batch_size and not has_own_number(schema.options):
         settings["batch_size"] = _fitted(settings["batch_size"], shards, task.images_per_row)
     resolved = fingerprint(request) | {
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
@@ -156,8 +150,22 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
-    passed_over = found.passed.to_json()
-    return Plan(request.command.name, resolved, settings, found.schema.to_json(), passed_over=passed_over), shards
+    return Plan(request.command.name, resolved, settings, schema.to_json(), passed_over=passed_over), shards
+
+
+def _planned(request: PlanRequest, rows: int) -> tuple[InputSchema, Sequence[Shard], Mapping[str, Any]]:
+    """The schema and the shards of a new plan, and what is passed over."""
+    job, task = request.job, request.task
+    if task.planned:
+        return (*task.planned(), {})
+    found = plan_sources(task.input, rows, inputs=_listed(request))
+    if task.tokenizer:
+        check_grid(found.pieces, found.schema, task.tokenizer)
+    _tell_of_moved(request, found.schema)
+    shards = make_shards(found.pieces, rows)
+    if job.limit:
+        shards = limited(shards, job.limit, found.schema)
+    return found.schema, shards, found.passed.to_json()
 
 
 def _listed(request: PlanRequest) -> Inputs | None:

@@ -25,8 +25,9 @@ from transforms.inputs.fetch import MAX_IMAGE_BYTES
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.provenance import mismatch, token_provenance
-from transforms.inputs.request import InputRequest
+from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, load_plan
+from transforms.ledger.types import Shard
 from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
@@ -303,6 +304,9 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
+    `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
+    has planning list and cut these.
+
     `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
     "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
 
@@ -327,6 +331,7 @@ class Task:
     tokenizer: TokenizerSpec | None = None
     fit_batch: bool = False
     open: Mapping[str, Any] = field(default_factory=dict)
+    planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
 
 
 def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:

@@ -34,7 +34,6 @@ from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
 from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
-from transforms.outputs.table import TABLE
 
 
 def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str], scratch: str) -> int:
@@ -52,7 +51,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     stored = None if job.overwrite else planning.find_plan(request)
     if stored is None and (job.extend or job.retry_rejected):
         raise UsageError(f"{job.output} holds no plan yet: run once without --extend and --retry_rejected")
-    if stored is not None and not job.extend:
+    if stored is not None and not job.extend and task.planned is None:
         tell_of_changes(request, stored)
     if job.dry_run:
         return _show(request, stored)
@@ -68,7 +67,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
     keys = None
     if outcome.well:
-        _write_card(job.output, rows_in(task.written.layout.main if task.written else TABLE))
+        _write_card(job.output, rows_in(task.work(plan, job.settings.over(plan)).main))
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     print_summary(command, job.output, plan, outcome, _look(job, task), keys, already=not pending)
     if task.written and job.contact_sheet:

@@ -16,6 +16,7 @@ STATS = "_vqbeam/stats"  # holds the marks of shards
 ATTEMPTS = "_vqbeam/attempts"  # holds an empty file for each attempt at a shard that has not ended
 RETRY = "_vqbeam/retry"  # holds a file for each shard that is to be done again
 REDONE = "_vqbeam/redone"  # holds a folder for each of them: its new version, until that takes the place of the old
+SORTED = "_vqbeam/sorted"  # holds the job of export that sorts, an output folder of its own
 PLAN = "_vqbeam/plan.json"
 LAST_RUN = "_vqbeam/last_run.json"
 

@@ -24,11 +24,12 @@ ERROR_SCHEMA = pa.schema(
 
 
 class TableWriter:
-    """Writes batches of one schema to a local Parquet file, in row groups of whole batches: some `ROW_GROUP_ROWS`
+    """Writes batches of one schema to a local Parquet file, in row groups of whole batches: some `group_rows`
     rows, fewer if rows are big. The same batches give the same bytes."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS) -> None:
         self.path = path
+        self._group_rows = group_rows
         self._schema = schema
         self._file = open(path, "wb")  # noqa: SIM115 - closed by close or abort
         self.hashed = HashedFile(self._file)
@@ -43,7 +44,7 @@ class TableWriter:
         self._pending.append(table)
         self._rows += table.num_rows
         self._bytes += table.nbytes
-        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
+        if self._rows >= self._group_rows or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def close(self, metadata: Callable[[HashedFile], Mapping[str, str]] | None = None) -> None:

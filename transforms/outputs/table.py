@@ -14,7 +14,7 @@ from transforms.batch import ENCODING, IMAGE, IMAGE_PATH, IMAGE_STRUCT, PASS_PRE
 from transforms.errors import amount
 from transforms.ledger.commit import MainObject
 from transforms.ledger.seal import sealed
-from transforms.ledger.tables import COUNTS_KEY, TableWriter
+from transforms.ledger.tables import COUNTS_KEY, ROW_GROUP_ROWS, TableWriter
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
 from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
@@ -25,12 +25,12 @@ ROWS_READ = 48  # at once, with their images
 class TableSink:
     """Writes a table of rows as they are."""
 
-    def __init__(self, target: SinkTarget) -> None:
+    def __init__(self, target: SinkTarget, group_rows: int = ROW_GROUP_ROWS) -> None:
         self.path = target.path
         self.images: list[StoredObject] = []
         self._schema = target.schema
         self._target = target
-        self._table = TableWriter(target.path, target.schema)
+        self._table = TableWriter(target.path, target.schema, group_rows)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._table.write(output_rows(batch, self._schema))
@@ -46,8 +46,8 @@ class TableSink:
 class TokenSink(TableSink):
     """Writes a table of tokens, and notes which codes occur."""
 
-    def __init__(self, target: SinkTarget, codebook_size: int) -> None:
-        super().__init__(target)
+    def __init__(self, target: SinkTarget, codebook_size: int, group_rows: int = ROW_GROUP_ROWS) -> None:
+        super().__init__(target, group_rows)
         self._used = np.zeros(codebook_size, bool)
 
     def write(self, batch: pa.RecordBatch) -> None:

@@ -9,12 +9,14 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import IO, cast
 
+import numpy as np
 import pyarrow as pa
 
 from transforms import storage
+from transforms.batch import CAPTION, ENCODING, first_caption, to_rows
 from transforms.ledger.commit import MainObject
 from transforms.ledger.seal import HashedFile, sealed
-from transforms.ledger.types import ShardCounts, StoredObject
+from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
 from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
 from transforms.outputs.table import output_rows
@@ -58,6 +60,33 @@ class TarSink:
         member = tarfile.TarInfo(name)  # time, owner and mode stay at their fixed defaults
         member.size = len(data)
         self._tar.addfile(member, io.BytesIO(data))
+
+
+class TokenTarSink(TarSink):
+    """Writes the codes, the caption and the JSON of each row, named by a number: the dots of a key would cut it."""
+
+    def __init__(self, target: SinkTarget, codebook_size: int) -> None:
+        super().__init__(target, "png", None)
+        self._shard = target.shard
+        self._rows = 0
+        self._used = np.zeros(codebook_size, bool)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        codes = to_rows(batch.column(ENCODING))
+        self._used[codes.reshape(-1)] = True
+        others = output_rows(batch, self._schema).drop_columns([ENCODING]).to_pylist()
+        for row, other in zip(codes, others, strict=True):
+            stem = f"{self._shard}_{self._rows:08d}"
+            data = io.BytesIO()
+            np.save(data, row)
+            self._add(f"{stem}.npy", data.getvalue())
+            self._add(f"{stem}.txt", first_caption(other.pop(CAPTION)).encode("utf-8", "surrogatepass"))
+            self._add(f"{stem}.json", json.dumps(other, ensure_ascii=False, default=_as_text).encode())
+            self._rows += 1
+
+    def finish(self, counts: ShardCounts) -> None:
+        counts.codes_used = pack_codes(self._used)
+        super().finish(counts)
 
 
 def _as_text(value: object) -> str:

@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from transforms import storage
 from transforms.batch import CAPTION, ENCODING, KEY, first_caption
 from transforms.errors import UsageError
-from transforms.ledger.folder import SUCCESS, OutputFolder
+from transforms.ledger.folder import SORTED, SUCCESS, OutputFolder
 from transforms.training.row_order import RowOrder, Share, Window
 
 READERS = 16  # footers read at once
@@ -196,6 +196,8 @@ def find_tables(sources: Sequence[str | Path]) -> list[str]:
             if not storage.exists(storage.join(folder, SUCCESS)):
                 raise UsageError(f"{folder} is not finished: run its command again, or give {folder}/data/*.parquet")
             files = storage.list_files(storage.join(folder, "data"))
+        elif storage.exists(OutputFolder(storage.join(folder, SORTED)).shards(0)):
+            raise UsageError(f"{folder} holds an export in splits: give the folder of one of them")
         else:
             files = [info for info in storage.list_files(folder) if not _hidden(info.uri[len(folder) :])]
         tables = [info.uri for info in files if info.uri.endswith(".parquet")]

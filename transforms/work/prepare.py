@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from models.image_tokenizer import TokenizerSpec
 from transforms.batch import (
     CODES,
     ERROR_CODE,
@@ -43,6 +42,16 @@ Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
 Cause = RowRejected | RowFiltered
 Refused = dict[int, tuple[str, Cause]]  # rows of a batch that end here: the stage, and why
+
+
+class Grid(Protocol):
+    """What codes must fit, of a tokenizer or of tables."""
+
+    @property
+    def codes_per_image(self) -> int: ...
+
+    @property
+    def codebook_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -187,9 +196,7 @@ class _Read(NamedTuple):
     data: bytes | None
 
 
-def prepare_codes(
-    batch: pa.RecordBatch, first_row: int, spec: TokenizerSpec, require_caption: bool = False
-) -> Prepared:
+def prepare_codes(batch: pa.RecordBatch, first_row: int, spec: Grid, require_caption: bool = False) -> Prepared:
     """Check codes against the model's grid and codebook; `codes` int32 [T] come out."""
     refused = refused_rows(batch, require_caption)
     arrays: list[np.ndarray] = []
@@ -205,7 +212,7 @@ def prepare_codes(
     return gather(batch, first_row, refused, arrays)
 
 
-def fitting_codes(codes: np.ndarray, spec: TokenizerSpec) -> np.ndarray:
+def fitting_codes(codes: np.ndarray, spec: Grid) -> np.ndarray:
     """Integers [N] of any type -> int32 [codes_per_image].
 
     Raises `RowRejected` (wrong_code_count, code_out_of_range) unless they are a full grid of a codebook's ids.

@@ -1,0 +1,359 @@
+"""`vqbeam export`: tables of tokens -> shuffled shards of equal size, by split, without duplicates, for training."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipelines import flags
+from pipelines.command import Command, JobCommand
+from pipelines.request import JobOptions, PlannedModel, Task
+from pipelines.scratch import scratch_folder
+from pipelines.terminal import say
+from transforms import storage
+from transforms.errors import UsageError
+from transforms.inputs.columns import image_and_codes
+from transforms.inputs.formats.parquet import read_footer
+from transforms.inputs.provenance import token_provenance
+from transforms.ledger.folder import SORTED, SUCCESS
+
+if TYPE_CHECKING:
+    from transforms.inputs.request import InputSchema
+    from transforms.ledger.plan import Plan
+    from transforms.ledger.types import Shard
+    from transforms.work.export import CodeGrid, Placing, Shuffle
+
+SORTED_ROWS = 1 << 16  # of a sorted table, at least
+LAYOUTS = {"parquet": "tables", "webdataset": "tars of npy, txt and json"}
+READERS = 16
+MOST_CODES = 1 << 20  # that codes of unknown origin are taken to be of
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Splits = tuple[tuple[str, float], ...]
+
+
+def splits(text: str) -> Splits:
+    """ "train=0.98,val=0.02"."""
+    found: list[tuple[str, float]] = []
+    for part in text.split(","):
+        name, _, text_of_share = part.partition("=")
+        try:
+            found.append((name, float(text_of_share)))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=SHARE,... such as train=0.98,val=0.02") from None
+    names = [name for name, _ in found]
+    for name, share in found:
+        if not NAME.fullmatch(name) or name == "data":
+            raise argparse.ArgumentTypeError(f"{text!r}: {name!r} cannot be the name of a split, which names a folder")
+        if names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{text!r}: {name} is there twice")
+        if not share > 0:
+            raise argparse.ArgumentTypeError(f"{text!r}: {name} would be empty, which readers of a mixture fail on")
+    total = sum(share for _, share in found)
+    if abs(total - 1) > 1e-9:
+        raise argparse.ArgumentTypeError(f"{text!r}: the shares add up to {total:g}, not to 1")
+    return tuple(found)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    flags.add_input_flags(parser, "codes")
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
+    group.add_argument("--overwrite", action="store_true", help="first remove what an earlier export wrote there")
+    group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    group.add_argument(
+        "--max_error_rate", type=flags.share, default=0.1, metavar="SHARE", help="rejected rows tolerated (default 0.1)"
+    )
+    layouts = "; ".join(f"{name}: {text}" for name, text in LAYOUTS.items())
+    group.add_argument("--layout", choices=tuple(LAYOUTS), default="parquet", help=f"{layouts} (default parquet)")
+    group.add_argument("--rows_per_shard", **flags.COUNT, help="in every shard but the last of a split (default 10000)")
+    group = parser.add_argument_group("rows")
+    group.add_argument(
+        "--shuffle", type=flags.option("seed"), default=0, metavar="SEED", help="decides the order of rows (default 0)"
+    )
+    group.add_argument(
+        "--split",
+        type=splits,
+        default=(),
+        metavar="NAME=SHARE,...",
+        help="folders that share the rows by a hash of the key, or of the column of --dedup, so that a row stays where "
+        "it is when rows are added; default: none",
+    )
+    group.add_argument(
+        "--dedup",
+        metavar="COLUMN",
+        help="key, caption, encoding or another column: of rows that agree in it one stays; default: all stay",
+    )
+    group = parser.add_argument_group("how it runs")
+    group.add_argument("--workers", **flags.COUNT, help="on this machine (default 1)")
+    group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
+    parser.set_defaults(workers=0, batch_size=0, threads=0, device="cpu", model_cache="")
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export, and the jobs that it is done by."""
+
+    job: JobOptions
+    layout: str
+    shuffle: Shuffle
+    grid: CodeGrid
+    made_by: Mapping[str, Any]
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The output folder of each split; one without a name if there are none."""
+        names = [name for name, _ in self.shuffle.splits]
+        return {name: storage.join(self.job.output, name) for name in names} or {"": self.job.output}
+
+    @property
+    def sorted(self) -> str:
+        return storage.join(self.job.output, SORTED)
+
+    def task(self, work: Placing, planned: Any = None, **choices: Any) -> Task:
+        from transforms.work.export import BATCH, MOVED, ORDER_VERSION, WRITTEN
+
+        shuffle = self.shuffle
+        identity = {
+            "shuffle": shuffle.seed,
+            "dedup": shuffle.value if shuffle.unique else "off",
+            "splits": [list(split) for split in shuffle.splits],
+            "order_version": ORDER_VERSION,
+            **choices,
+        }
+        nothing = PlannedModel("model", "none", "none", "rows are moved only", {}, 1.0, lambda device: BATCH)
+        about = {**self.made_by, "command": "export", **identity}
+        return Task(
+            models=(nothing,),
+            fingerprint=identity,
+            input=replace(self.job.files.request, written=WRITTEN, moved=MOVED),
+            work=lambda plan, settings: work,
+            provenance=lambda plan: about,
+            look=self.job.output,
+            planned=planned,
+        )
+
+    def sort(self, beam_args: list[str]) -> int:
+        """Have the tables sorted, unless they are."""
+        from pipelines.run import run_job
+        from transforms.work.export import Sort
+
+        job = replace(
+            self.job, output=self.sorted, rows_per_shard=max(SORTED_ROWS, self.job.rows_per_shard or 0), overwrite=False
+        )
+        with scratch_folder(job.temp_dir) as scratch:
+            return run_job(SORT, job, self.task(Sort(self.shuffle, self.grid)), beam_args, scratch)
+
+    def gathering(self, name: str, shards: Sequence[Shard] | None = None) -> tuple[JobOptions, Task]:
+        """The job of one split; without `shards` it has a stored plan."""
+        from transforms.work.export import Gather
+
+        work = Gather(self.shuffle, self.grid, self.layout)
+        task = self.task(work, lambda: (self.schema(), shards or []), layout=self.layout, split=name)
+        return replace(self.job, output=self.folders[name]), task
+
+    def plan_of(self, name: str, beam_args: list[str]) -> Plan | None:
+        """The stored plan of a split. Raises `UsageError` if something else is in its folder."""
+        from pipelines.launch import is_local
+        from pipelines.planning import PlanRequest, find_plan
+
+        return find_plan(PlanRequest(GATHER, *self.gathering(name), is_local(beam_args)))
+
+    def gather(self, name: str, shards: Sequence[Shard] | None, beam_args: list[str]) -> int:
+        """Write the shards of one split."""
+        from pipelines.run import run_job
+
+        job, task = self.gathering(name, shards)
+        with scratch_folder(job.temp_dir) as scratch:
+            return run_job(GATHER, job, task, beam_args, scratch)
+
+    def removed(self) -> Export:
+        """Delete what is in the output, and go on without `overwrite`. Raises `UsageError` if that is the input."""
+        from pipelines.planning import remove_output
+
+        inside = tuple(storage.join(folder, "") for folder in (*self.folders.values(), self.sorted))
+        for found in self.job.files.find().files:
+            if found.uri.startswith(inside):
+                raise UsageError(f"--overwrite would delete the input {found.uri}: choose another --output")
+        for folder in self.folders.values():
+            remove_output(folder)
+        storage.delete_folder(self.sorted)
+        return replace(self, job=replace(self.job, overwrite=False))
+
+    def is_sorted(self, *, whole: bool = False) -> bool:
+        """Whether each sorted table that has a mark is there or, `whole`, each that was planned."""
+        from transforms.ledger.totals import mark_uris
+
+        done = {uri.rsplit("/", 1)[-1].removesuffix(".json") for uri in mark_uris(self.sorted)}
+        files = storage.list_files(storage.join(self.sorted, "data"))
+        there = {info.uri.rsplit("/", 1)[-1].removesuffix(".parquet") for info in files}
+        return done <= there and not (whole and len(done) < self.plan_of_sorted().shards)
+
+    def schema(self) -> InputSchema:
+        """How the sorted tables are read."""
+        from transforms.batch import CAPTION, ENCODING, KEY
+        from transforms.inputs.request import READING, InputSchema
+
+        read = InputSchema.from_json(self.plan_of_sorted().schema)
+        return InputSchema(
+            kind="codes",
+            key=KEY,
+            caption=CAPTION,
+            caption_is_list=read.caption_is_list,
+            codes=ENCODING,
+            passthrough=read.passthrough,
+            origins=tuple(read.passthrough.names),
+            chosen=True,
+            uri_schemes=read.uri_schemes,
+            reading=READING,
+        )
+
+    def plan_of_sorted(self) -> Plan:
+        from transforms.ledger.plan import load_plan
+
+        plan = load_plan(self.sorted)
+        assert plan is not None, "the tables have been sorted"
+        return plan
+
+    def shards(self) -> dict[str, list[Shard]]:
+        """The shards of each split. Raises `UsageError` if one has none."""
+        from transforms.inputs.plan import plan_sources
+        from transforms.inputs.request import InputRequest
+        from transforms.inputs.sorted_runs import equal_shards
+
+        tables = InputRequest((storage.join(self.sorted, "data", "*.parquet"),), kind="codes", input_format="parquet")
+        found = plan_sources(tables, 1 << 62)
+        sources = list(dict.fromkeys(piece.slice.source for piece in found.pieces))
+        rows = self.job.rows_per_shard or 0
+        planned = {
+            name: equal_shards(sources, number, rows, unique=self.shuffle.unique)
+            for number, name in enumerate(self.folders)
+        }
+        for name, shards in planned.items():
+            if not shards:
+                raise UsageError(f"{name} would get no row, and readers fail on an empty split: leave it out", "split")
+        return planned
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Sort what is not sorted, then write what is not written. Raises `UsageError` and `ShardFailed`."""
+    from transforms.ledger.plan import load_plan
+    from transforms.ledger.totals import pending_shards
+
+    args.rows_per_shard = args.rows_per_shard or 10_000
+    export = find_export(args)
+    if export.job.dry_run:
+        return export.sort(beam_args)
+    if export.job.overwrite:
+        export = export.removed()
+    plans = {name: export.plan_of(name, beam_args) for name in export.folders}
+    planned: dict[str, list[Shard]] = {}
+    if not all(plan and not pending_shards(export.folders[name], plan.shards) for name, plan in plans.items()):
+        if load_plan(export.sorted) and not export.is_sorted():
+            storage.delete_folder(export.sorted)  # an earlier run was done with them
+        code = export.sort(beam_args)
+        if code:
+            return code
+        if not export.is_sorted(whole=True):
+            say("The tables are being sorted: run the same command again once that job has ended", file=sys.stderr)
+            return 0
+        if None in plans.values():
+            planned = export.shards()
+    for name in export.folders:
+        if name:
+            say(f"split {name}", file=sys.stderr)
+        code = export.gather(name, planned.get(name), beam_args)
+        if code:
+            return code
+    if all(storage.exists(storage.join(folder, SUCCESS)) for folder in export.folders.values()):
+        storage.delete_folder(storage.join(export.sorted, "data"))
+    return 0
+
+
+def find_export(args: argparse.Namespace) -> Export:
+    """The export that the flags ask for. Raises `UsageError`."""
+    from transforms.batch import CAPTION, ENCODING, KEY
+    from transforms.work.export import CodeGrid, Shuffle
+
+    job = flags.job_options(args, "codes")
+    inputs = job.files.find()
+    uris = [found.uri for found in inputs.files]
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(partial(_table, code_column=args.code_column), uris))
+    known = [(uri, table) for uri, table in zip(uris, tables, strict=True) if table is not None]
+    if not known:
+        raise UsageError(f"{uris[0]} is no readable Parquet file")
+    first_uri, first = known[0]
+    for uri, table in known:
+        if table.length != first.length:
+            raise UsageError(
+                f"{first_uri} has {first.length:,} codes a row and {uri} {table.length:,}: tables of one grid go into "
+                "an export"
+            )
+        if table.codebook and first.codebook and table.codebook != first.codebook:
+            raise UsageError(
+                f"{first_uri} and {uri} were made with other models (codebooks {first.codebook[:12]} and "
+                f"{table.codebook[:12]}): their codes mean other things, export them apart"
+            )
+    value = args.dedup or KEY
+    if value not in (KEY, CAPTION, ENCODING, *first.columns):
+        raise UsageError(f"{first_uri} has no column {value}; it has {', '.join(first.columns)}", "dedup")
+    if args.columns is not None and value not in (KEY, CAPTION, ENCODING, *args.columns):
+        raise UsageError(f"{value} is not among columns, which leaves it out: add it there", "dedup")
+    made_by = dict(job.files.made_by or {})
+    size = int(made_by.get("codebook_size", first.most))
+    shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split)
+    return Export(job, args.layout, shuffle, CodeGrid(first.length, size), made_by)
+
+
+@dataclass(frozen=True)
+class _Table:
+    length: int  # codes a row
+    codebook: str | None
+    most: int  # codes that its type can hold
+    columns: tuple[str, ...]
+
+
+def _table(uri: str, code_column: str | None) -> _Table | None:
+    """What a table says of its codes; None if it cannot be read, which costs its rows."""
+    import pyarrow.parquet as pq
+    import pyarrow.types as pt
+
+    footer = read_footer(uri)
+    if footer is None:
+        return None
+    name = code_column or image_and_codes(footer.columns, uri)[1]
+    if name is None or name not in footer.columns.names:
+        raise UsageError(f"{uri} has no column of codes; it has {', '.join(footer.columns.names)}", "code_column")
+    kind = footer.columns.field(name).type
+    made_by = token_provenance(uri) or {}
+    if pt.is_fixed_size_list(kind):
+        length = kind.list_size
+    else:
+        with storage.open_read(uri) as file:
+            batch = next(pq.ParquetFile(file).iter_batches(1, columns=[name]), None)
+        cell = None if batch is None or not batch.num_rows else batch.column(0)[0].as_py()
+        length = len(cell) if isinstance(cell, list) else int(made_by.get("grid", 0)) ** 2
+    most = 1 << 16 if kind.value_type.bit_width <= 16 else MOST_CODES
+    return _Table(length, made_by.get("codebook_id"), most, tuple(footer.columns.names))
+
+
+def _no_options(args: argparse.Namespace) -> Any:
+    raise NotImplementedError
+
+
+SORT = JobCommand("export: sort", "Sort tables.", add_flags, _no_options, _no_options)
+GATHER = JobCommand("export", "Gather shards.", add_flags, _no_options, _no_options, writes_images=True)
+COMMAND = Command(
+    "Shuffle tables of tokens into shards of equal size for training: Parquet or WebDataset, by split, without "
+    "duplicates. Resumes by itself.",
+    add_flags,
+    run,
+    launches=True,
+)

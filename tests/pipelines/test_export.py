@@ -1,0 +1,352 @@
+"""`vqbeam export`: shuffled shards of equal size, the same for any input order, without loss, also after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+import pipelines.export
+import transforms.inputs.sorted_runs
+from tests.support.real_runs import kill_at_work
+from tests.support.run_command import Outcome, run
+from transforms.work.export import Gather, Sort
+from vqbeam import TokenDataset, UsageError
+
+ROWS = 100
+SPLIT = ("--split", "train=0.8,val=0.2")
+
+
+def row(number: int) -> dict[str, Any]:
+    """Rows 2n and 2n + 1 have equal codes, and each ten a value in `site`."""
+    return {
+        "key": f"img.{number}",
+        "caption": None if number % 9 == 0 else f"c {number}",
+        "encoding": [number // 2 % 60] * 4 + [1, 2],
+        "site": None if number >= 90 else f"s{number // 10}",
+    }
+
+
+SCHEMA = pa.schema(
+    [("key", pa.string()), ("caption", pa.string()), ("encoding", pa.list_(pa.uint16(), 6)), ("site", pa.string())]
+)
+
+
+def write(folder: Path, numbers: list[int], size: int) -> Path:
+    """Tables of `size` of these rows."""
+    folder.mkdir(parents=True)
+    for start in range(0, len(numbers), size):
+        rows = [row(number) for number in numbers[start : start + size]]
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / f"{start:03d}.parquet", row_group_size=7)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several sorted tables and ranges even of few rows."""
+    monkeypatch.setattr(pipelines.export, "SORTED_ROWS", 40)
+    monkeypatch.setattr(transforms.inputs.sorted_runs, "ROWS_PLANNED", 30)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("tokens") / "in", list(range(ROWS)), 34)
+
+
+def export(source: Path, output: Path, *flags: object) -> Outcome:
+    return run("export", "--input", source, "--rows_per_shard", 30, "--shuffle", 5, *flags, output=output)
+
+
+def rows_of(folder: Path) -> list[list[dict[str, Any]]]:
+    """The rows of each shard."""
+    return [pq.read_table(path).to_pylist() for path in sorted((folder / "data").iterdir())]
+
+
+def numbers_of(shards: list[list[dict[str, Any]]]) -> list[int]:
+    return [int(found["key"].removeprefix("img.")) for shard in shards for found in shard]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Of everything but the accounts."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and "_vqbeam" not in path.parts]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
+    """An export in two splits."""
+    output = tmp_path_factory.mktemp("export") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines.export, "SORTED_ROWS", 40)
+        result = export(source, output, *SPLIT)
+    assert result.code == 0, result.err
+    return output
+
+
+def test_shards_are_equal_but_the_last_and_hold_each_row_once_as_it_was(source: Path, tmp_path: Path) -> None:
+    result = export(source, tmp_path / "out")
+
+    assert result.code == 0, result.err
+    assert "rows       100 read = 100 written + 0 rejected + 0 filtered" in result.out
+    shards = rows_of(tmp_path / "out")
+    assert [len(shard) for shard in shards] == [30, 30, 30, 10]
+    numbers = numbers_of(shards)
+    assert sorted(numbers) == list(range(ROWS))
+    moved = np.abs(np.array(numbers) - np.arange(ROWS))
+    assert 25 < moved.mean() < 42, "a third of the rows is the mean of a real shuffle"
+    for shard in shards:
+        assert all(found == row(int(found["key"].removeprefix("img."))) for found in shard)
+    assert pq.read_schema(tmp_path / "out" / "data" / "00000.parquet").field("encoding").type == pa.list_(
+        pa.uint16(), 6
+    )
+    assert run("verify", tmp_path / "out").code == 0
+
+
+def test_another_seed_is_another_order(source: Path, tmp_path: Path) -> None:
+    orders = []
+    for seed in (5, 6):
+        assert export(source, tmp_path / str(seed), "--shuffle", seed).code == 0
+        orders.append(numbers_of(rows_of(tmp_path / str(seed))))
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("layout", ["parquet", "webdataset"])
+def test_the_bytes_are_the_same_for_any_order_of_the_input(layout: str, source: Path, tmp_path: Path) -> None:
+    numbers = list(range(ROWS))
+    random.Random(0).shuffle(numbers)
+    other = write(tmp_path / "other", numbers, 11)
+    found = []
+    for name, rows in (("a", source), ("b", other)):
+        result = export(rows, tmp_path / name, "--layout", layout, "--dedup", "encoding", *SPLIT)
+        assert result.code == 0, result.err
+        found.append(hashes(tmp_path / name))
+    assert len(found[0]) > 5
+    assert found[0] == found[1]
+
+
+def test_a_row_never_changes_sides(split: Path, tmp_path: Path) -> None:
+    more = write(tmp_path / "more", list(range(ROWS + 60)), 50)
+    result = export(more, tmp_path / "out", *SPLIT, "--shuffle", 9)
+    assert result.code == 0, result.err
+    before, after = (
+        [set(numbers_of(rows_of(home / name))) for name in ("train", "val")] for home in (split, tmp_path / "out")
+    )
+    assert len(before[0]) + len(before[1]) == ROWS
+    assert 8 < len(before[1]) < 32
+    assert before[0] <= after[0]
+    assert before[1] <= after[1]
+
+
+def test_without_dedup_equal_rows_all_stay(tmp_path: Path) -> None:
+    twice = write(tmp_path / "in", [*range(40), *range(40)], 25)
+    assert export(twice, tmp_path / "out").code == 0
+    assert [len(shard) for shard in rows_of(tmp_path / "out")] == [30, 30, 20]
+    assert sorted(numbers_of(rows_of(tmp_path / "out"))) == sorted([*range(40), *range(40)])
+
+
+@pytest.mark.parametrize(
+    ("column", "groups"),
+    [
+        ("key", [[n] for n in range(ROWS)]),
+        ("encoding", [[2 * n, 2 * n + 1] for n in range(50)]),
+        ("site", [*([*range(n, n + 10)] for n in range(0, 90, 10)), *([n] for n in range(90, ROWS))]),
+    ],
+)
+def test_one_row_of_those_that_agree_stays_and_names_the_others(
+    column: str, groups: list[list[int]], source: Path, tmp_path: Path
+) -> None:
+    result = export(source, tmp_path / "out", "--dedup", column, "--rows_per_shard", 8)
+
+    assert result.code == 0, result.err
+    shards = rows_of(tmp_path / "out")
+    assert {len(shard) for shard in shards[:-1]} <= {8}
+    found = []
+    for shard in shards:
+        for kept in shard:
+            found.append(sorted(int(key.removeprefix("img.")) for key in [kept["key"], *kept["duplicates"]]))
+    assert sorted(found) == groups
+    gone = ROWS - len(groups)
+    assert f"rows       100 read = {len(groups)} written + 0 rejected + {gone} filtered" in result.out
+    assert result.by_reason("filters") == ({"duplicate": gone} if gone else {})
+
+
+def test_keys_that_are_there_twice_go(tmp_path: Path) -> None:
+    twice = write(tmp_path / "in", [*range(40), *range(20)], 25)
+    result = export(twice, tmp_path / "out", "--dedup", "key", *SPLIT)
+    assert result.code == 0, result.err
+    both = rows_of(tmp_path / "out" / "train") + rows_of(tmp_path / "out" / "val")
+    assert sorted(numbers_of(both)) == list(range(40))
+
+
+class Killed(RuntimeError):
+    """Ends the shards of one split."""
+
+
+@pytest.mark.parametrize("stage", ["sort", "gather"])
+def test_a_run_that_failed_is_finished_with_the_same_bytes(
+    stage: str, split: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    work = Gather if stage == "gather" else Sort
+    after = work.after
+
+    def ends(self: Any, batches: Iterator[Any]) -> Iterator[Any]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        yield from after(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "after", ends)
+        assert export(source, tmp_path / "out", *SPLIT).code == 1
+    again = export(source, tmp_path / "out", *SPLIT)
+
+    assert again.code == 0, again.err
+    assert hashes(tmp_path / "out") == hashes(split)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [2, 9, 25])  # objects that are there: before, during and late in the gathering
+def test_a_run_that_is_killed_is_finished_by_the_next(number: int, source: Path, tmp_path: Path) -> None:
+    words = ["export", "--input", str(source), "--rows_per_shard", "4", "--shuffle", "5"]
+    assert run(*words, *SPLIT, output=tmp_path / "quiet").code == 0
+    output = tmp_path / "out"
+    kill_at_work([*words, *SPLIT, "--output", str(output)], tmp_path / "temp", output, number)
+    again = run(*words, *SPLIT, output=output)
+    assert again.code == 0, again.err
+    assert hashes(output) == hashes(tmp_path / "quiet")
+    assert run("verify", output / "train").code == 0
+
+
+def test_nothing_of_another_job_or_of_the_input_is_touched(source: Path, tmp_path: Path) -> None:
+    home = write(tmp_path / "home" / "data", list(range(5)), 5).parent
+    before = hashes(home)
+    taken = export(source, home)
+    assert taken.code == 2
+    assert "home/data holds files that no plan of vqbeam knows" in taken.err
+    for output in (home, home / "data"):
+        result = export(home / "data", output, "--overwrite")
+        assert result.code == 2, result.err
+    assert hashes(home) == before
+    assert not (home / "_vqbeam").exists()
+
+
+def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
+    result = export(source, tmp_path / "out", "--dry_run")
+    assert result.code == 0, result.err
+    assert "files       3" in result.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_later_is_done_again(split: Path, source: Path, tmp_path: Path) -> None:
+    assert export(source, tmp_path / "out", *SPLIT).code == 0
+    assert not (tmp_path / "out" / "_vqbeam" / "sorted" / "data").exists(), "the sorted tables are gone at the end"
+    for path in ("data/00001.parquet", "_vqbeam/stats/00001.json"):
+        (tmp_path / "out" / "train" / path).unlink()
+    result = export(source, tmp_path / "out", *SPLIT)
+    assert result.code == 0, result.err
+    assert hashes(tmp_path / "out") == hashes(split)
+
+
+def test_a_finished_export_is_left_as_it_is_and_another_is_refused(split: Path, source: Path) -> None:
+    before = hashes(split)
+    again = export(source, split, *SPLIT)
+    assert again.code == 0, again.err
+    assert "Sorted" not in again.err
+    other = export(source, split, *SPLIT, "--shuffle", 6)
+    assert other.code == 2
+    assert "shuffle: the folder has 5, this command asks for 6" in other.err
+    assert hashes(split) == before
+
+
+def test_overwriting_starts_over(source: Path, tmp_path: Path) -> None:
+    assert export(source, tmp_path / "out").code == 0
+    result = export(source, tmp_path / "out", "--overwrite", "--layout", "webdataset")
+    assert result.code == 0, result.err
+    assert not (tmp_path / "out" / "data").exists()
+    assert len(list((tmp_path / "out" / "tars").iterdir())) == 4
+
+
+def test_tars_are_read_by_webdataset_with_every_key(source: Path, tmp_path: Path) -> None:
+    assert export(source, tmp_path / "out", "--layout", "webdataset").code == 0
+    tars = sorted(str(path) for path in (tmp_path / "out" / "tars").iterdir())
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode())
+    assert len(samples) == ROWS
+    for sample in samples:
+        expected = row(int(sample["json"]["key"].removeprefix("img.")))
+        assert sample["npy"].dtype == np.uint16
+        assert sample["npy"].tolist() == expected["encoding"]
+        assert sample["txt"] == (expected["caption"] or "")
+        assert sample["json"]["site"] == expected["site"]
+    assert {sample["json"]["key"] for sample in samples} == {f"img.{number}" for number in range(ROWS)}
+
+
+def test_splits_are_datasets_and_feed_a_training(split: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(str(split / "train"), cache_dir=str(tmp_path))["train"]
+    expected = [found["key"] for shard in rows_of(split / "train") for found in shard]
+    assert loaded["key"][:] == expected
+    assert [found["key"] for found in TokenDataset(split / "train")] == expected
+    with pytest.raises(UsageError, match="holds an export in splits"):
+        TokenDataset(split)
+
+
+def test_the_tables_are_as_dalle_mini_reads_them(split: Path) -> None:
+    """Its data.py takes the columns `encoding`, a list of integers a row, and `caption`, a string."""
+    table = pq.read_table(split / "train" / "data" / "00000.parquet")
+    frame = table.to_pandas()
+    assert frame["encoding"].map(len).eq(6).all()
+    assert frame["caption"].dropna().map(type).eq(str).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--split", "train=0.9,val=0.2"), "the shares add up to 1.1, not to 1"),
+        (("--split", "train=1,val=0"), "val would be empty"),
+        (("--split", "train"), "expected NAME=SHARE"),
+        (("--split", "train=0.5,train=0.5"), "train is there twice"),
+        (("--split", "a/b=1"), "cannot be the name of a split"),
+        (("--split", "train=0.9999999,val=0.0000001"), "val would get no row"),
+        (("--dedup", "nothing"), "has no column nothing; it has key, caption, encoding, site"),
+        (("--dedup", "site", "--columns"), "site is not among columns"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(flags: tuple[str, ...], message: str, source: Path, tmp_path: Path) -> None:
+    result = export(source, tmp_path / "out", *flags)
+    assert result.code == 2, result.err
+    assert message in result.err
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_tables_with_other_grids_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", list(range(5)), 5)
+    pq.write_table(
+        pa.table({"key": ["a"], "encoding": pa.array([[1, 2]], pa.list_(pa.uint16(), 2))}), source / "z.parquet"
+    )
+    export(source, tmp_path / "out").check_refused(
+        "000.parquet has 6 codes a row and", "z.parquet 2: tables of one grid"
+    )
+
+
+def test_rows_without_their_codes_are_rejected_and_counted(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", list(range(20)), 20)
+    codes = pa.array([[1] * 6, None, [1, 2]], pa.list_(pa.int64()))
+    columns = {"key": ["a", "b", "c"], "caption": ["x"] * 3, "encoding": codes, "site": ["y"] * 3}
+    pq.write_table(pa.table(columns), source / "z.parquet")
+    result = export(source, tmp_path / "out", "--max_error_rate", 1)
+    assert result.code == 0, result.err
+    assert "rows       23 read = 21 written + 2 rejected + 0 filtered" in result.out
+    assert min(found["key"] for shard in rows_of(tmp_path / "out") for found in shard) == "a"
+    (errors,) = (tmp_path / "out" / "_vqbeam" / "sorted" / "_vqbeam" / "errors").iterdir()
+    assert [found["key"] for found in pq.read_table(errors).to_pylist()] == ["b", "c"]

@@ -1,0 +1,205 @@
+"""`vqbeam export` inside a shard: first tables are sorted, then each output shard gathers its range of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.batch import CAPTION, CODES, ENCODING, KEY, PASS_PREFIX, code_dtype, code_list, fixed_lists, to_rows
+from transforms.errors import RowFiltered, UsageError
+from transforms.inputs.request import InputSchema
+from transforms.inputs.sorted_runs import ORDER, PLACE_BITS, PLACES
+from transforms.ledger.commit import MainObject
+from transforms.outputs.layout import Columns, Sink, SinkTarget
+from transforms.outputs.table import TABLE, TokenSink
+from transforms.outputs.tar import LAYOUT as TAR
+from transforms.outputs.tar import TokenTarSink
+from transforms.work.prepare import (
+    Fetch,
+    Pools,
+    Prepared,
+    Preparer,
+    Refusal,
+    full_batches,
+    in_pool,
+    prepare_codes,
+    refusal,
+)
+from transforms.work.work import Work, output_columns
+
+ORDER_VERSION = 1  # of what decides places and splits
+WRITTEN = (KEY, CAPTION, ENCODING)
+MOVED = ("duplicates",)  # the input may have it, too
+DUPLICATES = "duplicates"  # list<string>: the keys of the rows that went because this one stays
+DUPLICATE = "duplicate"  # the reason in the counts
+BATCH = 1024  # rows
+SORTED_GROUP = 256  # rows of a row group of a sorted table, of which each output shard reads a few
+LAYOUTS = {"parquet": TABLE, "webdataset": TAR.main}
+
+
+@dataclass(frozen=True)
+class CodeGrid:
+    """What the codes of the tables must fit."""
+
+    codes_per_image: int
+    codebook_size: int
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """What decides the place of a row, its split and whether it stays. `value` is the column whose equal values are
+    duplicates, if `unique`; it is the key otherwise. `splits` are names and shares."""
+
+    seed: int
+    value: str = KEY
+    unique: bool = False
+    splits: tuple[tuple[str, float], ...] = ()
+
+    def split_of(self, value: bytes) -> int:
+        drawn, total = _drawn(b"split", value)[0] / 2**PLACE_BITS, 0.0
+        for number, (_, share) in enumerate(self.splits):
+            total += share
+            if drawn < total:
+                return number
+        return max(0, len(self.splits) - 1)
+
+    def placed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with the columns of `ORDER`; `encoding` holds its codes."""
+        codes = to_rows(batch.column(ENCODING))
+        passing = sorted(name for name in batch.schema.names if name.startswith(PASS_PREFIX))
+        others = batch.select([KEY, CAPTION, *passing]).to_pylist()
+        places: list[tuple[int, ...]] = []
+        for row, other in zip(codes, others, strict=True):
+            data = np.ascontiguousarray(row, dtype="<i4").tobytes()
+            content = _drawn(b"content", data, repr(list(other.values())).encode("utf-8", "surrogatepass"))[0]
+            name = _column(self.value)
+            if self.value != ENCODING and name not in other:
+                raise UsageError(f"{self.value} is not among the columns that pass through", "dedup")
+            found = data if self.value == ENCODING else other[name]
+            if found is None:
+                value = f"{other[KEY]}\0{content}".encode("utf-8", "surrogatepass")  # is no duplicate of others
+            else:
+                value = found if isinstance(found, bytes) else str(found).encode("utf-8", "surrogatepass")
+            places.append((self.split_of(value), *_drawn(b"place", str(self.seed).encode(), value), content))
+        for field, column in zip(ORDER, zip(*places, strict=True), strict=True):
+            batch = batch.append_column(field.name, pa.array(column, field.type))
+        return batch
+
+
+def _column(name: str) -> str:
+    return name if name in (KEY, CAPTION) else PASS_PREFIX + name
+
+
+def _drawn(use: bytes, *parts: bytes) -> tuple[int, int]:
+    """Two numbers of `PLACE_BITS` bits that look drawn, others for each use and for other bytes."""
+    digest = hashlib.blake2b(digest_size=16, person=b"vqbeam " + use, salt=bytes([ORDER_VERSION]))
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    whole = digest.digest()
+    shift = 64 - PLACE_BITS
+    return int.from_bytes(whole[:8], "little") >> shift, int.from_bytes(whole[8:], "little") >> shift
+
+
+@dataclass(frozen=True)
+class PlaceStep:
+    """`codes` -> `encoding` and the columns of `ORDER`."""
+
+    shuffle: Shuffle
+    spec: CodeGrid
+    batch_size: int = BATCH
+
+    def setup(self) -> None:
+        """There is no model."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        codes = to_rows(batch.column(CODES)).astype(code_dtype(self.spec.codebook_size))
+        return self.shuffle.placed(batch.drop_columns([CODES]).append_column(ENCODING, fixed_lists(codes)))
+
+
+@dataclass(frozen=True)
+class Placing(Work):
+    """The common part: rows with their places; `after` sorts those of a shard."""
+
+    shuffle: Shuffle
+    spec: CodeGrid
+
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
+        return in_pool(pools.decode, partial(prepare_codes, spec=self.spec))
+
+    def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
+        return full_batches(parts, size, CODES)
+
+    def step(self, device: str) -> PlaceStep:
+        return PlaceStep(self.shuffle, self.spec)
+
+    def own(self, schema: InputSchema) -> Columns:
+        codes = code_list(self.spec.codebook_size, self.spec.codes_per_image)
+        return output_columns(WRITTEN, caption=schema.caption_type, encoding=codes)
+
+
+class Sort(Placing):
+    """A shard of the input, sorted."""
+
+    def columns(self, schema: InputSchema) -> Columns:
+        return [*self.own(schema), *((field.name, field.type) for field in ORDER)]
+
+    def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
+        yield from _cut(_sorted(batches), SORTED_GROUP)
+
+    def sink(self, target: SinkTarget) -> Sink:
+        return TokenSink(target, self.spec.codebook_size, SORTED_GROUP)
+
+
+@dataclass(frozen=True)
+class Gather(Placing):
+    """A shard of the output: ranges of sorted tables, merged, without duplicates."""
+
+    layout: str = "parquet"
+
+    @property
+    def main(self) -> MainObject:
+        return LAYOUTS[self.layout]
+
+    def columns(self, schema: InputSchema) -> Columns:
+        more = [(DUPLICATES, pa.list_(pa.string()))] if self.shuffle.unique else []
+        return [*self.own(schema), *more]
+
+    def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
+        table = _sorted(batches)
+        if table is not None and self.shuffle.unique:
+            first, second = (table[name].to_numpy() for name in PLACES[:2])
+            again = np.zeros(table.num_rows, bool)
+            again[1:] = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
+            keys = table[KEY].to_pylist()
+            gone: list[list[str]] = []
+            for number, repeated in enumerate(again.tolist()):
+                if repeated:
+                    gone[-1].append(keys[number])
+                else:
+                    gone.append([])
+            for batch in table.filter(pa.array(again)).to_batches():
+                for row in range(batch.num_rows):
+                    yield refusal(batch, row, "export", RowFiltered(DUPLICATE))
+            table = table.filter(pa.array(~again)).append_column(DUPLICATES, pa.array(gone, pa.list_(pa.string())))
+        yield from _cut(table)
+
+    def sink(self, target: SinkTarget) -> Sink:
+        size = self.spec.codebook_size
+        return TokenSink(target, size) if self.layout == "parquet" else TokenTarSink(target, size)
+
+
+def _sorted(batches: Iterator[pa.RecordBatch]) -> pa.Table | None:
+    held = list(batches)
+    if not held:
+        return None
+    return pa.Table.from_batches(held).sort_by([(name, "ascending") for name in ORDER.names])
+
+
+def _cut(table: pa.Table | None, rows: int = BATCH) -> Iterator[pa.RecordBatch]:
+    if table is not None:
+        yield from table.combine_chunks().to_batches(max_chunksize=rows)

@@ -279,7 +279,6 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 def find_export(args: argparse.Namespace) -> Export:
     """The export that the flags ask for. Raises `UsageError`."""
     from transforms.batch import CAPTION, ENCODING, KEY
-    from transforms.work.export import CodeGrid, Shuffle
 
     job = flags.job_options(args, "codes")
     inputs = job.files.find()
@@ -306,6 +305,8 @@ def find_export(args: argparse.Namespace) -> Export:
         raise UsageError(f"{first_uri} has no column {value}; it has {', '.join(first.columns)}", "dedup")
     if args.columns is not None and value not in (KEY, CAPTION, ENCODING, *args.columns):
         raise UsageError(f"{value} is not among columns, which leaves it out: add it there", "dedup")
+    from transforms.work.export import CodeGrid, Shuffle  # torch takes seconds: not for what has been refused by now
+
     made_by = dict(job.files.made_by or {})
     size = int(made_by.get("codebook_size", first.most))
     shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split)

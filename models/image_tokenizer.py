@@ -37,12 +37,13 @@ class TokenizerOptions:
     """What the user says of a tokenizer by name; None for what its checkpoint says, or else its format implies.
 
     `pixel_range` is as in `TokenizerSpec`, `image_size` the side of its images in pixels. `weights` are "ema",
-    averaged, or "raw", where a file holds both.
+    averaged, or "raw", where a file holds both. `preprocessing` is as in `TokenizerSpec`.
     """
 
     pixel_range: PixelRange | None = None
     image_size: int | None = None
     weights: str | None = None
+    preprocessing: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ import numpy as np
 
 from models import find
 from models.find import Model
-from models.image_tokenizer import PixelRange, TokenizerOptions, TokenizerSpec, open_tokenizer
+from models.image_tokenizer import CENTER_CROP, PixelRange, TokenizerOptions, TokenizerSpec, open_tokenizer
 from pipelines import flags
 from pipelines.command import Command
 from pipelines.terminal import say
 from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.images import decode_image, image_options
+from transforms.own_preprocessing import RULES
 
 PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0))
 
@@ -35,7 +36,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="reconstruct these images under both pixel ranges, print the PSNR, warn if the other range does better "
         "(of a VQGAN)",
     )
-    flags.add_model_flags(parser.add_argument_group("model"), *flags.TOKENIZER_OPTIONS, "model_cache")
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--resize",
+        choices=(CENTER_CROP, *RULES),
+        help="what --resize auto is to be for the model, if its files do not say it: chameleon for Chameleon's own",
+    )
+    flags.add_model_flags(group, *flags.TOKENIZER_OPTIONS, "model_cache")
 
 
 UNFINISHED_PAIR = ".unfinished"  # in the folder while a pair is written into it
@@ -48,10 +55,11 @@ class ConvertOptions:
     pixel_range: PixelRange | None
     image_size: int | None
     weights: str | None
+    resize: str | None
 
     @property
     def tokenizer(self) -> TokenizerOptions:
-        return TokenizerOptions(self.pixel_range, self.image_size, self.weights)
+        return TokenizerOptions(self.pixel_range, self.image_size, self.weights, self.resize)
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -71,7 +79,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     elif vqgan is not None:
         _convert_pair(source, vqgan, target, chosen)
     else:
-        named = [name for name in ("check", *flags.TOKENIZER_OPTIONS) if getattr(chosen, name)]
+        named = [name for name in ("check", "resize", *flags.TOKENIZER_OPTIONS) if getattr(chosen, name)]
         flag = f"--{named[0]}" if named else None
         if flag:
             raise UsageError(f"{flag} is about a VQGAN, and {args.source} holds a DALL·E BART only; leave it out")

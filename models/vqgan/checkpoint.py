@@ -64,10 +64,12 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
         return partial(VQGAN, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
 
     def under(self, options: TokenizerOptions) -> VQGANCheckpoint:
-        """The same with the pixel range and the image size of `options`. Raises `ConfigError` for an unusable one."""
+        """The same as `options` say, but for the weights. Raises `ConfigError` for an image size that cannot be."""
         config, choices = self.config, dict(self.choices)
         if options.pixel_range is not None:
             config = replace(config, pixel_range=options.pixel_range)
+        if options.preprocessing is not None:
+            config = replace(config, preprocessing=options.preprocessing)
         if options.image_size is not None:
             if options.image_size % config.factor:
                 raise ConfigError(

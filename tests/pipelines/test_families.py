@@ -195,6 +195,13 @@ def equals(found: list[int], wanted: int) -> None:
     assert found == [wanted]
 
 
+def test_conversion_keeps_the_rule_that_files_do_not_say(runs: dict, tmp_path: Path) -> None:
+    converted = run("convert", CHAMELEON, tmp_path / "own", "--resize", "chameleon")
+    assert converted.code == 0, converted.err
+    tokens = encode(CHAMELEON / "png", tmp_path / "tokens", tmp_path / "own")
+    np.testing.assert_array_equal([row["encoding"] for row in tokens.rows()], FAMILIES["chameleon"].codes)
+
+
 def test_without_the_image_size_the_command_asks_for_it(tmp_path: Path) -> None:
     encode(LLAMAGEN / "png", tmp_path / "out", LLAMAGEN).check_refused("give --image_size (256, 384 and 512 are in use")
 

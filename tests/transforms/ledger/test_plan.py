@@ -134,3 +134,10 @@ def test_a_plan_that_is_gone_is_a_fault_of_the_environment(tmp_path: Path) -> No
     store_segment(str(tmp_path), PLAN, shards(0, 2))
     with pytest.raises(ShardFailed, match="gone, or has no shard 00003"):
         load_shard(str(tmp_path), 3)
+
+
+def test_a_plan_from_before_image_sizes_could_be_asked_for_has_the_models_own() -> None:
+    older = replace(PLAN, command="decode")
+    check_fingerprint("out", older, {"image_size": 0})
+    with pytest.raises(UsageError, match="image_size: the folder has 0, this command asks for 384"):
+        check_fingerprint("out", older, {"image_size": 384})

@@ -26,14 +26,15 @@ def geometry(shapes: Shapes, resolution: int | None, path: Path, **values: Any) 
         widest = shapes["encoder.conv_out.weight" if down else "decoder.conv_in.weight"]
         z_channels = widest[0 if down else 1]
         ch = shapes["encoder.conv_in.weight"][0] if down else shapes["decoder.conv_out.weight"][1]
-        n_embed, embed_dim = shapes["quantize.embedding.weight"]
+        if "n_embed" not in values:  # as with codes that are signs
+            values["n_embed"], values["embed_dim"] = shapes["quantize.embedding.weight"]
         if min(ch, z_channels) < 1:
             raise ValueError(f"weights without a channel, {ch} and {z_channels}")
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: these are not the weights of a VQGAN ({error})") from error
     finest = down or up
     size = resolution or 16 * 2 ** (len(finest) - 1)
-    built: dict[str, Any] = {"ch": ch, "z_channels": z_channels, "n_embed": n_embed, "embed_dim": embed_dim}
+    built: dict[str, Any] = {"ch": ch, "z_channels": z_channels}
     built |= {"middle_attention": f"{half}.mid.attn_1.q.weight" in shapes, "resolution": size}
     config = {**built, **values}
     if _is_regular(down, up, ch):

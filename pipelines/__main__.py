@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from pipelines.command import COMMANDS, Command, find, version
 from pipelines.siblings import shadowed_sibling
+from pipelines.supervisor import WATCH, code_of_lost_worker, supervised
 from pipelines.terminal import say
 
 USAGE_ERROR = 2
@@ -24,18 +25,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         code = _refuse("vqbeam", problem)
     else:
-        code = _as_process(sys.argv[1:]) if argv is None else _dispatch(list(argv))
+        code = _as_program(sys.argv[1:]) if argv is None else _dispatch(list(argv))
     if argv is None:
         _leave(code)
     return code
 
 
-def _as_process(argv: list[str]) -> int:
+def _as_program(argv: list[str]) -> int:
     from pipelines.process import quiet_logging, reuse_freed_memory
-    from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
 
     reuse_freed_memory()
     quiet_logging()
+    launches = bool(argv) and argv[0] in COMMANDS and find(argv[0]).launches
+    return supervised(argv, _as_process) if launches else _as_process(argv)
+
+
+def _as_process(argv: list[str]) -> int:
+    from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
+
     interrupt, terminate = SIGNALS
     try:
         with interruptible():
@@ -69,7 +76,7 @@ def _dispatch(argv: list[str]) -> int:
     from models.errors import ModelError  # slower than all of the above
     from pipelines import parsing
     from pipelines.scratch import scratch_folder
-    from transforms.errors import RunFailed, ShardFailed, UsageError
+    from transforms.errors import RunFailed, ShardFailed, UsageError, WorkerLost
 
     if name not in COMMANDS:
         guess = parsing.nearest(name, COMMANDS)
@@ -91,7 +98,7 @@ def _dispatch(argv: list[str]) -> int:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:
         say(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
-        return 1
+        return code_of_lost_worker() if isinstance(error, WorkerLost) else 1
 
 
 def _takers(flag: str) -> list[str]:
@@ -131,7 +138,8 @@ def _resume(argv: list[str]) -> str:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process at once if a stopped run has left threads behind."""
-    if threading.active_count() > 1 and code != 0:
+    here = (threading.main_thread().name, WATCH)
+    if code != 0 and any(thread.name not in here for thread in threading.enumerate()):
         with suppress(BrokenPipeError):
             sys.stdout.flush()
         sys.stderr.flush()

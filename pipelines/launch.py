@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +36,14 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.local_worker import worker_command, worker_pids
 from pipelines.stopping import SIGNALS, StopSignals, exit_code, handled
-from transforms.errors import RunFailed, UsageError
+from transforms.engine.monitor import request_last, shards_in_flight
+from transforms.errors import UsageError, WorkerLost
 
 LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
 GRACE_SECONDS = 10.0  # between a request to stop and the end of the workers that did not
 TICK_SECONDS = 0.1
 WORKER_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
+TELL_OF_LOST_WORKERS = ("worker.data_plane", "portability.fn_api_runner.worker_handlers")
 CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
 NEEDS_VQBEAM = (
     "workers of {runner} need vqbeam: give --sdk_container_image IMAGE with vqbeam installed in it, or --setup_file "
@@ -115,8 +117,8 @@ def run_pipeline(
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
     become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended.
-    Raises `UsageError` for a runner that cannot be used, `RunFailed` if a worker process crashed, and
-    what the pipeline raised.
+    Raises `UsageError` for a runner that cannot be used, `WorkerLost` if a worker process crashed, once
+    the others have finished the shards that they were at, and what the pipeline raised.
     """
     if is_local(beam_args):
         return _run_here(build, beam_args, workers, scratch, grace)
@@ -139,19 +141,17 @@ def _run_here(
         speak_again = _hush_worker_threads()
         run = executor.submit(lambda: pipeline.run().wait_until_finish())
         executor.shutdown(wait=False)
-        crashed_for = 0
-        while not run.done() and not stop.overdue() and crashed_for < CRASH_TICKS:
-            wait([run], timeout=TICK_SECONDS)
-            crashed = [pid for pid in worker_pids(scratch) if not _is_alive(pid)]
-            crashed_for = crashed_for + 1 if crashed else 0
-        if run.done():
+        crashed = _wait_for(run, scratch, stop)
+        if crashed and not stop.overdue():
+            _let_finish(scratch, stop)
+        if run.done() and not crashed:
             speak_again()
         else:
             _end_workers(scratch)
     if stop.number is not None:
         return LaunchResult("STOPPED", stop.number)
-    if not run.done():
-        raise RunFailed(
+    if crashed:
+        raise WorkerLost(
             f"worker process {crashed[0]} ended abruptly; if memory is short, the system ends the largest process: "
             "try fewer --workers or a smaller --batch_size"
         )
@@ -164,7 +164,7 @@ def _hush_worker_threads() -> Callable[[], None]:
     Returns the function that undoes this. It stays silent if workers were killed: those threads notice late.
     """
     before = threading.excepthook
-    data_plane = logging.getLogger("apache_beam.runners.worker.data_plane")
+    loggers = [logging.getLogger(f"apache_beam.runners.{name}") for name in TELL_OF_LOST_WORKERS]
 
     def report(args: Any) -> None:
         if not (args.thread and args.thread.name.startswith(WORKER_THREADS)):
@@ -172,10 +172,12 @@ def _hush_worker_threads() -> Callable[[], None]:
 
     def undo() -> None:
         threading.excepthook = before
-        data_plane.disabled = False
+        for logger in loggers:
+            logger.disabled = False
 
     threading.excepthook = report
-    data_plane.disabled = True
+    for logger in loggers:
+        logger.disabled = True
     return undo
 
 
@@ -240,6 +242,37 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _wait_for(run: Future[str], scratch: str, stop: StopSignals) -> list[int]:
+    """Waits until the pipeline has ended, or its workers had their time to stop; gives the workers that crashed.
+
+    A pipeline that lost a worker fails at once, or waits for ever. One that has failed is given the time to see why.
+    """
+    crashed_for = failed_for = 0
+    while not stop.overdue():
+        wait([run], timeout=TICK_SECONDS)
+        left = worker_pids(scratch)
+        crashed = [pid for pid in left if not _is_alive(pid)]
+        crashed_for = crashed_for + 1 if crashed else 0
+        if run.done():
+            if run.exception() is None or not left or failed_for >= CRASH_TICKS:
+                break
+            failed_for += 1
+            time.sleep(TICK_SECONDS)
+        if crashed_for >= CRASH_TICKS:
+            return crashed
+    return []
+
+
+def _let_finish(scratch: str, stop: StopSignals) -> None:
+    """Waits until the workers that are left have finished the shards that they are at."""
+    request_last(scratch)
+    quiet_for = 0
+    while quiet_for < CRASH_TICKS and not stop.overdue():
+        left = [pid for pid in worker_pids(scratch) if _is_alive(pid)]
+        quiet_for = 0 if shards_in_flight(scratch, left) else quiet_for + 1
+        time.sleep(TICK_SECONDS)
 
 
 def _end_workers(scratch: str) -> None:

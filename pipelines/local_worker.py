@@ -51,13 +51,20 @@ def main(scratch: str) -> None:
     os.environ.pop("LOGGING_API_SERVICE_DESCRIPTOR", None)  # Beam would send every line to the launcher as well
     from apache_beam.runners.worker import sdk_worker_main
 
+    from transforms.engine.monitor import shards_in_flight
+
     # What a pipeline raises goes to the launcher; what is raised here says that the launcher has gone.
     threading.excepthook = lambda args: None
     try:
         sdk_worker_main.main([])
+        code = 0
     except grpc.RpcError:
-        os._exit(1)
+        code = 1
+    while shards_in_flight(scratch, [os.getpid()]):  # Beam ends all workers if another is lost; the launcher waits
+        time.sleep(LOOK_SECONDS)
     mark.unlink(missing_ok=True)
+    if code:
+        os._exit(code)
 
 
 def _end_with(launcher: int) -> None:

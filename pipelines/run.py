@@ -19,6 +19,7 @@ from pipelines.planning import PlanRequest
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from pipelines.screen import Expected, passed_over_lines, print_summary, progress
+from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
 from transforms import storage
 from transforms.engine.beam import ProcessShards, shard_ranges
@@ -158,6 +159,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         image_feature=plan.choice("image_feature"),
         seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
     )
+    tell_pending(len(pending))
     if expected.shards_before:
         done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
         say(f"Resuming: {done} done already", file=sys.stderr)

@@ -98,6 +98,10 @@ class RunFailed(Exception):
     """The run as a whole cannot go on: a worker process crashed, or its end could not be written."""
 
 
+class WorkerLost(RunFailed):
+    """A worker process ended abruptly; the shards that others were at are done."""
+
+
 class UsageError(Exception):
     """The request cannot be done as asked; the message says what to do. Exit code 2.
 

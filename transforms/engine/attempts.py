@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,13 +15,21 @@ from pathlib import Path
 
 from transforms import storage
 from transforms.engine.job import Job
-from transforms.errors import ShardFailed
+from transforms.errors import ShardFailed, Stopped
 from transforms.ledger.folder import ATTEMPTS
 from transforms.ledger.types import ShardReport
 
 TOLERATED = 2  # attempts that did not end
+LOOK_SECONDS = 0.1
 CODE = """
-import pickle, sys
+import os, pickle, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+parent = os.getppid()
+def end_with_parent():
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
 with open(sys.argv[1], "rb") as file:
     sys.path[:] = pickle.load(file)
     run = pickle.load(file)
@@ -68,23 +77,31 @@ class Attempts:
 Run = Callable[[Job, int], ShardReport]
 
 
-def run_apart(run: Run, job: Job, index: int, seconds: float) -> ShardReport:
+def run_apart(run: Run, job: Job, index: int, stopped: Callable[[], bool]) -> ShardReport:
     """The report of shard `index`, done by `run` in a process of its own.
 
-    Raises `ShardFailed` if that ends early, or takes longer than `seconds`.
+    Raises `ShardFailed` if that ends early, or takes longer than the job's `shard_timeout`, and `Stopped`.
     """
     with tempfile.TemporaryDirectory(prefix="apart-", dir=job.temp_dir) as folder:
         path = Path(folder, "work")
         with path.open("wb") as file:
             for value in (sys.path, run, (job, index)):
                 pickle.dump(value, file)
-        shard = f"shard {index:05d} ended its worker {TOLERATED} times, and in a process of its own"
-        try:
-            code = subprocess.run([sys.executable, "-c", CODE, str(path)], check=False, timeout=seconds).returncode
-        except subprocess.TimeoutExpired:
-            raise ShardFailed(f"{shard} took longer than shard_timeout {seconds:g} s: it was ended") from None
+        ended = f"ended its worker {TOLERATED} times, and in a process of its own"
+        deadline = time.monotonic() + job.shard_timeout
+        with subprocess.Popen([sys.executable, "-c", CODE, str(path)]) as process:
+            try:
+                while process.poll() is None:
+                    if stopped():
+                        raise Stopped
+                    if time.monotonic() > deadline:
+                        raise ShardFailed(f"{ended} took longer than {job.shard_timeout:g} s, the shard_timeout")
+                    time.sleep(LOOK_SECONDS)
+            finally:
+                process.kill()
+        code = process.returncode
         if code:
             how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-            raise ShardFailed(f"{shard} ended with {how}: a row is more than a library bears, or memory is short")
+            raise ShardFailed(f"{ended} ended with {how}: a row is more than a library bears, or memory is short")
         report: ShardReport = pickle.loads(path.read_bytes())
         return report

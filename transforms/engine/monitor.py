@@ -11,10 +11,12 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 COUNTERS = (
+    "shards_in_flight",
     "shards_done",
     "shards_failed",
     "rows_read",
@@ -27,6 +29,7 @@ COUNTERS = (
     "write_seconds",
 )
 STOP_FILE = "stop"
+LAST_FILE = "last"
 WRITE_INTERVAL = 0.5  # seconds between two writes of the counters
 LOOK_INTERVAL = 0.1  # seconds between two looks for the request to stop
 
@@ -48,17 +51,17 @@ class Monitor:
         self._stop = False
 
     def add(self, **counts: float) -> None:
-        """Adds to counters named in `COUNTERS`; the launcher sees it within a second, at once when a shard ends."""
+        """Adds to counters named in `COUNTERS`; the launcher sees it within a second, those of shards at once."""
         unknown = counts.keys() - self._counts.keys()
         if unknown:
             raise ValueError(f"unknown counters {sorted(unknown)}")
         if self._folder is None:
             return
-        shard_ended = "shards_done" in counts or "shards_failed" in counts
+        of_shards = any(name.startswith("shards_") for name in counts)
         with self._lock:
             for name, count in counts.items():
                 self._counts[name] += count
-            if shard_ended or time.monotonic() - self._written_at >= WRITE_INTERVAL:
+            if of_shards or time.monotonic() - self._written_at >= WRITE_INTERVAL:
                 self._write(self._folder)
 
     def stop_requested(self) -> bool:
@@ -71,6 +74,10 @@ class Monitor:
             self._stop = os.path.exists(os.path.join(self._folder, STOP_FILE)) or not os.path.isdir(self._folder)
         return self._stop
 
+    def last_requested(self) -> bool:
+        """Whether no more shards are to be begun; to be asked once a shard."""
+        return self._folder is not None and os.path.exists(os.path.join(self._folder, LAST_FILE))
+
     def _write(self, folder: str) -> None:
         self._written_at = time.monotonic()
         path = os.path.join(folder, self._file)
@@ -82,12 +89,27 @@ class Monitor:
 
 def read_totals(folder: str) -> dict[str, float]:
     """The counters of all workers of the run, added up; every name in `COUNTERS` is there."""
+    return _total(folder, "counters-*.json")
+
+
+def _total(folder: str, pattern: str) -> dict[str, float]:
     totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
-    for path in Path(folder).glob("counters-*.json"):
+    for path in Path(folder).glob(pattern):
         with suppress(FileNotFoundError):  # the run is being cleaned up
             for name, count in json.loads(path.read_text(encoding="utf-8")).items():
                 totals[name] += count
     return totals
+
+
+def shards_in_flight(folder: str, pids: Iterable[int]) -> int:
+    """The shards that these processes are at."""
+    return int(sum(_total(folder, f"counters-{pid}-*.json")["shards_in_flight"] for pid in pids))
+
+
+def request_last(folder: str) -> None:
+    """Asks all workers of the run to finish the shards in flight and to take no new ones."""
+    with suppress(FileNotFoundError):  # the run is over already
+        Path(folder, LAST_FILE).touch()
 
 
 def request_stop(folder: str) -> None:

@@ -54,6 +54,7 @@ def make_steps(job: Job) -> list[Step]:
 def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
     """The report of `attempt` at shard `index`; if it raises, a report that the shard failed, with the reason."""
     start = time.perf_counter()
+    resources.monitor.add(shards_in_flight=1)
     try:
         report = attempt()
     except Stopped:
@@ -66,6 +67,8 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
         advised = isinstance(error, ShardFailed) and error.advised
         seconds = time.perf_counter() - start
         report = ShardReport(index, "failed", seconds=seconds, reason=reason, advised=advised)
+    finally:
+        resources.monitor.add(shards_in_flight=-1)
     finished = "shards_failed" if report.status == "failed" else "shards_done"
     resources.monitor.add(**{finished: 1})
     return report
@@ -90,7 +93,7 @@ class ShardAttempt:
 
     def run(self) -> ShardReport:
         """Do the shard, unless it is done."""
-        if self.resources.monitor.stop_requested():
+        if self.resources.monitor.stop_requested() or self.resources.monitor.last_requested():
             raise Stopped
         done = self.transaction.mark()
         redoing = Redoing(self.folder, self.shard.name)
@@ -108,7 +111,7 @@ class ShardAttempt:
             slices, taken = as_they_are(self.shard.slices)
             self.shard = replace(self.shard, slices=slices)
         if not self.apart and len(attempts.left()) >= TOLERATED:
-            return run_apart(attempt_apart, self.job, self.shard.index, self.job.shard_timeout)
+            return run_apart(attempt_apart, self.job, self.shard.index, self.resources.monitor.stop_requested)
         with attempts.marked():
             return self._attempt(redoing, taken, fresh=done is None)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import RETRY, STATS, SUCCESS
+from transforms.ledger.folder import ATTEMPTS, RETRY, STATS, SUCCESS
 from transforms.ledger.marks import read_mark
 from transforms.ledger.objects import QuickLook
 from transforms.ledger.types import RowCounts
@@ -118,9 +118,13 @@ class Outcome:
 
 
 def settle(output: str, shards: int, max_error_rate: float, look: bool = False) -> Outcome:
-    """Add up a job of so many shards; create `_SUCCESS` if all of it is done and well, else remove it. `look` as in
-    `total_of`."""
+    """Add up a job of so many shards; create `_SUCCESS` if all of it is done and well, else remove it.
+
+    Markers of attempts at shards that are done go: a run that ended between a commit and the removal left them. `look`
+    as in `total_of`.
+    """
     undone = pending_shards(output, shards)
+    _clear_attempts(output, {f"{index:05d}" for index in undone})
     totals = total_of(output, look)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
     success = storage.join(output, SUCCESS)
@@ -129,6 +133,12 @@ def settle(output: str, shards: int, max_error_rate: float, look: bool = False) 
     else:
         storage.delete(success)
     return outcome
+
+
+def _clear_attempts(output: str, undone: set[str]) -> None:
+    for info in storage.list_files(storage.join(output, ATTEMPTS)):
+        if info.uri.rsplit("/", 1)[-1].removeprefix(storage.PARTIAL_PREFIX).partition(".")[0] not in undone:
+            storage.delete(info.uri)
 
 
 def failing(totals: Totals, max_error_rate: float) -> str | None:

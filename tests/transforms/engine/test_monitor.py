@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from transforms.engine import monitor
-from transforms.engine.monitor import COUNTERS, Monitor, read_totals, request_stop
+from transforms.engine.monitor import COUNTERS, Monitor, read_totals, request_last, request_stop, shards_in_flight
 
 
 def test_nothing_counted_yet_reads_as_zeros(tmp_path):
@@ -53,6 +54,25 @@ def test_many_small_counts_are_few_writes_but_the_end_of_a_shard_shows_at_once(t
     assert read_totals(str(tmp_path))["rows_read"] == 1
     worker.add(rows_read=1, shards_done=1)
     assert read_totals(str(tmp_path))["rows_read"] == 3
+
+
+def test_shards_in_flight_are_those_of_the_processes_asked_for(tmp_path):
+    first, second = Monitor(str(tmp_path)), Monitor(str(tmp_path))
+    first.add(shards_in_flight=1)
+    second.add(shards_in_flight=1)
+    assert shards_in_flight(str(tmp_path), [os.getpid()]) == 2
+    assert shards_in_flight(str(tmp_path), [os.getpid() + 1]) == 0
+    second.add(shards_in_flight=-1)
+    assert shards_in_flight(str(tmp_path), [os.getpid()]) == 1
+
+
+def test_a_request_for_no_more_shards_is_no_request_to_stop(tmp_path):
+    worker = Monitor(str(tmp_path))
+    assert not worker.last_requested()
+    request_last(str(tmp_path))
+    assert worker.last_requested()
+    assert not worker.stop_requested()
+    assert not Monitor(None).last_requested()
 
 
 def test_an_unknown_counter_is_refused(tmp_path):

@@ -48,6 +48,18 @@ def test_shards_without_a_mark_are_pending(tmp_path: Path) -> None:
     assert pending_shards(str(tmp_path), 3) == [0, 2]
 
 
+def test_markers_of_attempts_at_shards_that_are_done_go(tmp_path: Path) -> None:
+    """A run that is killed between a commit and the removal of its marker leaves one."""
+    put_mark(tmp_path, 0)
+    attempts = tmp_path / "_vqbeam" / "attempts"
+    attempts.mkdir()
+    left = [attempts / name for name in ("00000.5ad1", f"{storage.PARTIAL_PREFIX}00000.5ad1-7", "00001.ab12")]
+    for path in left:
+        path.touch()
+    settle(str(tmp_path), 2, 0.1)
+    assert [path.exists() for path in left] == [False, False, True]
+
+
 def test_a_mark_that_is_taken_back_while_the_others_are_read_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,9 @@ def copy_problems(output: str) -> list[str]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="an output folder of encode, decode, generate, vary or rank")
+    parser.add_argument(
+        "directory", metavar="DIR", help="an output folder of encode, decode, generate, vary, rank or export"
+    )
 
 
 def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:

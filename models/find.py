@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -217,7 +216,8 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{copied}.lock"):  # one download a machine; the others wait and find it done
         if not copied.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".downloading-"))
+            scratch = cache_dir / f".downloading-{copied.name}"
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
             try:
                 for path in wanted:
                     target = scratch / folder.name / PurePosixPath(path).relative_to(base)

@@ -29,12 +29,14 @@ from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, copied_plan, rows_of, segment_of, write_copy
+from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
 from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
+from transforms.outputs.layout import main_folders
 
 
 def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str], scratch: str) -> int:
@@ -56,6 +58,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         tell_of_changes(request, stored)
     if job.dry_run:
         return _show(request, stored)
+    remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
     code = 0

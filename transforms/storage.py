@@ -5,7 +5,6 @@ Stores retry on their own (gcsfs and s3fs with back-off); an error that still co
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import io
@@ -13,7 +12,6 @@ import os
 import re
 import shutil
 import stat as file_status
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,14 +22,12 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
+from transforms import local_files
 from transforms.errors import StorageFailed, UsageError
+from transforms.local_files import PARTIAL_PREFIX as PARTIAL_PREFIX
 
-PARTIAL_PREFIX = ".vqbeam-partial-"  # hidden: readers of a data folder skip names with a leading dot
 HASH_CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
-NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here
-NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)  # folders of some network disks
-CREATE_TRIES = 3
 PAGE = 1000  # objects of a listing
 PAGE_FIELDS = "nextPageToken,items(name,size,generation,etag,updated,crc32c,md5Hash)"
 CHECKSUMS = ("crc32c", "md5Hash", "content_md5")  # as stores call those of a content
@@ -284,9 +280,9 @@ def put_new(source: bytes | Path, uri: str, *, sync: bool = True) -> bool:
     fs, path = filesystem(uri)
     with faults("write", uri, ()):
         if isinstance(fs, LocalFileSystem):
-            created = _create(source, Path(path))
+            created = local_files.create(source, Path(path))
             if created and sync:
-                _sync_folder(Path(path).parent)
+                local_files.sync_folder(Path(path).parent)
             return created
         try:
             if isinstance(source, bytes):
@@ -305,12 +301,7 @@ def put_bytes(data: bytes, uri: str) -> None:
         if not isinstance(fs, LocalFileSystem):
             fs.pipe_file(path, data)
             return
-        partial = _write_partial(data, Path(path))
-        try:
-            os.replace(partial, path)
-            _sync_folder(partial.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        local_files.replace(data, Path(path))
 
 
 def replace_with(source: str, uri: str) -> None:
@@ -321,20 +312,7 @@ def replace_with(source: str, uri: str) -> None:
         if not isinstance(fs, LocalFileSystem):
             fs.cp_file(origin, path)
             return
-        target = Path(path)
-        _make_folder(target.parent)
-        partial = _partial(target)
-        try:
-            try:
-                os.link(origin, partial)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                _write(Path(origin), partial)
-            os.replace(partial, target)
-            _sync_folder(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)  # also if it was the target already, when renaming does nothing
+        local_files.replace(Path(origin), Path(path))
 
 
 def delete_partials(prefix: str) -> None:
@@ -344,9 +322,15 @@ def delete_partials(prefix: str) -> None:
         return
     folder, name = os.path.split(path)
     with suppress(FileNotFoundError), faults("tidy", folder):
-        for entry in os.listdir(folder):
-            if entry.startswith(PARTIAL_PREFIX + name):
-                Path(folder, entry).unlink(missing_ok=True)
+        local_files.delete_partials(Path(folder), name)
+
+
+def delete_leftovers(uri: str) -> None:
+    """Remove the partial files of killed writers that lie in a folder itself; those of live ones stay."""
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        with suppress(FileNotFoundError, NotADirectoryError), faults("tidy", uri):
+            local_files.delete_leftovers(Path(path))
 
 
 def delete(uri: str) -> None:
@@ -414,95 +398,4 @@ def sync_folder(uri: str) -> None:
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         with suppress(FileNotFoundError), faults("sync", uri):
-            _sync_folder(Path(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in NO_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a local folder and those above it, durably."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _create(source: bytes | Path, target: Path) -> bool:
-    """Create a local file from `source`, whole, unless `target` exists."""
-    _make_folder(target.parent)
-    if isinstance(source, Path):
-        _sync_file(source)
-        try:
-            os.link(source, target)
-            return True
-        except FileExistsError:
-            return False
-        except OSError:  # another disk, most often; a worse fault will show in the copy beside the target
-            pass
-    for _ in range(CREATE_TRIES):
-        if target.exists():
-            return False
-        partial = _write_partial(source, target)
-        try:
-            return _link_partial(partial, target)
-        except FileNotFoundError:  # swept away by another attempt at the same shard, which has won: see `commit`
-            continue
-        finally:
-            partial.unlink(missing_ok=True)
-    raise StorageFailed(f"cannot write {target}: another process removes its temporary files")
-
-
-def _link_partial(partial: Path, target: Path) -> bool:
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if target.exists():
-            return False
-        os.replace(partial, target)  # whole as well, though it cannot refuse to replace
-    return True
-
-
-def _partial(target: Path) -> Path:
-    return target.parent / f"{PARTIAL_PREFIX}{target.name}-{uuid.uuid4().hex[:12]}"
-
-
-def _write_partial(source: bytes | Path, target: Path) -> Path:
-    """Write the content of `target` beside it under a hidden name, durably."""
-    _make_folder(target.parent)
-    partial = _partial(target)
-    _write(source, partial)
-    return partial
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write(source: bytes | Path, partial: Path) -> None:
-    try:
-        with open(partial, "wb") as file:
-            if isinstance(source, bytes):
-                file.write(source)
-            else:
-                with open(source, "rb") as content:
-                    shutil.copyfileobj(content, file, HASH_CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+            local_files.sync_folder(Path(path))

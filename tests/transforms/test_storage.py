@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -172,6 +173,42 @@ def test_leftovers_of_killed_writers_are_removed_by_name(tmp_path: Path) -> None
     storage.delete_partials(str(tmp_path / "00001.parquet"))
     assert sorted(os.listdir(tmp_path)) == [other.name, "00001.parquet"]
     storage.delete_partials(str(tmp_path / "no folder" / "x"))
+
+
+def test_leftovers_of_killed_writers_go_and_the_work_of_live_ones_stays(tmp_path: Path) -> None:
+    left, live = (tmp_path / f"{storage.PARTIAL_PREFIX}{name}" for name in ("plan.json-01", "plan.json-02"))
+    users = tmp_path / ".mine"
+    for path in (left, users):
+        path.touch()
+    (tmp_path / f"{storage.PARTIAL_PREFIX}link-03").symlink_to(users)
+    with live.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        storage.delete_leftovers(str(tmp_path))
+        assert not left.exists()
+        assert live.exists()
+    storage.delete_leftovers(str(tmp_path))
+    assert not live.exists()
+    assert users.exists()
+    storage.delete_leftovers(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("write", ["put_new", "put_bytes"])
+def test_a_partial_file_is_locked_until_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    name = "link" if write == "put_new" else "replace"
+    publish = getattr(os, name)
+    seen = []
+
+    def sweep_and_publish(source: Path, target: Path) -> None:
+        storage.delete_leftovers(str(tmp_path))
+        seen.append(Path(source).exists())
+        publish(source, target)
+
+    monkeypatch.setattr(os, name, sweep_and_publish)
+    getattr(storage, write)(b"content", str(tmp_path / "file"))
+    assert seen == [True]
+    assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_a_writer_whose_temporary_file_is_swept_away_writes_it_again(

@@ -37,6 +37,12 @@ def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> li
     return kept
 
 
+def remove_leftovers(output: str, folders: Iterable[str]) -> None:
+    """Delete the partial files that killed runs left beside the plan, the marks and what is in `folders`."""
+    for folder in ("", "_vqbeam", STATS, ERRORS, RETRY, ATTEMPTS, *folders):
+        storage.delete_leftovers(storage.join(output, folder))
+
+
 def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
     """Delete the objects of one shard, the mark first, so that it is done again."""
     here = OutputFolder(output)

@@ -35,7 +35,8 @@ CLIP_FOLDER = "clip"
 EMBEDDED = {"emoji": Path(__file__).parent / "emoji"}
 HUB_SCHEME = "hf://"
 # The files of the checkpoint formats; others in a remote folder (logs, samples, optimiser states) stay there.
-WEIGHTS = ("*.msgpack", "*.safetensors", "*.ckpt", "*.pt", "*.pth", "pytorch_model.bin", "pytorch_model-*.bin")
+PICKLES = ("*.ckpt", "*.pt", "*.pth", "pytorch_model.bin", "pytorch_model-*.bin", "diffusion_pytorch_model*.bin")
+WEIGHTS = ("*.msgpack", "*.safetensors", *PICKLES)
 PATTERNS = (*WEIGHTS, "*.json", "*.yaml", "*.yml", "*.txt")
 DESCRIPTIONS = ("*.json", "*.yaml", "*.yml")
 VERSION_KEYS = ("size", "etag", "ETag", "generation", "md5Hash", "crc32c", "mtime", "created", "LastModified")

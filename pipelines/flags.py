@@ -155,12 +155,13 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
         "pixel_range": {
             "type": pixel_range,
             "metavar": "LOW,HIGH",
-            "help": "range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's)",
+            "help": "range of the network's pixels, 0,1 or -1,1 (default: the checkpoint's, else its format's; to be "
+            "given for a VQModel of diffusers)",
         },
         "image_size": {
             **COUNT,
-            "help": "side of the model's images in pixels, for checkpoints that do not say it (LlamaGen, Janus) or "
-            "other sizes than theirs",
+            "help": "side of the model's images in pixels, for checkpoints that do not say it (LlamaGen, Janus, "
+            "diffusers, Show-o) or other sizes than theirs",
         },
         "weights": {
             "choices": ("ema", "raw"),
@@ -198,7 +199,7 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
         "--resize",
         choices=(AUTO, *get_args(Resize)),
         help="how an image becomes the model's square (default auto: center_crop for tokenizers of dalle-mini and "
-        "taming, for others exactly as their authors do it)",
+        "taming and for a VQModel of diffusers, for others exactly as their authors do it)",
     )
     group.add_argument("--jpeg_scale", choices=("auto", "off"), help="off: decode JPEGs in full before resizing")
     add_limit_flags(group)

@@ -160,7 +160,12 @@ class TokenizerChoice:
         """For tokens of this provenance: what was said of the model that made them, and is left open here."""
         said = tokens or {}
         image_size = said.get("image_size") if self.image_size is None else self.image_size
-        return replace(self, image_size=image_size, weights=self.weights or said.get("weights"))
+        pixel_range = self.pixel_range
+        if pixel_range is None and said.get("pixel_range_given"):  # else that of the checkpoint
+            low, high = said["pixel_range"]
+            pixel_range = low, high
+        weights = self.weights or said.get("weights")
+        return replace(self, pixel_range=pixel_range, image_size=image_size, weights=weights)
 
     def open(self) -> TokenizerCheckpoint:
         """Find it; its weights are not read. Raises `CheckpointError` and `ConfigError`."""

@@ -20,13 +20,14 @@ Resampling = Image.Resampling
 class Rule:
     """`rgb` brings an image of any mode to "RGB", `shrink` makes it smaller by box filters before all else; `sides` are
     those of the whole image, scaled so that its middle, `size` x `size`, is cut out of it. `background` says what lies
-    under transparent pixels."""
+    under transparent pixels, `offset` where the cut begins, given how much longer a side is."""
 
     rgb: Callable[[Image.Image], Image.Image]
     sides: Callable[[Sides, int], Sides]
     resampling: Resampling
     background: str
     shrink: Callable[[Sides, int], Sides] = lambda sides, size: sides
+    offset: Callable[[int], int] = lambda longer: longer // 2
 
     @property
     def filter(self) -> str:
@@ -43,7 +44,7 @@ class Rule:
         while image.size != target:
             image = image.resize(half(image.size), Resampling.BOX)
         image = image.resize(self.sides(image.size, size), self.resampling)
-        left, top = (image.width - size) // 2, (image.height - size) // 2
+        left, top = self.offset(image.width - size), self.offset(image.height - size)
         return image.crop((left, top, left + size, top + size))
 
 
@@ -62,6 +63,12 @@ def short_side(sides: Sides, size: int) -> Sides:
     """With `size` as the short side."""
     scale = size / min(sides)
     return round(sides[0] * scale), round(sides[1] * scale)
+
+
+def short_side_cut(sides: Sides, size: int) -> Sides:
+    """With `size` as the short side; the long one is cut to a whole number, as by torchvision's `Resize`."""
+    width, height = (int(size * side / min(sides)) for side in sides)
+    return width, height
 
 
 def without_alpha(image: Image.Image) -> Image.Image:
@@ -90,4 +97,10 @@ RULES: Mapping[str, Rule] = {
     # `center_crop_arr` of ADM: also that of MaskGIT's, RAR's and TiTok's tokenizers
     "llamagen": Rule(without_alpha, short_side, Resampling.BICUBIC, "alpha dropped", halved),
     "chameleon": Rule(over_white, short_side, Resampling.LANCZOS, "white, cut"),
+    # `VaeImageProcessor` of its pipelines: the aspect ratio is not kept
+    "diffusers": Rule(without_alpha, lambda sides, size: (size, size), Resampling.LANCZOS, "alpha dropped"),
+    # torchvision's `Resize` and `CenterCrop`, which rounds halves to the even number
+    "showo": Rule(
+        without_alpha, short_side_cut, Resampling.BICUBIC, "alpha dropped", offset=lambda longer: round(longer / 2)
+    ),
 }

@@ -25,8 +25,8 @@ Config = TypeVar("Config")
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 EXPECTED = (
-    "Expected a tokenizer of vqgan-jax, taming-transformers, min-dalle, LlamaGen, Janus or Chameleon, a DALL·E BART of "
-    "dalle-mini or min-dalle, or what `vqbeam convert` made of one."
+    "Expected a tokenizer of vqgan-jax, taming-transformers, min-dalle, LlamaGen, Janus, Chameleon, diffusers "
+    "(VQModel) or Show-o, a DALL·E BART of dalle-mini or min-dalle, or what `vqbeam convert` made of one."
 )
 UNFINISHED = ".writing-"  # begins the name of a folder while a model is written
 SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for

@@ -18,7 +18,9 @@ from PIL import Image
 import vqbeam
 from tests.support.families import (
     CHAMELEON,
+    DIFFUSERS,
     LLAMAGEN,
+    SHOWO,
     golden,
     llamagen_weights,
     write_pt,
@@ -36,6 +38,18 @@ class Family:
     asked: tuple[str, ...] = ()
     preparing: tuple[str, ...] = ()
     decodes: bool = True
+    points: bool = True  # codes are points among the latents
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What is asked, as programs give it."""
+        said = dict(zip(self.asked[::2], self.asked[1::2], strict=True))
+        options: dict[str, object] = {"image_size": int(said["--image_size"])} if "--image_size" in said else {}
+        return options | ({"pixel_range": (0.0, 1.0)} if "--pixel_range" in said else {})
+
+    @property
+    def rule(self) -> str:
+        return self.preparing[1] if self.preparing else self.golden.name.removesuffix("_small")
 
     @property
     def codes(self) -> np.ndarray:
@@ -49,8 +63,14 @@ FAMILIES = {
     "llamagen": Family(LLAMAGEN, lambda folder: LLAMAGEN / "vq_ds2_small.pt", ("--image_size", "32")),
     "chameleon": Family(CHAMELEON, lambda folder: CHAMELEON, preparing=("--resize", "chameleon")),
     "chameleon of transformers": Family(CHAMELEON, write_transformers_chameleon, decodes=False),
+    "diffusers": Family(
+        DIFFUSERS, lambda folder: DIFFUSERS, ("--image_size", "40", "--pixel_range", "0,1"), ("--resize", "diffusers")
+    ),
+    "showo": Family(SHOWO, lambda folder: SHOWO, ("--image_size", "40"), points=False),
 }
 DECODING = [name for name, family in FAMILIES.items() if family.decodes]
+COVERED = ("diffusers", "showo")  # by the others, in longer chains
+CHAINS = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in DECODING]
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +97,21 @@ def test_the_codes_of_files_are_those_of_the_original(name: str, runs: dict) -> 
     tokens.check_nothing_lost()
     np.testing.assert_array_equal([row["encoding"] for row in tokens.rows()], family.codes)
     said = provenance(tokens)
-    rule = "llamagen" if name == "llamagen" else "chameleon"
-    assert said["preprocessing"]["resize"] == rule
+    assert said["preprocessing"]["resize"] == family.rule
     assert (said["preprocessing"]["icc"], said["preprocessing"]["jpeg_scale"]) == ("off", "off")
-    assert said.get("image_size") == (32 if family.asked else None)
+    assert said.get("image_size") == family.options.get("image_size")
 
 
 @pytest.mark.parametrize("name", DECODING)
 def test_tokens_say_all_that_decoding_needs(name: str, runs: dict, tmp_path: Path) -> None:
-    _, _, tokens = runs[name]
+    family, model, tokens = runs[name]
     images = run("decode", "--input", f"{tokens.output}/data/*.parquet", *SMALL, output=tmp_path / "images")
     assert images.code == 0, images.err
     assert images.total("rows_written") == len(tokens.rows())
-    loaded = vqbeam.load(str(runs[name][1]), device="cpu", threads=1, batch_size=4, image_size=resolution(name))
+    loaded = vqbeam.load(str(model), device="cpu", threads=1, batch_size=4, **family.options)
     expected = loaded.decode(np.array([row["encoding"] for row in tokens.rows()]))
     for row, pixels in zip(images.rows(), expected, strict=True):
         np.testing.assert_array_equal(Image.open(Path(images.output, row["image_path"])), pixels)
-
-
-def resolution(name: str) -> int:
-    return 32 if name == "llamagen" else 48
 
 
 def test_what_only_encodes_says_so(runs: dict, tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_a_converted_model_gives_the_same_codes_and_needs_no_flags(name: str, ru
 
 
 @pytest.mark.parametrize("method", ["latent", "codes"])
-@pytest.mark.parametrize("name", DECODING)
+@pytest.mark.parametrize("name", CHAINS)
 def test_images_and_tokens_are_varied(name: str, method: str, runs: dict, tmp_path: Path) -> None:
     family, model, tokens = runs[name]
     words = ("--model", model, "--method", method, "--keep_tokens", *SMALL)
@@ -134,10 +149,13 @@ def test_images_and_tokens_are_varied(name: str, method: str, runs: dict, tmp_pa
     moved = run(
         "vary", "--input", f"{tokens.output}/data/*.parquet", *words, "--strength", "0.5", output=tmp_path / "moved"
     )
+    if method == "latent" and not family.points:
+        moved.check_refused("are no points among its latents; give the images themselves")
+        return
     assert moved.code == 0, moved.err
     changed = np.array([row["encoding"] for row in moved.rows()]) != family.codes
     assert 0 < changed.mean() < 1
-    assert provenance(moved).get("image_size") == (32 if family.asked else None)
+    assert provenance(moved).get("image_size") == family.options.get("image_size")
 
 
 @pytest.mark.parametrize("name", DECODING)
@@ -147,7 +165,7 @@ def test_tokens_of_another_codebook_are_refused(name: str, runs: dict, tiny_mode
     refused.check_refused("the codes would look valid and decode to nonsense")
 
 
-@pytest.mark.parametrize("name", DECODING)
+@pytest.mark.parametrize("name", CHAINS)
 def test_decoded_images_are_ranked(name: str, runs: dict, tiny_clip: Path, tmp_path: Path) -> None:
     _, _, tokens = runs[name]
     images = run(
@@ -172,7 +190,7 @@ def test_programs_and_beam_give_the_codes_of_the_command(name: str, runs: dict) 
     family, model, _ = runs[name]
     files = [path.read_bytes() for path in sorted((family.golden / "png").iterdir())]
     resize = family.preparing[1] if family.preparing else "auto"
-    asked = {"image_size": 32} if family.asked else {}
+    asked = family.options
     loaded = vqbeam.load(str(model), device="cpu", threads=1, batch_size=4, resize=resize, **asked)
     np.testing.assert_array_equal(loaded.encode(files), family.codes)
     settings = {"device": "cpu", "threads": 1, "batch_size": 4, **asked}

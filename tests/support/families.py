@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.image_tokenizer import TokenizerOptions
 from models.llamagen import names
 from models.vqgan.names import levels_in, mirrored
+from models.vqgan.network import VQGAN
 from tests.support.paths import GOLDEN
 
 LLAMAGEN, CHAMELEON = GOLDEN / "llamagen_small", GOLDEN / "chameleon_small"
+DIFFUSERS, SHOWO = GOLDEN / "diffusers_small", GOLDEN / "showo_small"
 SMALL = TokenizerOptions(image_size=32)  # of LlamaGen's set
 REST = {"language_model.model.embed_tokens.weight": torch.ones(4, 4)}  # of a Janus
 
@@ -99,4 +101,40 @@ def write_transformers_chameleon(folder: Path, prefix: str = "", decoder: str = 
         kept = {mirrored(name, levels_in(kept)): value for name, value in kept.items()}
     rest = REST if prefix else {}
     save_file(prefixed(prefix, kept) | rest, folder / "model.safetensors")
+    return folder
+
+
+def check_golden(network: VQGAN, folder: Path, shape: str) -> None:
+    """Latents, codes and images of a set equal the original's."""
+    latents = network.image_latents(torch.from_numpy(golden(folder, f"inputs{shape}")))
+    expected = golden(folder, f"expected_codes{shape}")
+    assert np.abs(latents.numpy() - golden(folder, f"expected_latents{shape}")).max() < 2e-4
+    np.testing.assert_array_equal(network.codes(latents).numpy().reshape(expected.shape), expected)
+    pairs = [(expected, f"expected_recon{shape}")]
+    if not shape:
+        pairs.append((golden(folder, "random_codes"), "expected_random_recon"))
+    for codes, images in pairs:
+        with torch.inference_mode():
+            vectors = network.quantize.lookup(torch.from_numpy(codes).long())
+            made = network.reconstruct(vectors).permute(0, 2, 3, 1).numpy()
+        assert np.abs(made - golden(folder, images)).max() < 2e-4
+
+
+def write_diffusers(folder: Path, *, pickled: bool = False, parts: bool = False, **changed: object) -> Path:
+    """As `VQModel.save_pretrained` writes it."""
+    folder.mkdir(parents=True)
+    stored = json.loads((DIFFUSERS / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stored | changed))
+    weights = load_file(DIFFUSERS / "diffusion_pytorch_model.safetensors")
+    suffix, save = ("bin", torch.save) if pickled else ("safetensors", save_file)
+    if not parts:
+        save(weights, folder / f"diffusion_pytorch_model.{suffix}")
+        return folder
+    placed = {}
+    for number in (1, 2):
+        half = dict(list(weights.items())[number - 1 :: 2])
+        file = f"diffusion_pytorch_model-0000{number}-of-00002.{suffix}"
+        save(half, folder / file)
+        placed |= dict.fromkeys(half, file)
+    (folder / f"diffusion_pytorch_model.{suffix}.index.json").write_text(json.dumps({"weight_map": placed}))
     return folder

@@ -13,7 +13,7 @@ import pyarrow as pa
 from models import find
 from models.clip.scorer import read_clip_parts
 from models.clip.text import ClipText
-from models.image_tokenizer import CENTER_CROP, TokenizerOptions, TokenizerSpec
+from models.image_tokenizer import CENTER_CROP, PixelRange, TokenizerOptions, TokenizerSpec
 from transforms.batch import (
     CAPTION,
     CLIP_PIXELS,
@@ -56,7 +56,8 @@ class EncodeImages(beam.PTransform):
     Added are `encoding`, uint16 (int32 for codebooks past 65,536) [codes_per_image] in raster order, and
     `original_width` and `original_height` unless the row has them. Every other column stays. `resize` ("auto" is the
     model's own) and further `options` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageOptions`; rows that
-    its filters take out are counted in the metric vqbeam/rows_filtered. `image_size` and `weights` are as the flags.
+    its filters take out are counted in the metric vqbeam/rows_filtered. `pixel_range`, `image_size` and `weights` are
+    as the flags.
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
@@ -79,12 +80,13 @@ class EncodeImages(beam.PTransform):
         threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
+        pixel_range: PixelRange | None = None,
         image_size: int | None = None,
         weights: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        asked = TokenizerOptions(image_size=image_size, weights=weights)
+        asked = TokenizerOptions(pixel_range, image_size, weights)
         self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._column = image_column
         self._keep = keep_image
@@ -132,12 +134,13 @@ class DecodeTokens(beam.PTransform):
         threads: int | None = None,
         backend: str = "torch",
         cache_dir: str = CACHE_DIR,
+        pixel_range: PixelRange | None = None,
         image_size: int | None = None,
         weights: str | None = None,
     ) -> None:
         super().__init__()
         check_format(image_format)
-        asked = TokenizerOptions(image_size=image_size, weights=weights)
+        asked = TokenizerOptions(pixel_range, image_size, weights)
         self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._codes_column = codes_column
         self._keep = keep_codes

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from models.image_tokenizer import ImageTokenizer, TokenizerOptions
+from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerOptions
 from transforms.batch import PIXELS, to_images
 from transforms.errors import UsageError
 from transforms.images import Resize, decode_image, image_options, resized_image
@@ -105,6 +105,7 @@ def load(
     threads: int | None = None,
     resize: Resize | Literal["auto"] = "auto",
     cache_dir: str = CACHE_DIR,
+    pixel_range: PixelRange | None = None,
     image_size: int | None = None,
     weights: str | None = None,
 ) -> Tokenizer:
@@ -112,10 +113,10 @@ def load(
 
     `model` is a name as the commands take it: "emoji", a folder, a URL or hf://owner/name. Each batch is computed at
     the full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
-    CPU, by default torch's. `resize` "auto" is the model's own; `image_size` and `weights` are as the flags of
-    `vqbeam encode`. Raises `CheckpointError` and `ConfigError`.
+    CPU, by default torch's. `resize` "auto" is the model's own; `pixel_range`, `image_size` and `weights` are as the
+    flags of `vqbeam encode`. Raises `CheckpointError` and `ConfigError`.
     """
-    asked = TokenizerOptions(image_size=image_size, weights=weights)
+    asked = TokenizerOptions(pixel_range, image_size, weights)
     settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads, asked)
     return Tokenizer(settings.open(), resize)
 

@@ -157,15 +157,25 @@ class TokenizerChoice:
         return TokenizerOptions(self.pixel_range, self.image_size, self.weights)
 
     def made(self, tokens: Mapping[str, Any] | None) -> TokenizerChoice:
-        """For tokens of this provenance: what was said of the model that made them, and is left open here."""
+        """For tokens of this provenance: what was said of the model that made them, and is left open here.
+
+        Raises `CheckpointError`.
+        """
         said = tokens or {}
         image_size = said.get("image_size") if self.image_size is None else self.image_size
         pixel_range = self.pixel_range
         if pixel_range is None and said.get("pixel_range_given"):  # else that of the checkpoint
             low, high = said["pixel_range"]
             pixel_range = low, high
-        weights = self.weights or said.get("weights")
-        return replace(self, pixel_range=pixel_range, image_size=image_size, weights=weights)
+        made = replace(self, pixel_range=pixel_range, image_size=image_size)
+        if self.weights is not None or "weights" not in said:
+            return made
+        taken = replace(made, weights=said["weights"])
+        try:
+            taken.open()
+        except ConfigError:  # another file, with one set of weights: whether the codes are its own, their codebook says
+            return made
+        return taken
 
     def open(self) -> TokenizerCheckpoint:
         """Find it; its weights are not read. Raises `CheckpointError` and `ConfigError`."""

@@ -34,7 +34,7 @@ from transforms.damaged_images import NO_END, completed_jpegs, has_damaged_pixel
 from transforms.errors import RowFiltered, RowRejected, UsageError, amount
 from transforms.own_preprocessing import RULES, Rule
 
-Resize = Literal["center_crop", "pad", "squash", "none", "llamagen", "chameleon", "diffusers", "showo"]
+Resize = Literal["center_crop", "pad", "squash", "none", "llamagen", "chameleon", "diffusers", "showo", "ibq"]
 Box = tuple[float, float, float, float]
 
 AUTO = "auto"  # for `resize`: the rule of the model's family

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 EXPECTED = (
     "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack (vqgan-jax), "
     "a .ckpt with a .yaml beside it (taming), detoker.pt (min-dalle), a .pt of LlamaGen, the folder of a Janus, "
-    "transformers' folder of a Chameleon, a VQModel of diffusers, or the folder of Show-o's MAGVITv2"
+    "transformers' folder of a Chameleon, a VQModel of diffusers, the folder of Show-o's MAGVITv2, or "
+    "an IBQ of SEED-Voken or Emu3.5"
 )
 BACKENDS = ("torch", "vqgan-jax")
 FOLDER = "vqgan"  # in a folder of several models

@@ -1,7 +1,8 @@
-"""Find and read the YAML that describes a taming-transformers checkpoint; used by `models/vqgan/checkpoint.py`."""
+"""Find and read the YAML that describes a checkpoint of taming-transformers, or of what grew out of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from models.errors import CheckpointError, ConfigError
 
+NETWORK_KEYS = frozenset(("model", "ddconfig"))  # of a YAML: taming's and Lightning's, Emu3.5's
 QUANTIZERS = {"VQModel": "nearest", "GumbelVQ": "gumbel"}  # by the last part of the YAML's `model.target`
 
 
@@ -28,7 +30,7 @@ def find_taming(path: Path) -> tuple[Path, Path] | None:
         names = ", ".join(str(weights.relative_to(path)) for weights in found[:5])
         raise CheckpointError(f"{path}: holds several checkpoints ({names}); name the file")
     weights, folder = found[0], found[0].parent
-    configs = _vqgan_yamls(folder) or _vqgan_yamls(folder.parent / "configs")
+    configs = network_yamls(folder) or network_yamls(folder.parent / "configs")
     if not configs:
         raise CheckpointError(
             f"{weights}: no .yaml beside it with the network's model.params.ddconfig; "
@@ -45,21 +47,30 @@ def find_taming(path: Path) -> tuple[Path, Path] | None:
 
 def read_taming_config(path: Path) -> dict[str, Any]:
     """The YAML as options of `VQGANConfig`. Raises `CheckpointError` for a network that is not taming's VQGAN."""
-    model = _load(path).get("model")
+    model = load_yaml(path).get("model")
     model = model if isinstance(model, dict) else {}
     params = model.get("params")
-    if not isinstance(params, dict) or not isinstance(params.get("ddconfig"), dict):
-        raise CheckpointError(f"{path}: has no model.params.ddconfig, so it does not describe a VQGAN")
+    params = params if isinstance(params, dict) else {}
+    _check_network(params, "model.params", path)
     target = str(model.get("target", "")).rpartition(".")[2]
     if target not in QUANTIZERS:
         raise CheckpointError(
             f"{path}: model.target is {model.get('target')!r}; {' and '.join(QUANTIZERS)} are supported"
         )
+    return {**network_options(params, "model.params", path), "quantizer": QUANTIZERS[target]}
+
+
+def network_options(params: Mapping[str, Any], where: str, path: Path) -> dict[str, Any]:
+    """What stands beside a `ddconfig` as options of `VQGANConfig`, but for the quantiser.
+
+    `where` it stands in the YAML `path` is for messages. Raises `CheckpointError` for what is missing, `ConfigError`.
+    """
+    _check_network(params, where, path)
     absent = [name for name in ("embed_dim", "n_embed") if name not in params]
     if absent:
-        raise CheckpointError(f"{path}: model.params lacks {' and '.join(absent)}")
+        raise CheckpointError(f"{path}: {where} lacks {' and '.join(absent)}")
     if params.get("remap") is not None:
-        raise CheckpointError(f"{path}: model.params.remap is not supported: codes would be renumbered")
+        raise CheckpointError(f"{path}: {where}.remap is not supported: codes would be renumbered")
     attention = params["ddconfig"].get("attn_type", "vanilla")
     if attention not in ("vanilla", "none"):
         raise ConfigError(f"{path}: attn_type {attention!r} is not supported; expected vanilla or none")
@@ -69,20 +80,25 @@ def read_taming_config(path: Path) -> dict[str, Any]:
         **without,
         "embed_dim": params["embed_dim"],
         "n_embed": params["n_embed"],
-        "quantizer": QUANTIZERS[target],
         "pixel_range": (-1.0, 1.0),
     }
 
 
-def _vqgan_yamls(folder: Path) -> list[Path]:
+def _check_network(params: Mapping[str, Any], where: str, path: Path) -> None:
+    if not isinstance(params.get("ddconfig"), dict):
+        raise CheckpointError(f"{path}: has no {where}.ddconfig, so it does not describe a VQGAN")
+
+
+def network_yamls(folder: Path) -> list[Path]:
     """The YAML files that describe a network: lightning writes a second one, for its trainer, beside them."""
     if not folder.is_dir():
         return []
     candidates = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    return [path for path in candidates if "model" in _load(path)]
+    return [path for path in candidates if not NETWORK_KEYS.isdisjoint(load_yaml(path))]
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a file, empty if it holds something else. Raises `CheckpointError` for what is no YAML."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

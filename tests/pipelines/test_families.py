@@ -19,6 +19,7 @@ import vqbeam
 from tests.support.families import (
     CHAMELEON,
     DIFFUSERS,
+    IBQ,
     LLAMAGEN,
     SHOWO,
     golden,
@@ -67,9 +68,10 @@ FAMILIES = {
         DIFFUSERS, lambda folder: DIFFUSERS, ("--image_size", "40", "--pixel_range", "0,1"), ("--resize", "diffusers")
     ),
     "showo": Family(SHOWO, lambda folder: SHOWO, ("--image_size", "40"), points=False),
+    "ibq": Family(IBQ, lambda folder: IBQ, points=False),
 }
 DECODING = [name for name, family in FAMILIES.items() if family.decodes]
-COVERED = ("diffusers", "showo")  # by the others, in longer chains
+COVERED = ("diffusers", "showo", "ibq")  # by the others, in longer chains
 CHAINS = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in DECODING]
 
 

@@ -21,6 +21,7 @@ from tests.support.paths import GOLDEN
 
 LLAMAGEN, CHAMELEON = GOLDEN / "llamagen_small", GOLDEN / "chameleon_small"
 DIFFUSERS, SHOWO = GOLDEN / "diffusers_small", GOLDEN / "showo_small"
+IBQ, EMU35 = GOLDEN / "ibq_small", GOLDEN / "emu35_small"
 SMALL = TokenizerOptions(image_size=32)  # of LlamaGen's set
 REST = {"language_model.model.embed_tokens.weight": torch.ones(4, 4)}  # of a Janus
 

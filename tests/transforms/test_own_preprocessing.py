@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.support.families import CHAMELEON, DIFFUSERS, LLAMAGEN, SHOWO, golden
+from tests.support.families import CHAMELEON, DIFFUSERS, IBQ, LLAMAGEN, SHOWO, golden
 from transforms.errors import RowRejected, UsageError
 from transforms.images import NOT_TURNED, decode_image, image_options, preprocessing_id, resized_image
+from transforms.own_preprocessing import bilinear
 
-SETS = {"llamagen": (LLAMAGEN, 32), "chameleon": (CHAMELEON, 48), "diffusers": (DIFFUSERS, 40), "showo": (SHOWO, 40)}
+SETS = {
+    "llamagen": (LLAMAGEN, 32),
+    "chameleon": (CHAMELEON, 48),
+    "diffusers": (DIFFUSERS, 40),
+    "showo": (SHOWO, 40),
+    "ibq": (IBQ, 32),
+}
 FAMILIES = pytest.mark.parametrize("family", SETS)
 
 
@@ -123,3 +130,11 @@ def test_provenance_says_what_was_done() -> None:
     assert {name: said[name] for name in ("resize", "filter", "background", "jpeg_scale")} == {
         "resize": "llamagen", "filter": "bicubic", "background": "alpha dropped", "jpeg_scale": "off",
     }  # fmt: skip
+
+
+def test_bilinear_is_opencvs_at_half_the_size_too() -> None:
+    """Where `cv2.resize` takes the mean of four pixels."""
+    fours = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(6, 8, 3) ** 2
+    parts = [fours[row::2, column::2].astype(int) for row in (0, 1) for column in (0, 1)]
+    np.testing.assert_array_equal(bilinear(Image.fromarray(fours), (4, 3)), (sum(parts) + 2) // 4)
+    assert preprocessing_id(image_options(32, "ibq", {}))["filter"] == "bilinear of opencv"

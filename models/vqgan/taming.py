@@ -33,7 +33,7 @@ def find_taming(path: Path) -> tuple[Path, Path] | None:
     configs = network_yamls(folder) or network_yamls(folder.parent / "configs")
     if not configs:
         raise CheckpointError(
-            f"{weights}: no .yaml beside it with the network's model.params.ddconfig; "
+            f"{weights}: no .yaml beside it with the network's ddconfig; "
             "put the configuration that came with the checkpoint into the same folder"
         )
     if len(configs) > 1:

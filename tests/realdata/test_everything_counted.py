@@ -56,8 +56,8 @@ TEXT = re.compile(r"(?i)\.(txt|caption)$")
 HEALTH = list(HealthCheck)
 QUICK = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=HEALTH)
 COMMANDS = settings(QUICK, max_examples=3)
-MANY = settings(QUICK, max_examples=200)
-MANY_COMMANDS = settings(QUICK, max_examples=30)
+MANY = settings(QUICK, max_examples=100)
+MANY_COMMANDS = settings(QUICK, max_examples=12)
 Write = Callable[[Path], Made]
 
 

@@ -101,9 +101,9 @@ def test_five_times_the_rows_take_no_more_memory(tmp_path: Path, write: Callable
 def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path, write: Callable[[Path, int], Path]) -> None:
     (tmp_path / "small").mkdir()
     (tmp_path / "large").mkdir()
-    small = peak_mib(write(tmp_path / "small", 1500), 1500)
-    large = peak_mib(write(tmp_path / "large", 15_000), 15_000)
-    assert large < small * 1.1, f"{small} MiB for 30 MB, {large} MiB for 300 MB"
+    small = peak_mib(write(tmp_path / "small", 1000), 1000)
+    large = peak_mib(write(tmp_path / "large", 10_000), 10_000)
+    assert large < small * 1.1, f"{small} MiB for 20 MB, {large} MiB for 200 MB"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")

@@ -162,7 +162,7 @@ def test_weights_with_similar_names_are_another_family(tmp_path: Path) -> None:
     similar = {name.replace("conv_blocks", "conv_block"): value for name, value in llamagen_weights().items()}
     write_pt(tmp_path, model=similar)
     assert find_llamagen(tmp_path) is None
-    with pytest.raises(CheckpointError, match=r"Expected .*LlamaGen.*Janus.*Chameleon; found vq_ds2_small\.pt"):
+    with pytest.raises(CheckpointError, match=r"Expected .*LlamaGen.*Janus.*Chameleon.*; found vq_ds2_small\.pt"):
         open_tokenizer(tmp_path, SMALL)
 
 

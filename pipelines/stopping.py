@@ -17,7 +17,7 @@ from typing import Any
 from transforms.engine.monitor import request_stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ECHO_SECONDS = 1.0  # `timeout` and process groups deliver one request twice: that is not a second request
+ECHO_SECONDS = 1.0  # `timeout`, process groups and our supervisor deliver one request twice: that is not a second one
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,12 +43,16 @@ def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """Makes SIGTERM unwind the stack as Ctrl-C does, even if the parent process ignored both."""
+    """Makes SIGTERM unwind the stack as Ctrl-C does, even if the parent process ignored both; an echo does nothing."""
+    last = float("-inf")
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    def unwind(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > ECHO_SECONDS:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    return handled({signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler})
+    return handled({signal.SIGTERM: unwind, signal.SIGINT: unwind})
 
 
 class StopSignals:

@@ -25,7 +25,7 @@ CRASHES = tuple(
     for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGSYS")
     if hasattr(signal, name)
 )
-FORWARDED = (signal.SIGTERM, signal.SIGHUP)  # Ctrl-C reaches every process of a terminal by itself
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # from a terminal they come twice: `pipelines.stopping`
 BEGIN_AGAIN = 75  # the exit code of a command that lost a worker process
 TRIES = 10  # ends in a row without a shard more being done
 LOOK_SECONDS = 0.5
@@ -74,7 +74,7 @@ class _Supervisor:
         self._read = -1
         self._tries = 0
         self._pending: int | None = None
-        self._handlers = {number: signal.getsignal(number) for number in (*FORWARDED, signal.SIGINT)}
+        self._handlers = {number: signal.getsignal(number) for number in FORWARDED}
 
     def fork(self) -> bool:
         """Makes a child; True in the child."""
@@ -138,7 +138,7 @@ class _Supervisor:
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self.signalled = True
-        if number != signal.SIGINT and self._child:
+        if self._child:
             with suppress(ProcessLookupError):
                 os.kill(self._child, number)
 

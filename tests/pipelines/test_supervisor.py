@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import ROOT
 
 PROGRAM = """
@@ -95,13 +97,14 @@ def test_exit_codes_and_wishes_to_end_are_passed_on(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "b")) == 1
 
 
-def test_a_signal_to_the_supervisor_reaches_the_work(tmp_path: Path) -> None:
-    work = "signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); print(file=tries.open('a')); time.sleep(60)"
-    process = start(work, tmp_path / "tries")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_supervisor_reaches_the_work(tmp_path: Path, number: int) -> None:
+    handler = f"signal.signal({int(number)}, lambda *a: sys.exit(99))"
+    process = start(f"{handler}; print(file=tries.open('a')); time.sleep(60)", tmp_path / "tries")
     while len(lines(tmp_path / "tries")) < 2:
         time.sleep(0.02)
-    process.terminate()
-    assert ended(process) == (143, "")
+    process.send_signal(number)
+    assert ended(process) == (99, "")
 
 
 def test_the_work_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_the_work_may_be_interrupted_and_only_it_decides(tmp_path: Path) -> None:
-    work = "signal.signal(signal.SIGINT, lambda *a: sys.exit(130)); print(file=tries.open('a')); time.sleep(60)"
+    work = "signal.signal(signal.SIGINT, lambda *a: os._exit(130)); print(file=tries.open('a')); time.sleep(60)"
     process = start(work, tmp_path / "tries")
     while len(lines(tmp_path / "tries")) < 2:
         time.sleep(0.02)

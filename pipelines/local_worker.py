@@ -41,9 +41,10 @@ def main(scratch: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
     from pipelines.process import SILENT, quiet_logging, reuse_freed_memory
+    from pipelines.supervisor import end_with
 
     reuse_freed_memory()
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    end_with(launcher)
 
     import grpc
 
@@ -65,12 +66,6 @@ def main(scratch: str) -> None:
     mark.unlink(missing_ok=True)
     if code:
         os._exit(code)
-
-
-def _end_with(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(LOOK_SECONDS)
-    os._exit(1)
 
 
 if __name__ == "__main__":

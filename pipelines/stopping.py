@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,8 @@ from transforms.engine.monitor import request_stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 1.0  # `timeout`, process groups and our supervisor deliver one request twice: that is not a second one
+
+_asked_at = float("-inf")  # when a signal last asked this process to stop, by `time.monotonic`
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,12 +47,13 @@ def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
 
 def interruptible() -> AbstractContextManager[None]:
     """Makes SIGTERM unwind the stack as Ctrl-C does, even if the parent process ignored both; an echo does nothing."""
-    last = float("-inf")
+    global _asked_at
+    _asked_at = float("-inf")
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        before, last = last, time.monotonic()
-        if last - before > ECHO_SECONDS:
+        global _asked_at
+        before, _asked_at = _asked_at, time.monotonic()
+        if _asked_at - before > ECHO_SECONDS:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     return handled({signal.SIGTERM: unwind, signal.SIGINT: unwind})
@@ -65,18 +69,21 @@ class StopSignals:
         self.number: int | None = None
         self._scratch = scratch
         self._grace = grace
-        self._asked_at = 0.0
+        self._first = threading.Lock()  # taken by the first signal: another may come while its handler runs
+        self._begin = float("inf")  # when it came
         self._insisted = False
 
     def overdue(self) -> bool:
         """Whether the workers have had their time to stop, or a second signal says not to wait for them."""
-        return self.number is not None and (self._insisted or time.monotonic() - self._asked_at > self._grace)
+        return self.number is not None and (self._insisted or time.monotonic() - self._begin > self._grace)
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        if self.number is None:
+        global _asked_at
+        now = _asked_at = time.monotonic()
+        if self._first.acquire(blocking=False):
+            self._begin = now
             self.number = number
-            self._asked_at = time.monotonic()
             request_stop(self._scratch)
             print("\nStopping: shards in flight are dropped. Once more to stop at once.", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._asked_at > ECHO_SECONDS:
+        elif now - self._begin > ECHO_SECONDS:
             self._insisted = True

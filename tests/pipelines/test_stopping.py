@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import stopping
 from tests.support.paths import ROOT
 from tests.support.real_runs import session
 
@@ -90,6 +91,31 @@ def test_ctrl_c_drops_what_is_in_flight_and_leaves_nothing(start, mode):
     assert list(run.folder.glob("dropped-*"))
     assert not list(run.folder.glob("ended-*"))
     assert errors.endswith(f"to resume:\n  vqbeam poll --folder {run.folder} {' '.join(MODES[mode])}\n")
+
+
+def test_a_signal_that_comes_while_the_first_is_taken_is_its_echo(tmp_path, monkeypatch, capsys):
+    stop = stopping.StopSignals(str(tmp_path), grace=100)
+    clock, calls = time.monotonic, iter(range(1000))
+
+    def interrupted_clock() -> float:  # Python runs a handler between any two calls of another
+        if next(calls) < 2:
+            stop.take(signal.SIGINT, None)
+        return clock()
+
+    monkeypatch.setattr(stopping.time, "monotonic", interrupted_clock)
+    stop.take(signal.SIGINT, None)
+    assert stop.number == signal.SIGINT
+    assert not stop.overdue()
+    assert capsys.readouterr().err.count("Stopping") == 1
+
+
+def test_an_echo_that_comes_after_the_pipeline_has_ended_does_not_unwind(tmp_path):
+    with stopping.interruptible():
+        with stopping.handled(dict.fromkeys(stopping.SIGNALS, stopping.StopSignals(str(tmp_path), 100).take)):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stopping.interruptible():
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

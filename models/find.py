@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from models.bart.names import HALVES, MIN_DALLE_SIZES
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import TokenizerCheckpoint, TokenizerOptions, find_tokenizer, open_tokenizer
+from models.own_class import open_own
 from models.weights.checks import names_in
 from models.weights.flax import describes
 from models.weights.native import json_beside
@@ -59,7 +60,13 @@ class Model:
 
     @cached_property
     def tokenizer(self) -> TokenizerCheckpoint:
-        """The image tokenizer. Raises `CheckpointError` and `ConfigError`, as `open_tokenizer` does."""
+        """The image tokenizer. Raises `CheckpointError` and `ConfigError`, as `open_tokenizer` and `open_own` do."""
+        if self.options is not None and self.options.tokenizer is not None:
+            if self.path in EMBEDDED.values():
+                raise ConfigError(
+                    f"tokenizer {self.options.tokenizer}: name the file or folder that it opens as the model"
+                )
+            return open_own(self.path, self.options)
         return open_tokenizer(self._tokenizer_path, self.options)
 
     @cached_property

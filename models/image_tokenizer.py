@@ -37,13 +37,15 @@ class TokenizerOptions:
     """What the user says of a tokenizer by name; None for what its checkpoint says, or else its format implies.
 
     `pixel_range` is as in `TokenizerSpec`, `image_size` the side of its images in pixels. `weights` are "ema",
-    averaged, or "raw", where a file holds both. `preprocessing` is as in `TokenizerSpec`.
+    averaged, or "raw", where a file holds both. `preprocessing` is as in `TokenizerSpec`. `tokenizer` names a class of
+    the user's that opens the files, as `models/own_class.py` says.
     """
 
     pixel_range: PixelRange | None = None
     image_size: int | None = None
     weights: str | None = None
     preprocessing: str | None = None
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class TokenizerSpec:
     reads and writes for 0 to 255. With `nearest` a code is the vector of the codebook nearest to a latent; with
     `has_latents` torch's backend loads a `LatentTokenizer`. `preprocessing` is how the family itself makes the square
     of an image, by the names of `ImageOptions.resize`.
-    `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32.
+    `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32: by
+    default those of a small network.
     """
 
     name: str
@@ -63,8 +66,8 @@ class TokenizerSpec:
     resolution: int
     factor: int
     codebook_size: int
-    flops: float
-    image_bytes: float
+    flops: float = 1e9
+    image_bytes: float = 4 << 20
     has_encoder: bool = True
     pixel_range: PixelRange = (0.0, 1.0)
     nearest: bool = True

@@ -142,13 +142,17 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser, default: str | None) ->
         help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default "
         + (f"{default})" if default else "the model that made the tokens)"),
     )
-    add_model_flags(group, "backend", "device", "dtype", *TOKENIZER_OPTIONS, "model_cache")
+    add_model_flags(group, "tokenizer", "backend", "device", "dtype", *TOKENIZER_OPTIONS, "model_cache")
 
 
 def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
     """The flags of these names: how models are opened, where and how precisely they run, and where they are kept."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # each worker expands ~ for itself
     known: dict[str, dict[str, Any]] = {
+        "tokenizer": {
+            "metavar": "CLASS",
+            "help": "a class of yours that opens --model: package.module:Class, or an entry point of vqbeam.tokenizers",
+        },
         "backend": {"choices": ("torch", "vqgan-jax"), "default": "torch", "help": "default torch"},
         "device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default auto)"},
         "dtype": {"choices": DTYPES, "default": "auto", "help": DTYPE_HELP},

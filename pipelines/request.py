@@ -151,17 +151,25 @@ class TokenizerChoice:
     backend: str = "torch"
     image_size: int | None = None
     weights: str | None = None
+    tokenizer: str | None = None
 
     @property
     def options(self) -> TokenizerOptions:
-        return TokenizerOptions(self.pixel_range, self.image_size, self.weights)
+        return TokenizerOptions(self.pixel_range, self.image_size, self.weights, tokenizer=self.tokenizer)
 
     def made(self, tokens: Mapping[str, Any] | None) -> TokenizerChoice:
         """For tokens of this provenance: what was said of the model that made them, and is left open here.
 
-        Raises `CheckpointError`.
+        Raises `CheckpointError`, and `ConfigError` if a class of somebody's made them: a table does not decide which
+        code runs here.
         """
         said = tokens or {}
+        own = said.get("tokenizer")
+        if own and self.tokenizer is None and self.model == said["model_source"]:
+            raise ConfigError(
+                f"the class {own} made these tokens: name it by --tokenizer {own} if you trust it, since its code will "
+                "run"
+            )
         image_size = said.get("image_size") if self.image_size is None else self.image_size
         pixel_range = self.pixel_range
         if pixel_range is None and said.get("pixel_range_given"):  # else that of the checkpoint
@@ -227,12 +235,13 @@ class PlannedModel:
 
 def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
     spec = checkpoint.spec
+    own = {name: value for name, value in checkpoint.choices.items() if name == "tokenizer"}
     return PlannedModel(
         role=role,
         name=spec.name,
         source=anywhere(source),
         about=f"{spec.format}, {spec.resolution} px, {spec.codes_per_image} codes of {spec.codebook_size}",
-        identity={"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range)},
+        identity={"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range), **own},
         flops=spec.flops,
         batch_size=spec.batch_size,
     )

@@ -71,7 +71,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "tokens, the model that made them)",
     )
     group.add_argument("--vqgan", metavar="NAME", help="the VQGAN; default: in --model's folder")
-    flags.add_model_flags(group, "backend", "device", "dtype", *flags.TOKENIZER_OPTIONS, "model_cache")
+    flags.add_model_flags(group, "tokenizer", "backend", "device", "dtype", *flags.TOKENIZER_OPTIONS, "model_cache")
     flags.add_sampling_flags(parser.add_argument_group("drawing, with --method model"))
     flags.add_image_flags(parser.add_argument_group("images that are read, as by encode"))
     group = parser.add_argument_group("images that are written")
@@ -98,6 +98,7 @@ class VaryOptions:
     pixel_range: PixelRange | None
     image_size: int | None
     weights: str | None
+    tokenizer: str | None
     sampling: Drawing
     image: Mapping[str, Any]
     written: ImageOutput
@@ -117,7 +118,7 @@ def options(args: argparse.Namespace) -> VaryOptions:
             f"--method {args.method} needs --backend torch, since {args.backend} gives codes only; --method codes goes "
             "with both"
         )
-    said = flags.given(args, "image_size", "weights")
+    said = flags.given(args, "image_size", "weights", "tokenizer")
     if args.method == "model" and said:
         raise UsageError(f"--{next(iter(said))} has no meaning with --method model, whose VQGAN says it; leave it out")
     if args.code_column and args.image_column:
@@ -153,6 +154,7 @@ def prepare(chosen: VaryOptions) -> Task:
         backend=chosen.backend,
         image_size=chosen.image_size,
         weights=chosen.weights,
+        tokenizer=chosen.tokenizer,
     )
     if kind == "codes" and not chosen.allow_model_mismatch:
         painter = painter.made(job.files.made_by)

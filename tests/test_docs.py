@@ -46,6 +46,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_image())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # models.md sets PYTHONPATH, and commands run in this process
     return tmp_path
 
 

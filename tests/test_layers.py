@@ -20,7 +20,7 @@ LAYERS = (
     ("models.image_tokenizer", "models.tokenizer_network"),
     ("models.weights",),
     ("models.vqgan", "models.bart", "models.clip"),
-    ("models.llamagen", "models.chameleon", "models.diffusers", "models.showo", "models.ibq"),
+    ("models.llamagen", "models.chameleon", "models.diffusers", "models.showo", "models.ibq", "models.own_class"),
     ("models.find",),
     ("models.__init__",),
     ("transforms.errors",),

@@ -19,6 +19,7 @@ from vqbeam.own_packages import install
 
 if TYPE_CHECKING:
     from models.errors import CheckpointError, ConfigError, ModelError
+    from models.image_tokenizer import TokenizerSpec
     from transforms.errors import RowRejected, UsageError
     from transforms.inference.images import DecodeTokens, EncodeImages, ScoreImages
     from transforms.inference.load import Generator, Tokenizer, load, load_generator
@@ -37,6 +38,7 @@ __all__ = [
     "ScoreImages",
     "TokenDataset",
     "Tokenizer",
+    "TokenizerSpec",
     "UsageError",
     "load",
     "load_generator",
@@ -44,6 +46,7 @@ __all__ = [
 
 HOMES = {
     "models.errors": ("CheckpointError", "ConfigError", "ModelError"),
+    "models.image_tokenizer": ("TokenizerSpec",),
     "transforms.errors": ("RowRejected", "UsageError"),
     "transforms.inference.images": ("DecodeTokens", "EncodeImages", "ScoreImages"),
     "transforms.inference.load": ("Generator", "Tokenizer", "load", "load_generator"),

@@ -56,8 +56,8 @@ class EncodeImages(beam.PTransform):
     Added are `encoding`, uint16 (int32 for codebooks past 65,536) [codes_per_image] in raster order, and
     `original_width` and `original_height` unless the row has them. Every other column stays. `resize` ("auto" is the
     model's own) and further `options` (`max_image_bytes`, `min_image_size`, ...) are those of `ImageOptions`; rows that
-    its filters take out are counted in the metric vqbeam/rows_filtered. `pixel_range`, `image_size` and `weights` are
-    as the flags.
+    its filters take out are counted in the metric vqbeam/rows_filtered. `pixel_range`, `image_size`, `weights` and
+    `tokenizer` are as the flags.
 
     The model is loaded once in each worker process. Batches have at most `batch_size` rows and are computed at that
     full size, so a row's codes do not depend on its neighbours. Each worker resolves `device` and `dtype` "auto" by
@@ -83,10 +83,11 @@ class EncodeImages(beam.PTransform):
         pixel_range: PixelRange | None = None,
         image_size: int | None = None,
         weights: str | None = None,
+        tokenizer: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        asked = TokenizerOptions(pixel_range, image_size, weights)
+        asked = TokenizerOptions(pixel_range, image_size, weights, tokenizer=tokenizer)
         self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._column = image_column
         self._keep = keep_image
@@ -137,10 +138,11 @@ class DecodeTokens(beam.PTransform):
         pixel_range: PixelRange | None = None,
         image_size: int | None = None,
         weights: str | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         super().__init__()
         check_format(image_format)
-        asked = TokenizerOptions(pixel_range, image_size, weights)
+        asked = TokenizerOptions(pixel_range, image_size, weights, tokenizer=tokenizer)
         self._model = tokenizer_settings(model, cache_dir, backend, device, dtype, batch_size, threads, asked)
         self._codes_column = codes_column
         self._keep = keep_codes

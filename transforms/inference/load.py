@@ -108,15 +108,16 @@ def load(
     pixel_range: PixelRange | None = None,
     image_size: int | None = None,
     weights: str | None = None,
+    tokenizer: str | None = None,
 ) -> Tokenizer:
     """The image tokenizer of a model, ready to encode and decode.
 
     `model` is a name as the commands take it: "emoji", a folder, a URL or hf://owner/name. Each batch is computed at
     the full `batch_size`, so that a row does not depend on its neighbours. `threads` are those within an operation on a
-    CPU, by default torch's. `resize` "auto" is the model's own; `pixel_range`, `image_size` and `weights` are as the
-    flags of `vqbeam encode`. Raises `CheckpointError` and `ConfigError`.
+    CPU, by default torch's. `resize` "auto" is the model's own; `pixel_range`, `image_size`, `weights` and
+    `tokenizer` are as the flags of `vqbeam encode`. Raises `CheckpointError` and `ConfigError`.
     """
-    asked = TokenizerOptions(pixel_range, image_size, weights)
+    asked = TokenizerOptions(pixel_range, image_size, weights, tokenizer=tokenizer)
     settings = tokenizer_settings(model, cache_dir, "torch", device, dtype, batch_size, threads, asked)
     return Tokenizer(settings.open(), resize)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import chain, islice
@@ -22,11 +22,13 @@ from pipelines.written import written_folders
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.errors import OutputDamaged, UsageError, amount, size_text
+from transforms.inputs.file_list import Found
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
 from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
+from transforms.inputs.provenance import same_content
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS, OutputFolder
@@ -52,6 +54,7 @@ SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
 ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
 MOST_ROWS = 65536
 CHANGES_SHOWN = 5
+COMPARED_AT_ONCE = 100_000  # files whose version is another than planned
 
 
 @dataclass(frozen=True)
@@ -230,16 +233,14 @@ def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]
     if task.input.kind != "codes":
         task = replace(task, input=replace(task.input, quoting=plan.choice("input.quoting")))
     found = plan_sources(task.input, rows, schema=schema, known=known, inputs=_listed(request))
-    _warn_of_changes(known, found.inputs)
+    _warn_of_changes(stored, known, found.inputs)
     shards = make_shards(found.pieces, rows, first_index=plan.shards)
     return replace(plan, passed_over=found.passed.to_json()), shards
 
 
-def _warn_of_changes(known: UriSet | UriWalk, inputs: Inputs) -> None:
+def _warn_of_changes(stored: StoredSources, known: UriSet | UriWalk, inputs: Inputs) -> None:
     """Warn of planned files that have changed: extending adds whole files, never new rows of a planned one."""
-    listed = chain(inputs.files, inputs.described, inputs.beside)
-    state = ((found.uri, source_state(found.info.size, found.info.version)) for found in listed)
-    changed = (uri for uri, now in state if known.has_changed(uri, now))
+    changed = _changed(stored, known, chain(inputs.files, inputs.described, inputs.beside))
     for uri in islice(changed, CHANGES_SHOWN):
         say(
             f"warning: {uri} has changed since it was planned, and --extend leaves it as it was then: put new rows "
@@ -249,6 +250,17 @@ def _warn_of_changes(known: UriSet | UriWalk, inputs: Inputs) -> None:
     more = sum(1 for _ in changed)
     if more:
         say(f"warning: so have {amount(more, 'more files')}", file=sys.stderr)
+
+
+def _changed(stored: StoredSources, known: UriSet | UriWalk, listed: Iterable[Found]) -> Iterator[str]:
+    """The planned files whose content is another now; those of another version are compared with the plan."""
+    suspects = (
+        found for found in listed if known.has_changed(found.uri, source_state(found.info.size, found.info.version))
+    )
+    while some := {found.uri: found.info for found in islice(suspects, COMPARED_AT_ONCE)}:
+        for source in stored.named(some):
+            if not same_content(source, some[source.uri]):
+                yield source.uri
 
 
 def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Plan:

@@ -117,7 +117,8 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
         return planning.store_plan(request, plan, shards)
     if job.retry_rejected:
         count = request_rejected(job.output)
-        say(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
+        if count:
+            say(f"Doing {amount(count, 'shards')} that rejected rows again", file=sys.stderr)
     else:
         withdraw_requests(job.output)
     if copied_plan(job.output) is None:  # damaged

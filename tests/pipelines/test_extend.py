@@ -51,6 +51,22 @@ def test_extend_says_which_known_files_have_changed(tmp_path: Path, tiny_model: 
     assert "0.parquet" not in extended.err
 
 
+@pytest.mark.parametrize("kind", ["tables", "images"])
+def test_extend_takes_a_file_that_was_copied_again_for_the_same(tmp_path: Path, tiny_model: Path, kind: str) -> None:
+    source = tmp_path / "in"
+    if kind == "tables":
+        dataset(source, files=2)
+    else:
+        source.mkdir()
+        for row in range(3):
+            (source / f"{row}.png").write_bytes(png(row))
+    encode_small(source, tmp_path / "out", tiny_model)
+    for path in source.iterdir():
+        os.utime(path, (1, 1))
+    extended = encode_small(source, tmp_path / "out", tiny_model, "--extend")
+    assert (extended.code, "warning" in extended.err) == (0, False)
+
+
 def test_extend_does_not_take_images_again_that_metadata_named(tmp_path: Path, tiny_model: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

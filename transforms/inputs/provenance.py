@@ -85,7 +85,7 @@ def check_unchanged(source: Source) -> bool:
 def _check(source: Source, now: storage.FileInfo) -> bool:
     if (now.size, now.version) == (source.size, source.version):
         return False
-    if not _same_content(source, now):
+    if not same_content(source, now):
         raise SourceChanged(f"{_difference(source, now)}: {TAKE_IT}")
     return not now.checksum
 
@@ -117,7 +117,7 @@ def _as_it_is(part: Slice) -> Slice:
     if source.format == INLINE:
         return part
     now = _now(source)
-    if (now.size, now.version) == (source.size, source.version) or _same_content(source, now):
+    if (now.size, now.version) == (source.size, source.version) or same_content(source, now):
         return part
     if not part.whole:
         raise SourceChanged(f"{_difference(source, now)}, and is cut into several shards: {START_OVER}")
@@ -132,7 +132,7 @@ def _now(source: Source) -> storage.FileInfo:
         raise SourceChanged(f"{source.uri} is gone since the plan was made: restore it") from error
 
 
-def _same_content(source: Source, now: storage.FileInfo) -> bool:
+def same_content(source: Source, now: storage.FileInfo) -> bool:
     """Whether a source of another version than planned has the planned content, as far as the plan can tell.
 
     Local images have no checksum in it: one of equal size is taken as it is. It is whole in one shard, so that nothing

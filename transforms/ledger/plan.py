@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from heapq import merge
@@ -255,10 +255,13 @@ def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[t
                 for batch in stored.iter_batches(ROW_GROUP, row_groups=[group]):
                     wanted = pc.and_(pc.greater_equal(batch["shard"], first), pc.less(batch["shard"], stop))
                     for row in batch.filter(wanted).to_pylist():
-                        places = (row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
-                        source = Source(*places, row.get("checksum") or "")
                         texts = tuple(row.get("texts") or ())  # earlier plans lack this column and `checksum`
-                        yield row["shard"], Slice(source, row["start"], row["stop"], row["offset"], texts)
+                        yield row["shard"], Slice(_source(row), row["start"], row["stop"], row["offset"], texts)
+
+
+def _source(row: Mapping[str, Any]) -> Source:
+    places = (row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
+    return Source(*places, row.get("checksum") or "")
 
 
 class StoredSources:
@@ -279,6 +282,14 @@ class StoredSources:
 
     def uris(self) -> Iterator[str]:
         return (uri for uri, _ in self)
+
+    def named(self, uris: Collection[str]) -> Iterator[Source]:
+        """The sources of these URIs, each once."""
+        wanted = pa.array(uris, pa.string())
+        names = ["uri", "format", "size", "version", "root", "rows", "checksum"]
+        batches = chain.from_iterable(self._columns(number, names) for number in self._segments)
+        rows = chain.from_iterable(b.filter(pc.is_in(b["uri"], value_set=wanted)).to_pylist() for b in batches)
+        return (source for source, _ in groupby(map(_source, rows)))
 
     def _columns(self, number: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         with _segment(self._output, number) as stored:

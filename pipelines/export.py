@@ -22,6 +22,7 @@ from transforms.inputs.columns import image_and_codes
 from transforms.inputs.formats.parquet import read_footer
 from transforms.inputs.provenance import token_provenance
 from transforms.ledger.folder import SORTED, SUCCESS
+from transforms.outputs.layout import TOKEN_LAYOUTS, find_token_layout
 
 if TYPE_CHECKING:
     from transforms.inputs.request import InputSchema
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from transforms.work.export import CodeGrid, Placing, Shuffle
 
 SORTED_ROWS = 1 << 16  # of a sorted table, at least
-LAYOUTS = {"parquet": "tables", "webdataset": "tars of npy, txt and json"}
 READERS = 16
 MOST_CODES = 1 << 20  # that codes of unknown origin are taken to be of
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -70,8 +70,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max_error_rate", type=flags.share, default=0.1, metavar="SHARE", help="rejected rows tolerated (default 0.1)"
     )
-    layouts = "; ".join(f"{name}: {text}" for name, text in LAYOUTS.items())
-    group.add_argument("--layout", choices=tuple(LAYOUTS), default="parquet", help=f"{layouts} (default parquet)")
+    layouts = "; ".join(f"{name}: {text}" for name, (_, text) in TOKEN_LAYOUTS.items())
+    group.add_argument("--layout", choices=tuple(TOKEN_LAYOUTS), default="parquet", help=f"{layouts} (default parquet)")
     group.add_argument("--rows_per_shard", **flags.COUNT, help="in every shard but the last of a split (default 10000)")
     group = parser.add_argument_group("rows")
     group.add_argument(
@@ -116,10 +116,11 @@ class Export:
     def sorted(self) -> str:
         return storage.join(self.job.output, SORTED)
 
-    def task(self, work: Placing, planned: Any = None, **choices: Any) -> Task:
+    def task(self, work: Placing, planned: Any = None, finish: Any = None, **choices: Any) -> Task:
         from transforms.work.export import BATCH, MOVED, ORDER_VERSION, WRITTEN
 
         shuffle = self.shuffle
+        instead = tuple(name for name, _ in find_token_layout(self.layout).columns or ())
         identity = {
             "shuffle": shuffle.seed,
             "dedup": shuffle.value if shuffle.unique else "off",
@@ -132,11 +133,12 @@ class Export:
         return Task(
             models=(nothing,),
             fingerprint=identity,
-            input=replace(self.job.files.request, written=WRITTEN, moved=MOVED),
+            input=replace(self.job.files.request, written=WRITTEN, moved=(*MOVED, *instead)),
             work=lambda plan, settings: work,
             provenance=lambda plan: about,
             look=self.job.output,
             planned=planned,
+            finish=finish,
         )
 
     def sort(self, beam_args: list[str]) -> int:
@@ -155,8 +157,18 @@ class Export:
         from transforms.work.export import Gather
 
         work = Gather(self.shuffle, self.grid, self.layout)
-        task = self.task(work, lambda: (self.schema(), shards or []), layout=self.layout, split=name)
+        task = self.task(
+            work, lambda: (self.schema(), shards or []), partial(self.finish, name), layout=self.layout, split=name
+        )
         return replace(self.job, output=self.folders[name]), task
+
+    def finish(self, name: str) -> None:
+        """Write the index of a split, if readers of its layout ask for one."""
+        from transforms.outputs.index import write_index
+
+        index, output = find_token_layout(self.layout).index, self.folders[name]
+        if index:
+            write_index(output, index, self.grid.codes_per_image, self.grid.codebook_size)
 
     def plan_of(self, name: str, beam_args: list[str]) -> Plan | None:
         """The stored plan of a split. Raises `UsageError` if something else is in its folder."""
@@ -245,6 +257,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Sort what is not sorted, then write what is not written. Raises `UsageError` and `ShardFailed`."""
     from transforms.ledger.plan import load_plan
     from transforms.ledger.totals import pending_shards
+    from transforms.outputs.index import check_index
 
     args.rows_per_shard = args.rows_per_shard or 10_000
     export = find_export(args)
@@ -253,6 +266,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     if export.job.overwrite:
         export = export.removed()
     plans = {name: export.plan_of(name, beam_args) for name in export.folders}
+    if find_token_layout(export.layout).index:
+        for folder in export.folders.values():
+            check_index(folder)
     planned: dict[str, list[Shard]] = {}
     if not all(plan and not pending_shards(export.folders[name], plan.shards) for name, plan in plans.items()):
         if load_plan(export.sorted) and not export.is_sorted():

@@ -47,6 +47,7 @@ from transforms.ledger.remove import remove_plan, remove_shards
 from transforms.ledger.totals import mark_uris
 from transforms.ledger.types import Shard, Slice, known_rows
 from transforms.outputs.card import remove_card
+from transforms.outputs.index import remove_index
 from transforms.outputs.layout import main_objects
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
@@ -348,6 +349,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         named = ", ".join(kept[:CHANGES_SHOWN]) + (", ..." if len(kept) > CHANGES_SHOWN else "")
         say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
     remove_card(output, main_objects())
+    remove_index(output)
     for name in (CONTACT_SHEET, LAST_RUN):
         storage.delete(storage.join(output, name))
     remove_plan(output)

@@ -328,6 +328,8 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
+    `finish` is called once the job is done and well.
+
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.
 
@@ -356,6 +358,7 @@ class Task:
     fit_batch: bool = False
     open: Mapping[str, Any] = field(default_factory=dict)
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
+    finish: Callable[[], None] | None = None
 
 
 def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
-from transforms.outputs.card import rows_in, write_card
+from transforms.outputs.card import LOADED, rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import main_folders
 
@@ -71,7 +71,11 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
     keys = None
     if outcome.well:
-        _write_card(job.output, rows_in(task.work(plan, job.settings.over(plan)).main))
+        main = task.work(plan, job.settings.over(plan)).main
+        if main.suffix in LOADED:
+            _write_card(job.output, rows_in(main))
+        if task.finish:
+            task.finish()
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     print_summary(command, job.output, plan, outcome, _look(job, task), keys, already=not pending)
     if task.written and job.contact_sheet:

@@ -13,7 +13,7 @@ from pipelines.status import add_flags, copy_problems, open_output
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import IMAGES, SUCCESS
+from transforms.ledger.folder import FILE_FOLDERS, SUCCESS
 from transforms.ledger.plan import RESTORE, StoredShards, write_copy
 from transforms.ledger.remove import remove_shard
 from transforms.ledger.totals import total_of
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     if args.repair and damaged:
         storage.delete(storage.join(output, SUCCESS))
         for shard in damaged:
-            remove_shard(output, (*main_folders(), IMAGES), shard)
+            remove_shard(output, (*main_folders(), *FILE_FOLDERS), shard)
         say(f"{output}: {amount(len(damaged), 'shards')} to be done again: rerun the command of the job")
     elif damaged:
         say(f"{output}: `vqbeam verify --repair {args.directory}` has damaged shards done again", file=sys.stderr)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pipelines.command import JobCommand, find_job
 from transforms import storage
 from transforms.errors import OutputDamaged
-from transforms.ledger.folder import CARD, CONTACT_SHEET, IMAGES
+from transforms.ledger.folder import CARD, CONTACT_SHEET, FILE_FOLDERS, INDEX
 from transforms.ledger.plan import copied_plan, load_plan
 from transforms.outputs.layout import main_folders
 
 
 def written_folders(command: JobCommand | None) -> tuple[str, ...]:
     """The folders that a command writes rows and images to, tables and tars first; of an unknown command, all."""
-    return (*main_folders(), IMAGES) if command is None or command.writes_images else ("data",)
+    return (*main_folders(), *FILE_FOLDERS) if command is None or command.writes_images else ("data",)
 
 
 def written_names(output: str) -> list[str]:
@@ -23,5 +23,5 @@ def written_names(output: str) -> list[str]:
             return []
     except OutputDamaged:  # names tell enough
         plan = copied_plan(output)
-    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD)
+    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD, INDEX)
     return [storage.join(output, name) for name in names]

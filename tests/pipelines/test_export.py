@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,41 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import webdataset
 
 import pipelines.export
 import transforms.inputs.sorted_runs
+from tests.support.exports import ROWS, SPLIT, export, hashes, numbers_of, row, rows_of, write
 from tests.support.real_runs import PATIENCE, kill_at_work, start
-from tests.support.run_command import Outcome, run
+from tests.support.run_command import run
+from transforms.outputs.layout import TOKEN_LAYOUTS
 from transforms.work.export import Gather, Sort
 from vqbeam import TokenDataset, UsageError
-
-ROWS = 100
-SPLIT = ("--split", "train=0.8,val=0.2")
-
-
-def row(number: int) -> dict[str, Any]:
-    """Rows 2n and 2n + 1 have equal codes, and each ten a value in `site`."""
-    return {
-        "key": f"img.{number}",
-        "caption": None if number % 9 == 0 else f"c {number}",
-        "encoding": [number // 2 % 60] * 4 + [1, 2],
-        "site": None if number >= 90 else f"s{number // 10}",
-    }
-
-
-SCHEMA = pa.schema(
-    [("key", pa.string()), ("caption", pa.string()), ("encoding", pa.list_(pa.uint16(), 6)), ("site", pa.string())]
-)
-
-
-def write(folder: Path, numbers: list[int], size: int) -> Path:
-    """Tables of `size` of these rows."""
-    folder.mkdir(parents=True)
-    for first in range(0, len(numbers), size):
-        rows = [row(number) for number in numbers[first : first + size]]
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / f"{first:03d}.parquet", row_group_size=7)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -59,25 +32,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("tokens") / "in", list(range(ROWS)), 34)
-
-
-def export(source: Path, output: Path, *flags: object) -> Outcome:
-    return run("export", "--input", source, "--rows_per_shard", 30, "--shuffle", 5, *flags, output=output)
-
-
-def rows_of(folder: Path) -> list[list[dict[str, Any]]]:
-    """The rows of each shard."""
-    return [pq.read_table(path).to_pylist() for path in sorted((folder / "data").iterdir())]
-
-
-def numbers_of(shards: list[list[dict[str, Any]]]) -> list[int]:
-    return [int(found["key"].removeprefix("img.")) for shard in shards for found in shard]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Of everything but the accounts."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and "_vqbeam" not in path.parts]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +72,7 @@ def test_another_seed_is_another_order(source: Path, tmp_path: Path) -> None:
     assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("layout", ["parquet", "webdataset"])
+@pytest.mark.parametrize("layout", TOKEN_LAYOUTS)
 def test_the_bytes_are_the_same_for_any_order_of_the_input(layout: str, source: Path, tmp_path: Path) -> None:
     numbers = list(range(ROWS))
     random.Random(0).shuffle(numbers)
@@ -275,20 +229,6 @@ def test_overwriting_starts_over(source: Path, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert not (tmp_path / "out" / "data").exists()
     assert len(list((tmp_path / "out" / "tars").iterdir())) == 4
-
-
-def test_tars_are_read_by_webdataset_with_every_key(source: Path, tmp_path: Path) -> None:
-    assert export(source, tmp_path / "out", "--layout", "webdataset").code == 0
-    tars = sorted(str(path) for path in (tmp_path / "out" / "tars").iterdir())
-    samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode())
-    assert len(samples) == ROWS
-    for sample in samples:
-        expected = row(int(sample["json"]["key"].removeprefix("img.")))
-        assert sample["npy"].dtype == np.uint16
-        assert sample["npy"].tolist() == expected["encoding"]
-        assert sample["txt"] == (expected["caption"] or "")
-        assert sample["json"]["site"] == expected["site"]
-    assert {sample["json"]["key"] for sample in samples} == {f"img.{number}" for number in range(ROWS)}
 
 
 def test_splits_are_datasets_and_feed_a_training(split: Path, tmp_path: Path) -> None:

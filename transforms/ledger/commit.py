@@ -28,14 +28,14 @@ READERS = 16  # objects of an adopted shard read at once
 class MainObject:
     """The object of each shard that decides: `folder` below the output folder, and the suffix of its name.
 
-    `read` reads all of it, and returns the counts that it carries, as JSON, and the paths of its image files. With
-    `image_files` images are files in a folder for each shard, else they are in the object or nowhere.
+    `read` reads all of it, and returns the counts that it carries, as JSON, and the paths of its other files.
+    With `files` images or codes are files in a folder for each shard below that folder, else they are in the object.
     """
 
     folder: str
     suffix: str
     read: Callable[[IO[bytes]], tuple[str, list[str]]]
-    image_files: bool = False
+    files: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class ShardTransaction:
         return self.folder.relative(self.folder.errors(self.shard, storage.sha256(str(errors))))
 
     def _complete(self, report: ShardReport, objects: list[StoredObject]) -> ShardReport:
-        if self.main.image_files:
-            storage.sync_folder(self.folder.images(self.shard))
+        if self.main.files:
+            storage.sync_folder(self.folder.files(self.main.files, self.shard))
         self.sweep({item.path for item in objects})
         mark = self.folder.stats(self.shard)
         storage.put_new(stats_json(report, objects, self.version), mark)
@@ -102,8 +102,8 @@ class ShardTransaction:
         """Delete what other attempts at this shard left behind. They have lost: the main object names `kept`."""
         errors = self.folder.errors_prefix(self.shard)
         found = storage.list_files(f"{errors}*")
-        if self.main.image_files:
-            found += storage.list_files(self.folder.images(self.shard))
+        if self.main.files:
+            found += storage.list_files(self.folder.files(self.main.files, self.shard))
         for info in found:
             if self.folder.relative(info.uri) not in kept:
                 storage.delete(info.uri)
@@ -119,7 +119,7 @@ class ShardTransaction:
             try:
                 text, images = self.main.read(file)
                 counts = ShardCounts.from_json(text)
-                paths = [self.folder.relative(self.main_uri), *(images if self.main.image_files else [])]
+                paths = [self.folder.relative(self.main_uri), *(images if self.main.files else [])]
                 if counts.errors_file:
                     paths.append(counts.errors_file)
                 strays = [path for path in paths if not is_inside(path)]
@@ -127,7 +127,7 @@ class ShardTransaction:
                     raise ValueError(f"it names {strays[0]}")
                 with ThreadPoolExecutor(READERS) as pool:
                     objects = list(pool.map(self._stored_object, paths))
-                reason = self._stranger(text, file, objects, len(images) if self.main.image_files else 0)
+                reason = self._stranger(text, file, objects, len(images) if self.main.files else 0)
             except ShardFailed:  # the store's
                 raise
             except Exception as error:  # each format raises its own types

@@ -10,6 +10,9 @@ SUCCESS = "_SUCCESS"  # there if the whole job is done and well
 CONTACT_SHEET = "contact_sheet.png"
 CARD = "README.md"  # the dataset card, or a file of the user's
 IMAGES = "images"  # holds a folder of image files for each shard, in the layout `FILES`
+CODES = "codes"  # holds a folder of files of codes for each shard of an export in the layout npy or memmap
+FILE_FOLDERS = (IMAGES, CODES)
+INDEX = "index.json"  # of an export in a layout whose readers ask for one
 FILES = "files"  # the layout with a file for each image, and their paths in the table
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
 STATS = "_vqbeam/stats"  # holds the marks of shards
@@ -33,7 +36,11 @@ class OutputFolder:
     root: str
 
     def images(self, shard: str) -> str:
-        return join(self.root, IMAGES, shard)
+        return self.files(IMAGES, shard)
+
+    def files(self, folder: str, shard: str) -> str:
+        """The files of a shard in one of `FILE_FOLDERS`."""
+        return join(self.root, folder, shard)
 
     def stats(self, shard: str) -> str:
         """The mark of a shard."""

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import ERRORS, IMAGES
+from transforms.ledger.folder import ERRORS, FILE_FOLDERS
 from transforms.ledger.marks import REPAIR, Mark
 from transforms.ledger.types import StoredObject
 
@@ -17,7 +17,7 @@ TAR_END = bytes(1024)
 
 
 class QuickLook:
-    """Looks at the tables, tars and lists of rejected rows of shards, not at image files.
+    """Looks at the tables, tars and lists of rejected rows of shards, not at files of images or codes.
 
     Presence and size are looked at; locally, the end of a file as well: stores hold objects whole. A store is listed,
     once for each folder. Safe to share between threads.
@@ -31,7 +31,7 @@ class QuickLook:
     def damage(self, mark: Mark) -> str | None:
         """What is wrong with the objects of a mark, and what to do; None if nothing is seen."""
         for item in mark.objects:
-            if not item.path.startswith(f"{IMAGES}/"):
+            if not item.path.startswith(tuple(f"{folder}/" for folder in FILE_FOLDERS)):
                 problem = self._problem(item, mark)
                 if problem:
                     return f"{problem}: {REPAIR.format(self._output)}"
@@ -60,7 +60,8 @@ def end_problem(output: str, item: StoredObject, mark: Mark) -> str | None:
     """Whether the end of a table or tar, where it is described, is not what the mark says."""
     uri = storage.join(output, item.path)
     if not item.path.endswith(".parquet"):
-        return None if _tail(uri, len(TAR_END)) == TAR_END else f"{item.path} does not end like a tar"
+        ends_well = not item.path.endswith(".tar") or _tail(uri, len(TAR_END)) == TAR_END
+        return None if ends_well else f"{item.path} does not end like a tar"
     try:
         with storage.open_read(uri) as file:
             rows = pq.ParquetFile(file).metadata.num_rows

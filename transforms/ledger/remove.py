@@ -7,13 +7,25 @@ from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from transforms import storage
-from transforms.ledger.folder import ATTEMPTS, ERRORS, IMAGES, PLAN, REDONE, RETRY, STATS, OutputFolder
+from transforms.ledger.folder import (
+    ATTEMPTS,
+    CODES,
+    ERRORS,
+    FILE_FOLDERS,
+    IMAGES,
+    PLAN,
+    REDONE,
+    RETRY,
+    STATS,
+    OutputFolder,
+)
 from transforms.storage import PARTIAL_PREFIX
 
 DELETERS = 16
 SEGMENT = re.compile(r"shards(?:-\d{3,})?\.parquet")
 OURS = re.compile(
-    rf"(?:[^/]+/(?P<main>\d{{5,}})\.(?:parquet|tar)|{IMAGES}/(?P<images>\d{{5,}})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
+    rf"(?:[^/]+/(?P<main>\d{{5,}})\.(?:parquet|tar|mds)|{IMAGES}/(?P<images>\d{{5,}})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
+    rf"|{CODES}/(?P<codes>\d{{5,}})(?:/\d+\.npy|/codes\.bin|\.jsonl)"
     rf"|{ERRORS}/(?P<errors>\d{{5,}})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>\d{{5,}})\.json)"
 )
 
@@ -48,10 +60,9 @@ def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
     here = OutputFolder(output)
     storage.delete(here.stats(f"{shard:05d}"))
     for folder in folders:
-        home = storage.join(output, folder)
-        _remove(
-            output, here.images(f"{shard:05d}") if folder == IMAGES else storage.join(home, f"{shard:05d}.*"), {shard}
-        )
+        if folder in FILE_FOLDERS:
+            _remove(output, here.files(folder, f"{shard:05d}"), {shard})
+        _remove(output, storage.join(output, folder, f"{shard:05d}.*"), {shard})
     _remove(output, f"{here.errors_prefix(f'{shard:05d}')}*", {shard})
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import ERRORS, IMAGES, OutputFolder
+from transforms.ledger.folder import ERRORS, FILE_FOLDERS, OutputFolder
 from transforms.ledger.marks import Mark, read_mark
 from transforms.ledger.objects import end_problem, size_problem
 from transforms.ledger.plan import Plan
@@ -54,7 +54,7 @@ def found_problems(
 
 
 def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
-    """The paths that a mark lists, except image files, and the problems of the shard."""
+    """The paths that a mark lists, except files of images and codes, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
         mark = read_mark(folder.stats(f"{index:05d}"))
@@ -69,10 +69,11 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
         found.append(f"shard {index:05d}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
     found += filter(None, (_check_object(output, item, mark) for item in mark.objects))
     paths = {item.path for item in mark.objects}
-    images = folder.relative(folder.images(f"{index:05d}"))
-    if any(path.startswith(f"{images}/") for path in paths):
-        found += [f"{path} is in no mark" for path in _strangers(output, images, paths)]
-    return {path for path in paths if not path.startswith(f"{IMAGES}/")}, found
+    for files in (folder.relative(folder.files(name, f"{index:05d}")) for name in FILE_FOLDERS):
+        if any(path.startswith(f"{files}/") for path in paths):
+            found += [f"{path} is in no mark" for path in _strangers(output, files, paths)]
+    others = tuple(f"{name}/" for name in FILE_FOLDERS)
+    return {path for path in paths if not path.startswith(others)}, found
 
 
 def _check_object(output: str, item: StoredObject, mark: Mark) -> str | None:

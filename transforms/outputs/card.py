@@ -20,6 +20,9 @@ In `_vqbeam/` is the account of the job, which `vqbeam status` and `vqbeam verif
 """
 
 
+LOADED = ("parquet", "tar")  # what `load_dataset` reads
+
+
 def rows_in(main: MainObject) -> str:
     """The files with the rows, as a glob below the output folder."""
     return f"{main.folder}/*.{main.suffix}"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from transforms import storage
 from transforms.batch import IMAGE_PATH
+from transforms.ledger.folder import IMAGES
 from transforms.ledger.types import StoredObject
 from transforms.outputs.image_files import Compressor
 from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
@@ -50,4 +51,4 @@ def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tu
         yield storage.read_bytes(storage.join(output, row[IMAGE_PATH])), row
 
 
-LAYOUT = Layout(replace(TABLE, image_files=True), [(IMAGE_PATH, pa.string())], ImageFileSink, _read_images)
+LAYOUT = Layout(replace(TABLE, files=IMAGES), [(IMAGE_PATH, pa.string())], ImageFileSink, _read_images)

@@ -1,9 +1,10 @@
-"""Layouts of written images. A layout is a file beside this one, which defines `LAYOUT`, and a line in `LAYOUTS`."""
+"""Layouts of written images, and of exported tokens. A layout is a file beside this one, which defines `LAYOUT` or
+`TOKEN_LAYOUT`, and a line in `LAYOUTS` or `TOKEN_LAYOUTS`."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 
 from transforms.ledger.commit import MainObject
-from transforms.ledger.folder import FILES, IMAGES, OutputFolder
+from transforms.ledger.folder import FILES, OutputFolder
 from transforms.ledger.types import ShardCounts, StoredObject
 
 # A layout's name, the option `image_layout`: the module here that defines it, and its words in help texts.
@@ -20,6 +21,14 @@ LAYOUTS: Mapping[str, tuple[str, str]] = {
     FILES: ("files", "a file each"),
     "webdataset": ("tar", "tars of images and JSON"),
     "parquet": ("table", "inside the table"),
+}
+# Likewise of exported tokens, the option `layout`.
+TOKEN_LAYOUTS: Mapping[str, tuple[str, str]] = {
+    "parquet": ("table", "tables"),
+    "webdataset": ("tar", "tars of npy, txt and json"),
+    "npy": ("npy", "a file of codes for each row and captions as JSON lines, as LlamaGen lays them out"),
+    "mds": ("mds", "shards of MosaicML streaming"),
+    "memmap": ("memmap", "flat files of codes, and tables of all else"),
 }
 EXTENSIONS = {"png": "png", "webp": "webp", "jpeg": "jpg"}  # of the image formats that are written
 
@@ -74,7 +83,30 @@ class Layout:
     @property
     def images_folder(self) -> str:
         """The folder below the output folder in which to look for images."""
-        return IMAGES if self.main.image_files else self.main.folder
+        return self.main.files or self.main.folder
+
+
+class Index(Protocol):
+    """The `INDEX` of an export, for its readers: JSON about shards, each the path, the bytes and the rows of the file
+    that holds its codes. The codes of a row are `codes_per_image` ids of `codebook_size`."""
+
+    def __call__(
+        self, shards: Sequence[tuple[str, int, int]], codes_per_image: int, codebook_size: int
+    ) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """How a shard of exported tokens is stored.
+
+    `sink` takes the target and the size of the codebook. `columns` take the place of `encoding` in tables, if the codes
+    are elsewhere. `index` makes what is written when all shards are there, None if nothing is.
+    """
+
+    main: MainObject
+    sink: Callable[[SinkTarget, int], Sink]
+    columns: Columns | None = None
+    index: Index | None = None
 
 
 @dataclass(frozen=True)
@@ -102,9 +134,14 @@ def find_layout(name: str) -> Layout:
     return cast(Layout, importlib.import_module(f".{LAYOUTS[name][0]}", __package__).LAYOUT)
 
 
+def find_token_layout(name: str) -> TokenLayout:
+    """The layout of a name in `TOKEN_LAYOUTS`."""
+    return cast(TokenLayout, importlib.import_module(f".{TOKEN_LAYOUTS[name][0]}", __package__).TOKEN_LAYOUT)
+
+
 def main_objects() -> list[MainObject]:
     """The main objects of all layouts."""
-    return [find_layout(name).main for name in LAYOUTS]
+    return [*(find_layout(name).main for name in LAYOUTS), *(find_token_layout(name).main for name in TOKEN_LAYOUTS)]
 
 
 def main_folders() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from transforms.ledger.seal import sealed
 from transforms.ledger.tables import COUNTS_KEY, ROW_GROUP_ROWS, TableWriter
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
-from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
+from transforms.outputs.layout import Layout, Row, SinkTarget, Texts, TokenLayout
 
 ROWS_READ = 48  # at once, with their images
 
@@ -110,4 +110,5 @@ def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tu
 
 
 TABLE = MainObject("data", "parquet", read_table)
+TOKEN_LAYOUT = TokenLayout(TABLE, TokenSink)
 LAYOUT = Layout(TABLE, [(IMAGE, IMAGE_STRUCT)], ImageTableSink, _read_images)

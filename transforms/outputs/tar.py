@@ -6,8 +6,8 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Collection, Iterator
-from typing import IO, cast
+from collections.abc import Collection, Iterator, Mapping
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from transforms.ledger.commit import MainObject
 from transforms.ledger.seal import HashedFile, sealed
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
-from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
+from transforms.outputs.layout import Layout, Row, SinkTarget, Texts, TokenLayout
 from transforms.outputs.table import output_rows
 
 COUNTS_MEMBER = "__vqbeam__"  # last member of a tar; WebDataset readers skip names like this
@@ -43,7 +43,7 @@ class TarSink:
         for (name, data), row in zip(self._compress(batch), rows, strict=True):
             stem = name.rsplit(".", 1)[0]
             self._add(name, data)
-            self._add(f"{stem}.json", json.dumps(row, ensure_ascii=False, default=_as_text).encode())
+            self._add(f"{stem}.json", as_json(row))
 
     def finish(self, counts: ShardCounts) -> None:
         self._add(COUNTS_MEMBER, sealed(counts, self._target.job, self._target.shard, self._hashed).encode())
@@ -81,12 +81,16 @@ class TokenTarSink(TarSink):
             np.save(data, row)
             self._add(f"{stem}.npy", data.getvalue())
             self._add(f"{stem}.txt", first_caption(other.pop(CAPTION)).encode("utf-8", "surrogatepass"))
-            self._add(f"{stem}.json", json.dumps(other, ensure_ascii=False, default=_as_text).encode())
+            self._add(f"{stem}.json", as_json(other))
             self._rows += 1
 
     def finish(self, counts: ShardCounts) -> None:
         counts.codes_used = pack_codes(self._used)
         super().finish(counts)
+
+
+def as_json(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, default=_as_text).encode()
 
 
 def _as_text(value: object) -> str:
@@ -114,4 +118,6 @@ def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tu
                 data = content.read()
 
 
-LAYOUT = Layout(MainObject("tars", "tar", _read_tar), [], TarSink, _read_images)
+TARS = MainObject("tars", "tar", _read_tar)
+TOKEN_LAYOUT = TokenLayout(TARS, TokenTarSink)
+LAYOUT = Layout(TARS, [], TarSink, _read_images)

@@ -15,10 +15,8 @@ from transforms.errors import RowFiltered, UsageError
 from transforms.inputs.request import InputSchema
 from transforms.inputs.sorted_runs import ORDER, PLACE_BITS, PLACES
 from transforms.ledger.commit import MainObject
-from transforms.outputs.layout import Columns, Sink, SinkTarget
-from transforms.outputs.table import TABLE, TokenSink
-from transforms.outputs.tar import LAYOUT as TAR
-from transforms.outputs.tar import TokenTarSink
+from transforms.outputs.layout import Columns, Sink, SinkTarget, find_token_layout
+from transforms.outputs.table import TokenSink
 from transforms.work.prepare import (
     Fetch,
     Pools,
@@ -39,7 +37,6 @@ DUPLICATES = "duplicates"  # list<string>: the keys of the rows that went becaus
 DUPLICATE = "duplicate"  # the reason in the counts
 BATCH = 1024  # rows
 SORTED_GROUP = 256  # rows of a row group of a sorted table, of which each output shard reads a few
-LAYOUTS = {"parquet": TABLE, "webdataset": TAR.main}
 
 
 @dataclass(frozen=True)
@@ -163,11 +160,15 @@ class Gather(Placing):
 
     @property
     def main(self) -> MainObject:
-        return LAYOUTS[self.layout]
+        return find_token_layout(self.layout).main
 
     def columns(self, schema: InputSchema) -> Columns:
         more = [(DUPLICATES, pa.list_(pa.string()))] if self.shuffle.unique else []
-        return [*self.own(schema), *more]
+        instead = find_token_layout(self.layout).columns
+        own = self.own(schema)
+        if instead is not None:
+            own = [*(column for column in own if column[0] != ENCODING), *instead]
+        return [*own, *more]
 
     def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
         table = _sorted(batches)
@@ -189,8 +190,7 @@ class Gather(Placing):
         yield from _cut(table)
 
     def sink(self, target: SinkTarget) -> Sink:
-        size = self.spec.codebook_size
-        return TokenSink(target, size) if self.layout == "parquet" else TokenTarSink(target, size)
+        return find_token_layout(self.layout).sink(target, self.spec.codebook_size)
 
 
 def _sorted(batches: Iterator[pa.RecordBatch]) -> pa.Table | None:

@@ -9,9 +9,18 @@ from typing import Any
 
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
-from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_model, tokenizer_provenance
+from pipelines.request import (
+    LEAST_ROWS,
+    JobOptions,
+    Task,
+    TokenizerChoice,
+    tokenizer_model,
+    tokenizer_provenance,
+)
 from transforms import storage
+from transforms.errors import UsageError
 from transforms.images import image_options, preprocessing_id
+from transforms.views import views_of
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +29,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_tokenizer_flags(parser, default="emoji")
     group = parser.add_argument_group("images")
     flags.add_image_flags(group)
+    group.add_argument(
+        "--views",
+        metavar="VIEWS",
+        help="a row for each view of an image: center; flip, with its mirror image; ten_crop, LlamaGen's; or random:N "
+        "(default: one row an image)",
+    )
+    group.add_argument(
+        "--crop_scale",
+        type=flags.numbers,
+        metavar="SCALE",
+        help="ten_crop: how much larger than a crop the image is made (default 1.1); random: LOW,HIGH, shares of its "
+        "area (default 0.2,1)",
+    )
+    group.add_argument("--seed", type=flags.option("seed"), metavar="N", help="decides random views (default 0)")
     group.add_argument("--min_image_size", **flags.COUNT, help="filter: shortest side in pixels")
     group.add_argument("--max_aspect_ratio", type=float, metavar="R", help="filter: long side / short side")
     group.add_argument("--require_caption", action="store_true", help="reject rows without a caption")
@@ -34,9 +57,15 @@ class EncodeOptions:
     tokenizer: TokenizerChoice
     image: Mapping[str, Any]
     require_caption: bool
+    views: str | None = None
+    crop_scale: tuple[float, ...] | None = None
+    seed: int | None = None
 
 
 def options(args: argparse.Namespace) -> EncodeOptions:
+    alone = flags.given(args, "crop_scale", "seed")
+    if alone and args.views is None:
+        raise UsageError(f"--{next(iter(alone))} is of --views; give that, or leave it out")
     image = flags.given_image_flags(args) | flags.given(args, "min_image_size", "max_aspect_ratio")
     job, tokenizer = flags.job_options(args, "images"), flags.fill(TokenizerChoice, args)
     return flags.fill(EncodeOptions, args, job=job, tokenizer=tokenizer, image=image)
@@ -45,33 +74,39 @@ def options(args: argparse.Namespace) -> EncodeOptions:
 def prepare(chosen: EncodeOptions) -> Task:
     """Raises `CheckpointError` and `ConfigError`."""
     from models.errors import ConfigError
-    from transforms.work.encode import WRITTEN, Encode
+    from transforms.work.encode import OF_VIEWS, WRITTEN, Encode
 
     job, name = chosen.job, str(chosen.tokenizer.model)
     checkpoint = chosen.tokenizer.open()
     if not checkpoint.spec.has_encoder:
         raise ConfigError(f"--model {name} ({checkpoint.spec.format}) holds a decoder only: it can decode, not encode")
     image = image_options(checkpoint.spec.resolution, checkpoint.spec.preprocessing, chosen.image)
+    views = None if chosen.views is None else views_of(chosen.views, image, chosen.crop_scale, chosen.seed)
+    of_views = {"views": views.to_json()} if views else {}
+    written = WRITTEN if views else tuple(name for name in WRITTEN if name not in OF_VIEWS)
     preprocessing = preprocessing_id(image) | image_reading.icc_choice(chosen.image, image)
     rows = image_reading.rows_choice(image, chosen.image) | {"require_caption": chosen.require_caption}
     tokens = storage.join(job.output, "data", "*.parquet")
     return Task(
         models=(tokenizer_model(checkpoint, name),),
-        fingerprint={"preprocessing": preprocessing, "rows": rows},
+        fingerprint={"preprocessing": preprocessing, "rows": rows, "views": "off", **of_views},
         open=image_reading.OPEN,
-        input=replace(job.files.request, written=WRITTEN),
+        input=replace(job.files.request, written=written),
         work=lambda plan, settings: Encode(
             model=chosen.tokenizer.settings(settings),
             image=image_reading.as_planned(image, plan),
             spec=checkpoint.spec,
             require_caption=chosen.require_caption,
+            views=views,
         ),
         provenance=lambda plan: (
-            tokenizer_provenance(checkpoint, plan) | {"preprocessing": plan.fingerprint["preprocessing"]}
+            tokenizer_provenance(checkpoint, plan) | {"preprocessing": plan.fingerprint["preprocessing"]} | of_views
         ),
         look=f"vqbeam decode --input '{tokens}' --output images --contact_sheet",
         backend=chosen.tokenizer.backend,
         max_image_bytes=image.max_image_bytes,
+        images_per_row=views.count if views else 1,
+        least_rows=max(1, LEAST_ROWS // (views.count if views else 1)),
     )
 
 

@@ -126,6 +126,7 @@ class Export:
             "dedup": shuffle.value if shuffle.unique else "off",
             "splits": [list(split) for split in shuffle.splits],
             "order_version": ORDER_VERSION,
+            **({"by_view": True} if shuffle.views else {}),
             **choices,
         }
         nothing = PlannedModel("model", "none", "none", "rows are moved only", {}, 1.0, lambda device: BATCH)
@@ -294,7 +295,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
 def find_export(args: argparse.Namespace) -> Export:
     """The export that the flags ask for. Raises `UsageError`."""
-    from transforms.batch import CAPTION, ENCODING, KEY
+    from transforms.batch import CAPTION, ENCODING, KEY, VIEW
 
     job = flags.job_options(args, "codes")
     inputs = job.files.find()
@@ -316,6 +317,9 @@ def find_export(args: argparse.Namespace) -> Export:
                 f"{first_uri} and {uri} were made with other models (codebooks {first.codebook[:12]} and "
                 f"{table.codebook[:12]}): their codes mean other things, export them apart"
             )
+        if table.views != first.views:
+            one, other = (first_uri, uri) if first.views else (uri, first_uri)
+            raise UsageError(f"{one} holds views of images and {other} none: export them apart")
     value = args.dedup or KEY
     if value not in (KEY, CAPTION, ENCODING, *first.columns):
         raise UsageError(f"{first_uri} has no column {value}; it has {', '.join(first.columns)}", "dedup")
@@ -325,7 +329,12 @@ def find_export(args: argparse.Namespace) -> Export:
 
     made_by = dict(job.files.made_by or {})
     size = int(made_by.get("codebook_size", first.most))
-    shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split)
+    kept = first.columns if args.columns is None else args.columns
+    if first.views and (VIEW not in kept or VIEW in dict(args.rename)):
+        raise UsageError(
+            f"{first_uri} holds several views of each image, which the column {VIEW} tells apart: keep it, by its name"
+        )
+    shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split, first.views)
     return Export(job, args.layout, shuffle, CodeGrid(first.length, size), made_by)
 
 
@@ -335,6 +344,7 @@ class _Table:
     codebook: str | None
     most: int  # codes that its type can hold
     columns: tuple[str, ...]
+    views: bool  # rows are views of images
 
 
 def _table(uri: str, code_column: str | None) -> _Table | None:
@@ -358,7 +368,7 @@ def _table(uri: str, code_column: str | None) -> _Table | None:
         cell = None if batch is None or not batch.num_rows else batch.column(0)[0].as_py()
         length = len(cell) if isinstance(cell, list) else int(made_by.get("grid", 0)) ** 2
     most = 1 << 16 if kind.value_type.bit_width <= 16 else MOST_CODES
-    return _Table(length, made_by.get("codebook_id"), most, tuple(footer.columns.names))
+    return _Table(length, made_by.get("codebook_id"), most, tuple(footer.columns.names), "views" in made_by)
 
 
 def _no_options(args: argparse.Namespace) -> Any:

@@ -316,6 +316,17 @@ def pixel_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """One number, or two with a comma between."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) not in (1, 2) or not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or LOW,HIGH")
+    return found
+
+
 def _pair(text: str) -> tuple[str, str]:
     old, equals, new = text.partition("=")
     if not (old and equals and new):

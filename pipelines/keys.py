@@ -10,6 +10,7 @@ from pipelines.command import find_job
 from pipelines.planning import PlanRequest
 from pipelines.scratch import scratch_folder
 from pipelines.terminal import say
+from transforms.batch import SAMPLE, VIEW
 from transforms.errors import ShardFailed, UsageError, amount
 from transforms.ledger.plan import Plan
 from transforms.outputs.repeated_keys import find_repeated_keys
@@ -29,10 +30,10 @@ def repeated_keys(output: str, plan: Plan, rows: int, temp_dir: str | None = Non
         return None
     if rows > SLOW_ROWS:
         say(f"Comparing the keys of {amount(rows, 'rows')}", file=sys.stderr)
-    several = command.counts == "images"
+    number = SAMPLE if command.counts == "images" else VIEW if plan.views else None
     try:
         with scratch_folder(temp_dir) as scratch:
-            found = find_repeated_keys(output, range(plan.shards), rows, scratch, several_images=several)
+            found = find_repeated_keys(output, range(plan.shards), rows, scratch, number=number)
     except (OSError, pa.ArrowException, ShardFailed, UsageError) as error:
         return f"keys were not compared: {error}"
     return None if found is None else f"{found}; all are kept"

@@ -33,7 +33,9 @@ from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
 from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS, OutputFolder
 from transforms.ledger.plan import (
+    EARLIER,
     RESTORE,
+    UNSAID,
     Plan,
     StoredSources,
     check_fingerprint,
@@ -154,6 +156,9 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
+    for name in UNSAID:
+        if resolved.get(name) == EARLIER[name]:
+            del resolved[name]
     return Plan(request.command.name, resolved, settings, schema.to_json(), passed_over=passed_over), shards
 
 
@@ -376,6 +381,7 @@ def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> 
         f"{rows:<11} {'not known before they are read' if segment.rows is None else f'{segment.rows:,}'}",
         *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
         *_quoting_lines(plan, shards),
+        *_views_lines(plan, segment.rows),
         f"bytes       {segment.bytes:,}",
         f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
         *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
@@ -397,6 +403,14 @@ def _quoting_lines(plan: Plan, shards: Sequence[Shard]) -> list[str]:
         return []
     taken = InputSchema.from_json(plan.schema).quoting
     return [f"quoting     {taken}: quotation marks {'enclose cells' if taken == 'csv' else 'are text'}"]
+
+
+def _views_lines(plan: Plan, rows: int | None) -> list[str]:
+    """How many rows the images become."""
+    views = plan.views
+    if not views:
+        return []
+    return [f"views       {views:,} an image" + ("" if rows is None else f", {amount(rows * views, 'rows')} in all")]
 
 
 def _weight(shard: Shard) -> float:

@@ -143,7 +143,10 @@ def print_summary(
     shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
-    lines = [*counts_lines(command.counts, totals, speed=True), f"  size       {size_text(totals.bytes)} in {output}"]
+    lines = [
+        *counts_lines(command.counts, totals, plan.views, speed=True),
+        f"  size       {size_text(totals.bytes)} in {output}",
+    ]
     lines += [f"  notice     {keys}"] if keys else []
     lines += [f"  {line} (names: {storage.join(output, PLAN)})" for line in passed_over_lines(plan)]
     if undone:
@@ -162,13 +165,22 @@ def print_summary(
     say(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines)
 
 
-def counts_lines(counted: str, totals: Totals, *, speed: bool = False) -> list[str]:
+def counts_lines(counted: str, totals: Totals, views: int = 0, *, speed: bool = False) -> list[str]:
     """What has been counted in a folder, "rows" or "images", and where the time went: stages overlap, so they add up to
-    more than the time that passed."""
+    more than the time that passed. With `views` rows of each image, images are told as well."""
     lines = [
         f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written + {totals.rows_rejected:,} "
         f"rejected + {totals.rows_filtered:,} filtered"
     ]
+    if views:
+        read, written, rejected, filtered = (
+            number // views
+            for number in (totals.rows_read, totals.rows_written, totals.rows_rejected, totals.rows_filtered)
+        )
+        lines.append(
+            f"  images     {read:,} read = {written:,} written + {rejected:,} rejected + {filtered:,} filtered, "
+            f"{amount(views, 'rows')} each"
+        )
     for label, counts in (("rejected", totals.errors), ("filtered", totals.filters)):
         if counts:
             lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))

@@ -32,6 +32,7 @@ LAYERS = (
         "transforms.sequences",
     ),
     ("transforms.storage", "transforms.batch", "transforms.images"),
+    ("transforms.views",),
     ("transforms.ledger",),
     ("transforms.inputs",),
     ("transforms.outputs",),

@@ -39,6 +39,8 @@ SLOT = "slot"  # int32: the slot of the generator's batch that the image is draw
 ENCODING = "encoding"  # codes [T] as DALL·E mini's training code reads them
 SAMPLE = "sample"  # int32: the number of an image among those of its row, from 0
 SEED = "seed"  # int64
+VIEW = "view"  # int32: the number of a view among those of its image, from 0
+CROP = "crop"  # what a view shows of its image; before views are rows of their own, a list of these
 IMAGE_PATH = "image_path"  # string: the path of an image file, relative to the output folder
 WIDTH, HEIGHT = "width", "height"  # int32, of a written image
 ORIGINAL_WIDTH, ORIGINAL_HEIGHT = "original_width", "original_height"  # int32, of an image as read and displayed
@@ -47,12 +49,16 @@ RANK = "rank"  # int32: the image's position among those of its prompt, 1 for th
 
 IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores images
+CROP_TYPE = pa.struct(  # in pixels of the image as displayed, fractions of pixels where it was resized before
+    [*((name, pa.float64()) for name in ("left", "top", "width", "height")), ("flipped", pa.bool_())]
+)
 OUTPUT_TYPES = {  # of the columns whose type is the same in every job
     **dict.fromkeys((KEY, PROMPT, IMAGE_PATH), pa.string()),
-    **dict.fromkeys((SAMPLE, RANK, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
+    **dict.fromkeys((SAMPLE, RANK, VIEW, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
     SEED: pa.int64(),
     CLIP_SCORE: pa.float32(),
     IMAGE: IMAGE_STRUCT,
+    CROP: CROP_TYPE,
 }
 LONGEST_CAPTION = 1 << 16  # characters that are tokenised: a CLIP reads some dozens of words
 

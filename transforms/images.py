@@ -129,7 +129,8 @@ class ImageOptions(ImageLimits):
     `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
     cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
     only images that already are `size` x `size`; the others are those of families (`own_preprocessing.RULES`).
-    `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice `size` remains.
+    `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice `size` remains. `whole`: images keep their
+    size, for views to be cut from them.
 
     Raises `UsageError` for values that make no sense.
     """
@@ -137,6 +138,7 @@ class ImageOptions(ImageLimits):
     size: int
     resize: Resize = "center_crop"
     jpeg_scale: bool = True
+    whole: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,12 +177,13 @@ def _check_positive(name: str, value: int | None) -> None:
 @dataclass(frozen=True)
 class DecodedImage:
     """`pixels`: uint8 [H, W, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation. `notices`
-    say what was ignored in the file."""
+    say what was ignored in the file. `crops` are those of views (`transforms/views.py`)."""
 
     pixels: np.ndarray
     original_width: int
     original_height: int
     notices: tuple[str, ...] = ()
+    crops: tuple[Any, ...] = ()
 
 
 def preprocessing_id(options: ImageOptions) -> dict[str, str | int | None]:
@@ -326,6 +329,8 @@ def by_rule(image: Image.Image, rule: Rule, options: ImageOptions) -> np.ndarray
     """
     if image.mode.startswith("I") or image.mode in ("F", "LAB"):
         image = to_grey_or_rgb(image)
+    if options.whole:
+        return np.asarray(rule.rgb(image))
     width, height = rule.scaled(image.size, options.size)
     if width * height > options.max_image_pixels:
         raise RowRejected(
@@ -374,7 +379,7 @@ def box_to_fit(image: Image.Image, options: ImageLimits) -> Box:
     Raises `RowRejected` for another size if nothing is to be resized.
     """
     width, height = image.size
-    if not isinstance(options, ImageOptions):
+    if not isinstance(options, ImageOptions) or options.whole:
         return (0.0, 0.0, width, height)
     if options.resize == "none":
         if image.size != (options.size, options.size):
@@ -456,7 +461,7 @@ def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = 
     """The part `box` of an image -> `size` x `size` in one resampling, cut included, in sRGB."""
     side = options.size
     width, height = box[2], box[3]
-    if options.resize == "none":
+    if options.whole or options.resize == "none":
         return profile.apply(image)
     if options.resize == "center_crop":
         short = min(width, height)

@@ -143,6 +143,9 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, rows: s
         if plan is not None:
             outcome = settle(output, plan.shards, max_error_rate)
             summary["failing"] = outcome.failing
+            if plan.views:
+                rows_of = summary["rows"].items()
+                summary["images"] = {name.replace("rows", "images"): count // plan.views for name, count in rows_of}
             if outcome.well:
                 write_card(output, rows)
         text = json.dumps(summary, indent=1, sort_keys=True) + "\n"

@@ -64,7 +64,10 @@ EARLIER: Mapping[str, Any] = {
     "image_size": 0,  # the checkpoint's own
     "sealed": False,
     "image_feature": False,
+    "views": "off",
 }
+# Of these, the ones that a plan holds only if something else was chosen, so that other jobs keep their bytes.
+UNSAID = ("views",)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class Plan:
                 return EARLIER[path]
             found = found[name]
         return found
+
+    @property
+    def views(self) -> int:
+        """The rows for each image of the input, of a job with views; 0 without them."""
+        choice = self.choice("views")
+        return 0 if choice == "off" else int(choice["count"])
 
     def to_dict(self) -> dict[str, Any]:
         return {"plan_version": PLAN_VERSION, **asdict(self)}

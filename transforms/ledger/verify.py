@@ -17,6 +17,7 @@ from transforms.ledger.totals import pending_shards, requested_shards
 from transforms.ledger.types import StoredObject
 
 READERS = 8
+NUMBERS = ("rows_read", "rows_written", "rows_rejected", "rows_filtered")
 
 
 def problems(output: str, plan: Plan, folders: Iterable[str], progress: Callable[[int], object]) -> Iterator[str]:
@@ -40,9 +41,10 @@ def found_problems(
         yield None, f"shard {index:05d} is to be done again"
     done = [index for index in range(plan.shards) if index not in pending]
     known: set[str] = set()
+    views = max(1, plan.views)
     with ThreadPoolExecutor(READERS) as pool:
         for number, (index, (paths, found)) in enumerate(
-            zip(done, pool.map(partial(_check_shard, output), done), strict=True), 1
+            zip(done, pool.map(partial(_check_shard, output, views), done), strict=True), 1
         ):
             known |= paths
             yield from ((index, line) for line in found)
@@ -53,7 +55,7 @@ def found_problems(
             yield shard if shard in pending else None, f"{path} is in no mark"
 
 
-def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
+def _check_shard(output: str, views: int, index: int) -> tuple[set[str], list[str]]:
     """The paths that a mark lists, except files of images and codes, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
@@ -65,6 +67,10 @@ def _check_shard(output: str, index: int) -> tuple[set[str], list[str]]:
     found: list[str] = []
     counts = mark.counts
     ended = counts.rows_written + counts.rows_rejected + counts.rows_filtered
+    uneven = [name for name in NUMBERS if getattr(counts, name) % views]
+    if uneven:
+        rows = f"{getattr(counts, uneven[0]):,} {uneven[0].replace('_', ' ')}"
+        found.append(f"shard {index:05d}: {rows}, no multiple of the {views:,} views of an image")
     if counts.rows_read != ended:
         found.append(f"shard {index:05d}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
     found += filter(None, (_check_object(output, item, mark) for item in mark.objects))

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.batch import KEY, SAMPLE
+from transforms.batch import KEY
 from transforms.errors import amount, brief
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.marks import read_mark
@@ -59,16 +59,16 @@ class RepeatedKeys:
 
 
 def find_repeated_keys(
-    output: str, shards: Collection[int], rows: int, scratch: str, *, several_images: bool = False
+    output: str, shards: Collection[int], rows: int, scratch: str, *, number: str | None = None
 ) -> RepeatedKeys | None:
     """The keys that several rows of the input have, of those that became `rows` rows of these shards; None if there are
-    none. `several_images`: a row became several, told apart by their `SAMPLE`.
+    none. `number`: a row became several, told apart by the numbers in this column, from 0.
 
     Memory is bounded: some 100 MB, and 250 MB for a billion rows. Temporary files in the folder `scratch` take 20 bytes
     a row.
     """
     files = [Path(scratch, f"keys-{number:03d}") for number in range(min(1 + rows // ROWS_SORTED, MOST_FILES))]
-    _spread(output, shards, several_images, files)
+    _spread(output, shards, number, files)
     keys, repeated, first = 0, 0, np.empty(0, ENTRY)
     for path in files:
         groups = _repeated(np.fromfile(path, ENTRY))
@@ -78,20 +78,20 @@ def find_repeated_keys(
         first = first[first["shard"] == first["shard"].min(initial=np.iinfo("<u4").max)]
     if not keys:
         return None
-    example, high, low = _first_of(_keys(output, int(first["shard"][0]), several_images), first)
+    example, high, low = _first_of(_keys(output, int(first["shard"][0]), number), first)
     entries = np.fromfile(files[high % len(files)], ENTRY)
     same = (entries["high"] == high) & (entries["low"] == low)
     return RepeatedKeys(keys, repeated, example, tuple(np.unique(entries["shard"][same]).tolist()))
 
 
-def _spread(output: str, shards: Collection[int], several_images: bool, paths: list[Path]) -> None:
+def _spread(output: str, shards: Collection[int], number: str | None, paths: list[Path]) -> None:
     """Write an entry for each key of the shards into the file that its hash chooses."""
     lock = threading.Lock()
     with ExitStack() as stack:
         files = [stack.enter_context(open(path, "wb", buffering=1 << 16)) for path in paths]
 
         def add(shard: int) -> None:
-            for keys in _keys(output, shard, several_images):
+            for keys in _keys(output, shard, number):
                 counted = keys.value_counts()  # a key that all rows have would make one file of all
                 entries = np.empty(len(counted), ENTRY)
                 hashes = _hashes(counted.field("values"))
@@ -144,13 +144,13 @@ def _hashes(keys: pa.Array) -> np.ndarray:
     return np.frombuffer(joined, HASH)
 
 
-def _keys(output: str, shard: int, several_images: bool) -> Iterator[pa.Array]:
+def _keys(output: str, shard: int, number: str | None) -> Iterator[pa.Array]:
     """The keys of a shard as bytes, in batches, in order; of several images of a row, that of the first."""
     path = read_mark(OutputFolder(output).stats(f"{shard:05d}")).objects[0].path
-    uri, names = storage.join(output, path), [KEY, SAMPLE] if several_images else [KEY]
+    uri, names = storage.join(output, path), [KEY, number] if number else [KEY]
     for batch in (_of_table if path.endswith(TABLE.suffix) else _of_tar)(uri, names):
-        if several_images:
-            batch = batch.filter(pc.equal(batch[SAMPLE], 0))
+        if number:
+            batch = batch.filter(pc.equal(batch[number], 0))
         yield batch[KEY].cast(pa.binary())
 
 

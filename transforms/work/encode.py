@@ -11,11 +11,13 @@ import pyarrow as pa
 from models.image_tokenizer import TokenizerSpec
 from transforms.batch import (
     CAPTION,
+    CROP,
     ENCODING,
     KEY,
     ORIGINAL_HEIGHT,
     ORIGINAL_WIDTH,
     PIXELS,
+    VIEW,
     code_dtype,
     code_list,
     fixed_lists,
@@ -25,29 +27,42 @@ from transforms.images import ImageOptions, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TokenSink
-from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, full_batches
+from transforms.views import MOST, Views, decode_views
+from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, Preparer, full_batches, with_views
 from transforms.work.step import ModelSettings, TokenizerStep
 from transforms.work.work import Work, output_columns
 
-WRITTEN = (KEY, CAPTION, ENCODING, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
+OF_VIEWS = (VIEW, CROP)
+WRITTEN = (KEY, CAPTION, ENCODING, *OF_VIEWS, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 
 
 @dataclass(frozen=True)
 class Encode(Work):
-    """`image.size` is the resolution of the model."""
+    """`image.size` is the resolution of the model. With `views` a row of the input becomes several."""
 
     model: ModelSettings
     image: ImageOptions
     spec: TokenizerSpec
     require_caption: bool = False
+    views: Views | None = None
 
     def columns(self, schema: InputSchema) -> Columns:
         codes = code_list(self.spec.codebook_size, self.spec.codes_per_image)
-        return output_columns(WRITTEN, caption=schema.caption_type, encoding=codes)
+        absent = () if self.views else OF_VIEWS
+        return output_columns(WRITTEN, absent, caption=schema.caption_type, encoding=codes)
 
-    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> PrepareImages:
+    def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
         decode = partial(decode_image, options=self.image)
-        return PrepareImages(decode, schema, fetch, pools, self.require_caption)
+        prepare = PrepareImages(decode, schema, fetch, pools, self.require_caption)
+        if self.views is None:
+            return prepare
+        views = partial(decode_views, options=self.image, views=self.views)
+        return with_views(replace(prepare, views=views), self.views.count)
+
+    @property
+    def rows_prepared(self) -> int | None:
+        """As many views as there would be images without them."""
+        return MOST // self.views.count if self.views else None
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
         return full_batches(parts, size, PIXELS)

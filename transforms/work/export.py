@@ -10,7 +10,18 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from transforms.batch import CAPTION, CODES, ENCODING, KEY, PASS_PREFIX, code_dtype, code_list, fixed_lists, to_rows
+from transforms.batch import (
+    CAPTION,
+    CODES,
+    ENCODING,
+    KEY,
+    PASS_PREFIX,
+    VIEW,
+    code_dtype,
+    code_list,
+    fixed_lists,
+    to_rows,
+)
 from transforms.errors import RowFiltered, UsageError
 from transforms.inputs.request import InputSchema
 from transforms.inputs.sorted_runs import ORDER, PLACE_BITS, PLACES
@@ -50,12 +61,14 @@ class CodeGrid:
 @dataclass(frozen=True)
 class Shuffle:
     """What decides the place of a row, its split and whether it stays. `value` is the column whose equal values are
-    duplicates, if `unique`; it is the key otherwise. `splits` are names and shares."""
+    duplicates, if `unique`; it is the key otherwise. `splits` are names and shares. With `views` a key has several
+    rows, told apart by their number: they go to one split, and each has its own place."""
 
     seed: int
     value: str = KEY
     unique: bool = False
     splits: tuple[tuple[str, float], ...] = ()
+    views: bool = False
 
     def split_of(self, value: bytes) -> int:
         drawn, total = _drawn(b"split", value)[0] / 2**PLACE_BITS, 0.0
@@ -82,7 +95,10 @@ class Shuffle:
                 value = f"{other[KEY]}\0{content}".encode("utf-8", "surrogatepass")  # is no duplicate of others
             else:
                 value = found if isinstance(found, bytes) else str(found).encode("utf-8", "surrogatepass")
-            places.append((self.split_of(value), *_drawn(b"place", str(self.seed).encode(), value), content))
+            split = self.split_of(value)
+            if self.views and self.value == KEY:
+                value += f"\0{other[PASS_PREFIX + VIEW]}".encode()
+            places.append((split, *_drawn(b"place", str(self.seed).encode(), value), content))
         for field, column in zip(ORDER, zip(*places, strict=True), strict=True):
             batch = batch.append_column(field.name, pa.array(column, field.type))
         return batch

@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from transforms.batch import (
     CODES,
+    CROP,
+    CROP_TYPE,
     ERROR_CODE,
     ERROR_MESSAGE,
     FILTERED,
@@ -27,6 +29,7 @@ from transforms.batch import (
     READER_COLUMNS,
     ROW,
     URI,
+    VIEW,
     fixed_lists,
     missing_captions,
 )
@@ -40,6 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Fetch = Callable[[str], bytes]
 Decode = Callable[[bytes], DecodedImage]
+DecodeViews = Callable[[bytes, str], DecodedImage]  # of a file and the key of its row
 Cause = RowRejected | RowFiltered
 Refused = dict[int, tuple[str, Cause]]  # rows of a batch that end here: the stage, and why
 
@@ -130,7 +134,8 @@ class PrepareImages:
     """Fetches and decodes images in thread pools; the pixels that `decode` makes come out.
 
     `keep_files` adds the column `IMAGE`: the file as it came, and its name if the row only named it. The files of the
-    batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`.
+    batches in flight then lie in memory beside the pixels: see `Work.rows_prepared`. `views` takes the place of
+    `decode`, and adds the column `CROP`; an array then holds all views of its image.
     """
 
     decode: Decode
@@ -139,19 +144,21 @@ class PrepareImages:
     pools: Pools
     require_caption: bool
     keep_files: bool = False
+    views: DecodeViews | None = None
 
     def __call__(self, batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
         refused = refused_rows(batch, self.require_caption)
         images = batch.column(IMAGE)
         uris = batch.column(IMAGE_URI)
+        keys = batch.column(KEY)
         waiting: dict[int, Future[_Read]] = {}
         for i in range(batch.num_rows):
             if i in refused:
                 continue
             if images[i].is_valid:
-                waiting[i] = self.pools.decode.submit(self._decode, images[i])
+                waiting[i] = self.pools.decode.submit(self._decode, images[i], keys[i].as_py())
             else:
-                waiting[i] = self.pools.fetch.submit(self._fetch_and_decode, uris[i].as_py())
+                waiting[i] = self.pools.fetch.submit(self._fetch_and_decode, uris[i].as_py(), keys[i].as_py())
 
         def result() -> Prepared:
             read: dict[int, _Read] = {}
@@ -174,6 +181,9 @@ class PrepareImages:
             widths = pa.array([one.image.original_width for one in read.values()], pa.int32())
             heights = pa.array([one.image.original_height for one in read.values()], pa.int32())
             columns = columns.append_column(ORIGINAL_WIDTH, widths).append_column(ORIGINAL_HEIGHT, heights)
+        if self.views:
+            crops = [[vars(crop) for crop in one.image.crops] for one in read.values()]
+            columns = columns.append_column(CROP, pa.array(crops, pa.list_(CROP_TYPE)))
         if self.keep_files:
             uris = batch.column(IMAGE_URI).take(pa.array(list(read), pa.int64()))
             files = [
@@ -183,17 +193,42 @@ class PrepareImages:
             columns = columns.append_column(IMAGE, pa.array(files, IMAGE_FILE))
         return columns
 
-    def _fetch_and_decode(self, uri: str) -> _Read:
-        return self.pools.decode.submit(self._decode, self.fetch(uri)).result()
+    def _fetch_and_decode(self, uri: str, key: str) -> _Read:
+        return self.pools.decode.submit(self._decode, self.fetch(uri), key).result()
 
-    def _decode(self, data: bytes | pa.Scalar) -> _Read:
+    def _decode(self, data: bytes | pa.Scalar, key: str) -> _Read:
         data = data if isinstance(data, bytes) else data.as_py()
-        return _Read(self.decode(data), data if self.keep_files else None)
+        image = self.views(data, key) if self.views else self.decode(data)
+        return _Read(image, data if self.keep_files else None)
 
 
 class _Read(NamedTuple):
     image: DecodedImage
     data: bytes | None
+
+
+def with_views(prepare: Preparer, views: int) -> Preparer:
+    """`prepare` with a row for each view of an image; in the counts every row of the input stands for `views` rows."""
+
+    def submit(batch: pa.RecordBatch, first_row: int) -> Callable[[], Prepared]:
+        waiting = prepare(batch, first_row)
+        return lambda: viewed(waiting())
+
+    def viewed(prepared: Prepared) -> Prepared:
+        images = prepared.columns.num_rows
+        crops = prepared.columns.column(CROP).flatten()
+        columns = prepared.columns.drop_columns([CROP]).take(pa.array(np.repeat(np.arange(images), views)))
+        columns = columns.append_column(VIEW, pa.array(np.tile(np.arange(views, dtype=np.int32), images)))
+        return replace(
+            prepared,
+            columns=columns.append_column(CROP, crops),
+            arrays=[view for image in prepared.arrays for view in image],
+            refusals=[refused for refused in prepared.refusals for _ in range(views)],
+            rows_read=prepared.rows_read * views,
+            missing_captions=prepared.missing_captions * views,
+        )
+
+    return submit
 
 
 def prepare_codes(batch: pa.RecordBatch, first_row: int, spec: Grid, require_caption: bool = False) -> Prepared:

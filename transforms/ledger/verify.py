@@ -44,7 +44,7 @@ def found_problems(
     views = max(1, plan.views)
     with ThreadPoolExecutor(READERS) as pool:
         for number, (index, (paths, found)) in enumerate(
-            zip(done, pool.map(partial(_check_shard, output, views), done), strict=True), 1
+            zip(done, pool.map(partial(_check_shard, output, views=views), done), strict=True), 1
         ):
             known |= paths
             yield from ((index, line) for line in found)
@@ -55,7 +55,7 @@ def found_problems(
             yield shard if shard in pending else None, f"{path} is in no mark"
 
 
-def _check_shard(output: str, views: int, index: int) -> tuple[set[str], list[str]]:
+def _check_shard(output: str, index: int, views: int = 1) -> tuple[set[str], list[str]]:
     """The paths that a mark lists, except files of images and codes, and the problems of the shard."""
     folder = OutputFolder(output)
     try:

@@ -11,9 +11,9 @@ from diffusers import VQModel
 from torch import Tensor
 
 from benchmarks.peers.codec_peer import DECODING, ENCODING, CodecPeer, count_weights
+from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import VQGANConfig
-from models.vqgan.network import VQGAN
 
 RENAMED = (  # from our names to theirs
     (r"\.down\.(\d+)\.", r".down_blocks.\1."),
@@ -68,7 +68,7 @@ def load_decoder(folder: Path, device: torch.device, items: np.ndarray) -> Codec
     return CodecPeer(items, decode, lambda codes: pixels(codes).cpu().numpy(), count_weights(peer, DECODING))
 
 
-def make_peer(ours: VQGAN, device: torch.device) -> VQModel:
+def make_peer(ours: TokenizerNetwork, device: torch.device) -> VQModel:
     """diffusers' model with the weights of `ours` (float32).
 
     Raises `RuntimeError` if a weight of either has no partner: the two networks would not be the same.

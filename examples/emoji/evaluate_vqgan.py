@@ -22,8 +22,8 @@ from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.measures import block_average, psnr
 from examples.emoji.recognition import TWIN_DB, classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
+from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.checkpoint import open_checkpoint
-from models.vqgan.network import VQGAN
 
 JITTER_SEED = 11
 SHEET_SEED = 3
@@ -45,7 +45,9 @@ class Measured:
         return psnr(self.originals, self.outputs, self.alpha)
 
 
-def reconstruct(model: VQGAN, glyphs: GlyphSet, pairs: np.ndarray, at: Placement, batch_size: int = 64) -> Measured:
+def reconstruct(
+    model: TokenizerNetwork, glyphs: GlyphSet, pairs: np.ndarray, at: Placement, batch_size: int = 64
+) -> Measured:
     """Compose the images of `pairs` and send them through codes and back."""
     originals, alpha = compose_images(glyphs, pairs, at)
     codes = [model.encode(part) for part in torch.from_numpy(originals).split(batch_size)]
@@ -95,7 +97,7 @@ def recognition(measured: Measured, pairs: np.ndarray, glyphs: GlyphSet) -> dict
     }
 
 
-def evaluate(model: VQGAN, glyphs: GlyphSet, output: Path) -> dict[str, Any]:
+def evaluate(model: TokenizerNetwork, glyphs: GlyphSet, output: Path) -> dict[str, Any]:
     """All figures on the held-out pairs; contact sheets into `output`."""
     pairs = split_combinations(glyphs.keys).held_out
     centred = reconstruct(model, glyphs, pairs, canonical(len(pairs)))

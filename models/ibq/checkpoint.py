@@ -1,7 +1,8 @@
-"""Open an IBQ tokenizer of SEED-Voken, or that of Emu3.5: taming's network, codes by the largest dot product.
+"""Open a tokenizer of SEED-Voken, an IBQ or Open-MAGVIT2's LFQ, or that of Emu3.5.
 
-Files: a checkpoint of Lightning with its `.yaml`, whose averaged weights have names without dots, and Emu3.5's plain
-weights, whose `.yaml` has the network at its top.
+IBQ is taming's network with codes by the largest dot product. The codes of LFQ are signs, the first channel the lowest
+bit, and its network has no attention. Files: a checkpoint of Lightning with its `.yaml`, whose averaged weights have
+names without dots, and Emu3.5's plain weights, whose `.yaml` has the network at its top.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import CheckpointError, ConfigError
+from models.ibq import lfq
 from models.image_tokenizer import CENTER_CROP, TokenizerOptions
 from models.vqgan.checkpoint import VQGANCheckpoint
 from models.vqgan.config import VQGANConfig
@@ -56,7 +58,8 @@ def _params(values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
 def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
     """What `find` found.
 
-    Raises `CheckpointError` for another network or several files, `ConfigError` for weights that are not there.
+    Raises `CheckpointError` for another network or several files, `ConfigError` for weights that are not there, or an
+    image size that no file says.
     """
     found = find_taming(path)
     if found is None:
@@ -67,15 +70,17 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
     if params is None:
         raise CheckpointError(f"{yaml}: does not describe an {CLASS}")
     lightning = "model" in values
-    named = values["model"]["class_path"] if lightning else CLASS
-    if str(named).rpartition(".")[2] != CLASS:
-        raise CheckpointError(f"{yaml}: model.class_path is {named!r}; {CLASS} is supported")
-    about = {
-        **network_options(params[1], params[0], yaml),
-        "quantizer": "dot",
-        # Emu3.5 makes no squares of images
-        "preprocessing": FORMAT if lightning else CENTER_CROP,
-    }
+    named = str(values["model"]["class_path"]) if lightning else CLASS
+    about = network_options(params[1], params[0], yaml)
+    # Emu3.5 makes no squares of images
+    about["preprocessing"] = FORMAT if lightning else CENTER_CROP
+    if named.rpartition(".")[2] == CLASS:
+        about["quantizer"] = "dot"
+    elif lfq.is_lfq(named):
+        about |= lfq.network_options(about, lfq.image_size(values, yaml, options))
+    else:
+        raise CheckpointError(f"{yaml}: model.class_path is {named!r}; {CLASS} and {lfq.CLASSES} are supported")
+    ours = lfq.ours if lfq.is_lfq(named) else str
     state = pickled.read_state(weights)
     taken = _taken(weights, params[1], any(name.startswith(AVERAGED) for name in state), options.weights)
 
@@ -86,13 +91,13 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
                 continue
             averaged = AVERAGED + name.replace(".", "")
             if taken != AVERAGING:
-                yield name, leaf
+                yield ours(name), leaf
             elif averaged in state:
-                yield name, state[averaged]
+                yield ours(name), state[averaged]
 
     opened = VQGANCheckpoint(
         path=weights,
-        format=FORMAT,
+        format=lfq.FORMAT if lfq.is_lfq(named) else FORMAT,
         name=weights.stem if lightning else folder_name(weights.parent),
         config=configured(VQGANConfig.from_dict, about, yaml),
         files=(weights,),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerOptions, TokenizerSpec
 from models.vqgan import names
-from models.vqgan.config import HIGH_SIGNS, SIGNS, VQGANConfig
+from models.vqgan.config import HIGH_SIGNS, SIGNS, TAMING, VQGANConfig
 from models.vqgan.taming import find_taming, read_taming_config
 from models.weights import flax, native, pickled
 from models.weights.checkpoint import Checkpoint, codebook_id, detect, leaves_of, weights_id
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from models.tokenizer_network import TokenizerNetwork
     from models.vqgan.network import VQGAN
 
 EXPECTED = (
     "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack (vqgan-jax), "
     "a .ckpt with a .yaml beside it (taming), detoker.pt (min-dalle), a .pt of LlamaGen, the folder of a Janus, "
-    "transformers' folder of a Chameleon, a VQModel of diffusers, the folder of Show-o's MAGVITv2, or "
-    "an IBQ of SEED-Voken or Emu3.5"
+    "transformers' folder of a Chameleon, a VQModel of diffusers, the folder of Show-o's MAGVITv2, "
+    "an IBQ of SEED-Voken or Emu3.5, an LFQ of Open-MAGVIT2, or the file of MaskGIT's VQGAN in 1d-tokenizer"
 )
 BACKENDS = ("torch", "vqgan-jax")
 FOLDER = "vqgan"  # in a folder of several models
@@ -42,7 +43,7 @@ VQGAN_JAX_DEFAULTS = {"n_embed": 1024}  # vqgan-jax's own defaults that differ f
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQGANCheckpoint(Checkpoint["VQGAN"]):
+class VQGANCheckpoint(Checkpoint["TokenizerNetwork"]):
     """A VQGAN of which only the configuration has been read: see `Checkpoint`.
 
     `format` is "vqbeam", "vqgan-jax", "taming" or "min-dalle".
@@ -59,10 +60,12 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
             name=self.name, format=self.format, has_encoder=self.has_encoder, has_decoder=self.has_decoder
         )
 
-    def builder(self) -> Callable[[], VQGAN]:
+    def builder(self) -> Callable[[], TokenizerNetwork]:
+        from models.vqgan.convolutions import ConvolutionalVQ
         from models.vqgan.network import VQGAN
 
-        return partial(VQGAN, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
+        network = VQGAN if self.config.network == TAMING else ConvolutionalVQ
+        return partial(network, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
 
     def under(self, options: TokenizerOptions) -> VQGANCheckpoint:
         """The same as `options` say, but for the weights. Raises `ConfigError` for an image size that cannot be."""
@@ -91,7 +94,12 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
         if backend not in BACKENDS:
             raise ConfigError(f"backend {backend!r}: expected {' or '.join(BACKENDS)}")
         if backend == "vqgan-jax":
-            plain = not self.config.encoder_levels and self.config.middle_attention and self.has_decoder
+            plain = (
+                self.config.network == TAMING
+                and not self.config.encoder_levels
+                and self.config.middle_attention
+                and self.has_decoder
+            )
             if self.config.quantizer not in ("nearest", "gumbel") or not plain:
                 raise ConfigError(f"backend vqgan-jax: has no network for {self.name} ({self.format}); use torch")
             from models.vqgan.jax_codec import JaxCodec
@@ -107,12 +115,12 @@ class VQGANCheckpoint(Checkpoint["VQGAN"]):
         if stored:
             return str(stored)
         name = _codebook_name(self.config)
-        rows = next((leaf for found, leaf in self.leaves() if found == name), None) if name else None
-        if name and rows is None:
+        rows = next((leaf for found, leaf in self.leaves() if found == name), None)
+        if rows is None:
             raise CheckpointError(f"{self.path}: the weights do not fit the configuration; missing: {name}")
-        return _codebook_id(self.config, {} if rows is None else {name: rows})
+        return _codebook_id(self.config, {name: rows})
 
-    def network(self) -> VQGAN:
+    def network(self) -> TokenizerNetwork:
         """See `Checkpoint`. Raises `CheckpointError` if the codebook is not the one that `convert` stored."""
         model = super().network()
         stored = self.stored.get("codebook_id")
@@ -200,18 +208,17 @@ def _write(checkpoint: VQGANCheckpoint, folder: Path, name: str) -> None:
 
 
 def _codebook_name(config: VQGANConfig) -> str:
-    """The weight with a row a code; empty for a rule that has none."""
+    """The weight that says what codes mean: that with a row a code, or the first that reads codes that are signs."""
     if config.quantizer in (SIGNS, HIGH_SIGNS):
-        return ""
+        return "post_quant_conv.weight" if config.network == TAMING else "decoder.conv_in.weight"
     return "quantize.embed.weight" if config.quantizer == "gumbel" else "quantize.embedding.weight"
 
 
 def _codebook_id(config: VQGANConfig, weights: Mapping[str, Tensor]) -> str:
-    """See `codebook_id`. Signs have no rows: their codes mean what the rule says."""
-    name = _codebook_name(config)
-    if name:
-        return codebook_id(weights[name])
-    return hashlib.sha256(f"{config.quantizer} {config.embed_dim}".encode()).hexdigest()
+    """See `codebook_id`; with signs, of their rule, too: every model of so many bits has the same vectors."""
+    found = codebook_id(weights[_codebook_name(config)])
+    signs = config.quantizer in (SIGNS, HIGH_SIGNS)
+    return hashlib.sha256(f"{config.quantizer} {found}".encode()).hexdigest() if signs else found
 
 
 def _open_ours(folder: Path) -> VQGANCheckpoint | None:

@@ -14,7 +14,9 @@ GROUPS = 32  # of every GroupNorm in the reference
 SIGNS, HIGH_SIGNS = "signs", "signs, highest first"
 QUANTIZERS = ("nearest", "gumbel", "cosine", "dot", SIGNS, HIGH_SIGNS)
 NEAREST = ("nearest", "cosine")  # those whose codes are points among the latents
-OF_SOME_FAMILIES = ("preprocessing", "middle_attention", "encoder_levels", "decoder_levels")
+TAMING, MAGVIT2, MASKGIT = "taming", "magvit2", "maskgit"
+NETWORKS = (TAMING, MAGVIT2, MASKGIT)
+OF_SOME_FAMILIES = ("preprocessing", "middle_attention", "encoder_levels", "decoder_levels", "network")
 
 
 class LevelShape(NamedTuple):
@@ -35,7 +37,8 @@ class VQGANConfig:
 
     Other families have halves that differ or follow no multiples: `encoder_levels` and `decoder_levels`, finest first,
     then take the place of `ch_mult`, `num_res_blocks` and `attn_resolutions`; `ch` is the width of the first
-    convolution. `middle_attention` is that between the middle blocks.
+    convolution. `middle_attention` is that between the middle blocks. `network` is whose blocks these are: taming's, or
+    those of `models/vqgan/convolutions.py`.
     """
 
     ch: int = 128
@@ -54,6 +57,7 @@ class VQGANConfig:
     middle_attention: bool = True
     encoder_levels: tuple[LevelShape, ...] = ()
     decoder_levels: tuple[LevelShape, ...] = ()
+    network: str = TAMING
 
     def __post_init__(self) -> None:
         sizes = {name: (getattr(self, name),) for name in ("ch", "resolution", "z_channels", "embed_dim", "n_embed")}
@@ -63,6 +67,10 @@ class VQGANConfig:
                 raise ConfigError(f"VQGAN config: {name} must be 1 to {most}, not {getattr(self, name)!r}")
         if self.quantizer not in QUANTIZERS:
             raise ConfigError(f"VQGAN config: quantizer must be one of {', '.join(QUANTIZERS)}, not {self.quantizer!r}")
+        if self.network not in NETWORKS:
+            raise ConfigError(f"VQGAN config: network must be one of {', '.join(NETWORKS)}, not {self.network!r}")
+        if self.network != TAMING and (self.middle_attention or not self.encoder_levels):
+            raise ConfigError(f"VQGAN config: network {self.network} has levels and no attention")
         if self.quantizer in (SIGNS, HIGH_SIGNS) and self.n_embed != 2**self.embed_dim:
             raise ConfigError(f"VQGAN config: {self.embed_dim} signs make no {self.n_embed} codes")
         if bool(self.encoder_levels) != bool(self.decoder_levels):

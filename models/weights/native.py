@@ -26,8 +26,8 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 EXPECTED = (
     "Expected a tokenizer of vqgan-jax, taming-transformers, min-dalle, LlamaGen, Janus, Chameleon, diffusers "
-    "(VQModel), Show-o, SEED-Voken (IBQ) or Emu3.5, a DALL·E BART of dalle-mini or min-dalle, or what `vqbeam convert` "
-    "made of one."
+    "(VQModel), Show-o, SEED-Voken (IBQ, LFQ), Emu3.5 or MaskGIT (of 1d-tokenizer), a DALL·E BART of dalle-mini or "
+    "min-dalle, or what `vqbeam convert` made of one."
 )
 UNFINISHED = ".writing-"  # begins the name of a folder while a model is written
 SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for
@@ -99,8 +99,11 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any] | None:
 
 
 def foreign_model(folder: Path) -> str | None:
-    """What a folder of transformers or diffusers holds, in words; None if `config.json` is of neither."""
+    """What a folder of transformers, diffusers or 1d-tokenizer holds, in words; None if `config.json` is of none."""
     stored = json_beside(folder)
+    network = stored.get("model")
+    if isinstance(network, dict) and "num_latent_tokens" in str(network.get("vq_model")):
+        return "TiTok of 1d-tokenizer (its codes are no grid)"
     names = stored.get("architectures")
     if isinstance(names, list) and names:
         return f"{names[0]} of transformers"

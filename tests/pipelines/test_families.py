@@ -20,7 +20,9 @@ from tests.support.families import (
     CHAMELEON,
     DIFFUSERS,
     IBQ,
+    LFQ,
     LLAMAGEN,
+    MASKGIT,
     SHOWO,
     golden,
     llamagen_weights,
@@ -40,6 +42,7 @@ class Family:
     preparing: tuple[str, ...] = ()
     decodes: bool = True
     points: bool = True  # codes are points among the latents
+    own_rule: str = ""  # by default the one of its name
 
     @property
     def options(self) -> dict[str, object]:
@@ -50,7 +53,7 @@ class Family:
 
     @property
     def rule(self) -> str:
-        return self.preparing[1] if self.preparing else self.golden.name.removesuffix("_small")
+        return self.preparing[1] if self.preparing else self.own_rule or self.golden.name.removesuffix("_small")
 
     @property
     def codes(self) -> np.ndarray:
@@ -69,9 +72,11 @@ FAMILIES = {
     ),
     "showo": Family(SHOWO, lambda folder: SHOWO, ("--image_size", "40"), points=False),
     "ibq": Family(IBQ, lambda folder: IBQ, points=False),
+    "lfq": Family(LFQ, lambda folder: LFQ, points=False, own_rule="ibq"),
+    "maskgit": Family(MASKGIT, lambda folder: MASKGIT, ("--image_size", "40"), own_rule="llamagen"),
 }
 DECODING = [name for name, family in FAMILIES.items() if family.decodes]
-COVERED = ("diffusers", "showo", "ibq")  # by the others, in longer chains
+COVERED = ("diffusers", "showo", "ibq", "lfq", "maskgit")  # by the others, in longer chains
 CHAINS = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in DECODING]
 
 

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from models.image_tokenizer import TokenizerOptions
 from models.llamagen import names
+from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.names import levels_in, mirrored
-from models.vqgan.network import VQGAN
 from tests.support.paths import GOLDEN
 
 LLAMAGEN, CHAMELEON = GOLDEN / "llamagen_small", GOLDEN / "chameleon_small"
 DIFFUSERS, SHOWO = GOLDEN / "diffusers_small", GOLDEN / "showo_small"
 IBQ, EMU35 = GOLDEN / "ibq_small", GOLDEN / "emu35_small"
+LFQ, MASKGIT = GOLDEN / "lfq_small", GOLDEN / "maskgit_small"
 SMALL = TokenizerOptions(image_size=32)  # of LlamaGen's set
 REST = {"language_model.model.embed_tokens.weight": torch.ones(4, 4)}  # of a Janus
 
@@ -105,7 +106,7 @@ def write_transformers_chameleon(folder: Path, prefix: str = "", decoder: str = 
     return folder
 
 
-def check_golden(network: VQGAN, folder: Path, shape: str) -> None:
+def check_golden(network: TokenizerNetwork, folder: Path, shape: str) -> None:
     """Latents, codes and images of a set equal the original's."""
     latents = network.image_latents(torch.from_numpy(golden(folder, f"inputs{shape}")))
     expected = golden(folder, f"expected_codes{shape}")

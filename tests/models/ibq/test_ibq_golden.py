@@ -127,8 +127,10 @@ def test_another_geometry_is_told(changed: dict[str, object], message: str, tmp_
 def test_another_class_of_theirs_is_refused(tmp_path: Path) -> None:
     folder = copied(tmp_path / "mine")
     text = (folder / YAML).read_text()
-    (folder / YAML).write_text(text.replace("src.IBQ.models.ibqgan.IBQ", "src.Open_MAGVIT2.models.lfqgan.VQModel"))
-    with pytest.raises(CheckpointError, match=r"model\.class_path is 'src\.Open_MAGVIT2\..*VQModel'; IBQ is supported"):
+    (folder / YAML).write_text(
+        text.replace("src.IBQ.models.ibqgan.IBQ", "src.IBQ.models.cond_transformer.Net2NetTransformer")
+    )
+    with pytest.raises(CheckpointError, match=r"model\.class_path is '.*Net2NetTransformer'; IBQ and Open-MAGVIT2's"):
         open_tokenizer(folder)
 
 

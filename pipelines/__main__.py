@@ -56,7 +56,11 @@ def _as_process(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if code in map(exit_code, SIGNALS):
-        say(f"\nStopped. Finished shards are kept; to resume:\n  {_resume(argv)}", file=sys.stderr)
+        kept = any(word.partition("=")[0] == "--output" for word in argv)
+        say(
+            f"\nStopped. Finished shards are kept; to resume:\n  {_resume(argv)}" if kept else "\nStopped.",
+            file=sys.stderr,
+        )
     return code
 
 

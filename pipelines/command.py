@@ -16,6 +16,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "decode": "turn VQGAN tokens back into images",
     "generate": "draw images for prompts with DALL·E mini",
     "vary": "make variations of images or tokens",
+    "evaluate": "measure how near the reconstructions of tokenizers are to images",
     "export": "shuffle VQGAN tokens into shards of equal size, ready to train on",
     "rank": "score images against their captions with a CLIP",
     "convert": "turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format",

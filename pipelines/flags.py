@@ -113,9 +113,12 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     group.add_argument("--limit", **COUNT, help=f"only the first N {rows}, in plan order")
 
 
-def add_output_flags(parser: argparse.ArgumentParser) -> None:
+def add_output_flags(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
+    otherwise = "" if required else "; default: none, only the totals are printed"
+    group.add_argument(
+        "--output", required=required, metavar="DIR", help=f"a folder, local or on any fsspec URL{otherwise}"
+    )
     group.add_argument("--overwrite", action="store_true", help="first remove what an earlier job wrote there")
     group.add_argument("--extend", action="store_true", help="add new input files to the stored plan, as more shards")
     group.add_argument("--retry_rejected", action="store_true", help="redo the shards that rejected rows")
@@ -145,7 +148,47 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser, default: str | None) ->
     add_model_flags(group, "tokenizer", "backend", "device", "dtype", *TOKENIZER_OPTIONS, "model_cache")
 
 
-def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
+def add_tokenizers_flags(parser: argparse.ArgumentParser, default: str) -> None:
+    """Several image tokenizers, by as many `--model`, and a CLIP that looks at their images; see `models_named`."""
+    group = parser.add_argument_group(
+        "models", f"{', '.join(f'--{name}' for name in ('tokenizer', *TOKENIZER_OPTIONS))} after a --model are of that model"
+    )
+    group.add_argument(
+        "--model",
+        dest="models",
+        action=_AnotherModel,
+        metavar="NAME",
+        help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default {default}); again for another one",
+    )
+    add_model_flags(group, "tokenizer", *TOKENIZER_OPTIONS, action=_OfTheModel)
+    group.add_argument("--clip", metavar="NAME", help="also the cosine and CMMD, by a transformers CLIPModel")
+    add_model_flags(group, "backend", "device", "dtype", "model_cache")
+    parser.set_defaults(model=default)
+
+
+class _AnotherModel(argparse.Action):
+    """Begins what is said of a model."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.models = [*(namespace.models or []), {"model": values}]
+
+
+class _OfTheModel(argparse.Action):
+    """Says something of the model named last, or of all before the first."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if namespace.models:
+            namespace.models[-1][self.dest] = values
+        else:
+            setattr(namespace, self.dest, values)
+
+
+def models_named(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What `add_tokenizers_flags` was told of each model, as fields of `TokenizerChoice`."""
+    return args.models or [{}]
+
+
+def add_model_flags(group: argparse._ArgumentGroup, *names: str, action: type[argparse.Action] | None = None) -> None:
     """The flags of these names: how models are opened, where and how precisely they run, and where they are kept."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # each worker expands ~ for itself
     known: dict[str, dict[str, Any]] = {
@@ -178,7 +221,7 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str) -> None:
         },
     }
     for name in names:
-        group.add_argument(f"--{name}", **known[name])
+        group.add_argument(f"--{name}", **(known[name] | ({"action": action} if action else {})))
 
 
 def add_clip_text_flag(group: argparse._ArgumentGroup, texts: str) -> None:

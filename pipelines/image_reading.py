@@ -26,6 +26,6 @@ def rows_choice(options: ImageLimits, given: Mapping[str, Any], *names: str) -> 
     return {name: getattr(options, name) or 0 for name in limits} | {"strict_images": given.get("strict_images")}
 
 
-def as_planned(options: Options, plan: Plan) -> Options:
-    """The options with the choices of the stored plan."""
-    return replace(options, icc=plan.choice(ICC) == "srgb", strict_images=plan.choice(STRICT))
+def as_planned(options: Options, plan: Plan, icc: str = ICC) -> Options:
+    """The options with the choices of the stored plan; `icc` is the path of that of colour profiles."""
+    return replace(options, icc=plan.choice(icc) == "srgb", strict_images=plan.choice(STRICT))

@@ -31,7 +31,7 @@ from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.provenance import same_content
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
-from transforms.ledger.folder import CONTACT_SHEET, LAST_RUN, SUCCESS, OutputFolder
+from transforms.ledger.folder import CONTACT_SHEET, EVALUATION, LAST_RUN, SUCCESS, OutputFolder
 from transforms.ledger.plan import (
     EARLIER,
     RESTORE,
@@ -355,7 +355,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
     remove_card(output, main_objects())
     remove_index(output)
-    for name in (CONTACT_SHEET, LAST_RUN):
+    for name in (CONTACT_SHEET, EVALUATION, LAST_RUN):
         storage.delete(storage.join(output, name))
     remove_plan(output)
 
@@ -386,7 +386,7 @@ def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> 
         f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
         *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
         f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
-        f"output      {request.job.output}",
+        f"output      {request.job.output if request.job.kept else 'none: only totals are printed'}",
         f"largest     {', '.join(f'{name} ({size})' for _, name, size in largest)}",
     ]
     if len(shards) > 1:

@@ -27,6 +27,7 @@ from transforms.inputs.listing import find_inputs
 from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, load_plan
+from transforms.ledger.totals import Totals
 from transforms.ledger.types import Shard
 from transforms.outputs.layout import ImageOutput
 
@@ -110,7 +111,7 @@ class InputFiles:
 @dataclass(frozen=True)
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
-    named. None stands for an option that was left open."""
+    named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder."""
 
     files: InputFiles
     output: str
@@ -128,6 +129,7 @@ class JobOptions:
     allow_other_versions: bool = False
     dry_run: bool = False
     contact_sheet: bool = False
+    kept: bool = True
 
     def check_names(self) -> None:
         """Checks that the local models and, for a new job, the input files exist, before imports take seconds.
@@ -333,6 +335,8 @@ class Task:
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.
 
+    `conclude` is called at the end of a job that went well, and returns what the summary ends with.
+
     `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
     "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
 
@@ -359,6 +363,7 @@ class Task:
     open: Mapping[str, Any] = field(default_factory=dict)
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
     finish: Callable[[], None] | None = None
+    conclude: Callable[[Plan, Totals], str] | None = None
 
 
 def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from transforms.engine.job import Job
 from transforms.engine.resources import require_room
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
-from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
+from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, copied_plan, rows_of, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
@@ -64,6 +64,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     code = 0
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
+        if task.conclude:
+            storage.delete(storage.join(job.output, EVALUATION))
         result = _launch(request, plan, pending, beam_args, scratch)
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
@@ -77,7 +79,10 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         if task.finish:
             task.finish()
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
-    print_summary(command, job.output, plan, outcome, _look(job, task), keys, already=not pending)
+    look = _look(job, task) if job.kept else None
+    print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
+    if outcome.well and task.conclude:
+        say(task.conclude(plan, outcome.totals))
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return code if outcome.well else 1

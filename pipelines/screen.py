@@ -134,21 +134,21 @@ def passed_over_lines(plan: Plan) -> list[str]:
 
 
 def print_summary(
-    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str, keys: str | None, *, already: bool
+    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str | None, keys: str | None, *, already: bool
 ) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
-    `keys`: what is to be said of keys that repeat. `already`: an earlier run did it all.
+    `look`: what to look at; None if the folder is a temporary one. `keys`: what is to be said of keys that repeat.
+    `already`: an earlier run did it all.
     """
     shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
-    lines = [
-        *counts_lines(command.counts, totals, plan.views, speed=True),
-        f"  size       {size_text(totals.bytes)} in {output}",
-    ]
+    size = f"{size_text(totals.bytes)} in {output}" if look else f"{size_text(totals.bytes)}, removed: no --output"
+    lines = [*counts_lines(command.counts, totals, plan.views, speed=True), f"  size       {size}"]
     lines += [f"  notice     {keys}"] if keys else []
-    lines += [f"  {line} (names: {storage.join(output, PLAN)})" for line in passed_over_lines(plan)]
+    names = f" (names: {storage.join(output, PLAN)})" if look else ""
+    lines += [f"  {line}{names}" for line in passed_over_lines(plan)]
     if undone:
         failed = last_run(output)
         advice = "; see the reasons" if failed.get("advised") else "; run the same command again"
@@ -156,9 +156,9 @@ def print_summary(
         lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if outcome.failing:
         lines.append(f"  FAILED     {in_flags(outcome.failing, parser)}")
-    if totals.rows_rejected:
+    if totals.rows_rejected and look:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
-    if outcome.well:
+    if outcome.well and look:
         lines.append(f"  look at    {look}")
     headline = "Failed" if not outcome.well else "Done already" if already else "Done"
     done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed

@@ -41,7 +41,7 @@ def copy_problems(output: str) -> list[str]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "directory", metavar="DIR", help="an output folder of encode, decode, generate, vary, rank or export"
+        "directory", metavar="DIR", help="an output folder of encode, decode, generate, vary, rank, evaluate or export"
     )
 
 

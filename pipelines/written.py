@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.command import JobCommand, find_job
 from transforms import storage
 from transforms.errors import OutputDamaged
-from transforms.ledger.folder import CARD, CONTACT_SHEET, FILE_FOLDERS, INDEX
+from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, FILE_FOLDERS, INDEX
 from transforms.ledger.plan import copied_plan, load_plan
 from transforms.outputs.layout import main_folders
 
@@ -23,5 +23,5 @@ def written_names(output: str) -> list[str]:
             return []
     except OutputDamaged:  # names tell enough
         plan = copied_plan(output)
-    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD, INDEX)
+    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD, EVALUATION, INDEX)
     return [storage.join(output, name) for name in names]

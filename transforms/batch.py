@@ -29,6 +29,7 @@ READER_COLUMNS = (IMAGE, IMAGE_URI, CODES, ERROR_CODE, ERROR_MESSAGE, FILTERED)
 # Columns between preparation and the model.
 PIXELS = "pixels"  # uint8 [H*W*3] a row: square RGB images
 CLIP_PIXELS = "clip_pixels"  # float32 [3*H*W] a row: square, as a CLIP's own preprocessing makes them
+RECONSTRUCTION = "reconstruction"  # uint8 [H*W*3] a row: what a tokenizer makes of its own codes of `PIXELS`
 PROMPT = "prompt"  # string
 INPUT_IDS = "input_ids"  # int32 [L] a row: the pieces of a prompt
 ATTENTION_MASK = "attention_mask"  # int32 [L] a row
@@ -46,6 +47,12 @@ WIDTH, HEIGHT = "width", "height"  # int32, of a written image
 ORIGINAL_WIDTH, ORIGINAL_HEIGHT = "original_width", "original_height"  # int32, of an image as read and displayed
 CLIP_SCORE = "clip_score"  # float32: the cosine of image and caption
 RANK = "rank"  # int32: the image's position among those of its prompt, 1 for the best
+PSNR = "psnr"  # float64, in dB; null if the reconstruction is exact
+SSIM = "ssim"  # float64; null for images smaller than its window
+CODES_USED = "codes_used"  # int32: how many different codes an image has
+PERPLEXITY = "perplexity"  # float64: of its codes
+CLIP_COSINE = "clip_cosine"  # float32: of an image and its reconstruction
+CLIP_ORIGINAL, CLIP_RECONSTRUCTION = "clip_original", "clip_reconstruction"  # float32 [D]: unit vectors of a CLIP
 
 IMAGE_FILE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])  # in 64 bits: a batch may pass 2 GiB
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face datasets stores images
@@ -56,7 +63,9 @@ OUTPUT_TYPES = {  # of the columns whose type is the same in every job
     **dict.fromkeys((KEY, PROMPT, IMAGE_PATH), pa.string()),
     **dict.fromkeys((SAMPLE, RANK, VIEW, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
     SEED: pa.int64(),
-    CLIP_SCORE: pa.float32(),
+    **dict.fromkeys((CLIP_SCORE, CLIP_COSINE), pa.float32()),
+    **dict.fromkeys((PSNR, SSIM, PERPLEXITY), pa.float64()),
+    CODES_USED: pa.int32(),
     IMAGE: IMAGE_STRUCT,
     CROP: CROP_TYPE,
 }

@@ -107,11 +107,28 @@ class ClipScorer:
             raise CheckpointError(f"{self._path}: the weights give scores that are no numbers; copy them again")
         return scores
 
-    def _cosines(self, images: np.ndarray, words: Tensor) -> np.ndarray:
+    def vectors(self, images: np.ndarray) -> np.ndarray:
+        """Unit vectors float32 [N, D] of at most `batch_size` images as for `scores`. Raises as `scores` does."""
+        expected = (3, self._side, self._side)
+        if images.shape[1:] != expected or images.dtype != np.float32 or len(images) > self.batch_size:
+            wanted = f"at most {self.batch_size} images float32 {list(expected)}"
+            raise ValueError(f"expected {wanted}, got {images.dtype} {list(images.shape)}")
+        with self._lock, torch.inference_mode():
+            set_torch_state(self.device, self.threads)
+            found = self._embed_images(images)[: len(images)].float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise CheckpointError(f"{self._path}: the weights give vectors that are no numbers; copy them again")
+        return found
+
+    def _embed_images(self, images: np.ndarray) -> Tensor:
+        """Unit vectors [batch_size, projection] on the device; those after the images are of blank ones."""
         pixels = torch.zeros((self.batch_size, *images.shape[1:]))
         pixels[: len(images)] = torch.from_numpy(np.require(images, requirements=("C", "W")))
         pooled = self._model.vision_model(pixel_values=pixels.to(self.device)).pooler_output
-        embedded = F.normalize(self._model.visual_projection(pooled), dim=-1)
+        return F.normalize(self._model.visual_projection(pooled), dim=-1)
+
+    def _cosines(self, images: np.ndarray, words: Tensor) -> np.ndarray:
+        embedded = self._embed_images(images)
         padded = F.pad(words, (0, 0, 0, self.batch_size - len(words)))
         return (embedded * padded).sum(-1)[: len(images)].float().cpu().numpy()
 

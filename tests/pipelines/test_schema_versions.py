@@ -15,6 +15,7 @@ from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode
 from transforms.work.encode import Encode
+from transforms.work.evaluate import Candidate, Evaluate
 from transforms.work.generate import Generate, GeneratorSettings
 from transforms.work.rank import Rank
 from transforms.work.step import ClipSettings
@@ -25,6 +26,8 @@ COLUMNS = {
     ("encode", 1): "key caption encoding original_width original_height",
     ("decode", 2): "key caption image_path",
     ("rank", 1): "key caption clip_score image original_width original_height",
+    ("evaluate", 1): "key caption original_width original_height encoding psnr ssim codes_used perplexity clip_cosine "
+    "clip_original clip_reconstruction",
     ("vary", 1): "key caption sample seed encoding image_path width height",
     ("generate", 2): "key prompt sample seed guidance_scale temperature top_k top_p encoding image_path "
     "clip_score rank width height",
@@ -41,6 +44,7 @@ def works(clip: Path) -> dict[str, Work]:
     return {
         "encode": Encode(MODEL, IMAGE, SPEC),
         "decode": Decode(MODEL, FILES, SPEC),
+        "evaluate": Evaluate((Candidate(MODEL, IMAGE, SPEC),), scorer, clip_size=8),
         "rank": Rank(scorer, read_clip_pixels(clip, SIDE), ImageLimits(), keep_images=True),
         "vary": Vary(MODEL, CodeNoise(0.5), {}, IMAGE, FILES, SPEC, {}, keep_tokens=True),
         "generate": Generate(drawn, DRAWING, FILES, "none", SPEC, keep_tokens=True),

@@ -8,6 +8,7 @@ from transforms.storage import join
 
 SUCCESS = "_SUCCESS"  # there if the whole job is done and well
 CONTACT_SHEET = "contact_sheet.png"
+EVALUATION = "evaluation.json"  # how good tokenizers are, in total
 CARD = "README.md"  # the dataset card, or a file of the user's
 IMAGES = "images"  # holds a folder of image files for each shard, in the layout `FILES`
 CODES = "codes"  # holds a folder of files of codes for each shard of an export in the layout npy or memmap

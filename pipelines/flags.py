@@ -151,7 +151,8 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser, default: str | None) ->
 def add_tokenizers_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """Several image tokenizers, by as many `--model`, and a CLIP that looks at their images; see `models_named`."""
     group = parser.add_argument_group(
-        "models", f"{', '.join(f'--{name}' for name in ('tokenizer', *TOKENIZER_OPTIONS))} after a --model are of that model"
+        "models",
+        f"{', '.join(f'--{name}' for name in ('tokenizer', *TOKENIZER_OPTIONS))} after a --model are of that model",
     )
     group.add_argument(
         "--model",

@@ -138,7 +138,10 @@ def test_quick_answers_import_neither_torch_nor_beam(argv):
     [
         ("generate --prompt a --output o --strength 0.5", "unknown flag --strength; vary has it\n"),
         ("encode --input a --output o --images-per-prompt 3", "unknown flag --images-per-prompt; generate has it\n"),
-        ("status out --dry_run", "unknown flag --dry_run; encode, decode, generate, vary, evaluate, export, rank have it\n"),
+        (
+            "status out --dry_run",
+            "unknown flag --dry_run; encode, decode, generate, vary, evaluate, export, rank have it\n",
+        ),
         (
             "vary --input a --output o --images_per_prompt 3",
             "unknown flag --images_per_prompt; generate has it; did you mean --images_per_input?\n",

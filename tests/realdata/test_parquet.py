@@ -75,9 +75,28 @@ def test_a_gap_in_the_keys_makes_no_floats_of_them(tmp_path: Path) -> None:
     assert column(read(path), "key") == ["1", "2", "a-000000002"]
 
 
+@pytest.mark.parametrize("numbers", [[7, 8, None], [7.0, 8.0, None]])
+def test_captions_that_are_whole_numbers_are_their_digits(tmp_path: Path, numbers: list[float | None]) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES, "caption": numbers})
+    assert column(read(path), "caption") == ["7", "8", None]
+
+
+def test_a_caption_that_is_a_fraction_rejects_its_row_alone(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES, "caption": [1.0, 2.5, float("nan")]})
+    rows = read(path)
+    assert column(rows, "caption") == ["1", None, None]
+    assert column(rows, "error_message") == [None, "the caption is 2.5, the plan fixed captions as a string", None]
+
+
+def test_a_column_of_numbers_is_the_caption_only_if_it_is_called_so(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:1], "title": [3]})
+    assert (column(read(path), "caption"), column(read(path), "pass:title")) == ([None], [3])
+    assert column(read(path, caption_column="title"), "caption") == ["3"]
+
+
 def test_a_type_that_is_no_caption_is_told_as_such(tmp_path: Path) -> None:
-    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:1], "caption": [3]})
-    with pytest.raises(UsageError, match="column caption is int64, and the caption is a string or a list of strings"):
+    path = parquet(tmp_path / "a.parquet", {"image": IMAGES[:1], "caption": [True]})
+    with pytest.raises(UsageError, match="column caption is bool, and the caption is a string or a list of strings"):
         plan(path, written=("caption", "key"))
 
 

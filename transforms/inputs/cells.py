@@ -17,6 +17,7 @@ from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import prompt_key, too_long
 from transforms.inputs.uris import resolve
+from transforms.inputs.values import caption_of
 from transforms.ledger.types import Source
 
 Errors = list[tuple[str, str] | None]
@@ -194,6 +195,17 @@ def option_cells(batch: pa.RecordBatch, names: tuple[str, ...], errors: Errors) 
                 errors[row] = errors[row] or (rejected.code, rejected.message)
         columns[name.lower()] = pa.array(values, arrow_type(name.lower()))
     return columns
+
+
+def numbered_captions(column: pa.Array, schema: InputSchema, errors: Errors) -> pa.Array:
+    """The captions of a column of numbers: the digits of those that are whole."""
+    captions: list[str | list[str] | None] = [None] * len(column)
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            captions[row] = caption_of(value, schema.caption_is_list)
+        except RowRejected as rejected:
+            errors[row] = errors[row] or (rejected.code, rejected.message)
+    return pa.array(captions, schema.caption_type)
 
 
 def prompt_cells(captions: pa.Array, keys: pa.Array, schema: InputSchema, errors: Errors) -> dict[str, pa.Array]:

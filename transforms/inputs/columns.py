@@ -27,6 +27,10 @@ def is_string(kind: pa.DataType) -> bool:
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
+def is_number(kind: pa.DataType) -> bool:
+    return pt.is_integer(kind) or pt.is_floating(kind)
+
+
 def is_list(kind: pa.DataType) -> bool:
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
@@ -50,7 +54,7 @@ def holds_caption(kind: pa.DataType) -> bool:
 
 def holds_number(kind: pa.DataType) -> bool:
     """Also text: csv has nothing else."""
-    return pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or is_string(kind) or pt.is_null(kind)
+    return is_number(kind) or pt.is_decimal(kind) or is_string(kind) or pt.is_null(kind)
 
 
 def holds_key(kind: pa.DataType) -> bool:
@@ -60,6 +64,11 @@ def holds_key(kind: pa.DataType) -> bool:
 def may_hold_caption(kind: pa.DataType) -> bool:
     """Writers that mark no string as UTF-8 make binary columns, and a column that is all null has no type."""
     return is_binary(kind) or pt.is_null(kind) or (is_list(kind) and is_binary(kind.value_type))
+
+
+def may_be_called_caption(kind: pa.DataType) -> bool:
+    """Whole numbers, such as classes, are captions if that is what their column is called."""
+    return may_hold_caption(kind) or is_number(kind)
 
 
 def may_hold_key(kind: pa.DataType) -> bool:
@@ -96,7 +105,8 @@ class Part:
 
     `usual` are groups of its usual names in lower case; a later group counts only if no column has a name of an earlier
     one. `fits` says whether a type can play the part, `wanted` says the same in words. A column with a type of `also`
-    can play it, too, if it is the only one of its group.
+    can play it, too, if it is the only one of its group; one with a type of `by_name`, if it is also named by the user
+    or has a name of the first group.
     """
 
     option: str
@@ -105,6 +115,11 @@ class Part:
     fits: Callable[[pa.DataType], bool]
     wanted: str
     also: Callable[[pa.DataType], bool] = lambda kind: False
+    by_name: Callable[[pa.DataType], bool] = lambda kind: False
+
+    def may_hold(self, kind: pa.DataType) -> bool:
+        """Whether a column whose name leaves no doubt can play the part, though its type is not one that `fits`."""
+        return self.also(kind) or self.by_name(kind)
 
 
 BYTES = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "img_bytes", "picture", "bytes")
@@ -117,7 +132,15 @@ IDS = (("key", "__key__"), ("id", "uid", "image_id", "sample_id"))
 
 IMAGE = Part("image_column", "the image", (BYTES, URIS), is_image_or_path, "bytes, {bytes, path} or a path")
 CODES = Part("code_column", "the codes", TOKENS, holds_codes, "a list of integers or binary")
-CAPTION = Part("caption_column", "the caption", TEXTS, holds_caption, "a string or a list of strings", may_hold_caption)
+CAPTION = Part(
+    "caption_column",
+    "the caption",
+    TEXTS,
+    holds_caption,
+    "a string or a list of strings",
+    may_hold_caption,
+    may_be_called_caption,
+)
 PROMPT = Part(
     "prompt_column", "the prompt", (("prompt",), ("caption",), ("text",)), holds_caption, "a string", may_hold_caption
 )
@@ -141,18 +164,19 @@ class ColumnPicker:
         if name not in self.columns.names:
             raise UsageError(f"{self.where} has no column {name}; it has {listing(self.columns)}", option=part.option)
         kind = self.columns.field(name).type
-        if not part.fits(kind) and not (part.also(kind) and name not in self.unguessed):
+        if not part.fits(kind) and not (part.may_hold(kind) and name not in self.unguessed):
             raise UsageError(f"column {name} of {self.where} is {kind}, not {part.wanted}", option=part.option)
         return name
 
     def guess(self, part: Part) -> str | None:
         """The column with one of the usual names, None if none has one. Raises `UsageError` if several have."""
         for names in part.usual:
+            also = part.may_hold if names == part.usual[0] else part.also
             named = [f for f in self.columns if f.name.lower() in names and f.name not in self.unguessed]
             found = [f.name for f in named if part.fits(f.type)]
             if not found:
-                also = [f.name for f in named if part.also(f.type)]
-                found = also if len(also) == 1 else []
+                others = [f.name for f in named if also(f.type)]
+                found = others if len(others) == 1 else []
             if len(found) > 1:
                 raise UsageError(
                     f"{self.where}: {' and '.join(found)} could each be {part.title}; name one of them. "
@@ -312,7 +336,7 @@ def _check_names(passthrough: pa.Schema, origins: tuple[str, ...], written: tupl
         if (name in written and not kept) or names.count(name) > 1:
             part = next((part for part in (CAPTION, KEY) if name == origin == part.usual[0][0]), None)
             kind = passthrough.field(names.index(name)).type
-            if part is not None and names.count(name) == 1 and not (part.fits(kind) or part.also(kind)):
+            if part is not None and names.count(name) == 1 and not (part.fits(kind) or part.may_hold(kind)):
                 raise UsageError(
                     f"{where}: column {origin} is {kind}, and {part.title} is {part.wanted}; if it is something else, "
                     f"rename it ({origin}=NAME), since vqbeam writes {part.title} under that name",

@@ -112,8 +112,9 @@ def is_blank(value: Any) -> bool:
 def caption_of(value: Any, is_list: bool) -> str | list[str] | None:
     """A caption as the job keeps it: a list, also of a single one, if the job has lists; None if it is blank.
 
-    Raises `RowRejected`.
+    A whole number is its digits. Raises `RowRejected`.
     """
+    value = _digits(value) if type(value) in (int, float) else value
     if is_blank(value):
         return None
     if is_list and isinstance(value, str):
@@ -128,12 +129,18 @@ def key_of(value: Any) -> str | None:
     """A key as a string; None if `value` makes no key, so that the row is named by file and number."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value in ("", math.inf, -math.inf):
         return None
+    digits = _digits(value)
+    return None if digits is None else str(digits)
+
+
+def _digits(value: Any) -> Any:
+    """A number that is whole as its digits, NaN as None, others as they are: a gap in a column of integers makes
+    floats of them."""
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        if value.is_integer() and abs(value) <= EXACT_IN_DOUBLE:
-            return str(int(value))  # a gap in a column of integers makes floats of them
-    return str(value)
+        return str(int(value)) if value.is_integer() and abs(value) <= EXACT_IN_DOUBLE else value
+    return str(value) if isinstance(value, int) else value
 
 
 def passed(

@@ -72,7 +72,7 @@ def test_flags_settle_it() -> None:
     ("request_", "message"),
     [
         ({"image_column": "pic"}, r"t\.parquet has no column pic; it has image \(binary\), n"),
-        ({"caption_column": "n"}, r"column n of t\.parquet is int64, not a string or a list of strings"),
+        ({"caption_column": "yes"}, r"column yes of t\.parquet is bool, not a string or a list of strings"),
         ({"key_column": "image"}, r"column image of t\.parquet is binary"),
         ({"columns": ("n", "zz")}, r"t\.parquet has no column zz; it has"),
         ({"rename": (("zz", "y"),)}, r"t\.parquet has no column zz"),
@@ -82,7 +82,7 @@ def test_flags_settle_it() -> None:
 )
 def test_flags_that_do_not_fit_are_wrong_usage(request_: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        resolve({"image": BYTES, "n": INT, "m": INT}, **request_)
+        resolve({"image": BYTES, "n": INT, "m": INT, "yes": pa.bool_()}, **request_)
 
 
 @pytest.mark.parametrize("name", ["encoding", "original_width", "original_height"])

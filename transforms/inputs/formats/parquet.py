@@ -27,6 +27,7 @@ from transforms.inputs.columns import (
     is_image_or_path,
     is_image_struct,
     is_list,
+    is_number,
     is_string,
     plain,
 )
@@ -232,7 +233,8 @@ class _Reader:
         if schema.caption is not None:
             kind = plain(self.types[schema.caption])
             single = schema.caption_is_list and (is_string(kind) or is_binary(kind))
-            if not single and not cells.castable(kind, schema.caption_type):
+            numbers = schema.kind != "prompts" and is_number(kind)
+            if not single and not numbers and not cells.castable(kind, schema.caption_type):
                 return f"column {schema.caption} is {kind}, the plan fixed its type as {schema.caption_type}"
         for part, fits, wanted in ((schema.image, is_image_or_path, "images"), (schema.codes, holds_codes, "codes")):
             if part is not None and not pt.is_null(self.types[part]) and not fits(plain(self.types[part])):
@@ -422,6 +424,8 @@ class _Reader:
 
     def _captions(self, column: pa.Array, errors: list[tuple[str, str] | None]) -> pa.Array:
         kind, column = self.schema.caption_type, cells.decoded(column)
+        if is_number(column.type):
+            return cells.numbered_captions(column, self.schema, errors)
         single = self.schema.caption_is_list and not is_list(column.type) and not pt.is_null(column.type)
         captions, misfits = cells.cast(column, pa.string() if single else kind)
         for row in misfits:

@@ -49,7 +49,8 @@ class JobCommand:
 
     `options` turns the parsed flags into values and checks what can be checked at once. `prepare` takes these values,
     opens the models and says what the job is; it imports torch, which takes seconds. `counts` is what the summary
-    counts. A new `schema_version` is for new columns: a folder with others is not resumed.
+    counts, `unit` what a row of it is called. A new `schema_version` is for new columns: a folder with others is not
+    resumed.
     """
 
     name: str
@@ -60,6 +61,7 @@ class JobCommand:
     schema_version: int = 1
     writes_images: bool = False
     counts: Literal["rows", "images"] = "rows"
+    unit: Literal["rows", "images"] = "images"
     launches: ClassVar[bool] = True
 
 

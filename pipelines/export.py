@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,10 @@ from pipelines.command import Command, JobCommand
 from pipelines.request import JobOptions, PlannedModel, Task
 from pipelines.scratch import scratch_folder
 from pipelines.terminal import say
+from pipelines.token_tables import of_one_kind
 from transforms import storage
 from transforms.errors import UsageError
-from transforms.inputs.columns import image_and_codes
-from transforms.inputs.formats.parquet import read_footer
-from transforms.inputs.provenance import token_provenance
-from transforms.ledger.folder import SORTED, SUCCESS
+from transforms.ledger.folder import CARD, SORTED, SUCCESS
 from transforms.outputs.layout import TOKEN_LAYOUTS, find_token_layout
 
 if TYPE_CHECKING:
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
     from transforms.work.export import CodeGrid, Placing, Shuffle
 
 SORTED_ROWS = 1 << 16  # of a sorted table, at least
-READERS = 16
-MOST_CODES = 1 << 20  # that codes of unknown origin are taken to be of
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Splits = tuple[tuple[str, float], ...]
@@ -53,6 +48,8 @@ def splits(text: str) -> Splits:
             raise argparse.ArgumentTypeError(f"{text!r}: {name!r} cannot be the name of a split, which names a folder")
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"{text!r}: {name} is there twice")
+        if sum(name.replace("-", "_") == other.replace("-", "_") for other in names) > 1:
+            raise argparse.ArgumentTypeError(f"{text!r}: {name} and another differ by a hyphen, which datasets cannot")
         if not share > 0:
             raise argparse.ArgumentTypeError(f"{text!r}: {name} would be empty, which readers of a mixture fail on")
     total = sum(share for _, share in found)
@@ -140,6 +137,7 @@ class Export:
             look=self.job.output,
             planned=planned,
             finish=finish,
+            quiet=True,
         )
 
     def sort(self, beam_args: list[str]) -> int:
@@ -189,6 +187,7 @@ class Export:
     def removed(self) -> Export:
         """Delete what is in the output, and go on without `overwrite`. Raises `UsageError` if that is the input."""
         from pipelines.planning import remove_output
+        from transforms.outputs.card import remove_split_card
 
         inside = tuple(storage.join(folder, "") for folder in (*self.folders.values(), self.sorted))
         for found in self.job.files.find().files:
@@ -197,6 +196,7 @@ class Export:
         for folder in self.folders.values():
             remove_output(folder)
         storage.delete_folder(self.sorted)
+        remove_split_card(self.job.output)
         return replace(self, job=replace(self.job, overwrite=False))
 
     def is_sorted(self, *, whole: bool = False) -> bool:
@@ -207,6 +207,20 @@ class Export:
         files = storage.list_files(storage.join(self.sorted, "data"))
         there = {info.uri.rsplit("/", 1)[-1].removesuffix(".parquet") for info in files}
         return done <= there and not (whole and len(done) < self.plan_of_sorted().shards)
+
+    def write_card(self) -> None:
+        """Write the dataset card above the splits, by which they load by the name of the output."""
+        from transforms.outputs.card import LOADED, rows_in, write_split_card
+
+        main = find_token_layout(self.layout).main
+        if self.shuffle.splits and main.suffix in LOADED:
+            rows = rows_in(main)
+            if not write_split_card(self.job.output, {name: f"{name}/{rows}" for name in self.folders}):
+                say(
+                    f"{self.job.output}/{CARD} stays as it is: `load_dataset` reads the splits if the card has "
+                    f"`configs` with a `split` and the `path` SPLIT/{rows} for each",
+                    file=sys.stderr,
+                )
 
     def schema(self) -> InputSchema:
         """How the sorted tables are read."""
@@ -256,6 +270,7 @@ class Export:
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Sort what is not sorted, then write what is not written. Raises `UsageError` and `ShardFailed`."""
+    from pipelines.export_summary import print_export
     from transforms.ledger.plan import load_plan
     from transforms.ledger.totals import pending_shards
     from transforms.outputs.index import check_index
@@ -271,7 +286,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         for folder in export.folders.values():
             check_index(folder)
     planned: dict[str, list[Shard]] = {}
+    already = True
     if not all(plan and not pending_shards(export.folders[name], plan.shards) for name, plan in plans.items()):
+        already = False
         if load_plan(export.sorted) and not export.is_sorted():
             storage.delete_folder(export.sorted)  # an earlier run was done with them
         code = export.sort(beam_args)
@@ -290,6 +307,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             return code
     if all(storage.exists(storage.join(folder, SUCCESS)) for folder in export.folders.values()):
         storage.delete_folder(storage.join(export.sorted, "data"))
+        export.write_card()
+        print_export(export.job.output, export.sorted, export.folders, already=already)
     return 0
 
 
@@ -298,88 +317,34 @@ def find_export(args: argparse.Namespace) -> Export:
     from transforms.batch import CAPTION, ENCODING, KEY, VIEW
 
     job = flags.job_options(args, "codes")
-    inputs = job.files.find()
-    uris = [found.uri for found in inputs.files]
-    with ThreadPoolExecutor(READERS) as pool:
-        tables = list(pool.map(partial(_table, code_column=args.code_column), uris))
-    known = [(uri, table) for uri, table in zip(uris, tables, strict=True) if table is not None]
-    if not known:
-        raise UsageError(f"{uris[0]} is no readable Parquet file")
-    first_uri, first = known[0]
-    for uri, table in known:
-        if table.length != first.length:
-            raise UsageError(
-                f"{first_uri} has {first.length:,} codes a row and {uri} {table.length:,}: tables of one grid go into "
-                "an export"
-            )
-        if table.codebook and first.codebook and table.codebook != first.codebook:
-            raise UsageError(
-                f"{first_uri} and {uri} were made with other models (codebooks {first.codebook[:12]} and "
-                f"{table.codebook[:12]}): their codes mean other things, export them apart"
-            )
-        if table.views != first.views:
-            one, other = (first_uri, uri) if first.views else (uri, first_uri)
-            raise UsageError(f"{one} holds views of images and {other} none: export them apart")
+    uris = [found.uri for found in job.files.find().files]
+    first = of_one_kind(uris, args.code_column)
     value = args.dedup or KEY
     if value not in (KEY, CAPTION, ENCODING, *first.columns):
-        raise UsageError(f"{first_uri} has no column {value}; it has {', '.join(first.columns)}", "dedup")
+        raise UsageError(f"{uris[0]} has no column {value}; it has {', '.join(first.columns)}", "dedup")
     if args.columns is not None and value not in (KEY, CAPTION, ENCODING, *args.columns):
         raise UsageError(f"{value} is not among columns, which leaves it out: add it there", "dedup")
     from transforms.work.export import CodeGrid, Shuffle  # torch takes seconds: not for what has been refused by now
 
     made_by = dict(job.files.made_by or {})
-    size = int(made_by.get("codebook_size", first.most))
     kept = first.columns if args.columns is None else args.columns
     if first.views and (VIEW not in kept or VIEW in dict(args.rename)):
         raise UsageError(
-            f"{first_uri} holds several views of each image, which the column {VIEW} tells apart: keep it, by its name"
+            f"{uris[0]} holds several views of each image, which the column {VIEW} tells apart: keep it, by its name"
         )
     shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split, first.views)
-    return Export(job, args.layout, shuffle, CodeGrid(first.length, size), made_by)
-
-
-@dataclass(frozen=True)
-class _Table:
-    length: int  # codes a row
-    codebook: str | None
-    most: int  # codes that its type can hold
-    columns: tuple[str, ...]
-    views: bool  # rows are views of images
-
-
-def _table(uri: str, code_column: str | None) -> _Table | None:
-    """What a table says of its codes; None if it cannot be read, which costs its rows."""
-    import pyarrow.parquet as pq
-    import pyarrow.types as pt
-
-    footer = read_footer(uri)
-    if footer is None:
-        return None
-    name = code_column or image_and_codes(footer.columns, uri)[1]
-    if name is None or name not in footer.columns.names:
-        raise UsageError(f"{uri} has no column of codes; it has {', '.join(footer.columns.names)}", "code_column")
-    kind = footer.columns.field(name).type
-    made_by = token_provenance(uri) or {}
-    if pt.is_fixed_size_list(kind):
-        length = kind.list_size
-    else:
-        with storage.open_read(uri) as file:
-            batch = next(pq.ParquetFile(file).iter_batches(1, columns=[name]), None)
-        cell = None if batch is None or not batch.num_rows else batch.column(0)[0].as_py()
-        length = len(cell) if isinstance(cell, list) else int(made_by.get("grid", 0)) ** 2
-    most = 1 << 16 if kind.value_type.bit_width <= 16 else MOST_CODES
-    return _Table(length, made_by.get("codebook_id"), most, tuple(footer.columns.names), "views" in made_by)
+    return Export(job, args.layout, shuffle, CodeGrid(first.length, first.size), made_by)
 
 
 def _no_options(args: argparse.Namespace) -> Any:
     raise NotImplementedError
 
 
-SORT = JobCommand("export: sort", "Sort tables.", add_flags, _no_options, _no_options)
-GATHER = JobCommand("export", "Gather shards.", add_flags, _no_options, _no_options, writes_images=True)
+SORT = JobCommand("export: sort", "Sort tables.", add_flags, _no_options, _no_options, unit="rows")
+GATHER = JobCommand("export", "Gather shards.", add_flags, _no_options, _no_options, writes_images=True, unit="rows")
 COMMAND = Command(
-    "Shuffle tables of tokens into shards of equal size for training: Parquet or WebDataset, by split, without "
-    "duplicates. Resumes by itself.",
+    "Shuffle tables of tokens into shards of equal size for training: Parquet, WebDataset, MDS and others, by "
+    "split, without duplicates. Resumes by itself.",
     add_flags,
     run,
     launches=True,

@@ -330,7 +330,7 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
-    `finish` is called once the job is done and well.
+    `finish` is called once the job is done and well; then `quiet` has no summary of it printed.
 
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.
@@ -364,6 +364,7 @@ class Task:
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
     finish: Callable[[], None] | None = None
     conclude: Callable[[Plan, Totals], str] | None = None
+    quiet: bool = False
 
 
 def tokenizer_provenance(checkpoint: TokenizerCheckpoint, plan: Plan) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
             task.finish()
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     look = _look(job, task) if job.kept else None
-    print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
+    if not (task.quiet and outcome.well):
+        print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
     if outcome.well and task.conclude:
         say(task.conclude(plan, outcome.totals))
     if task.written and job.contact_sheet:
@@ -147,7 +148,9 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
     options, local, output = request.job, request.local, request.job.output
     settings = options.settings.over(plan)
     processes = workers = settings.workers or default_workers(settings.device)
-    expected = Expected(plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending))
+    expected = Expected(
+        plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending), request.command.unit
+    )
     if local:
         processes = local_processes(beam_args, local_workers(beam_args, workers))
         require_room(scratch, min(workers, len(pending)))

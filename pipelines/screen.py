@@ -37,11 +37,12 @@ BAR_FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 @dataclass(frozen=True)
 class Expected:
     """What is known before the work begins: `shards` of the whole plan, `shards_before` that earlier runs did,
-    and the rows of the rest, None if they have not been counted."""
+    and the rows of the rest, None if they have not been counted. `unit` is what they are called."""
 
     shards: int
     shards_before: int = 0
     rows: int | None = None
+    unit: str = "images"
 
 
 @contextmanager
@@ -101,9 +102,9 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
     shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
     if not any(totals[counter] for counter in ("rows_read", "shards_done", "shards_failed")):
         return f"{shards}, starting"
-    parts = [shards, amount(int(totals["rows_written"]), "images")]
+    parts = [shards, amount(int(totals["rows_written"]), expected.unit)]
     if seconds > 0:
-        parts.append(f"{_short(totals['rows_written'] / seconds)} images/s")
+        parts.append(f"{_short(totals['rows_written'] / seconds)} {expected.unit}/s")
     parts += [
         f"{int(totals[counter]):,} {word}"
         for counter, word in (("rows_rejected", "rejected"), ("rows_filtered", "filtered"))
@@ -145,7 +146,8 @@ def print_summary(
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
     size = f"{size_text(totals.bytes)} in {output}" if look else f"{size_text(totals.bytes)}, removed: no --output"
-    lines = [*counts_lines(command.counts, totals, plan.views, speed=True), f"  size       {size}"]
+    lines = counts_lines(command.counts, totals, plan.views, command.unit, speed=True)
+    lines.append(f"  size       {size}")
     lines += [f"  notice     {keys}"] if keys else []
     names = f" (names: {storage.join(output, PLAN)})" if look else ""
     lines += [f"  {line}{names}" for line in passed_over_lines(plan)]
@@ -165,7 +167,9 @@ def print_summary(
     say(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines)
 
 
-def counts_lines(counted: str, totals: Totals, views: int = 0, *, speed: bool = False) -> list[str]:
+def counts_lines(
+    counted: str, totals: Totals, views: int = 0, unit: str = "images", *, speed: bool = False
+) -> list[str]:
     """What has been counted in a folder, "rows" or "images", and where the time went: stages overlap, so they add up to
     more than the time that passed. With `views` rows of each image, images are told as well."""
     lines = [
@@ -186,10 +190,10 @@ def counts_lines(counted: str, totals: Totals, views: int = 0, *, speed: bool = 
             lines.append(f"  {label:<10} " + ", ".join(f"{count:,} {name}" for name, count in most_common(counts)))
     lines += [f"  notice     {name} ({amount(count, 'times')})" for name, count in most_common(totals.notices)]
     if totals.missing_captions:
-        lines.append(f"  captions   {amount(totals.missing_captions, 'images')} without")
+        lines.append(f"  captions   {amount(totals.missing_captions, unit)} without")
     if totals.seconds:
         if speed:
-            lines.append(f"  speed      {totals.rows_written / totals.seconds:,.1f} images/s a worker")
+            lines.append(f"  speed      {totals.rows_written / totals.seconds:,.1f} {unit}/s a worker")
         stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
         lines.append(f"  time       {totals.seconds:,.1f} s in shards; of that, overlapping: {stages}")
     if totals.codes_used:

@@ -23,7 +23,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     say(f"{output}: {plan.command}, {state}")
     say(f"  shards     {done:,} of {plan.shards:,} done")
     made_by = find_job(plan.command)
-    say(*counts_lines(made_by.counts if made_by else "rows", totals, plan.views))
+    unit = made_by.unit if made_by else "rows"
+    say(*counts_lines(made_by.counts if made_by else "rows", totals, plan.views, unit))
     say(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)))
     for message in (*copy_problems(output), *totals.damaged):
         say(f"  damaged    {message}")

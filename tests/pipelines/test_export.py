@@ -235,6 +235,9 @@ def test_splits_are_datasets_and_feed_a_training(split: Path, tmp_path: Path) ->
     datasets = pytest.importorskip("datasets")  # not beside the lowest versions: see setup.py
     datasets.disable_progress_bars()
     loaded = datasets.load_dataset(str(split / "train"), cache_dir=str(tmp_path))["train"]
+    both = datasets.load_dataset(str(split), cache_dir=str(tmp_path))
+    assert both.shape == {"train": (loaded.num_rows, 4), "val": (ROWS - loaded.num_rows, 4)}
+    assert both["train"]["key"][:] == loaded["key"][:]
     expected = [found["key"] for shard in rows_of(split / "train") for found in shard]
     assert loaded["key"][:] == expected
     assert [found["key"] for found in TokenDataset(split / "train")] == expected
@@ -250,36 +253,6 @@ def test_the_tables_are_as_dalle_mini_reads_them(split: Path) -> None:
     assert frame["caption"].dropna().map(type).eq(str).all()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--split", "train=0.9,val=0.2"), "the shares add up to 1.1, not to 1"),
-        (("--split", "train=1,val=0"), "val would be empty"),
-        (("--split", "train"), "expected NAME=SHARE"),
-        (("--split", "train=0.5,train=0.5"), "train is there twice"),
-        (("--split", "a/b=1"), "cannot be the name of a split"),
-        (("--split", "train=0.9999999,val=0.0000001"), "val would get no row"),
-        (("--dedup", "nothing"), "has no column nothing; it has key, caption, encoding, site"),
-        (("--dedup", "site", "--columns"), "site is not among columns"),
-    ],
-)
-def test_what_cannot_be_done_is_refused(flags: tuple[str, ...], message: str, source: Path, tmp_path: Path) -> None:
-    result = export(source, tmp_path / "out", *flags)
-    assert result.code == 2, result.err
-    assert message in result.err
-    assert not (tmp_path / "out" / "data").exists()
-
-
-def test_tables_with_other_grids_are_refused(tmp_path: Path) -> None:
-    source = write(tmp_path / "in", list(range(5)), 5)
-    pq.write_table(
-        pa.table({"key": ["a"], "encoding": pa.array([[1, 2]], pa.list_(pa.uint16(), 2))}), source / "z.parquet"
-    )
-    export(source, tmp_path / "out").check_refused(
-        "000.parquet has 6 codes a row and", "z.parquet 2: tables of one grid"
-    )
-
-
 def test_rows_without_their_codes_are_rejected_and_counted(tmp_path: Path) -> None:
     source = write(tmp_path / "in", list(range(20)), 20)
     codes = pa.array([[1] * 6, None, [1, 2]], pa.list_(pa.int64()))
@@ -291,3 +264,39 @@ def test_rows_without_their_codes_are_rejected_and_counted(tmp_path: Path) -> No
     assert min(found["key"] for shard in rows_of(tmp_path / "out") for found in shard) == "a"
     (errors,) = (tmp_path / "out" / "_vqbeam" / "sorted" / "_vqbeam" / "errors").iterdir()
     assert [found["key"] for found in pq.read_table(errors).to_pylist()] == ["b", "c"]
+
+
+def test_one_summary_counts_what_both_jobs_did(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", [*range(40), *range(10)], 50)
+    codes = pa.array([[1] * 6, None], pa.list_(pa.int64()))
+    columns = {"key": ["img.40", "b"], "caption": ["x"] * 2, "encoding": codes, "site": ["y"] * 2}
+    pq.write_table(pa.table(columns), source / "z.parquet")
+    words = (source, tmp_path / "out", "--dedup", "key", *SPLIT)
+    for headline in ("Done: 2 shards", "Done already: 2 shards"):
+        result = export(*words)
+        assert result.code == 0, result.err
+        lines = result.out.splitlines()
+        counts = [pq.read_metadata(path).num_rows for path in sorted((tmp_path / "out").glob("*/data/*"))]
+        assert lines[0] == headline
+        assert lines[1:4] == [
+            "  rows       52 read = 41 written + 1 rejected + 10 filtered",
+            "  rejected   1 missing_codes",
+            "  filtered   10 duplicate",
+        ]
+        assert f"  train      {counts[0]} rows in 1 shard" in lines
+        assert f"  val        {counts[1]} rows in 1 shard" in lines
+        assert "images" not in result.out + result.err
+        assert result.out.count("rows       ") == 1
+
+
+def test_the_card_above_the_splits_is_ours_or_the_users(source: Path, tmp_path: Path) -> None:
+    card = tmp_path / "out" / "README.md"
+    assert export(source, tmp_path / "out", "--split", "a-b=0.5,c=0.5").code == 0
+    assert "- split: a_b\n    path: a-b/data/*.parquet\n  - split: c\n" in card.read_text()
+    assert export(source, tmp_path / "out", "--split", "a-b=0.5,d=0.5", "--overwrite").code == 0
+    assert "split: c" not in card.read_text()
+    card.write_text("mine")
+    result = export(source, tmp_path / "out", "--split", "a-b=0.5,d=0.5", "--overwrite", "--layout", "webdataset")
+    assert result.code == 0, result.err
+    assert "README.md stays as it is" in result.err
+    assert card.read_text() == "mine"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from transforms import storage
 from transforms.ledger.commit import MainObject
@@ -20,6 +21,19 @@ In `_vqbeam/` is the account of the job, which `vqbeam status` and `vqbeam verif
 """
 
 
+SPLIT_TEXT = """\
+---
+configs:
+- config_name: default
+  data_files:{splits}
+---
+
+vqbeam wrote this folder. `datasets.load_dataset` reads it by its name; each split is a folder with its own account.
+"""
+NO_SPLIT = r"\W"  # what the name of a split in datasets must not have
+SPLIT_CARD = re.compile(
+    re.escape(SPLIT_TEXT.format(splits="@")).replace("@", r"(?:\n  - split: \w+\n    path: [\w-]+/\w+/\*\.\w+)+")
+)
 LOADED = ("parquet", "tar")  # what `load_dataset` reads
 
 
@@ -34,6 +48,21 @@ def write_card(output: str, rows: str) -> bool:
     if storage.put_new(text, uri):
         return True
     return storage.read_bytes(uri) == text
+
+
+def write_split_card(output: str, rows: Mapping[str, str]) -> bool:
+    """As `write_card`, of a folder with an output folder for each split; `rows` has a glob for the name of each."""
+    uri = storage.join(output, CARD)
+    splits = "".join(f"\n  - split: {re.sub(NO_SPLIT, '_', name)}\n    path: {path}" for name, path in rows.items())
+    text = SPLIT_TEXT.format(splits=splits).encode()
+    return storage.put_new(text, uri) or storage.read_bytes(uri) == text
+
+
+def remove_split_card(output: str) -> None:
+    """Delete the card of splits, if it is one that vqbeam wrote as it is."""
+    uri = storage.join(output, CARD)
+    if storage.exists(uri) and SPLIT_CARD.fullmatch(storage.read_bytes(uri).decode(errors="replace")):
+        storage.delete(uri)
 
 
 def remove_card(output: str, mains: Iterable[MainObject]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
+from pipelines.evaluating import evaluation
 from pipelines.request import (
     LEAST_ROWS,
     JobOptions,
@@ -46,6 +47,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--min_image_size", **flags.COUNT, help="filter: shortest side in pixels")
     group.add_argument("--max_aspect_ratio", type=float, metavar="R", help="filter: long side / short side")
     group.add_argument("--require_caption", action="store_true", help="reject rows without a caption")
+    group = parser.add_argument_group("measures")
+    group.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="also decode, and measure how near that is to the image, as evaluate does",
+    )
+    flags.add_measuring_clip_flag(group)
     flags.add_run_flags(parser)
 
 
@@ -60,12 +68,18 @@ class EncodeOptions:
     views: str | None = None
     crop_scale: tuple[float, ...] | None = None
     seed: int | None = None
+    evaluate: bool = False
+    clip: str | None = None
 
 
 def options(args: argparse.Namespace) -> EncodeOptions:
     alone = flags.given(args, "crop_scale", "seed")
     if alone and args.views is None:
         raise UsageError(f"--{next(iter(alone))} is of --views; give that, or leave it out")
+    if args.clip is not None and not args.evaluate:
+        raise UsageError("--clip is of --evaluate; give that, or leave it out")
+    if args.evaluate and args.views is not None:
+        raise UsageError("--evaluate measures whole images: leave --views out, or encode the views by themselves")
     image = flags.given_image_flags(args) | flags.given(args, "min_image_size", "max_aspect_ratio")
     job, tokenizer = flags.job_options(args, "images"), flags.fill(TokenizerChoice, args)
     return flags.fill(EncodeOptions, args, job=job, tokenizer=tokenizer, image=image)
@@ -76,6 +90,9 @@ def prepare(chosen: EncodeOptions) -> Task:
     from models.errors import ConfigError
     from transforms.work.encode import OF_VIEWS, WRITTEN, Encode
 
+    if chosen.evaluate:
+        task = evaluation(chosen.job, [chosen.tokenizer], chosen.image, chosen.clip, chosen.require_caption)
+        return replace(task, fingerprint={**task.fingerprint, "views": "off", "evaluate": True})
     job, name = chosen.job, str(chosen.tokenizer.model)
     checkpoint = chosen.tokenizer.open()
     if not checkpoint.spec.has_encoder:
@@ -89,7 +106,7 @@ def prepare(chosen: EncodeOptions) -> Task:
     tokens = storage.join(job.output, "data", "*.parquet")
     return Task(
         models=(tokenizer_model(checkpoint, name),),
-        fingerprint={"preprocessing": preprocessing, "rows": rows, "views": "off", **of_views},
+        fingerprint={"preprocessing": preprocessing, "rows": rows, "views": "off", "evaluate": False, **of_views},
         open=image_reading.OPEN,
         input=replace(job.files.request, written=written),
         work=lambda plan, settings: Encode(

@@ -162,9 +162,13 @@ def add_tokenizers_flags(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"image tokenizer ({', '.join(FAMILIES)}): {MODEL_NAMES} (default {default}); again for another one",
     )
     add_model_flags(group, "tokenizer", *TOKENIZER_OPTIONS, action=_OfTheModel)
-    group.add_argument("--clip", metavar="NAME", help="also the cosine and CMMD, by a transformers CLIPModel")
+    add_measuring_clip_flag(group)
     add_model_flags(group, "backend", "device", "dtype", "model_cache")
     parser.set_defaults(model=default)
+
+
+def add_measuring_clip_flag(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--clip", metavar="NAME", help="also the cosine and CMMD, by a transformers CLIPModel")
 
 
 class _AnotherModel(argparse.Action):

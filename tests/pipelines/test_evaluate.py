@@ -278,3 +278,27 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
         (clash, ("--model", tiny_model), "rename it (psnr=NAME)"),
     ):
         evaluate(table, tmp_path / "out", *flags).check_refused(said)
+
+
+def test_encode_can_measure_what_it_writes(
+    one: Outcome, source: Path, tiny_model: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    words = ("encode", "--input", source, *SMALL, *SHARDS, "--model", tiny_model)
+    clip = ("--clip", tiny_clip)
+    measured = run(*words, "--evaluate", *clip, output=tmp_path / "measured")
+    assert measured.code == 0, measured.err
+    assert measured.rows() == one.rows()
+    assert measured.read(EVALUATION) == one.read(EVALUATION)
+    assert "PSNR" in measured.out
+    plain = run(*words, output=tmp_path / "plain")
+    assert [row["encoding"] for row in plain.rows()] == [row["encoding"] for row in measured.rows()]
+    assert "evaluate" not in json.loads(plain.read("_vqbeam/plan.json"))["fingerprint"]
+    for output, flags, said in (
+        (measured.output, (), "evaluate: the folder has True"),
+        (measured.output, ("--evaluate",), "with_clip: the folder has True"),
+        (plain.output, ("--evaluate",), "evaluate: the folder has False"),
+    ):
+        refused = run(*words, *flags, output=output)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+    for flags, said in ((clip, "--clip is of --evaluate"), (("--evaluate", "--views", "flip"), "leave --views out")):
+        run(*words, *flags, output=tmp_path / "none").check_refused(said)

@@ -51,13 +51,16 @@ def decode_words(quiet: Path, output: Path, layout: str) -> list[str]:
         ("files", 5, "2"),
         ("webdataset", 6, "1"),
         ("parquet", 7, "1"),
+        ("evaluate", 8, "2"),
     ],
 )
 def test_a_run_that_is_killed_is_finished_by_the_next_as_if_nothing_had_been(
     tmp_path: Path, source: Path, quiet: Path, tiny_model: Path, kind: str, seed: int, workers: str
 ) -> None:
     def words(output: Path) -> list[str]:
-        return encode_words(source, tiny_model, output) if kind == "encode" else decode_words(quiet, output, kind)
+        if kind in ("encode", "evaluate"):
+            return [kind, *encode_words(source, tiny_model, output)[1:]]
+        return decode_words(quiet, output, kind)
 
     output = tmp_path / "out"
     expected = quiet

@@ -65,9 +65,10 @@ EARLIER: Mapping[str, Any] = {
     "sealed": False,
     "image_feature": False,
     "views": "off",
+    "evaluate": False,
 }
 # Of these, the ones that a plan holds only if something else was chosen, so that other jobs keep their bytes.
-UNSAID = ("views",)
+UNSAID = ("views", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ setup(
         "braceexpand>=0.1.7",
         "urllib3>=2.2",
         "tqdm>=4.66",
-        "transformers>=4.57",  # CLIP
+        "transformers>=4.57",  # CLIP, Emu3
         "tokenizers>=0.22",
         "ftfy>=6.1",
         "Unidecode>=1.3.6",  # before, fractions came out with other spaces: other words for the model

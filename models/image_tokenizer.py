@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Folders of `models/`. The first is asked last, and reports what is wrong with a path that no family opens.
-FAMILIES = ("vqgan", "llamagen", "chameleon", "diffusers", "showo", "ibq", "maskgit")
+FAMILIES = ("vqgan", "llamagen", "chameleon", "diffusers", "showo", "ibq", "maskgit", "emu3")
 
 CPU_BATCH_BYTES = 64 << 20  # of the widest activations in float32: a CPU is no faster with more
 MAX_BATCH = 256

@@ -213,7 +213,7 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str, action: type[ar
         "image_size": {
             **COUNT,
             "help": "side of the model's images in pixels, for checkpoints that do not say it (LlamaGen, Janus, "
-            "diffusers, Show-o, MaskGIT) or other sizes than theirs",
+            "diffusers, Show-o, MaskGIT, Emu3) or other sizes than theirs",
         },
         "weights": {
             "choices": ("ema", "raw"),

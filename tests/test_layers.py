@@ -24,6 +24,7 @@ LAYERS = (
         "models.llamagen",
         "models.chameleon",
         "models.diffusers",
+        "models.emu3",
         "models.showo",
         "models.ibq",
         "models.maskgit",

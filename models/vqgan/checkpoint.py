@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import CheckpointError, ConfigError
 from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerOptions, TokenizerSpec
 from models.vqgan import names
-from models.vqgan.config import HIGH_SIGNS, SIGNS, TAMING, VQGANConfig
+from models.vqgan.config import EMU3, HIGH_SIGNS, SIGNS, TAMING, VQGANConfig
 from models.vqgan.taming import find_taming, read_taming_config
 from models.weights import flax, native, pickled
 from models.weights.checkpoint import Checkpoint, codebook_id, detect, leaves_of, weights_id
@@ -33,7 +33,8 @@ EXPECTED = (
     "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack (vqgan-jax), "
     "a .ckpt with a .yaml beside it (taming), detoker.pt (min-dalle), a .pt of LlamaGen, the folder of a Janus, "
     "transformers' folder of a Chameleon, a VQModel of diffusers, the folder of Show-o's MAGVITv2, "
-    "an IBQ of SEED-Voken or Emu3.5, an LFQ of Open-MAGVIT2, or the file of MaskGIT's VQGAN in 1d-tokenizer"
+    "an IBQ of SEED-Voken or Emu3.5, an LFQ of Open-MAGVIT2, the file of MaskGIT's VQGAN in 1d-tokenizer, or the "
+    "folder of an Emu3"
 )
 BACKENDS = ("torch", "vqgan-jax")
 FOLDER = "vqgan"  # in a folder of several models
@@ -64,8 +65,12 @@ class VQGANCheckpoint(Checkpoint["TokenizerNetwork"]):
         from models.vqgan.convolutions import ConvolutionalVQ
         from models.vqgan.network import VQGAN
 
-        network = VQGAN if self.config.network == TAMING else ConvolutionalVQ
-        return partial(network, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
+        built: Callable[..., TokenizerNetwork] = VQGAN if self.config.network == TAMING else ConvolutionalVQ
+        if self.config.network == EMU3:
+            from models.vqgan.emu3_network import Emu3VQ, their_class
+
+            built = partial(Emu3VQ, theirs=their_class())
+        return partial(built, self.config, encoder=self.has_encoder, decoder=self.has_decoder)
 
     def under(self, options: TokenizerOptions) -> VQGANCheckpoint:
         """The same as `options` say, but for the weights. Raises `ConfigError` for an image size that cannot be."""

@@ -14,9 +14,9 @@ GROUPS = 32  # of every GroupNorm in the reference
 SIGNS, HIGH_SIGNS = "signs", "signs, highest first"
 QUANTIZERS = ("nearest", "gumbel", "cosine", "dot", SIGNS, HIGH_SIGNS)
 NEAREST = ("nearest", "cosine")  # those whose codes are points among the latents
-TAMING, MAGVIT2, MASKGIT = "taming", "magvit2", "maskgit"
-NETWORKS = (TAMING, MAGVIT2, MASKGIT)
-OF_SOME_FAMILIES = ("preprocessing", "middle_attention", "encoder_levels", "decoder_levels", "network")
+TAMING, MAGVIT2, MASKGIT, EMU3 = "taming", "magvit2", "maskgit", "emu3"
+NETWORKS = (TAMING, MAGVIT2, MASKGIT, EMU3)
+OF_SOME_FAMILIES = ("preprocessing", "middle_attention", "encoder_levels", "decoder_levels", "network", "frames")
 
 
 class LevelShape(NamedTuple):
@@ -38,7 +38,7 @@ class VQGANConfig:
     Other families have halves that differ or follow no multiples: `encoder_levels` and `decoder_levels`, finest first,
     then take the place of `ch_mult`, `num_res_blocks` and `attn_resolutions`; `ch` is the width of the first
     convolution. `middle_attention` is that between the middle blocks. `network` is whose blocks these are: taming's, or
-    those of `models/vqgan/convolutions.py`.
+    those of `models/vqgan/convolutions.py` or `models/vqgan/emu3_network.py`, of which an image is `frames` frames.
     """
 
     ch: int = 128
@@ -58,6 +58,7 @@ class VQGANConfig:
     encoder_levels: tuple[LevelShape, ...] = ()
     decoder_levels: tuple[LevelShape, ...] = ()
     network: str = TAMING
+    frames: int = 1
 
     def __post_init__(self) -> None:
         sizes = {name: (getattr(self, name),) for name in ("ch", "resolution", "z_channels", "embed_dim", "n_embed")}
@@ -69,8 +70,12 @@ class VQGANConfig:
             raise ConfigError(f"VQGAN config: quantizer must be one of {', '.join(QUANTIZERS)}, not {self.quantizer!r}")
         if self.network not in NETWORKS:
             raise ConfigError(f"VQGAN config: network must be one of {', '.join(NETWORKS)}, not {self.network!r}")
-        if self.network != TAMING and (self.middle_attention or not self.encoder_levels):
-            raise ConfigError(f"VQGAN config: network {self.network} has levels and no attention")
+        if self.network != TAMING and not self.encoder_levels:
+            raise ConfigError(f"VQGAN config: network {self.network} needs encoder_levels and decoder_levels")
+        if self.network in (MAGVIT2, MASKGIT) and self.middle_attention:
+            raise ConfigError(f"VQGAN config: network {self.network} has no attention")
+        if type(self.frames) is not int or not 1 <= self.frames <= MOST_BLOCKS or self.frames & (self.frames - 1):
+            raise ConfigError(f"VQGAN config: frames must be a power of two, not {self.frames!r}")
         if self.quantizer in (SIGNS, HIGH_SIGNS) and self.n_embed != 2**self.embed_dim:
             raise ConfigError(f"VQGAN config: {self.embed_dim} signs make no {self.n_embed} codes")
         if bool(self.encoder_levels) != bool(self.decoder_levels):
@@ -129,8 +134,9 @@ class VQGANConfig:
             factor=self.factor,
             codebook_size=self.n_embed,
             # Of the 3x3 convolutions of the encoder.
-            flops=sum((2 * 9 * level.width**2 * side * side * 2 * level.blocks for level, side in levels), 0.0),
-            image_bytes=4 * max(level.width * side * side for level, side in levels),
+            flops=self.frames
+            * sum((2 * 9 * level.width**2 * side * side * 2 * level.blocks for level, side in levels), 0.0),
+            image_bytes=4 * self.frames * max(level.width * side * side for level, side in levels),
             has_encoder=has_encoder,
             has_decoder=has_decoder,
             pixel_range=self.pixel_range,

@@ -26,8 +26,8 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 EXPECTED = (
     "Expected a tokenizer of vqgan-jax, taming-transformers, min-dalle, LlamaGen, Janus, Chameleon, diffusers "
-    "(VQModel), Show-o, SEED-Voken (IBQ, LFQ), Emu3.5 or MaskGIT (of 1d-tokenizer), a DALL·E BART of dalle-mini or "
-    "min-dalle, or what `vqbeam convert` made of one."
+    "(VQModel), Show-o, SEED-Voken (IBQ, LFQ), Emu3, Emu3.5 or MaskGIT (of 1d-tokenizer), a DALL·E BART of dalle-mini "
+    "or min-dalle, or what `vqbeam convert` made of one."
 )
 UNFINISHED = ".writing-"  # begins the name of a folder while a model is written
 SAMPLE = "weights_sample"  # in config.json, beside the `weights_id` that it vouches for

@@ -19,6 +19,7 @@ import vqbeam
 from tests.support.families import (
     CHAMELEON,
     DIFFUSERS,
+    EMU3,
     IBQ,
     LFQ,
     LLAMAGEN,
@@ -74,10 +75,13 @@ FAMILIES = {
     "ibq": Family(IBQ, lambda folder: IBQ, points=False),
     "lfq": Family(LFQ, lambda folder: LFQ, points=False, own_rule="ibq"),
     "maskgit": Family(MASKGIT, lambda folder: MASKGIT, ("--image_size", "40"), own_rule="llamagen"),
+    "emu3": Family(EMU3, lambda folder: EMU3, ("--image_size", "32"), ("--resize", "llamagen")),
 }
 DECODING = [name for name, family in FAMILIES.items() if family.decodes]
-COVERED = ("diffusers", "showo", "ibq", "lfq", "maskgit")  # by the others, in longer chains
+COVERED = ("diffusers", "showo", "ibq", "lfq", "maskgit", "emu3")  # by the others, in longer chains
 CHAINS = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in DECODING]
+LONG = ("lfq", "maskgit", "emu3")
+PIPELINES = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in FAMILIES]
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +196,7 @@ def test_decoded_images_are_ranked(name: str, runs: dict, tiny_clip: Path, tmp_p
     assert len(ranked.rows()) == len(tokens.rows())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", PIPELINES)
 def test_programs_and_beam_give_the_codes_of_the_command(name: str, runs: dict) -> None:
     family, model, _ = runs[name]
     files = [path.read_bytes() for path in sorted((family.golden / "png").iterdir())]

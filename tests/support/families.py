@@ -23,6 +23,7 @@ LLAMAGEN, CHAMELEON = GOLDEN / "llamagen_small", GOLDEN / "chameleon_small"
 DIFFUSERS, SHOWO = GOLDEN / "diffusers_small", GOLDEN / "showo_small"
 IBQ, EMU35 = GOLDEN / "ibq_small", GOLDEN / "emu35_small"
 LFQ, MASKGIT = GOLDEN / "lfq_small", GOLDEN / "maskgit_small"
+EMU3 = GOLDEN / "emu3_small"
 SMALL = TokenizerOptions(image_size=32)  # of LlamaGen's set
 REST = {"language_model.model.embed_tokens.weight": torch.ones(4, 4)}  # of a Janus
 
@@ -107,11 +108,13 @@ def write_transformers_chameleon(folder: Path, prefix: str = "", decoder: str = 
 
 
 def check_golden(network: TokenizerNetwork, folder: Path, shape: str) -> None:
-    """Latents, codes and images of a set equal the original's."""
+    """Latents, codes and images of a set equal the original's, but for codes whose margin is next to nothing."""
     latents = network.image_latents(torch.from_numpy(golden(folder, f"inputs{shape}")))
     expected = golden(folder, f"expected_codes{shape}")
     assert np.abs(latents.numpy() - golden(folder, f"expected_latents{shape}")).max() < 2e-4
-    np.testing.assert_array_equal(network.codes(latents).numpy().reshape(expected.shape), expected)
+    codes, margins = network.codes(latents).numpy().reshape(expected.shape), folder / f"margins{shape}.npy"
+    certain = np.load(margins) >= 1e-4 if margins.exists() else np.full(expected.shape, True)
+    np.testing.assert_array_equal(codes[certain], expected[certain])
     pairs = [(expected, f"expected_recon{shape}")]
     if not shape:
         pairs.append((golden(folder, "random_codes"), "expected_random_recon"))

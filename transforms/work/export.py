@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,52 +72,69 @@ class Shuffle:
     splits: tuple[tuple[str, float], ...] = ()
     views: bool = False
 
-    def split_of(self, value: bytes) -> int:
-        drawn, total = _drawn(b"split", value)[0] / 2**PLACE_BITS, 0.0
-        for number, (_, share) in enumerate(self.splits):
-            total += share
-            if drawn < total:
-                return number
-        return max(0, len(self.splits) - 1)
-
     def placed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the columns of `ORDER`; `encoding` holds its codes."""
-        codes = to_rows(batch.column(ENCODING))
+        codes = [row.tobytes() for row in np.ascontiguousarray(to_rows(batch.column(ENCODING)), dtype="<i4")]
         passing = sorted(name for name in batch.schema.names if name.startswith(PASS_PREFIX))
-        others = batch.select([KEY, CAPTION, *passing]).to_pylist()
-        places: list[tuple[int, ...]] = []
-        for row, other in zip(codes, others, strict=True):
-            data = np.ascontiguousarray(row, dtype="<i4").tobytes()
-            content = _drawn(b"content", data, repr(list(other.values())).encode("utf-8", "surrogatepass"))[0]
-            name = _column(self.value)
-            if self.value != ENCODING and name not in other:
-                raise UsageError(f"{self.value} is not among the columns that pass through", "dedup")
-            found = data if self.value == ENCODING else other[name]
-            if found is None:
-                value = f"{other[KEY]}\0{content}".encode("utf-8", "surrogatepass")  # is no duplicate of others
-            else:
-                value = found if isinstance(found, bytes) else str(found).encode("utf-8", "surrogatepass")
-            split = self.split_of(value)
-            if self.views and self.value == KEY:
-                value += f"\0{other[PASS_PREFIX + VIEW]}".encode()
-            places.append((split, *_drawn(b"place", str(self.seed).encode(), value), content))
-        for field, column in zip(ORDER, zip(*places, strict=True), strict=True):
+        others = {name: batch.column(name).to_pylist() for name in (KEY, CAPTION, *passing)}
+        rows = [repr(list(row)).encode("utf-8", "surrogatepass") for row in zip(*others.values(), strict=True)]
+        contents = _drawn(_begun(b"content"), codes, rows)[0]
+        values = self._values(codes, others, contents)
+        splits = self._splits(values)
+        if self.views and self.value == KEY:
+            numbers = others[PASS_PREFIX + VIEW]
+            values = [value + f"\0{number}".encode() for value, number in zip(values, numbers, strict=True)]
+        places = _drawn(_begun(b"place", str(self.seed).encode()), values)
+        for field, column in zip(ORDER, (splits, *places, contents), strict=True):
             batch = batch.append_column(field.name, pa.array(column, field.type))
         return batch
+
+    def _values(self, codes: list[bytes], others: Mapping[str, list[Any]], contents: np.ndarray) -> list[bytes]:
+        """What decides the places of rows; of a row without a value all of it, since it is no duplicate of others."""
+        name = _column(self.value)
+        if self.value == ENCODING:
+            return codes
+        if name not in others:
+            raise UsageError(f"{self.value} is not among the columns that pass through", "dedup")
+        values = [value if isinstance(value, bytes) else _encoded(value) for value in others[name]]
+        for row in [row for row, value in enumerate(others[name]) if value is None]:
+            values[row] = _encoded(f"{others[KEY][row]}\0{contents[row]}")
+        return values
+
+    def _splits(self, values: list[bytes]) -> np.ndarray:
+        """The numbers of the splits of rows, int [N]."""
+        if not self.splits:
+            return np.zeros(len(values), np.int32)
+        ends = list(accumulate(share for _, share in self.splits))
+        drawn = _drawn(_begun(b"split"), values)[0] / 2**PLACE_BITS
+        return np.minimum(np.searchsorted(ends, drawn, side="right"), len(ends) - 1)
 
 
 def _column(name: str) -> str:
     return name if name in (KEY, CAPTION) else PASS_PREFIX + name
 
 
-def _drawn(use: bytes, *parts: bytes) -> tuple[int, int]:
-    """Two numbers of `PLACE_BITS` bits that look drawn, others for each use and for other bytes."""
+def _encoded(value: object) -> bytes:
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+def _begun(use: bytes, *parts: bytes) -> hashlib.blake2b:
+    """The hash of what all rows have in common: other numbers are drawn for each use."""
     digest = hashlib.blake2b(digest_size=16, person=b"vqbeam " + use, salt=bytes([ORDER_VERSION]))
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
-    whole = digest.digest()
-    shift = 64 - PLACE_BITS
-    return int.from_bytes(whole[:8], "little") >> shift, int.from_bytes(whole[8:], "little") >> shift
+    return digest
+
+
+def _drawn(begun: hashlib.blake2b, *columns: list[bytes]) -> np.ndarray:
+    """Two numbers of `PLACE_BITS` bits for each row, int64 [2, N], that look drawn: others for other bytes."""
+    digests = []
+    for row in zip(*columns, strict=True):
+        digest = begun.copy()
+        digest.update(b"".join([piece for part in row for piece in (len(part).to_bytes(8, "little"), part)]))
+        digests.append(digest.digest())
+    whole = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+    return np.ascontiguousarray((whole >> np.uint64(64 - PLACE_BITS)).astype(np.int64).T)
 
 
 @dataclass(frozen=True)

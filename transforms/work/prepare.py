@@ -234,6 +234,9 @@ def with_views(prepare: Preparer, views: int) -> Preparer:
 def prepare_codes(batch: pa.RecordBatch, first_row: int, spec: Grid, require_caption: bool = False) -> Prepared:
     """Check codes against the model's grid and codebook; `codes` int32 [T] come out."""
     refused = refused_rows(batch, require_caption)
+    grids = _fitting_grids(batch.column(CODES), spec)
+    if grids is not None:
+        return gather(batch, first_row, refused, [row for i, row in enumerate(grids) if i not in refused])
     arrays: list[np.ndarray] = []
     for i, cell in enumerate(batch.column(CODES)):
         if i in refused:
@@ -245,6 +248,18 @@ def prepare_codes(batch: pa.RecordBatch, first_row: int, spec: Grid, require_cap
         except RowRejected as cause:
             refused[i] = "decode", cause
     return gather(batch, first_row, refused, arrays)
+
+
+def _fitting_grids(column: pa.ListArray, spec: Grid) -> np.ndarray | None:
+    """int32 [N, codes_per_image] of N lists of codes; None if one is null, or is not as `fitting_codes` wants it."""
+    values = column.flatten()
+    if column.null_count or values.null_count or not len(column):
+        return None
+    if (np.diff(column.offsets.to_numpy()) != spec.codes_per_image).any():
+        return None
+    codes = values.to_numpy().reshape(len(column), -1)
+    fits = codes.min() >= 0 and codes.max() < spec.codebook_size
+    return codes.astype(np.int32) if fits else None
 
 
 def fitting_codes(codes: np.ndarray, spec: Grid) -> np.ndarray:

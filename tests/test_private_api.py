@@ -287,6 +287,20 @@ def test_transformers_keeps_positions_of_clip_in_two_buffers() -> None:
     )
 
 
+def test_transformers_emu3_has_its_parts() -> None:
+    theirs = importlib.import_module("transformers").Emu3VQVAE
+    config = importlib.import_module("transformers").Emu3VQVAEConfig(
+        codebook_size=8, base_channels=32, channel_multiplier=[1], num_res_blocks=1, attn_resolutions=[], hidden_size=32
+    )
+    found = {name for name, _ in theirs(config).named_children()}
+    wanted = {"encoder", "quant_conv", "post_quant_conv", "decoder", "quantize"}
+    assert found == wanted, gone("transformers", f"Emu3VQVAE with the parts {wanted}", "models/vqgan/emu3_network.py")
+    parameters = list(inspect.signature(theirs(config).decoder.forward).parameters)
+    assert parameters == ["hidden_states", "quant_states"], gone(
+        "transformers", "Emu3VQVAE.decoder(hidden_states, quant_states)", "models/vqgan/emu3_network.py"
+    )
+
+
 def test_transformers_lists_its_activations() -> None:
     activations = importlib.import_module("transformers.activations")
     message = gone("transformers", "activations.ACT2FN", "models/clip/checkpoint.py")

@@ -237,7 +237,9 @@ def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int |
 
 
 def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
-    """Workers of Dataflow see no files of this machine."""
+    """Workers of Dataflow see no files of this machine, and no others its temporary folders."""
+    if not request.local and not request.job.kept:
+        raise UsageError(f"{runner_name(beam_args)} needs --output, a folder that its workers can reach")
     if runner_name(beam_args) != "dataflowrunner":
         return
     asked = request.task.input.patterns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from scipy.signal import convolve2d
+from scipy.signal.windows import gaussian
 from transformers import CLIPModel
 
 import vqbeam
+from examples.emoji.measures import psnr
 from models.clip.pixels import read_clip_pixels
 from tests.support.families import LLAMAGEN, write_transformers_chameleon
 from tests.support.images import encoded, scene
+from tests.support.paths import ROOT, SAMPLE
 from tests.support.run_command import SMALL, Outcome, run
 from tests.support.shard_runs import snapshot
-from tests.support.tiny_clip import SIDE as CLIP_SIDE
 from tests.transforms.outputs.test_cmmd import all_pairs
 from tests.transforms.outputs.test_measures import plain_ssim
 from transforms.ledger.folder import EVALUATION
@@ -69,7 +73,8 @@ def pixels(rows: list[int]) -> np.ndarray:
 
 def clip_vectors(clip: Path, shown: np.ndarray) -> np.ndarray:
     """What transformers makes of images, without padding."""
-    model, prepare = CLIPModel.from_pretrained(clip).eval(), read_clip_pixels(clip, CLIP_SIDE)
+    model = CLIPModel.from_pretrained(clip).eval()
+    prepare = read_clip_pixels(clip, model.config.vision_config.image_size)
     with torch.inference_mode():
         found = model.visual_projection(
             model.vision_model(
@@ -213,6 +218,8 @@ def test_without_an_output_folder_the_totals_are_printed_and_nothing_is_left(
     for flag in ("--overwrite", "--extend", "--retry_rejected"):
         refused = evaluate(source, "", *flags, flag)
         assert (refused.code, f"{flag}: needs --output" in refused.err) == (2, True), refused.err
+    far = evaluate(source, "", *flags, "--runner", "FlinkRunner")
+    assert (far.code, "flinkrunner needs --output" in far.err) == (2, True), far.err
     dry = evaluate(source, "", *flags, "--dry_run")
     assert (dry.code, "none: only totals are printed" in dry.out) == (0, True)
 
@@ -302,3 +309,33 @@ def test_encode_can_measure_what_it_writes(
         assert (refused.code, said in refused.err) == (2, True), refused.err
     for flags, said in ((clip, "--clip is of --evaluate"), (("--evaluate", "--views", "flip"), "leave --views out")):
         run(*words, *flags, output=tmp_path / "none").check_refused(said)
+
+
+def test_the_embedded_model_on_the_sample(tmp_path: Path) -> None:
+    """Against scipy's convolution, the PSNR of the model's own measures, and its CLIP by transformers."""
+    outcome = evaluate(SAMPLE / "emoji-00000.tar", tmp_path / "out", "--clip", "emoji", "--limit", "8")
+    assert outcome.code == 0, outcome.err
+    with tarfile.open(SAMPLE / "emoji-00000.tar") as tar:
+        files = {name.rpartition(".")[0]: tar.extractfile(name) for name in tar.getnames() if name.endswith(".png")}
+        keys = [row["key"] for row in outcome.rows()]
+        originals = np.stack([np.asarray(Image.open(files[key]).convert("RGB")) for key in keys])
+    tokenizer = vqbeam.load("emoji", device="cpu", threads=1, batch_size=4)
+    codes = np.concatenate([tokenizer.encode(originals[start : start + 4]) for start in (0, 4)])
+    made = np.concatenate([tokenizer.decode(codes[start : start + 4]) for start in (0, 4)])
+    line = gaussian(11, 1.5)
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def blurred(image: np.ndarray) -> np.ndarray:
+        return np.stack([convolve2d(image[..., channel], window, "valid") for channel in range(3)])
+
+    similar = []
+    for x, y in zip(originals.astype(float), made.astype(float), strict=True):
+        mx, my, xx, yy, xy = map(blurred, (x, y, x * x, y * y, x * y))
+        first = (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025)
+        similar.append((first * (2 * (xy - mx * my) + 58.5225) / (xx - mx**2 + yy - my**2 + 58.5225)).mean())
+    seen, shown = (clip_vectors(ROOT / "models" / "emoji" / "clip", images) for images in (originals, made))
+    (model,) = told(outcome)["models"]
+    found = {name: model[name] for name in ("psnr", "ssim", "codes_used", "clip_cosine")}
+    expected = [psnr(originals, made).mean(), np.mean(similar), len(np.unique(codes)), (seen * shown).sum(1).mean()]
+    assert found == pytest.approx(dict(zip(found, expected, strict=True)), abs=2e-6)
+    assert model["cmmd"] == pytest.approx(all_pairs(seen, shown), abs=1e-4)

@@ -144,7 +144,7 @@ def likeness(clip: ClipScorer, images: np.ndarray, made: np.ndarray) -> dict[str
         def vectors(part: np.ndarray) -> np.ndarray:
             return clip.vectors(np.stack(list(pool.map(clip.preprocess, part))))
 
-        first, second = (in_batches(vectors, both, clip.batch_size) for both in (images, made))
+        first, second = np.split(in_batches(vectors, np.concatenate([images, made]), clip.batch_size), 2)
     cosines = (first * second).sum(1)
     return {
         CLIP_COSINE: pa.array(cosines, pa.float32()),

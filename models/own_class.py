@@ -31,7 +31,10 @@ from models.image_tokenizer import TokenizerOptions, TokenizerSpec
 
 GROUP = "vqbeam.tokenizers"  # of entry points
 FORM = "package.module:Class"
-FORMAT = "own class"
+NUMBERS: Mapping[Callable[[Any], float], tuple[str, ...]] = {
+    int: ("resolution", "factor", "codebook_size"),
+    float: ("flops", "image_bytes"),
+}
 
 
 def open_own(path: Path, options: TokenizerOptions) -> OwnCheckpoint:
@@ -45,12 +48,13 @@ def open_own(path: Path, options: TokenizerOptions) -> OwnCheckpoint:
         raise ConfigError(f"tokenizer {asked}: chooses its weights itself; leave weights out")
     try:
         tokenizer = made(path, options)
+        given = getattr(tokenizer, "spec", None)
     except (ModelError, MemoryError):
         raise
     except Exception as error:
         raise ConfigError(f"tokenizer {asked}: cannot open {path}: {type(error).__name__}: {error}") from error
-    _check_members(asked, tokenizer)
-    opened = OwnCheckpoint(name, tokenizer, _spec(asked, tokenizer.spec), _choices(name, options))
+    _check_members(asked, tokenizer, given)
+    opened = OwnCheckpoint(name, tokenizer, _spec(asked, given), _choices(name, options))
     for option, has in (("pixel_range", opened.spec.pixel_range), ("image_size", opened.spec.resolution)):
         wanted = getattr(options, option)
         if wanted not in (None, has):
@@ -82,8 +86,7 @@ def _imported(asked: str) -> tuple[str, Callable[[Path, TokenizerOptions], Any]]
     return name, found
 
 
-def _check_members(asked: str, tokenizer: Any) -> None:
-    spec = getattr(tokenizer, "spec", None)
+def _check_members(asked: str, tokenizer: Any, spec: Any) -> None:
     methods = ["fingerprint"]
     methods += ["encode"] if getattr(spec, "has_encoder", True) else []
     methods += ["decode"] if getattr(spec, "has_decoder", True) else []
@@ -95,15 +98,21 @@ def _check_members(asked: str, tokenizer: Any) -> None:
 
 
 def _spec(asked: str, given: Any) -> TokenizerSpec:
-    """A checked copy: programs may know our classes by two names."""
+    """A checked copy of plain numbers: programs may know our classes by two names, and plans are JSON."""
     try:
-        spec = TokenizerSpec(**{field.name: getattr(given, field.name) for field in fields(TokenizerSpec)})
+        values = {field.name: getattr(given, field.name) for field in fields(TokenizerSpec)}
     except AttributeError as error:
         raise ConfigError(f"tokenizer {asked}: its spec is no TokenizerSpec ({error})") from error
-    for name in ("resolution", "factor", "codebook_size"):
-        value = getattr(spec, name)
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ConfigError(f"tokenizer {asked}: its spec says {name} {value!r}; expected a whole number from 1 on")
+    try:
+        for kind, names in NUMBERS.items():
+            values |= {name: kind(values[name]) for name in names}
+        low, high = (float(value) for value in values["pixel_range"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"tokenizer {asked}: its spec has a number that is none ({error})") from error
+    spec = TokenizerSpec(**{**values, "pixel_range": (low, high)})
+    small = [name for names in NUMBERS.values() for name in names if not values[name] > 0]
+    if small:
+        raise ConfigError(f"tokenizer {asked}: its spec says {small[0]} {values[small[0]]}; expected more than 0")
     if spec.resolution % spec.factor:
         raise ConfigError(
             f"tokenizer {asked}: its spec says images of {spec.resolution} pixels a side, no multiple of the factor "

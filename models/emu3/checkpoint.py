@@ -35,6 +35,7 @@ KEYS: Mapping[str, tuple[str, Any]] = {
     "codebook_size": ("codebook_size", 32768),
     "temporal_downsample_factor": ("temporal_downsample_factor", 4),
 }
+SUPPORTED: Mapping[str, Any] = {"double_latent": False, "num_attention_heads": 1, "in_channels": 3, "out_channels": 3}
 
 
 def find(path: Path) -> Path | None:
@@ -77,8 +78,9 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
 
 def _config(stored: Mapping[str, Any]) -> VQGANConfig:
     said = {name: stored.get(name, stored.get(old, default)) for name, (old, default) in KEYS.items()}
-    if said["double_latent"]:
-        raise ConfigError("double_latent is not supported")
+    for name, wanted in SUPPORTED.items():
+        if stored.get(name, said.get(name, wanted)) != wanted:
+            raise ConfigError(f"{name} {stored.get(name, said.get(name))!r} is not supported; expected {wanted}")
     try:
         mults = [int(mult) for mult in said["channel_multiplier"]]
         ch, blocks, attention = int(said["base_channels"]), int(said["num_res_blocks"]), set(said["attn_resolutions"])

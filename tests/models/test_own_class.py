@@ -61,6 +61,11 @@ def test_options_reach_the_class(opened: Open) -> None:
         opened(weights="ema")
 
 
+def test_numbers_of_numpy_become_plain_ones(opened: Open) -> None:
+    spec = opened({"len(self.codebook)": "np.int64(216), pixel_range=[0, 1]"}, pixel_range=(0.0, 1.0)).spec
+    assert (type(spec.codebook_size), spec.pixel_range) == (int, (0.0, 1.0))
+
+
 def test_fingerprints_are_of_the_class_and_of_its_own(opened: Open, tmp_path: Path) -> None:
     first = opened()
     assert first.weights_id() == opened().weights_id() == first.codebook_id()
@@ -109,7 +114,9 @@ def test_a_class_that_is_not_there_is_told(opened: Open, name: str, message: str
         ({"self.codebook": "self.table"}, r"lacks codebook$"),
         ({"self.spec = TokenizerSpec": "self.spec = dict"}, r"its spec is no TokenizerSpec"),
         ({"factor=8": "factor=7"}, "its spec says images of 64 pixels a side, no multiple of the factor 7"),
-        ({"factor=8": "factor=0"}, "its spec says factor 0; expected a whole number"),
+        ({"factor=8": "factor=0"}, "its spec says factor 0; expected more than 0"),
+        ({"factor=8": "factor='eight'"}, "its spec has a number that is none"),
+        ({"factor=8": "factor=8, flops=0"}, "its spec says flops 0.0; expected more than 0"),
         ({"np.loadtxt(path,": "np.loadtxt(path.missing,"}, r"cannot open .*colours\.txt: AttributeError: .*missing"),
         ({"import hashlib": "import hashlib_\n"}, "cannot import colours .*hashlib_"),
     ],

@@ -118,7 +118,8 @@ def test_what_its_files_do_not_say_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"double_latent": True}, r"config\.json: double_latent is not supported"),
+        ({"double_latent": True}, r"config\.json: double_latent True is not supported; expected False"),
+        ({"num_attention_heads": 4}, r"config\.json: num_attention_heads 4 is not supported; expected 1"),
         ({"channel_multiplier": None}, r"config\.json: sizes that are none"),
         ({"channel_multiplier": [2, 1], "attn_resolutions": [0]}, "attention in levels of other widths than the last"),
         ({"temporal_downsample_factor": 3}, "frames must be a power of two, not 3"),

@@ -177,9 +177,10 @@ def _batches(output: str, shards: int, columns: list[str]) -> Iterable[pa.Record
 
 
 def as_text(told: Mapping[str, Any]) -> str:
-    """The totals as a table, a column for each model."""
+    """The totals as a table, a column for each model; those of one name are told apart by where they are from."""
     models = told["models"]
-    lines = [["", *(model["model"] for model in models)]]
+    names = [model["model"] for model in models]
+    lines = [["", *(one["model_source"] if names.count(one["model"]) > 1 else one["model"] for one in models)]]
     lines.append(["PSNR", *(_db(model["psnr"]) for model in models)])
     if any(model["exact_rows"] for model in models):
         lines.append(["exact", *(f"{model['exact_rows']:,} rows" for model in models)])

@@ -88,3 +88,12 @@ def test_shards_are_added_up_and_may_be_empty(tmp_path: Path) -> None:
     assert one["perplexity"] == pytest.approx(5)
     for name in ("psnr", "ssim", "exact_rows"):
         assert one[name] == more[name]
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, 0, [(image(12, 7), image(12, 9))])
+    model = summarise(str(tmp_path), 1, [MODEL], Totals(), None)["models"][0]
+    models = [
+        model | {"model": name, "model_source": f"/{place}/{name}"} for name, place in (("vq", 1), ("vq", 2), ("x", 3))
+    ]
+    assert as_text({"models": models}).splitlines()[0].split() == ["/1/vq", "/2/vq", "x"]

@@ -56,7 +56,7 @@ class TokenizerSpec:
     each code stands for `factor` x `factor` of them, and is one of `codebook_size`. `pixel_range` is what the network
     reads and writes for 0 to 255. With `nearest` a code is the vector of the codebook nearest to a latent; with
     `has_latents` torch's backend loads a `LatentTokenizer`. `preprocessing` is how the family itself makes the square
-    of an image, by the names of `ImageOptions.resize`.
+    of an image, by the names of `ImageOptions.resize`. With `any_grid` torch's backend loads an `AnyGridTokenizer`.
     `flops` is roughly what encoding an image costs, `image_bytes` the size of its widest activations in float32: by
     default those of a small network.
     """
@@ -74,6 +74,7 @@ class TokenizerSpec:
     has_latents: bool = False
     has_decoder: bool = True
     preprocessing: str = CENTER_CROP
+    any_grid: bool = False
 
     @property
     def grid(self) -> int:
@@ -106,15 +107,18 @@ class TokenizerSpec:
         if len(images) > batch_size:
             raise ValueError(f"{len(images)} images are more than the batch size of {batch_size}")
 
-    def check_codes(self, codes: np.ndarray, batch_size: int) -> None:
+    def check_codes(self, codes: np.ndarray, batch_size: int, grid: tuple[int, int] | None = None) -> None:
         """Raise `ValueError` unless `codes` are integers [n, codes_per_image] within the codebook and the batch.
+
+        With `grid` they are those of so many rows and columns.
 
         Raises `ConfigError` if the model has no decoder.
         """
         if not self.has_decoder:
             raise ConfigError(f"{self.name} holds an encoder only: it can encode images, not decode codes")
-        if codes.ndim != 2 or codes.shape[1] != self.codes_per_image or codes.dtype.kind not in "iu":
-            wanted = f"integers [n, {self.codes_per_image}]"
+        count = self.codes_per_image if grid is None else grid[0] * grid[1]
+        if codes.ndim != 2 or codes.shape[1] != count or codes.dtype.kind not in "iu":
+            wanted = f"integers [n, {count}]"
             raise ValueError(f"codes must be {wanted}, not {codes.dtype} {list(codes.shape)}")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.codebook_size:
             raise ValueError(f"codes must be in [0, {self.codebook_size}), not in [{codes.min()}, {codes.max()}]")
@@ -150,6 +154,14 @@ class LatentTokenizer(Protocol):
 
     def quantise(self, latents: np.ndarray) -> np.ndarray:
         """float32 [n, h, w, D], n <= batch_size -> int32 [n, h*w]."""
+
+
+@runtime_checkable
+class AnyGridTokenizer(Protocol):
+    """A running tokenizer whose `encode` takes images of any size in multiples of `factor`, [n, h*w] codes each."""
+
+    def decode_grid(self, codes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """As `decode`, for codes [n, h*w] of h rows and w columns."""
 
 
 class TokenizerCheckpoint(Protocol):

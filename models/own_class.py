@@ -118,7 +118,7 @@ def _spec(asked: str, given: Any) -> TokenizerSpec:
             f"tokenizer {asked}: its spec says images of {spec.resolution} pixels a side, no multiple of the factor "
             f"{spec.factor}"
         )
-    return replace(spec, has_latents=False)
+    return replace(spec, has_latents=False, any_grid=False)
 
 
 def _choices(name: str, options: TokenizerOptions) -> dict[str, Any]:

@@ -75,10 +75,10 @@ class TokenizerNetwork(nn.Module):
         found: Tensor = self.quantize(latents.reshape(-1, latents.shape[-1]))
         return found.reshape(latents.shape[0], -1)
 
-    def embed(self, codes: Tensor) -> Tensor:
-        """int64 [N, h*w], h = w -> code vectors [N, h, w, D]."""
+    def embed(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """int64 [N, h*w], by default h = w -> code vectors [N, h, w, D]."""
         side = round(codes.shape[1] ** 0.5)
-        return self.quantize.lookup(codes).reshape(codes.shape[0], side, side, -1)
+        return self.quantize.lookup(codes).reshape(codes.shape[0], *(grid or (side, side)), -1)
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -98,8 +98,10 @@ class TokenizerNetwork(nn.Module):
         return self._numbers(self.latents(pixels.to(self.dtype)), "codes")
 
     @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """int64 codes [N, h*w], each in [0, n_embed) -> uint8 [N, H, W, 3], rounded to the nearest level.
+
+        `grid` is h and w, by default those of a square.
 
         Raises `ConfigError` if the weights hold no decoder, `CheckpointError` if they give NaN or infinity, as some do
         in float16.
@@ -107,7 +109,7 @@ class TokenizerNetwork(nn.Module):
         if not self.has_decoder:
             raise ConfigError("this checkpoint has an encoder only: it can encode images, not decode codes")
         low, high = self.config.pixel_range
-        pixels = self.reconstruct(self.embed(codes.to(self.device)).to(self.dtype)).float()
+        pixels = self.reconstruct(self.embed(codes.to(self.device), grid).to(self.dtype)).float()
         self._numbers(pixels, "images")
         levels = ((pixels - low) * (255.0 / (high - low))).clamp(0.0, 255.0).round()
         return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_model, tokenizer_provenance
+from transforms.batch import GRID_H, GRID_W
+from transforms.errors import UsageError
+from transforms.inputs.grid import has_grids
+from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import ImageOutput
 
 
@@ -52,18 +56,32 @@ def prepare(chosen: DecodeOptions) -> Task:
         tokenizer = tokenizer.made(job.files.made_by)
     checkpoint = tokenizer.open()
     check_decoder(name, checkpoint.spec)
+    any_grid = checkpoint.spec.any_grid and tokenizer.backend == "torch"
+    asked = replace(job.files.request, written=WRITTEN, moved=MOVED)
+    if "grids" in (job.files.made_by or {}):
+        first = job.files.find().files[0].uri
+        if not any_grid:
+            who = f"{name} ({checkpoint.spec.format}, backend {tokenizer.backend})"
+            raise UsageError(f"{first} has grids that differ by row, which {who} does not take")
+        if {GRID_H, GRID_W} & set(dict(asked.rename)):
+            raise UsageError(
+                f"{first}: {GRID_H} and {GRID_W} say the grid of each row; leave them as they are", "rename"
+            )
+        if asked.columns is not None:
+            asked = replace(asked, columns=tuple(dict.fromkeys((*asked.columns, GRID_H, GRID_W))))
     expected = None if chosen.allow_model_mismatch else checkpoint.codebook_id()
     if expected:
         job.files.check_codebook(expected)
     return Task(
         models=(tokenizer_model(checkpoint, name),),
         fingerprint=asdict(written) | {"image_size": checkpoint.choices.get("image_size", 0)},
-        input=replace(job.files.request, written=WRITTEN, moved=MOVED),
+        input=asked,
         work=lambda plan, settings: Decode(
             model=tokenizer.settings(settings),
             written=written,
             spec=checkpoint.spec,
             expected_codebook=expected,
+            by_row=any_grid and has_grids(InputSchema.from_json(plan.schema).passthrough),
         ),
         provenance=lambda plan: tokenizer_provenance(checkpoint, plan) | asdict(written),
         written=written,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -16,13 +17,15 @@ from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.images import AUTO, Resize
+from transforms.images import AUTO, BY_ROW, Resize
 from transforms.inputs.formats import formats_of
 from transforms.inputs.options import option_value
 from transforms.inputs.request import InputRequest, Kind
 from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 
 Options = TypeVar("Options")
+
+SQUARES = (AUTO, *(name for name in get_args(Resize) if name not in BY_ROW))  # of --resize
 
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16")
@@ -245,14 +248,23 @@ def add_sampling_flags(group: argparse._ArgumentGroup) -> None:
         group.add_argument(f"--{name}", type=option(name), metavar=record.metavar, help=meaning + default)
 
 
-def add_image_flags(group: argparse._ArgumentGroup) -> None:
-    """How images are read and become squares."""
+def add_image_flags(group: argparse._ArgumentGroup, *, by_row: bool = False) -> None:
+    """How images are read and become squares; with `by_row` also sizes that differ by row."""
+    more = "bucket, the nearest of --buckets; area:N, sides of N x N pixels' area at the image's own ratio"
     group.add_argument(
         "--resize",
-        choices=(AUTO, *get_args(Resize)),
-        help="how an image becomes the model's square (default auto: center_crop for tokenizers of dalle-mini and "
+        **({"type": _resize, "metavar": "RULE"} if by_row else {"choices": SQUARES}),
+        help=(f"one of {', '.join(SQUARES)}; {more}: " if by_row else "")
+        + "how an image becomes the model's square (default auto: center_crop for tokenizers of dalle-mini and "
         "taming and for a VQModel of diffusers, for others exactly as their authors do it)",
     )
+    if by_row:
+        group.add_argument("--buckets", type=_buckets, metavar="WxH,...", help="sizes in pixels, for --resize bucket")
+        group.add_argument(
+            "--any_size",
+            action="store_true",
+            help="with --resize none: images of any size in multiples of what a code stands for",
+        )
     group.add_argument("--jpeg_scale", choices=("auto", "off"), help="off: decode JPEGs in full before resizing")
     add_limit_flags(group)
 
@@ -362,6 +374,20 @@ def pixel_range(text: str) -> tuple[float, float]:
     if not low < high:
         raise argparse.ArgumentTypeError(f"{text!r}: LOW must be below HIGH")
     return low, high
+
+
+def _resize(text: str) -> str:
+    """One of `SQUARES`, "bucket" or "area:N"."""
+    if text in (*SQUARES, "bucket") or re.fullmatch(r"area:[1-9]\d{0,5}", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SQUARES)}, bucket or area:N with N in pixels")
+
+
+def _buckets(text: str) -> tuple[tuple[int, int], ...]:
+    found = [re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", part) for part in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT,... such as 256x256,320x192")
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -145,6 +145,8 @@ def prepare(chosen: VaryOptions) -> Task:
 
     job, written, images = chosen.job, chosen.written, chosen.images_per_input
     kind = input_kind(chosen)
+    if kind == "codes" and "grids" in (job.files.made_by or {}):
+        raise UsageError(f"{job.files.find().files[0].uri} has grids that differ by row, which only decode takes")
     named = chosen.model or (chosen.vqgan if chosen.method != "model" else None)
     name = named or ("emoji" if kind == "images" else job.files.model())
     painter = TokenizerChoice(

@@ -39,6 +39,7 @@ LAYERS = (
         "transforms.local_files",
         "transforms.own_preprocessing",
         "transforms.sequences",
+        "transforms.target_sizes",
     ),
     ("transforms.storage", "transforms.batch", "transforms.images"),
     ("transforms.views",),

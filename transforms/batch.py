@@ -6,6 +6,7 @@ Every module from the readers to the writers imports the names from here. N is t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ SLOT = "slot"  # int32: the slot of the generator's batch that the image is draw
 
 # Columns of output tables.
 ENCODING = "encoding"  # codes [T] as DALL·E mini's training code reads them
+GRID_H, GRID_W = "grid_h", "grid_w"  # int32: rows and columns of codes, where these differ by row
 SAMPLE = "sample"  # int32: the number of an image among those of its row, from 0
 SEED = "seed"  # int64
 VIEW = "view"  # int32: the number of a view among those of its image, from 0
@@ -61,7 +63,7 @@ CROP_TYPE = pa.struct(  # in pixels of the image as displayed, fractions of pixe
 )
 OUTPUT_TYPES = {  # of the columns whose type is the same in every job
     **dict.fromkeys((KEY, PROMPT, IMAGE_PATH), pa.string()),
-    **dict.fromkeys((SAMPLE, RANK, VIEW, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
+    **dict.fromkeys((SAMPLE, RANK, VIEW, GRID_H, GRID_W, WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT), pa.int32()),
     SEED: pa.int64(),
     **dict.fromkeys((CLIP_SCORE, CLIP_COSINE), pa.float32()),
     **dict.fromkeys((PSNR, SSIM, PERPLEXITY), pa.float64()),
@@ -99,6 +101,23 @@ def to_images(column: pa.FixedSizeListArray) -> np.ndarray:
     rows = to_rows(column)
     side = round((rows.shape[1] // 3) ** 0.5)
     return rows.reshape(len(rows), side, side, 3)
+
+
+def varying_lists(rows: np.ndarray, kind: type[pa.ListType] | type[pa.LargeListType] = pa.ListType) -> pa.Array:
+    """[N, ...] -> N lists of variable length, which go into a column with others, without a copy."""
+    lists = pa.LargeListArray if kind is pa.LargeListType else pa.ListArray
+    size = math.prod(rows.shape[1:])
+    offsets = np.arange(len(rows) + 1, dtype=np.int64 if kind is pa.LargeListType else np.int32) * size
+    return lists.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(rows).reshape(-1)))
+
+
+def images_of(batch: pa.RecordBatch) -> Sequence[np.ndarray]:
+    """The images uint8 [H, W, 3] in `pixels`: squares, or lists of variable length with `height` and `width`."""
+    column = batch.column(PIXELS)
+    if isinstance(column, pa.FixedSizeListArray):
+        return list(to_images(column))
+    sizes = zip(batch.column(HEIGHT).to_pylist(), batch.column(WIDTH).to_pylist(), strict=True)
+    return [cell.values.to_numpy().reshape(*size, 3) for cell, size in zip(column, sizes, strict=True)]
 
 
 def joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:

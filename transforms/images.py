@@ -33,14 +33,18 @@ from transforms.colour_profiles import Profile, read_profile
 from transforms.damaged_images import NO_END, completed_jpegs, has_damaged_pixels, readable_png
 from transforms.errors import RowFiltered, RowRejected, UsageError, amount
 from transforms.own_preprocessing import RULES, Rule
+from transforms.target_sizes import Sides, TargetSizes
 
-Resize = Literal["center_crop", "pad", "squash", "none", "llamagen", "chameleon", "diffusers", "showo", "ibq"]
+Resize = Literal[
+    "center_crop", "pad", "squash", "none", "bucket", "area", "llamagen", "chameleon", "diffusers", "showo", "ibq"
+]
 Box = tuple[float, float, float, float]
 
 AUTO = "auto"  # for `resize`: the rule of the model's family
 NOT_TURNED = "an image was not turned as its EXIF says: the model's own preprocessing does not"
 WHITE = (255, 255, 255)  # under transparent pixels, and beside padded images
 FILTER = Image.Resampling.LANCZOS
+BY_ROW = {"bucket": FILTER, "area": Image.Resampling.BICUBIC}  # sizes that differ by row, and their filters
 DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many times the target's pixels a side
 ORIENTATION_TAG = 0x0112
 
@@ -130,7 +134,8 @@ class ImageOptions(ImageLimits):
     cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
     only images that already are `size` x `size`; the others are those of families (`own_preprocessing.RULES`).
     `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice `size` remains. `whole`: images keep their
-    size, for views to be cut from them.
+    size, for views to be cut from them. `by_row` are the sizes that images are brought to in place of `size`, with
+    "bucket", "area" or "none".
 
     Raises `UsageError` for values that make no sense.
     """
@@ -139,12 +144,15 @@ class ImageOptions(ImageLimits):
     resize: Resize = "center_crop"
     jpeg_scale: bool = True
     whole: bool = False
+    by_row: TargetSizes | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.resize not in get_args(Resize):
             raise UsageError(f"{self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}", "resize")
         _check_positive("size", self.size)
+        if self.resize in BY_ROW and self.by_row is None:
+            raise UsageError(f"{self.resize} gives grids that differ by row, which only encode writes", "resize")
 
     @property
     def rule(self) -> Rule | None:
@@ -191,7 +199,7 @@ def preprocessing_id(options: ImageOptions) -> dict[str, str | int | None]:
     return {
         "size": options.size,
         "resize": options.resize,
-        "filter": options.rule.filter if options.rule else "lanczos",
+        "filter": options.rule.filter if options.rule else BY_ROW.get(options.resize, FILTER).name.lower(),
         "background": options.rule.background if options.rule else "white",
         "jpeg_scale": f"at least {DRAFT_MARGIN}x" if options.jpeg_scale else "off",
         "pillow": PIL.__version__,
@@ -253,7 +261,11 @@ def _decoded(
         notices.append(NOT_TURNED)
     if turn in SIDEWAYS and image_format != "TIFF":  # Pillow's TIFF reader has swapped the sides
         width, height = height, width
-    pixels, notice = _pixels(image, turn, box, options)
+    target = None
+    if isinstance(options, ImageOptions) and options.by_row:
+        target = options.by_row.of((width, height))
+        target = target[::-1] if turn in SIDEWAYS and image_format != "TIFF" else target  # as it lies in the file
+    pixels, notice = _pixels(image, turn, box, options, target)
     return DecodedImage(pixels, width, height, (*notices, *([notice] if notice else [])))
 
 
@@ -300,7 +312,7 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
 
 
 def _pixels(
-    image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits
+    image: Image.Image, turn: Image.Transpose | None, box: Box, options: ImageLimits, target: Sides | None = None
 ) -> tuple[np.ndarray, str | None]:
     """The part `box` of a loaded image -> uint8 [H, W, 3], turned; and what was ignored in the file."""
     if isinstance(options, ImageOptions) and options.rule and not options.icc:
@@ -316,7 +328,10 @@ def _pixels(
         profile = read_profile(data, result.mode) if data else SRGB
     if isinstance(options, ImageOptions) and options.rule:
         return by_rule(profile.apply(result), options.rule, options), profile.notice
-    result = fit(result, box, options, profile) if isinstance(options, ImageOptions) else profile.apply(result)
+    if target is not None and isinstance(options, ImageOptions):
+        result = fit_to(result, box, target, options, profile)
+    else:
+        result = fit(result, box, options, profile) if isinstance(options, ImageOptions) else profile.apply(result)
     if turn is not None:
         result = result.transpose(turn)
     return np.asarray(result if result.mode == "RGB" else result.convert("RGB")), profile.notice
@@ -382,12 +397,13 @@ def box_to_fit(image: Image.Image, options: ImageLimits) -> Box:
     if not isinstance(options, ImageOptions) or options.whole:
         return (0.0, 0.0, width, height)
     if options.resize == "none":
-        if image.size != (options.size, options.size):
+        if options.by_row is None and image.size != (options.size, options.size):
             wanted = f"resize none takes only {options.size} x {options.size}"
             raise RowRejected("wrong_size", f"{width} x {height} pixels; {wanted}")
     elif options.jpeg_scale and isinstance(image, JpegImagePlugin.JpegImageFile):
         decisive = max(width, height) if options.resize == "pad" else min(width, height)
-        scale = next((s for s in (8, 4, 2) if decisive >= s * DRAFT_MARGIN * options.size), 1)
+        size = max(options.by_row.of(image.size)) if options.by_row else options.size
+        scale = next((s for s in (8, 4, 2) if decisive >= s * DRAFT_MARGIN * size), 1)
         drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
         if drafted is not None:
             return drafted[1]
@@ -455,6 +471,19 @@ def deep_to_grey(image: Image.Image) -> Image.Image:
         floats -= low
         floats *= 255.0 / (high - low or 1.0)
         return Image.fromarray(floats.clip(0, 255).round().astype(np.uint8))
+
+
+def fit_to(image: Image.Image, box: Box, target: Sides, options: ImageOptions, profile: Profile) -> Image.Image:
+    """The part `box` of an image, brought to a size that is its own: cut in the middle to that of a bucket."""
+    if options.resize == "none":
+        return profile.apply(image)
+    width, height = box[2], box[3]
+    if options.resize == "bucket":
+        scale = min(width / target[0], height / target[1])
+        across, down = target[0] * scale, target[1] * scale
+        left, top = (width - across) / 2, (height - down) / 2
+        box = (left, top, min(width, left + across), min(height, top + down))
+    return profile.apply(image.resize(target, BY_ROW[options.resize], box=box))
 
 
 def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = SRGB) -> Image.Image:

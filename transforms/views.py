@@ -67,6 +67,8 @@ def views_of(
         expected = f"{', '.join(KINDS)} or {RANDOM}:N with N from 1 to {MOST}"
         raise UsageError(f"{text!r} is unknown; expected {expected}", "views")
     as_it_is = options.resize == "none"
+    if options.by_row and kind not in ("center", "flip"):
+        raise UsageError(f"{kind} gives squares of the model's size; grids that differ by row go with flip", "views")
     if crop_scale and (kind not in ("ten_crop", RANDOM) or as_it_is):
         why = "resize none cuts without it" if as_it_is else f"views {kind} have none"
         raise UsageError(f"{why}; leave it out", "crop_scale")
@@ -141,6 +143,11 @@ def frame(sides: tuple[int, int], options: ImageOptions) -> Frame:
     if options.resize in ("center_crop", "pad"):
         side = min(sides) if options.resize == "center_crop" else max(sides)
         return (width - side) / 2, (height - side) / 2, side, side
+    if options.by_row and options.resize == "bucket":
+        target = options.by_row.of(sides)
+        scale = min(width / target[0], height / target[1])
+        across, down = target[0] * scale, target[1] * scale
+        return (width - across) / 2, (height - down) / 2, across, down
     return 0, 0, width, height
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 class TorchCodec:
     """A network of ours. Each call is padded to `batch_size`, so a row's result does not depend on its neighbours.
+    Images and grids of another size than the model's go uncompiled, since each would be compiled anew, and fewer at
+    once if they are larger.
 
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16"; the quantiser is float32 in each.
     `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by
@@ -62,7 +66,7 @@ class TorchCodec:
     def encode(self, images: np.ndarray) -> np.ndarray:
         """See `ImageTokenizer`; H and W are multiples of the model's factor."""
         self.spec.check_images(images, self.batch_size)
-        return self._run(self.model.encode, images, torch.int32)
+        return self._run(self.model.encode, images, torch.int32, self._grid(images))
 
     @property
     def codebook(self) -> np.ndarray:
@@ -72,7 +76,7 @@ class TorchCodec:
     def latents(self, images: np.ndarray) -> np.ndarray:
         """See `LatentTokenizer`."""
         self.spec.check_images(images, self.batch_size)
-        return self._run(self._latents, images, torch.float32)
+        return self._run(self._latents, images, torch.float32, self._grid(images))
 
     def _latents(self, images: Tensor) -> Tensor:
         return self.model.quantize.comparable(self.model.image_latents(images))
@@ -86,26 +90,62 @@ class TorchCodec:
         self.spec.check_codes(codes, self.batch_size)
         return self._run(self.model.decode, codes.astype(np.int64, copy=False), torch.uint8)
 
-    def _run(self, function: Callable[[Tensor], Tensor], rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-        with self._lock:
+    def decode_grid(self, codes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """See `AnyGridTokenizer`."""
+        self.spec.check_codes(codes, self.batch_size, grid)
+        function = partial(self.model.decode, grid=grid)
+        return self._run(function, codes.astype(np.int64, copy=False), torch.uint8, grid)
+
+    def _grid(self, images: np.ndarray) -> tuple[int, int]:
+        return images.shape[1] // self.spec.factor, images.shape[2] // self.spec.factor
+
+    def _run(
+        self,
+        function: Callable[[Tensor], Tensor],
+        rows: np.ndarray,
+        dtype: torch.dtype,
+        grid: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        own = grid in (None, (self.spec.grid, self.spec.grid))
+        with self._lock, nullcontext() if own else self._uncompiled():
             # The quantiser is matrix products only, the rest mostly convolutions: it stays float32 under "tf32".
             set_torch_state(self.device, self.threads, convolutions=self.dtype == "tf32")
             results = []
             start = 0
             while start < max(1, len(rows)):  # without rows the padding alone gives the shape
-                part = rows[start : start + self._rows]
-                result = self._compute(function, part, dtype)
+                size = self._rows_of(grid)
+                part = rows[start : start + size]
+                result = self._compute(function, part, dtype, size)
                 if result is not None:
                     results.append(result[: len(part)])
-                    start += self._rows
+                    start += size
         return results[0] if len(results) == 1 else np.concatenate(results)
 
-    def _compute(self, function: Callable[[Tensor], Tensor], part: np.ndarray, dtype: torch.dtype) -> np.ndarray | None:
+    def _rows_of(self, grid: tuple[int, int] | None) -> int:
+        """How many rows are computed at once: fewer than `_rows` of larger grids than the model's."""
+        codes = self.spec.codes_per_image
+        return max(1, self._rows * codes // max(codes, grid[0] * grid[1] if grid else 0))
+
+    @contextmanager
+    def _uncompiled(self) -> Iterator[None]:
+        """The parts of the network as if none had been compiled."""
+        compiled = [(part, part._compiled_call_impl) for part in self.model.children()]
+        try:
+            for part, _ in compiled:
+                part._compiled_call_impl = None
+            yield
+        finally:
+            for part, implementation in compiled:
+                part._compiled_call_impl = implementation
+
+    def _compute(
+        self, function: Callable[[Tensor], Tensor], part: np.ndarray, dtype: torch.dtype, size: int
+    ) -> np.ndarray | None:
         """The result of one batch; None if it must be computed again, in smaller batches or uncompiled."""
         try:
-            return function(self._padded(part)).to("cpu", dtype).numpy()
+            return function(self._padded(part, size)).to("cpu", dtype).numpy()
         except torch.OutOfMemoryError:
-            if self._rows == 1:
+            if size == 1:
                 raise
         except _compile_errors() as error:
             if not self._compiled:
@@ -123,10 +163,10 @@ class TorchCodec:
         logger.warning("%s is out of memory: going on with %d rows at a time", self.device, self._rows)
         return None
 
-    def _padded(self, part: np.ndarray) -> Tensor:
+    def _padded(self, part: np.ndarray, size: int) -> Tensor:
         """The rows on the device, padded with zeros to the batch shape; pinned memory takes them to a GPU."""
         source = torch.from_numpy(np.require(part, requirements=("C", "W")))  # torch warns of read-only memory
-        shape = (self._rows, *part.shape[1:])
+        shape = (size, *part.shape[1:])
         staging = self._staging
         if staging is None or staging.shape != shape or staging.dtype != source.dtype:
             staging = torch.empty(shape, dtype=source.dtype, pin_memory=self.device.type == "cuda")

@@ -143,6 +143,7 @@ class VQGANConfig:
             nearest=self.quantizer in NEAREST,
             has_latents=True,
             preprocessing=self.preprocessing,
+            any_grid=True,
         )
 
     @classmethod

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
+import pyarrow as pa
+import pyarrow.types as pt
+
 from models.image_tokenizer import TokenizerSpec
-from transforms.batch import CODES
+from transforms.batch import CODES, GRID_H, GRID_W
 from transforms.errors import UsageError, amount
 from transforms.inputs.formats import read_slices
 from transforms.inputs.formats.format import PEEKED_FILES, Piece
@@ -21,6 +24,8 @@ def check_grid(pieces: Iterable[Piece], schema: InputSchema, spec: TokenizerSpec
     Raises `UsageError` if none of them fills the grid of `spec`: they are another model's, and each would be rejected.
     Single rows of another length are faults of the data, which workers reject.
     """
+    if spec.any_grid and has_grids(schema.passthrough):
+        return
     for piece in islice(pieces, PEEKED_FILES):
         found = _lengths(piece.slice, schema)
         if spec.codes_per_image in found:
@@ -32,6 +37,11 @@ def check_grid(pieces: Iterable[Piece], schema: InputSchema, spec: TokenizerSpec
                 f"{spec.codes_per_image:,}: name the model that made them",
                 option="model",
             )
+
+
+def has_grids(passthrough: pa.Schema) -> bool:
+    """Whether tables say the grid of each row, as `vqbeam encode` writes those that differ."""
+    return {GRID_H, GRID_W} <= {column.name for column in passthrough if pt.is_integer(column.type)}
 
 
 def _lengths(part: Slice, schema: InputSchema) -> Counter[int]:

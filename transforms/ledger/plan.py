@@ -65,10 +65,11 @@ EARLIER: Mapping[str, Any] = {
     "sealed": False,
     "image_feature": False,
     "views": "off",
+    "grids": "one",
     "evaluate": False,
 }
 # Of these, the ones that a plan holds only if something else was chosen, so that other jobs keep their bytes.
-UNSAID = ("views", "evaluate")
+UNSAID = ("views", "grids", "evaluate")
 
 
 @dataclass(frozen=True)

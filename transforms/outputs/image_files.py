@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
-from transforms.batch import KEY, PIXELS, ROW, SAMPLE, to_images
+from transforms.batch import KEY, ROW, SAMPLE, images_of
 from transforms.errors import UsageError
 from transforms.outputs.layout import EXTENSIONS, Texts
 
@@ -31,7 +31,7 @@ class Compressor:
         self._texts = texts
 
     def __call__(self, batch: pa.RecordBatch) -> list[tuple[str, bytes]]:
-        pixels = to_images(batch.column(PIXELS))
+        pixels = images_of(batch)
         rows, keys = batch.column(ROW).to_pylist(), batch.column(KEY).to_pylist()
         samples = batch.column(SAMPLE).to_pylist() if SAMPLE in batch.schema.names else [0] * len(rows)
         names = [image_name(*which, self._format) for which in zip(rows, keys, samples, strict=True)]

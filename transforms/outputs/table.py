@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.batch import ENCODING, IMAGE, IMAGE_PATH, IMAGE_STRUCT, PASS_PREFIX, to_rows
+from transforms.batch import ENCODING, IMAGE, IMAGE_PATH, IMAGE_STRUCT, PASS_PREFIX
 from transforms.errors import amount
 from transforms.ledger.commit import MainObject
 from transforms.ledger.seal import sealed
@@ -51,7 +51,7 @@ class TokenSink(TableSink):
         self._used = np.zeros(codebook_size, bool)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._used[to_rows(batch.column(ENCODING)).reshape(-1)] = True
+        self._used[batch.column(ENCODING).flatten().to_numpy()] = True
         super().write(batch)
 
     def finish(self, counts: ShardCounts) -> None:

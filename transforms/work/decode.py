@@ -6,17 +6,40 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from models.image_tokenizer import TokenizerSpec
-from transforms.batch import CAPTION, CODES, KEY, PASS_PREFIX, PIXELS, SAMPLE, fixed_lists, to_rows
+from models.image_tokenizer import AnyGridTokenizer, TokenizerSpec
+from transforms.batch import (
+    CAPTION,
+    CODES,
+    HEIGHT,
+    KEY,
+    PASS_PREFIX,
+    PIXELS,
+    SAMPLE,
+    WIDTH,
+    fixed_lists,
+    to_rows,
+    varying_lists,
+)
 from transforms.inputs.provenance import check_codebook
 from transforms.inputs.request import InputSchema
 from transforms.ledger.commit import MainObject
 from transforms.ledger.types import Source
 from transforms.outputs.layout import Columns, ImageOutput, Sink, SinkTarget, image_columns
-from transforms.work.prepare import Fetch, Pools, Prepared, Preparer, full_batches, in_pool, prepare_codes
+from transforms.work.one_shape import batches_of_one_shape, grid_of, in_order
+from transforms.work.prepare import (
+    Fetch,
+    Pools,
+    Prepared,
+    Preparer,
+    Refusal,
+    full_batches,
+    in_pool,
+    prepare_codes,
+)
 from transforms.work.step import ModelSettings, TokenizerStep
 from transforms.work.work import Work, output_columns
 
@@ -26,12 +49,14 @@ WRITTEN = (KEY, CAPTION, *MOVED)
 
 @dataclass(frozen=True)
 class Decode(Work):
-    """`expected_codebook` is the codebook that tokens must come from, None for any."""
+    """`expected_codebook` is the codebook that tokens must come from, None for any. With `by_row` each row says its
+    grid itself, in the columns `GRID_H` and `GRID_W`."""
 
     model: ModelSettings
     written: ImageOutput
     spec: TokenizerSpec
     expected_codebook: str | None = None
+    by_row: bool = False
 
     @property
     def main(self) -> MainObject:
@@ -45,13 +70,17 @@ class Decode(Work):
         check_codebook(source, self.expected_codebook)
 
     def preparer(self, schema: InputSchema, fetch: Fetch, pools: Pools) -> Preparer:
-        return in_pool(pools.decode, partial(prepare_codes, spec=self.spec))
+        return in_pool(pools.decode, partial(prepare_codes, spec=self.spec, by_row=self.by_row))
 
     def batches(self, parts: Iterable[Prepared], size: int) -> Iterator[pa.RecordBatch]:
-        return map(_numbered, full_batches(parts, size, CODES))
+        return map(_numbered, (batches_of_one_shape if self.by_row else full_batches)(parts, size, CODES))
 
-    def step(self, device: str) -> DecodeStep:
-        return DecodeStep(replace(self.model, device=device))
+    def step(self, device: str) -> DecodeStep | DecodeGridsStep:
+        model = replace(self.model, device=device)
+        return DecodeGridsStep(model) if self.by_row else DecodeStep(model)
+
+    def after(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch | Refusal]:
+        yield from in_order(batches) if self.by_row else batches
 
     def sink(self, target: SinkTarget) -> Sink:
         return self.written.sink(target)
@@ -63,6 +92,20 @@ class DecodeStep(TokenizerStep):
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         pixels = self.tokenizer.decode(to_rows(batch.column(CODES)))
         return batch.drop_columns([CODES]).append_column(PIXELS, fixed_lists(pixels))
+
+
+class DecodeGridsStep(TokenizerStep):
+    """`codes` of one grid -> `pixels` as lists of variable length, with `width` and `height`."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        tokenizer = self.tokenizer
+        assert isinstance(tokenizer, AnyGridTokenizer), "the command has looked at its spec"
+        pixels = tokenizer.decode_grid(to_rows(batch.column(CODES)), grid_of(batch))
+        count, height, width, _ = pixels.shape
+        batch = batch.drop_columns([CODES]).append_column(PIXELS, varying_lists(pixels, pa.LargeListType))
+        for name, value in ((WIDTH, width), (HEIGHT, height)):
+            batch = batch.append_column(name, pa.array(np.full(count, value, np.int32)))
+        return batch
 
 
 def _numbered(batch: pa.RecordBatch) -> pa.RecordBatch:

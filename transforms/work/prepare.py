@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -20,12 +21,15 @@ from transforms.batch import (
     ERROR_CODE,
     ERROR_MESSAGE,
     FILTERED,
+    GRID_H,
+    GRID_W,
     IMAGE,
     IMAGE_FILE,
     IMAGE_URI,
     KEY,
     ORIGINAL_HEIGHT,
     ORIGINAL_WIDTH,
+    PASS_PREFIX,
     READER_COLUMNS,
     ROW,
     URI,
@@ -231,23 +235,44 @@ def with_views(prepare: Preparer, views: int) -> Preparer:
     return submit
 
 
-def prepare_codes(batch: pa.RecordBatch, first_row: int, spec: Grid, require_caption: bool = False) -> Prepared:
-    """Check codes against the model's grid and codebook; `codes` int32 [T] come out."""
+def prepare_codes(
+    batch: pa.RecordBatch, first_row: int, spec: Grid, require_caption: bool = False, by_row: bool = False
+) -> Prepared:
+    """Check codes against the model's grid and codebook; `codes` int32 [T] come out.
+
+    With `by_row` against the grid that each row says, which is added as `GRID_H` and `GRID_W`; one that says none, or
+    none that holds its codes, has the model's.
+    """
     refused = refused_rows(batch, require_caption)
-    grids = _fitting_grids(batch.column(CODES), spec)
-    if grids is not None:
-        return gather(batch, first_row, refused, [row for i, row in enumerate(grids) if i not in refused])
+    fitting = None if by_row else _fitting_grids(batch.column(CODES), spec)
+    if fitting is not None:
+        return gather(batch, first_row, refused, [row for i, row in enumerate(fitting) if i not in refused])
     arrays: list[np.ndarray] = []
+    said = _said_grids(batch) if by_row else []
+    grids: list[tuple[int, int]] = []
     for i, cell in enumerate(batch.column(CODES)):
         if i in refused:
             continue
         try:
             if not cell.is_valid or cell.values.null_count:
                 raise RowRejected("missing_codes", "the codes are null")
-            arrays.append(fitting_codes(cell.values.to_numpy(zero_copy_only=False), spec))
+            codes = cell.values.to_numpy(zero_copy_only=False)
+            grid = said[i] if by_row else None
+            if grid is not None and len(codes) == spec.codes_per_image != grid[0] * grid[1]:
+                grid = None
+            arrays.append(fitting_codes(codes, spec, grid))
+            if by_row:
+                side = isqrt(spec.codes_per_image)
+                grids.append(grid or (side, side))
         except RowRejected as cause:
             refused[i] = "decode", cause
-    return gather(batch, first_row, refused, arrays)
+    prepared = gather(batch, first_row, refused, arrays)
+    if not by_row:
+        return prepared
+    columns = prepared.columns
+    for axis, name in enumerate((GRID_H, GRID_W)):
+        columns = columns.append_column(name, pa.array([grid[axis] for grid in grids], pa.int32()))
+    return replace(prepared, columns=columns)
 
 
 def _fitting_grids(column: pa.ListArray, spec: Grid) -> np.ndarray | None:
@@ -262,14 +287,20 @@ def _fitting_grids(column: pa.ListArray, spec: Grid) -> np.ndarray | None:
     return codes.astype(np.int32) if fits else None
 
 
-def fitting_codes(codes: np.ndarray, spec: Grid) -> np.ndarray:
-    """Integers [N] of any type -> int32 [codes_per_image].
+def _said_grids(batch: pa.RecordBatch) -> list[tuple[int, int] | None]:
+    sides = (batch.column(PASS_PREFIX + name).to_pylist() for name in (GRID_H, GRID_W))
+    return [(h, w) if (h or 0) > 0 and (w or 0) > 0 else None for h, w in zip(*sides, strict=True)]
+
+
+def fitting_codes(codes: np.ndarray, spec: Grid, grid: tuple[int, int] | None = None) -> np.ndarray:
+    """Integers [N] of any type -> int32 [codes_per_image], or as many as `grid` has.
 
     Raises `RowRejected` (wrong_code_count, code_out_of_range) unless they are a full grid of a codebook's ids.
     """
-    if len(codes) != spec.codes_per_image:
-        there = amount(len(codes), "codes")
-        raise RowRejected("wrong_code_count", f"{there}; the model's grid has {spec.codes_per_image:,}")
+    count = spec.codes_per_image if grid is None else grid[0] * grid[1]
+    if len(codes) != count:
+        there, whose = amount(len(codes), "codes"), "the model's grid" if grid is None else f"a grid of {grid}"
+        raise RowRejected("wrong_code_count", f"{there}; {whose} has {count:,}")
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= spec.codebook_size:
         found = low if low < 0 else high

@@ -25,15 +25,20 @@ ERROR_SCHEMA = pa.schema(
 
 class TableWriter:
     """Writes batches of one schema to a local Parquet file, in row groups of whole batches: some `group_rows`
-    rows, fewer if rows are big. The same batches give the same bytes."""
+    rows, fewer if rows are big. The same batches give the same bytes. A `dictionary` of values takes time that small
+    row groups do not repay."""
 
-    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS, *, dictionary: bool = True
+    ) -> None:
         self.path = path
         self._group_rows = group_rows
         self._schema = schema
         self._file = open(path, "wb")  # noqa: SIM115 - closed by close or abort
         self.hashed = HashedFile(self._file)
-        self._writer = pq.ParquetWriter(self.hashed, schema, compression="zstd", write_page_index=True)
+        self._writer = pq.ParquetWriter(
+            self.hashed, schema, compression="zstd", use_dictionary=dictionary, write_page_index=True
+        )
         self._pending: list[pa.Table] = []
         self._rows = 0  # pending, and their bytes
         self._bytes = 0

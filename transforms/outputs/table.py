@@ -25,12 +25,12 @@ ROWS_READ = 48  # at once, with their images
 class TableSink:
     """Writes a table of rows as they are."""
 
-    def __init__(self, target: SinkTarget, group_rows: int = ROW_GROUP_ROWS) -> None:
+    def __init__(self, target: SinkTarget, group_rows: int = ROW_GROUP_ROWS, *, dictionary: bool = True) -> None:
         self.path = target.path
         self.images: list[StoredObject] = []
         self._schema = target.schema
         self._target = target
-        self._table = TableWriter(target.path, target.schema, group_rows)
+        self._table = TableWriter(target.path, target.schema, group_rows, dictionary=dictionary)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._table.write(output_rows(batch, self._schema))
@@ -46,8 +46,10 @@ class TableSink:
 class TokenSink(TableSink):
     """Writes a table of tokens, and notes which codes occur."""
 
-    def __init__(self, target: SinkTarget, codebook_size: int, group_rows: int = ROW_GROUP_ROWS) -> None:
-        super().__init__(target, group_rows)
+    def __init__(
+        self, target: SinkTarget, codebook_size: int, group_rows: int = ROW_GROUP_ROWS, *, dictionary: bool = True
+    ) -> None:
+        super().__init__(target, group_rows, dictionary=dictionary)
         self._used = np.zeros(codebook_size, bool)
 
     def write(self, batch: pa.RecordBatch) -> None:

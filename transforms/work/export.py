@@ -184,7 +184,7 @@ class Sort(Placing):
         yield from _cut(_sorted(batches), SORTED_GROUP)
 
     def sink(self, target: SinkTarget) -> Sink:
-        return TokenSink(target, self.spec.codebook_size, SORTED_GROUP)
+        return TokenSink(target, self.spec.codebook_size, SORTED_GROUP, dictionary=False)
 
 
 @dataclass(frozen=True)

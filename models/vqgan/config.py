@@ -134,9 +134,8 @@ class VQGANConfig:
             factor=self.factor,
             codebook_size=self.n_embed,
             # Of the 3x3 convolutions of the encoder.
-            flops=self.frames
-            * sum((2 * 9 * level.width**2 * side * side * 2 * level.blocks for level, side in levels), 0.0),
-            image_bytes=4 * self.frames * max(level.width * side * side for level, side in levels),
+            flops=sum((2 * 9 * level.width**2 * side * side * 2 * level.blocks for level, side in levels), 0.0),
+            image_bytes=4 * max(level.width * side * side for level, side in levels),
             has_encoder=has_encoder,
             has_decoder=has_decoder,
             pixel_range=self.pixel_range,

@@ -1,19 +1,21 @@
 """The network of Emu3's tokenizer for still images: transformers' own class, between our quantiser and pixels.
 
 Wang et al., "Emu3: Next-Token Prediction is All You Need", 2024. It was made for videos: an image is repeated to as
-many frames as one code stands for, and of the frames that are decoded the first is taken.
+many frames as one code stands for, and of the frames that are decoded the first is taken. Their parts are called one by
+one, so that those that treat each frame by itself run for one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.errors import ConfigError
 from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.config import VQGANConfig
-from models.vqgan.network import quantiser
+from models.vqgan.network import quantiser, silu
 
 
 def their_class() -> Any:
@@ -70,12 +72,24 @@ class Emu3VQ(TokenizerNetwork):
         self.eval()  # its batch norms differ in training
 
     def latents(self, pixels: Tensor) -> Tensor:
-        frames = pixels.unsqueeze(1).repeat(1, self.config.frames, 1, 1, 1)
-        hidden = self.encoder(frames).permute(0, 2, 1, 3, 4).float()  # [N, D, 1, h, w]
-        return self.quant_conv(hidden)[:, :, 0].permute(0, 2, 3, 1)
+        part = self.encoder
+        hidden = part.middle_block(part.down_block(part.conv_in(pixels)))
+        hidden = part.conv_out(silu(part.norm_out(hidden)))
+        frames = hidden.unsqueeze(2).repeat(1, 1, self.config.frames, 1, 1)  # [N, D, frames, h, w]
+        for conv in part.time_conv:
+            frames = silu(conv(frames))
+        for block in part.time_res_stack:
+            frames = block(frames)
+        return self.quant_conv(frames.float())[:, :, 0].permute(0, 2, 3, 1)
 
     def reconstruct(self, quantized: Tensor) -> Tensor:
+        part = self.decoder
         vectors = quantized.permute(0, 3, 1, 2).unsqueeze(2).contiguous()  # [N, D, 1, h, w]
-        after = self.post_quant_conv(vectors)
-        frames = self.decoder(after.permute(0, 2, 1, 3, 4), vectors.permute(0, 2, 1, 3, 4))
-        return frames.reshape(len(quantized), self.config.frames, *frames.shape[1:])[:, 0]
+        both = torch.cat((self.post_quant_conv(vectors), vectors))
+        for block in part.time_res_stack:
+            both = block(both)
+        for conv in part.time_conv:
+            both = silu(conv(both))
+        hidden, read = both[:, :, 0].chunk(2)  # of the frames the first
+        hidden = part.up_block(part.middle_block(part.conv_in(hidden), read), read)
+        return part.conv_out(silu(part.norm_out(hidden, read)))

@@ -1,7 +1,8 @@
 """Images/s of the bare encoder, the whole pipeline and a peer.
 
-python -m benchmarks.encode            f16 with 16,384 codes at 256x256, random weights, about five minutes
-python -m benchmarks.encode --quick    a tiny network, some seconds: its figures mean nothing
+python -m benchmarks.encode                     f16 with 16,384 codes at 256x256, random weights, about five minutes
+python -m benchmarks.encode --family chameleon  the tokenizer of another family, at its real size
+python -m benchmarks.encode --quick             a tiny network, some seconds: its figures mean nothing
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,79 +23,85 @@ import numpy as np
 import torch
 
 from benchmarks.peers.codec_peer import ENCODING, CodecPeer, count_weights, rate_at
-from benchmarks.peers.diffusers_vqgan import load_encoder
 from benchmarks.peers.process import PeerProcess
 from benchmarks.support import machine, rounds
 from benchmarks.support.emoji import compare_precision
+from benchmarks.support.geometries import FAMILIES, tiny
 from benchmarks.support.photographs import DISTINCT, photographs, write_tar
 from benchmarks.support.rounds import DTYPES, Contender
 from benchmarks.support.shard_run import ShardRunner
-from models.vqgan.checkpoint import save_vqgan
+from models.tokenizer_network import TokenizerNetwork
+from models.vqgan.checkpoint import VQGANCheckpoint, save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
-from models.vqgan.network import VQGAN
 from pipelines.process import reuse_freed_memory
-from transforms.images import ImageOptions, decode_image
+from transforms.images import decode_image, image_options
 from transforms.inputs.request import InputRequest
 from transforms.work.encode import Encode, EncodeStep
 from transforms.work.step import ModelSettings
 
-REAL = VQGANConfig()  # f16, 16,384 codes, 256x256
-TINY = VQGANConfig(
-    ch=32,
-    ch_mult=(1, 1),
-    num_res_blocks=1,
-    attn_resolutions=(16,),
-    resolution=32,
-    z_channels=8,
-    embed_dim=8,
-    n_embed=64,
-)
+PEERS = {  # of families whose original is a class that can be installed
+    "vqgan": ("diffusers", "benchmarks.peers.diffusers_vqgan"),
+    "diffusers": ("diffusers", "benchmarks.peers.diffusers_vqgan"),
+    "chameleon": ("transformers", "benchmarks.peers.chameleon_vqvae"),
+}
 PHOTO_SIDES = (400, 500)
 PIPELINE_SHARE = 3  # times the others' seconds: a shard's beginning and end weigh little only if it is long
 TAR_ROWS = {"cpu": 256, "cuda": 4096}  # images of a measurement, at most
 QUICK_ROWS = 32
+Peer = tuple[str, PeerProcess[CodecPeer]]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encode", description=__doc__)
     rounds.add_flags(parser)
+    parser.add_argument("--family", choices=FAMILIES, default="vqgan", help="whose network (default: %(default)s)")
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
-    config = TINY if args.quick else REAL
+    config = tiny(FAMILIES[args.family]) if args.quick else FAMILIES[args.family]
+    peer_name, loader = PEERS.get(args.family, (None, ""))
     device = torch.device(args.device)
     torch.manual_seed(0)
-    model = VQGAN(config).eval().requires_grad_(False)
+    unread = VQGANCheckpoint(
+        path=Path(), format="vqbeam", name="random", config=config, files=(), leaves=lambda: iter(())
+    )
+    model = unread.builder()().eval().requires_grad_(False)
     print(f"{machine.describe(device)}\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         most = QUICK_ROWS if args.quick else TAR_ROWS[device.type]
         tar = write_tar(folder / "photographs.tar", most, PHOTO_SIDES)
-        images = _prepared(config.resolution, min(most, DISTINCT))
+        images = _prepared(config, min(most, DISTINCT))
         save_vqgan(model, folder / "model", name="random")
         given = (folder / "model", device, images)
-        with PeerProcess(load_encoder, *given, reuse_memory=args.peers_reuse_memory) as other:
-            contenders = _contenders(model, device, images, other, tar, folder, args)
+        with ExitStack() as stack:
+            peer: Peer | None = None
+            if peer_name is not None:
+                load = import_module(loader).load_encoder
+                peer = peer_name, stack.enter_context(PeerProcess(load, *given, reuse_memory=args.peers_reuse_memory))
+            contenders = _contenders(model, device, images, peer, tar, folder, args)
             peaks = rounds.measure(contenders, device, most, args)
             print(rounds.table(contenders, peaks, rounds.count_flops(model.encode, images[:1])), "\n")
-            print(_ratios(contenders), "\n")
-            print(_same_work(model, device, images[:2], other), "\n", flush=True)
+            print(_ratios(contenders, peer_name), "\n")
+            if peer is not None:
+                print(_same_work(model, device, images[:2], *peer), "\n", flush=True)
         print(_command(folder, tar), "\n")
-    print(compare_precision(args.device, 16 if args.quick else None))
+    if args.family == "vqgan":
+        print(compare_precision(args.device, 16 if args.quick else None))
     return 0
 
 
-def _prepared(side: int, count: int) -> np.ndarray:
+def _prepared(config: VQGANConfig, count: int) -> np.ndarray:
     """uint8 [count, side, side, 3]."""
-    options = ImageOptions(size=side)
+    options = image_options(config.resolution, config.preprocessing, {})
     return np.stack([decode_image(data, options).pixels for _, data in photographs(count, PHOTO_SIDES)])
 
 
 def _contenders(
-    model: VQGAN,
+    model: TokenizerNetwork,
     device: torch.device,
     images: np.ndarray,
-    other: PeerProcess[CodecPeer],
+    peer: Peer | None,
     tar: Path,
     folder: Path,
     args: argparse.Namespace,
@@ -100,7 +109,10 @@ def _contenders(
     usual = 8 if args.quick else model.config.spec(name="random").batch_size(str(device))
     others: tuple[int, ...] = (1, 4) if device.type == "cpu" else (16, 64)
     sizes = (usual,) if args.quick else tuple(sorted({*(args.batches or others), usual}))
-    contenders = [Contender("diffusers", "float32", batch, rate_at(other, batch)) for batch in sizes]
+    contenders = []
+    if peer is not None:
+        name, process = peer
+        contenders += [Contender(name, "float32", batch, rate_at(process, batch)) for batch in sizes]
     contenders += rounds.of_network(model, device, sizes, images, TorchCodec.encode)
     for dtype in DTYPES:
         codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype=dtype, batch_size=usual)
@@ -119,7 +131,7 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
         batch_size=codec.batch_size,
         threads=codec.threads,
     )
-    work = Encode(settings, ImageOptions(size=codec.spec.resolution), codec.spec)
+    work = Encode(settings, image_options(codec.spec.resolution, codec.spec.preprocessing, {}), codec.spec)
     request = InputRequest(patterns=(str(tar),))
     step = EncodeStep(settings)
     step.tokenizer = codec
@@ -127,13 +139,14 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
     return lambda rows: runner.run(rows).clock
 
 
-def _ratios(contenders: list[Contender]) -> str:
+def _ratios(contenders: list[Contender], peer: str | None) -> str:
     """The table of the figures that are promised."""
-    other = rounds.fastest(contenders, "diffusers", "float32")
     lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
-    best = [rounds.fastest(contenders, "model", dtype) for dtype in DTYPES]
-    cells = [f"{rounds.ratio(ours.rates, other.rates):.2f} (batch {ours.batch})" for ours in best]
-    lines.append(f"| model / diffusers in float32 at its best batch ({other.batch}) | {' | '.join(cells)} |")
+    if peer is not None:
+        other = rounds.fastest(contenders, peer, "float32")
+        best = [rounds.fastest(contenders, "model", dtype) for dtype in DTYPES]
+        cells = [f"{rounds.ratio(ours.rates, other.rates):.2f} (batch {ours.batch})" for ours in best]
+        lines.append(f"| model / {peer} in float32 at its best batch ({other.batch}) | {' | '.join(cells)} |")
     cells = []
     for dtype in DTYPES:
         whole = rounds.fastest(contenders, "pipeline", dtype)
@@ -143,14 +156,16 @@ def _ratios(contenders: list[Contender]) -> str:
     return "\n".join(lines)
 
 
-def _same_work(model: VQGAN, device: torch.device, images: np.ndarray, other: PeerProcess[CodecPeer]) -> str:
+def _same_work(
+    model: TokenizerNetwork, device: torch.device, images: np.ndarray, name: str, other: PeerProcess[CodecPeer]
+) -> str:
     """A sentence on how alike the two networks are: weights and codes."""
     codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype="float32")
     codes = np.concatenate([codec.encode(image[None]) for image in images])
     theirs = other.run(CodecPeer.exact, len(images))
     weights, weights_there = count_weights(model, ENCODING), other.run(attrgetter("weights"))
     return (
-        f"Encoder and codebook have {weights:,} weights here and {weights_there:,} in diffusers, the same values; "
+        f"Encoder and codebook have {weights:,} weights here and {weights_there:,} in {name}, the same values; "
         f"{np.mean(codes == theirs):.2%} of the float32 codes are equal."
     )
 

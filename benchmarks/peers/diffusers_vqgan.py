@@ -74,18 +74,18 @@ def make_peer(ours: TokenizerNetwork, device: torch.device) -> VQModel:
     Raises `RuntimeError` if a weight of either has no partner: the two networks would not be the same.
     """
     config = ours.config
-    levels = range(len(config.ch_mult))
-    attention = ["Attn" if config.resolution // 2**level in config.attn_resolutions else "" for level in levels]
+    levels = config.levels_down
+    attention = ["Attn" if level.attention else "" for level in levels]
     peer = VQModel(
         down_block_types=tuple(f"{prefix}DownEncoderBlock2D" for prefix in attention),
         up_block_types=tuple(f"{prefix}UpDecoderBlock2D" for prefix in reversed(attention)),
-        block_out_channels=tuple(config.ch * mult for mult in config.ch_mult),
-        layers_per_block=config.num_res_blocks,
+        block_out_channels=tuple(level.width for level in levels),
+        layers_per_block=levels[0].blocks,
         latent_channels=config.z_channels,
         num_vq_embeddings=config.n_embed,
         vq_embed_dim=config.embed_dim,
         sample_size=config.resolution,
-        mid_block_add_attention=True,
+        mid_block_add_attention=config.middle_attention,
     )
     weights = {_rename(name, config): value for name, value in ours.state_dict().items()}
     shapes = {name: value.shape for name, value in peer.state_dict().items()}

@@ -16,8 +16,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.support import machine
+from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.codec import TorchCodec
-from models.vqgan.network import VQGAN
 
 DTYPES = ("float32", "bfloat16")
 LEAST_ROUNDS = 3
@@ -64,7 +64,7 @@ def in_batches(work: Callable[[np.ndarray], object], items: np.ndarray, batch: i
 
 
 def of_network(
-    model: VQGAN,
+    model: TokenizerNetwork,
     device: torch.device,
     batches: Sequence[int],
     items: np.ndarray,

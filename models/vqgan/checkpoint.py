@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.tokenizer_network import TokenizerNetwork
-    from models.vqgan.network import VQGAN
 
 EXPECTED = (
     "no VQGAN checkpoint here. Expected config.json with model.safetensors (vqbeam) or flax_model.msgpack (vqgan-jax), "
@@ -171,7 +170,7 @@ def open_checkpoint(path: Path | str, options: TokenizerOptions | None = None) -
     return opened.under(options)
 
 
-def save_vqgan(model: VQGAN, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
+def save_vqgan(model: TokenizerNetwork, folder: Path | str, *, name: str, dtype: torch.dtype | None = None) -> None:
     """Write `config.json` and `model.safetensors` (in `dtype`, by default that of each weight) into `folder`."""
     checkpoint = VQGANCheckpoint(
         path=Path(folder),

@@ -35,6 +35,17 @@ def test_encode_compares_the_model_the_pipeline_and_the_peer() -> None:
     assert "100.00% of the float32 codes are equal" in shown
 
 
+def test_encode_compares_a_family_with_its_original() -> None:
+    shown = _quick("benchmarks.encode", "--family", "chameleon")
+    assert "| transformers | float32 | 8 |" in shown
+    assert "in transformers, the same values; 100.00% of the float32 codes are equal" in shown
+
+
+def test_encode_measures_a_family_whose_original_is_no_package() -> None:
+    shown = _quick("benchmarks.encode", "--family", "maskgit")
+    assert ("| model | float32 | 8 |" in shown, "the same values" in shown) == (True, False)
+
+
 @needs_min_dalle
 def test_decode_compares_the_decoder_with_two_peers_of_the_same_weights() -> None:
     pytest.importorskip("diffusers")

@@ -13,7 +13,7 @@ from pipelines.command import COMMANDS, JobCommand, find
 from pipelines.parsing import parser_of
 from tests.support.paths import ROOT
 from transforms.inputs.formats import BY_NAME
-from transforms.outputs.layout import EXTENSIONS, LAYOUTS
+from transforms.outputs.layout import EXTENSIONS, LAYOUTS, TOKEN_LAYOUTS
 
 REGISTERED = {
     "command": tuple(COMMANDS),
@@ -21,6 +21,7 @@ REGISTERED = {
     "input format": tuple(name for name, format in BY_NAME.items() if format.kinds and format.endings),
     "image layout": tuple(LAYOUTS),
     "image format": tuple(EXTENSIONS),
+    "layout of tokens": tuple(TOKEN_LAYOUTS),
 }
 ENTRIES = [(kind, name) for kind, names in REGISTERED.items() for name in names]
 
@@ -36,7 +37,7 @@ def help_texts(kind: str) -> str:
     """The help of vqbeam for commands; for other kinds that of all commands that launch a pipeline."""
     if kind == "command":
         return overview()
-    jobs = {name: command for name in COMMANDS if isinstance(command := find(name), JobCommand)}
+    jobs = {name: command for name in COMMANDS if (command := find(name)).launches}
     return "\n".join(parser_of(name, command).format_help() for name, command in jobs.items())
 
 

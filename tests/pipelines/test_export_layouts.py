@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ import pytest
 import webdataset
 
 import pipelines.export
-from tests.support.exports import ROWS, SPLIT, export, hashes, row, write
+from tests.support.exports import ROWS, SPLIT, export, export_words, hashes, row, write
 from tests.support.run_command import run
 from transforms.ledger.commit import ShardTransaction
 
@@ -213,6 +215,20 @@ def test_a_run_that_ended_between_files_is_finished_with_the_same_bytes(
     again = export(source, output, "--layout", layout, "--dedup", "site")
     assert again.code == 0, again.err
     assert hashes(output) == hashes(exported[layout])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_bucket_gets_the_same_files(
+    layout: str, source: Path, exported: dict[str, Path], gcs_bucket: str, tmp_path: Path
+) -> None:
+    output = f"{gcs_bucket}/{tmp_path.name}"
+    result = run(*export_words(source), "--layout", layout, "--dedup", "site", output=output)
+    assert result.code == 0, result.err
+    store = fsspec.filesystem("gs")
+    names = [name.split(f"{tmp_path.name}/", 1)[1] for name in store.find(output)]
+    stored = {name: store.cat(f"{output}/{name}") for name in names if not name.startswith("_vqbeam")}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in stored.items()} == hashes(exported[layout])
+    assert run("verify", output).code == 0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -39,8 +39,12 @@ def write(folder: Path, numbers: list[int], size: int) -> Path:
     return folder
 
 
+def export_words(source: Path) -> tuple[object, ...]:
+    return "export", "--input", source, "--rows_per_shard", 30, "--shuffle", 5
+
+
 def export(source: Path, output: Path, *flags: object) -> Outcome:
-    return run("export", "--input", source, "--rows_per_shard", 30, "--shuffle", 5, *flags, output=output)
+    return run(*export_words(source), *flags, output=output)
 
 
 def rows_of(folder: Path) -> list[list[dict[str, Any]]]:

@@ -84,7 +84,7 @@ def options(args: argparse.Namespace) -> EncodeOptions:
         raise UsageError("--clip is of --evaluate; give that, or leave it out")
     if args.evaluate and args.views is not None:
         raise UsageError("--evaluate measures whole images: leave --views out, or encode the views by themselves")
-    if args.evaluate and (args.any_size or str(args.resize).startswith(("bucket", "area"))):
+    if args.evaluate and (args.any_size or args.buckets or str(args.resize).startswith(("bucket", "area"))):
         raise UsageError("--evaluate measures the model's squares: leave out what gives grids that differ by row")
     image = flags.given_image_flags(args) | flags.given(args, "min_image_size", "max_aspect_ratio")
     job, tokenizer = flags.job_options(args, "images"), flags.fill(TokenizerChoice, args)

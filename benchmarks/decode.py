@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +22,7 @@ from benchmarks.peers.diffusers_vqgan import load_decoder
 from benchmarks.peers.min_dalle import load_detokenizer
 from benchmarks.peers.process import PeerProcess
 from benchmarks.support import machine, rounds
-from benchmarks.support.rounds import DTYPES, Contender
+from benchmarks.support.rounds import Contender
 from models.vqgan.checkpoint import save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
@@ -56,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         contenders = [
             Contender(what, "float32", batch, rate_at(peer, batch)) for what, peer in peers.items() for batch in batches
         ]
-        contenders += rounds.of_network(model, device, batches, codes, TorchCodec.decode)
+        contenders += rounds.of_network(model, device, args.dtypes, batches, codes, TorchCodec.decode)
         peaks = rounds.measure(contenders, device, MOST[device.type], args)
         print(rounds.table(contenders, peaks, rounds.count_flops(model.decode, codes[:1])), "\n")
-        print(_ratios(contenders, batches), "\n")
+        print(_ratios(contenders, batches, args.dtypes), "\n")
         print(_same_work(model, codes[: 1 if args.quick else 4], peers))
     return 0
 
@@ -73,16 +74,16 @@ def _random_model() -> VQGAN:
     return model
 
 
-def _ratios(contenders: list[Contender], batches: tuple[int, ...]) -> str:
+def _ratios(contenders: list[Contender], batches: tuple[int, ...], dtypes: Sequence[str]) -> str:
     """The table of ours over each peer's, batch by batch."""
-    lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
+    lines = []
     for peer in PEERS:
         for batch in batches:
             other = rounds.at_batch(contenders, peer, "float32", batch)
-            ours = [rounds.at_batch(contenders, "model", dtype, batch) for dtype in DTYPES]
+            ours = [rounds.at_batch(contenders, "model", dtype, batch) for dtype in dtypes]
             cells = [f"{rounds.ratio(contender.rates, other.rates):.2f}" for contender in ours]
-            lines.append(f"| model / {peer} in float32, batch {batch} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            lines.append((f"model / {peer} in float32, batch {batch}", cells))
+    return rounds.ratio_table(lines, dtypes)
 
 
 def _same_work(model: VQGAN, codes: np.ndarray, peers: dict[str, PeerProcess[CodecPeer]]) -> str:

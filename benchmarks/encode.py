@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from operator import attrgetter
@@ -28,7 +28,7 @@ from benchmarks.support import machine, rounds
 from benchmarks.support.emoji import compare_precision
 from benchmarks.support.geometries import FAMILIES, tiny
 from benchmarks.support.photographs import DISTINCT, photographs, write_tar
-from benchmarks.support.rounds import DTYPES, Contender
+from benchmarks.support.rounds import Contender
 from benchmarks.support.shard_run import ShardRunner
 from models.tokenizer_network import TokenizerNetwork
 from models.vqgan.checkpoint import VQGANCheckpoint, save_vqgan
@@ -82,10 +82,10 @@ def main(argv: list[str] | None = None) -> int:
             contenders = _contenders(model, device, images, peer, tar, folder, args)
             peaks = rounds.measure(contenders, device, most, args)
             print(rounds.table(contenders, peaks, rounds.count_flops(model.encode, images[:1])), "\n")
-            print(_ratios(contenders, peer_name), "\n")
+            print(_ratios(contenders, peer_name, args.dtypes), "\n")
             if peer is not None:
                 print(_same_work(model, device, images[:2], *peer), "\n", flush=True)
-        print(_command(folder, tar), "\n")
+        print(_command(folder, tar, args.dtypes[-1]), "\n")
     if args.family == "vqgan":
         print(compare_precision(args.device, 16 if args.quick else None))
     return 0
@@ -113,8 +113,8 @@ def _contenders(
     if peer is not None:
         name, process = peer
         contenders += [Contender(name, "float32", batch, rate_at(process, batch)) for batch in sizes]
-    contenders += rounds.of_network(model, device, sizes, images, TorchCodec.encode)
-    for dtype in DTYPES:
+    contenders += rounds.of_network(model, device, args.dtypes, sizes, images, TorchCodec.encode)
+    for dtype in args.dtypes:
         codec = TorchCodec(copy.deepcopy(model), name="random", device=str(device), dtype=dtype, batch_size=usual)
         contenders.append(Contender("pipeline", dtype, usual, _pipeline(codec, tar, folder), PIPELINE_SHARE))
     return contenders
@@ -139,21 +139,21 @@ def _pipeline(codec: TorchCodec, tar: Path, folder: Path) -> Callable[[int], flo
     return lambda rows: runner.run(rows).clock
 
 
-def _ratios(contenders: list[Contender], peer: str | None) -> str:
+def _ratios(contenders: list[Contender], peer: str | None, dtypes: Sequence[str]) -> str:
     """The table of the figures that are promised."""
-    lines = ["| ratio | float32 | bfloat16 |", "|---|---|---|"]
+    lines = []
     if peer is not None:
         other = rounds.fastest(contenders, peer, "float32")
-        best = [rounds.fastest(contenders, "model", dtype) for dtype in DTYPES]
+        best = [rounds.fastest(contenders, "model", dtype) for dtype in dtypes]
         cells = [f"{rounds.ratio(ours.rates, other.rates):.2f} (batch {ours.batch})" for ours in best]
-        lines.append(f"| model / {peer} in float32 at its best batch ({other.batch}) | {' | '.join(cells)} |")
+        lines.append((f"model / {peer} in float32 at its best batch ({other.batch})", cells))
     cells = []
-    for dtype in DTYPES:
+    for dtype in dtypes:
         whole = rounds.fastest(contenders, "pipeline", dtype)
         bare = rounds.at_batch(contenders, "model", dtype, whole.batch)
         cells.append(f"{rounds.ratio(whole.rates, bare.rates):.3f}")
-    lines.append(f"| pipeline / model at the same batch | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines.append(("pipeline / model at the same batch", cells))
+    return rounds.ratio_table(lines, dtypes)
 
 
 def _same_work(
@@ -170,16 +170,16 @@ def _same_work(
     )
 
 
-def _command(folder: Path, tar: Path) -> str:
+def _command(folder: Path, tar: Path, dtype: str) -> str:
     """Times `vqbeam encode` as a user starts it, start-up included."""
-    flags = ["--limit", str(QUICK_ROWS), "--dtype", "bfloat16", "--model", str(folder / "model")]
+    flags = ["--limit", str(QUICK_ROWS), "--dtype", dtype, "--model", str(folder / "model")]
     flags += ["--input", str(tar), "--output", str(folder / "out")]
     command = [sys.executable, "-m", "pipelines", "encode", *flags]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, cwd=machine.ROOT, check=False)
     if done.returncode:
         raise RuntimeError(f"vqbeam encode ended with {done.returncode}:\n{done.stderr}")
-    return f"`vqbeam encode` of {QUICK_ROWS} images in bfloat16, start to end: {time.perf_counter() - start:.1f} s."
+    return f"`vqbeam encode` of {QUICK_ROWS} images in {dtype}, start to end: {time.perf_counter() - start:.1f} s."
 
 
 if __name__ == "__main__":

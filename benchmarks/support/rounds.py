@@ -48,6 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=int, nargs="+", help="images at once (default: several)")
+    parser.add_argument("--dtypes", choices=DTYPES, nargs="+", default=DTYPES, help="ours (default: both)")
     parser.add_argument("--peers_reuse_memory", action="store_true", help="the C library's setting in peers as in ours")
 
 
@@ -66,13 +67,14 @@ def in_batches(work: Callable[[np.ndarray], object], items: np.ndarray, batch: i
 def of_network(
     model: TokenizerNetwork,
     device: torch.device,
+    dtypes: Sequence[str],
     batches: Sequence[int],
     items: np.ndarray,
     work: Callable[[TorchCodec, np.ndarray], np.ndarray],
 ) -> list[Contender]:
     """The network as vqbeam runs it in each dtype and batch size; `work` is a method of its codec."""
     contenders = []
-    for dtype in DTYPES:
+    for dtype in dtypes:
         network = copy.deepcopy(model)
         for batch in batches:
             codec = TorchCodec(network, name="random", device=str(device), dtype=dtype, batch_size=batch)
@@ -97,11 +99,11 @@ def measure(
             contender.run(contender.batch)  # the first call allocates and, on a GPU, compiles
             batches = args.seconds * contender.longer * contender.run(contender.batch) / contender.batch
             contender.rows *= max(2, min(round(batches), most // contender.batch))
-    peaks: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
+    peaks: dict[str, list[float]] = {dtype: [] for dtype in args.dtypes}
     end = time.monotonic() + 60 * args.minutes
     rounds = 0
     while rounds < (1 if args.quick else LEAST_ROUNDS) or (not args.quick and time.monotonic() < end):
-        for dtype in DTYPES:
+        for dtype in args.dtypes:
             peaks[dtype].append(machine.matrix_peak(device, getattr(torch, dtype), args.quick))
         for contender in contenders:
             contender.rates.append(contender.run(contender.rows))
@@ -129,6 +131,12 @@ def table(contenders: Sequence[Contender], peaks: dict[str, float], flops: float
             f"| {speed / 1e9:.0f} | {speed / peaks[c.dtype]:.0%} |"
         )
     return "\n".join(lines)
+
+
+def ratio_table(lines: Sequence[tuple[str, Sequence[str]]], dtypes: Sequence[str]) -> str:
+    """Markdown: a line for each ratio, a column for each dtype."""
+    head = [f"| ratio | {' | '.join(dtypes)} |", "|---" * (len(dtypes) + 1) + "|"]
+    return "\n".join([*head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in lines)])
 
 
 def fastest(contenders: Sequence[Contender], name: str, dtype: str) -> Contender:

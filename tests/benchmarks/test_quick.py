@@ -36,13 +36,13 @@ def test_encode_compares_the_model_the_pipeline_and_the_peer() -> None:
 
 
 def test_encode_compares_a_family_with_its_original() -> None:
-    shown = _quick("benchmarks.encode", "--family", "chameleon")
+    shown = _quick("benchmarks.encode", "--family", "chameleon", "--dtypes", "float32")
     assert "| transformers | float32 | 8 |" in shown
     assert "in transformers, the same values; 100.00% of the float32 codes are equal" in shown
 
 
 def test_encode_measures_a_family_whose_original_is_no_package() -> None:
-    shown = _quick("benchmarks.encode", "--family", "maskgit")
+    shown = _quick("benchmarks.encode", "--family", "maskgit", "--dtypes", "float32")
     assert ("| model | float32 | 8 |" in shown, "the same values" in shown) == (True, False)
 
 

@@ -42,8 +42,9 @@ def scratch_folder(parent: str | None) -> Iterator[str]:
         folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=home)
     except OSError as error:
         raise UsageError(f"no temporary folder can be made under {home}: {error}; choose another --temp_dir") from error
-    with open(os.path.join(folder, LOCK_FILE), "w") as lock:
+    with open(os.path.join(folder, LOCK_FILE + ".new"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(lock.name, os.path.join(folder, LOCK_FILE))  # nobody finds it before it is locked
         try:
             with _temporary_files_in(os.path.join(folder, FILES)):
                 yield folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from contextlib import suppress
 import fsspec
 import pytest
 
-from pipelines.scratch import FILES, LOCK_FILE, YOUNG_SECONDS, scratch_folder
+from pipelines.scratch import FILES, LOCK_FILE, YOUNG_SECONDS, scratch_folder, sweep
 from transforms.errors import UsageError
 
 KILLED_RUN = """
@@ -85,6 +86,19 @@ def test_a_folder_killed_before_it_was_locked_is_swept_when_it_is_old(tmp_path):
     assert not (old / LOCK_FILE).exists()
     with scratch_folder(str(tmp_path)):
         assert not old.exists()
+
+
+def test_the_folder_of_a_run_that_is_about_to_lock_it_is_left_alone(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def after_another_run_has_swept(file, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        sweep(tmp_path)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_another_run_has_swept)
+    with scratch_folder(str(tmp_path)) as folder:
+        assert os.listdir(folder)
 
 
 def test_a_parent_in_which_no_folder_can_be_made_is_named(tmp_path):

@@ -7,7 +7,9 @@ codebooks lose the difference between neighbours.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ SEARCH_CODES = 1 << 14  # rows of a codebook compared at once
 SEARCH_CELLS = {"cpu": 1 << 22, "cuda": 1 << 27}  # scores held at once while searching codes
 SEARCHES = ("nearest", "cosine", "dot")  # the rules of `VectorQuantiser`
 TINIEST_LENGTH = 1e-12  # of a vector that is divided by its length
+FSQ_MARGIN = 1e-3  # how far beyond the outer levels FSQ lets a latent reach
 
 
 class Quantiser(nn.Module, ABC):
@@ -93,6 +96,35 @@ class SignQuantiser(Quantiser):
 
     def lookup(self, codes: Tensor) -> Tensor:
         return ((codes[..., None] & codes.new_tensor(self._values)) > 0).float() * 2 - 1
+
+
+class LevelQuantiser(Quantiser):
+    """Finite scalar quantisation: each channel is bounded and rounded to one of its `levels`; the first counts least.
+
+    Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", 2023.
+    """
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = list(levels)
+        self._values = [math.prod(levels[:channel]) for channel in range(len(levels))]
+
+    @property
+    def codebook(self) -> Tensor:
+        return self.lookup(torch.arange(math.prod(self.levels)))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        levels = latents.new_tensor(self.levels, dtype=torch.float32)
+        half = (levels - 1) * (1 + FSQ_MARGIN) / 2
+        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+        bounded = torch.tanh(latents.float() + torch.atanh(offset / half)) * half - offset
+        steps = bounded.round().long() + latents.new_tensor(self.levels, dtype=torch.long) // 2
+        return (steps * steps.new_tensor(self._values)).sum(-1)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        levels = codes.new_tensor(self.levels)
+        steps = codes[..., None] // codes.new_tensor(self._values) % levels
+        return (steps - levels // 2) / (levels // 2).float()
 
 
 def unit(vectors: Tensor) -> Tensor:

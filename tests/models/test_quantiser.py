@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models import quantiser
-from models.quantiser import SEARCHES, SignQuantiser, VectorQuantiser
+from models.quantiser import SEARCHES, LevelQuantiser, SignQuantiser, VectorQuantiser
 
 SCORES = {
     "nearest": lambda latents, rows: torch.cdist(latents, rows),
@@ -139,6 +139,22 @@ def test_every_code_of_signs_is_that_of_its_vector(highest_first: bool) -> None:
     made = SignQuantiser(18, highest_first=highest_first)
     assert made.codebook.shape == (1 << 18, 18)
     assert torch.equal(made(made.codebook), torch.arange(1 << 18))
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (3,), (2, 7, 4)])
+def test_every_code_of_levels_is_that_of_its_vector(levels: tuple[int, ...]) -> None:
+    made = LevelQuantiser(levels)
+    count = torch.tensor(levels).prod().item()
+    assert made.codebook.shape == (count, len(levels))
+    assert made.codebook.abs().max() <= 1
+    steps = made.codebook * (torch.tensor(levels) // 2)
+    half, even = (torch.tensor(levels) - 1) * 1.001 / 2, torch.where(torch.tensor(levels) % 2 == 0, 0.5, 0.0)
+    inverse = torch.atanh(((steps + even) / half).double()) - torch.atanh((even / half).double())
+    assert torch.equal(made(inverse.float()), torch.arange(count))
+
+
+def test_far_latents_take_the_outer_levels() -> None:
+    assert LevelQuantiser((8, 5))(torch.tensor([[-99.0, -99.0], [99.0, 99.0]])).tolist() == [0, 39]
 
 
 def test_an_unknown_search_is_named() -> None:

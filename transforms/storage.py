@@ -15,6 +15,7 @@ import stat as file_status
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -388,6 +389,8 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
     local = isinstance(fs, LocalFileSystem)
     uri = info["name"] if local else fs.unstrip_protocol(info["name"])
     names = ("mtime",) if local else ("generation", "ETag", "etag", "LastModified", "mtime", "updated", "created")
+    if not local and isinstance(info.get("created"), float):  # of memory:// in listings, elsewhere it is a date
+        info = {**info, "created": datetime.fromtimestamp(info["created"], timezone.utc)}
     version = next((str(info[name]) for name in names if info.get(name)), "")
     checksum = "" if local else next((str(info[name]) for name in CHECKSUMS if info.get(name)), "")
     return FileInfo(uri, int(info.get("size") or 0), version, checksum)

@@ -55,6 +55,7 @@ def test_listing_goes_down_the_folders_sorted_and_tells_sizes(folder: str) -> No
     assert [(storage.join(folder, name), len(name)) for name in ("a.txt", "b/1.txt", "b/2.txt")] == [
         (info.uri, info.size) for info in storage.list_files(folder)
     ]
+    assert all(storage.stat(info.uri) == info for info in storage.list_files(folder))
     assert [info.uri for info in storage.list_files(f"{folder}/*.txt")] == [storage.join(folder, "a.txt")]
     assert storage.list_files(storage.join(folder, "nothing")) == []
 

@@ -201,7 +201,7 @@ def as_text(told: Mapping[str, Any]) -> str:
     if "cmmd" in told:
         about = told["cmmd"]
         rows.append(
-            f"CMMD of {about['rows']:,} rows: two samples of one distribution are about {about['floor']:g} apart"
+            f"CMMD of {about['rows']:,} rows: two samples of one distribution are about {about['floor']:.2g} apart"
         )
     return "\n".join(f"  {row}".rstrip() for row in rows)
 

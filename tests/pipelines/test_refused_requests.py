@@ -40,7 +40,7 @@ IN = {
     "two_images.parquet": table({"image": [GOOD], "jpg": [GOOD], "caption": ["c"]}),
     "no_image.parquet": table({"n": [1], "caption": ["c"]}),
     "clash.parquet": image_table([GOOD], encoding=["of text"]),
-    "twice.parquet": image_table([GOOD], a=[1], b=[2]),
+    "twice.parquet": image_table([GOOD], a=[True], b=[2]),
     "noise.parquet": b"no parquet at all" * 100,
     "tokens.parquet": table({"key": ["a"], "encoding": pa.array([[1.5]])}),
     "header.csv": b"key,key\na,b\n",

@@ -63,7 +63,7 @@ def start(tmp_path) -> Iterator:
     runs: list[Run] = []
 
     def start(*flags: str) -> Run:
-        argv = [sys.executable, str(PROGRAM), "poll", "--folder", str(tmp_path), *flags]
+        argv = [sys.executable, str(PROGRAM), "poll", "--output", str(tmp_path), *flags]
         process = subprocess.Popen(
             argv,
             cwd=tmp_path,
@@ -90,7 +90,7 @@ def test_ctrl_c_drops_what_is_in_flight_and_leaves_nothing(start, mode):
     errors = run.end(130)
     assert list(run.folder.glob("dropped-*"))
     assert not list(run.folder.glob("ended-*"))
-    assert errors.endswith(f"to resume:\n  vqbeam poll --folder {run.folder} {' '.join(MODES[mode])}\n")
+    assert errors.endswith(f"to resume:\n  vqbeam poll --output {run.folder} {' '.join(MODES[mode])}\n")
 
 
 def test_a_signal_that_comes_while_the_first_is_taken_is_its_echo(tmp_path, monkeypatch, capsys):
@@ -151,7 +151,7 @@ def test_an_interruption_while_planning_is_clean(start):
     run = start("--plan_forever")
     run.wait_for("planning")
     run.press_ctrl_c()
-    assert "vqbeam poll --folder" in run.end(130)
+    assert "vqbeam poll --output" in run.end(130)
 
 
 def test_sigterm_while_planning_is_exit_code_143(start):

@@ -1,6 +1,6 @@
 """A command for the tests of launching and stopping, run as a program so that it receives real signals.
 
-`python polling_run.py poll --folder DIR ...` is dispatched like a command of vqbeam.
+`python polling_run.py poll --output DIR ...` is dispatched like a command of vqbeam.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipelines.screen import Expected, progress
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", required=True)
+    parser.add_argument("--output", required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--deaf", action="store_true")
@@ -32,14 +32,14 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
     from pipelines.launch import local_workers, run_pipeline
 
-    with scratch_folder(args.folder) as scratch:
-        Path(args.folder, "planning").touch()
+    with scratch_folder(args.output) as scratch:
+        Path(args.output, "planning").touch()
         while args.plan_forever:
             time.sleep(0.02)
 
         def build(pipeline: beam.Pipeline) -> None:
             shards = pipeline | beam.Create(range(args.shards)) | beam.Reshuffle()
-            _ = shards | beam.ParDo(WaitInShard(args.folder, scratch, args.deaf))
+            _ = shards | beam.ParDo(WaitInShard(args.output, scratch, args.deaf))
 
         with progress(scratch, Expected(args.shards, rows=args.shards * 100)):
             workers = local_workers(beam_args, args.workers)

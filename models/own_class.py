@@ -51,7 +51,7 @@ def open_own(path: Path, options: TokenizerOptions) -> OwnCheckpoint:
         given = getattr(tokenizer, "spec", None)
     except (ModelError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # users' code raises what it likes
         raise ConfigError(f"tokenizer {asked}: cannot open {path}: {type(error).__name__}: {error}") from error
     _check_members(asked, tokenizer, given)
     opened = OwnCheckpoint(name, tokenizer, _spec(asked, given), _choices(name, options))

@@ -78,7 +78,7 @@ def _dispatch(argv: list[str]) -> int:
         say(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
         return 0
     from models.errors import ModelError  # slower than all of the above
-    from pipelines import parsing
+    from pipelines import dataflow, parsing
     from pipelines.scratch import scratch_folder
     from transforms.errors import RunFailed, ShardFailed, UsageError, WorkerLost
 
@@ -90,6 +90,8 @@ def _dispatch(argv: list[str]) -> int:
     parser = parsing.parser_of(name, command)
     try:
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
+        if command.launches:
+            beam_args = dataflow.settle(args, beam_args)
         if isinstance(command, Command):
             return command.run(args, beam_args)
         with scratch_folder(args.temp_dir) as scratch:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import flags
 from pipelines.command import Command, JobCommand
-from pipelines.request import JobOptions, PlannedModel, Task
+from pipelines.request import NO_MODEL, JobOptions, PlannedModel, Task
 from pipelines.scratch import scratch_folder
 from pipelines.terminal import say
 from pipelines.token_tables import of_one_kind
@@ -90,6 +90,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it runs")
     group.add_argument("--workers", **flags.COUNT, help="on this machine (default 1)")
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
+    group.add_argument("--no_wait", **flags.NO_WAIT)
     parser.set_defaults(workers=0, batch_size=0, threads=0, device="cpu", model_cache="")
 
 
@@ -126,7 +127,7 @@ class Export:
             **({"by_view": True} if shuffle.views else {}),
             **choices,
         }
-        nothing = PlannedModel("model", "none", "none", "rows are moved only", {}, 1.0, lambda device: BATCH)
+        nothing = PlannedModel("model", "none", NO_MODEL, "rows are moved only", {}, 1.0, lambda device: BATCH)
         about = {**self.made_by, "command": "export", **identity}
         return Task(
             models=(nothing,),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from models.bart.options import OPTIONS, SAMPLING
 from models.image_tokenizer import FAMILIES
+from pipelines.accelerators import FLAG as ACCELERATOR
 from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
@@ -50,6 +51,7 @@ cosine = partial(_number, kind=float, low=-1, high=1, wanted="a number from -1 t
 # What flags have in common.
 COUNT: Mapping[str, Any] = {"type": positive, "metavar": "N"}
 SEVERAL: Mapping[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+NO_WAIT: Mapping[str, Any] = {"action": "store_true", "help": "on Dataflow: print where the job is seen, and leave it"}
 
 
 def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
@@ -304,6 +306,8 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
         help="for a shard that ended its worker twice, and so runs in a process of its own (default 3600)",
     )
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
+    group.add_argument("--accelerator", **ACCELERATOR)
+    group.add_argument("--no_wait", **NO_WAIT)
     parser.set_defaults(batch_size=0, workers=0, threads=0)  # left open
 
 

@@ -34,6 +34,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipelines.dataflow import NEEDS_VQBEAM
 from pipelines.local_worker import worker_command, worker_pids
 from pipelines.stopping import SIGNALS, StopSignals, exit_code, handled
 from transforms.engine.monitor import request_last, shards_in_flight
@@ -45,10 +46,6 @@ TICK_SECONDS = 0.1
 WORKER_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 TELL_OF_LOST_WORKERS = ("worker.data_plane", "portability.fn_api_runner.worker_handlers")
 CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
-NEEDS_VQBEAM = (
-    "workers of {runner} need vqbeam: give --sdk_container_image IMAGE with vqbeam installed in it, or --setup_file "
-    "with the setup.py of a checkout of vqbeam, or --extra_package with a wheel or sdist of it"
-)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ EPILOG = (
     "Flags may be written with hyphens instead of underscores. Flags of Apache Beam and its runners (--runner, "
     "--project, --region, --temp_location, ...) are passed to Beam; arguments after -- are passed to Beam unchanged."
 )
+SYNONYMS = {  # what other tools call flags of ours
+    "--accelerator": r"(worker)?(gpu|accelerator)s?(type|count|kind)?",
+}
 LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "strength" is not like "streaming"
 
 
@@ -176,9 +179,16 @@ def _runner_class_named(argv: Sequence[str]) -> str | None:
 
 
 def _unknown_message(name: str, own: Iterable[str], beam: Iterable[str], takers: Sequence[str]) -> str:
-    guess = nearest(name, own) or (None if takers else nearest(name, beam))
+    guess = _synonym(name, own) or nearest(name, own) or (None if takers else nearest(name, beam))
     elsewhere = f"; {', '.join(takers)} {'has' if len(takers) == 1 else 'have'} it" if takers else ""
     return f"unknown flag {name}{elsewhere}" + (f"; did you mean {guess}?" if guess else "")
+
+
+def _synonym(name: str, own: Iterable[str]) -> str | None:
+    """The flag of ours that other tools call by this name."""
+    plain = _letters(name)
+    found = (flag for flag, names in SYNONYMS.items() if re.fullmatch(names, plain))
+    return next((flag for flag in found if flag in own), None)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

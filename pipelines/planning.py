@@ -291,7 +291,7 @@ def resolved_settings(request: PlanRequest) -> dict[str, Any]:
         "model_source": first.source,
         "device": kind,
         "batch_size": asked.batch_size or first.batch_size(kind),
-        "threads_per_worker": asked.threads or max(1, cores() // (asked.workers or 1)),
+        "threads_per_worker": asked.threads or max(1, (request.job.worker_cores or cores()) // (asked.workers or 1)),
         "workers": asked.workers or None,
         **({"models": parts} if others else {}),
     }
@@ -305,6 +305,12 @@ def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
     rows = min(max(rows, task.least_rows), MOST_ROWS)
     whole = max(1, batch_size // task.images_per_row)
     return max(1, round(rows / whole)) * whole
+
+
+def shard_seconds(task: Task, plan: Plan) -> float:
+    """Roughly how long the device of a plan is busy with a whole shard."""
+    kind, rows = str(plan.settings["device"]), int(plan.fingerprint["rows_per_shard"])
+    return rows * task.images_per_row * sum(model.flops for model in task.models) / ASSUMED_FLOPS[kind]
 
 
 def limited(shards: Sequence[Shard], limit: int, schema: InputSchema) -> list[Shard]:

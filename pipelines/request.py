@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from transforms.work.work import Work
 
 CLIP_BATCH = 32  # images
+NO_MODEL = "none"  # the source of the model of a command that has none
 NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
 LEAST_ROWS = 256  # of a shard
 
@@ -111,7 +112,8 @@ class InputFiles:
 @dataclass(frozen=True)
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
-    named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder."""
+    named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `worker_cores`
+    are the cores of a worker elsewhere, 0 if they are not known; `no_wait` leaves a job elsewhere to itself."""
 
     files: InputFiles
     output: str
@@ -130,6 +132,8 @@ class JobOptions:
     dry_run: bool = False
     contact_sheet: bool = False
     kept: bool = True
+    worker_cores: int = 0
+    no_wait: bool = False
 
     def check_names(self) -> None:
         """Checks that the local models and, for a new job, the input files exist, before imports take seconds.

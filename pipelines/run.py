@@ -10,14 +10,14 @@ from dataclasses import replace
 import apache_beam as beam
 
 from models.vqgan import jax_codec
-from pipelines import planning
+from pipelines import dataflow, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
 from pipelines.keys import repeated_keys_at_the_end
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
 from pipelines.process import cores
-from pipelines.request import JobOptions, Task
+from pipelines.request import NO_MODEL, JobOptions, Task
 from pipelines.screen import Expected, passed_over_lines, print_summary, progress
 from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
@@ -57,7 +57,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     if stored is not None and not job.extend and task.planned is None:
         tell_of_changes(request, stored)
     if job.dry_run:
-        return _show(request, stored)
+        return _show(request, stored, beam_args)
     remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
@@ -99,11 +99,12 @@ def _write_card(output: str, rows: str) -> None:
         )
 
 
-def _show(request: PlanRequest, stored: Plan | None) -> int:
+def _show(request: PlanRequest, stored: Plan | None, beam_args: list[str]) -> int:
     job = request.job
     if stored is None:
         plan, shards = planning.make_plan(request)
         say(planning.describe_plan(plan, shards, request))
+        _show_workers(beam_args, len(shards))
         return 0
     planned: Sequence[Shard] = StoredShards(job.output, stored)
     if job.extend:
@@ -113,7 +114,14 @@ def _show(request: PlanRequest, stored: Plan | None) -> int:
     done = stored.shards - len(pending_shards(job.output, stored.shards))
     added = len(planned) if job.extend else 0
     say(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
+    _show_workers(beam_args, stored.shards - done + added)
     return 0
+
+
+def _show_workers(beam_args: list[str], pending: int) -> None:
+    """Tell which machines Dataflow would be asked for."""
+    if runner_name(beam_args) == dataflow.RUNNER:
+        say(f"workers     {dataflow.describe_workers(beam_args, pending)}")
 
 
 def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
@@ -147,7 +155,9 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
     """Run the shards that have no mark. Raises `RunFailed`."""
     options, local, output = request.job, request.local, request.job.output
     settings = options.settings.over(plan)
-    processes = workers = settings.workers or default_workers(settings.device)
+    if not local and settings.device == "auto":  # the launcher's does not count
+        settings = replace(settings, device=str(plan.settings["device"]))
+    processes = workers = settings.workers or (default_workers(settings.device) if local else 1)
     expected = Expected(
         plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending), request.command.unit
     )
@@ -179,6 +189,15 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
     if expected.shards_before:
         done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
         say(f"Resuming: {done} done already", file=sys.stderr)
+
+    if runner_name(beam_args) == dataflow.RUNNER:
+        seconds = planning.shard_seconds(request.task, plan)
+        beam_args = dataflow.for_plan(
+            beam_args,
+            job_name=f"vqbeam-{request.command.name.split(':')[0]}-{job_id(plan.fingerprint)[:8]}",
+            pending=len(pending),
+            seconds=dataflow.element_seconds(seconds, options.shard_timeout),
+        )
 
     def build(pipeline: beam.Pipeline) -> None:
         ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
@@ -237,15 +256,13 @@ def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int |
 
 
 def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
-    """Workers of Dataflow see no files of this machine, and no others its temporary folders."""
+    """Workers elsewhere see no files of this machine; `dataflow.settle` has looked at what the flags name."""
     if not request.local and not request.job.kept:
         raise UsageError(f"{runner_name(beam_args)} needs --output, a folder that its workers can reach")
-    if runner_name(beam_args) != "dataflowrunner":
-        return
-    asked = request.task.input.patterns
-    for flag, uri in [("--output", request.job.output), *(("--input", pattern) for pattern in asked)]:
-        if storage.is_local(uri):
-            raise UsageError(f"{flag} {uri} is on this machine, where the workers of Dataflow cannot see it: use gs://")
+    if runner_name(beam_args) == dataflow.RUNNER:
+        for model in request.task.models:
+            if model.source != NO_MODEL:
+                dataflow.check_model(model.source, f"the model {model.source}")
 
 
 def default_workers(device: str) -> int:

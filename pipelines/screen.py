@@ -156,15 +156,17 @@ def print_summary(
         advice = "; see the reasons" if failed.get("advised") else "; run the same command again"
         lines.append(f"  FAILED     {len(undone):,} of {every}{advice}")
         lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
-    if outcome.failing:
-        lines.append(f"  FAILED     {in_flags(outcome.failing, parser)}")
     if totals.rows_rejected and look:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
     if outcome.well and look:
         lines.append(f"  look at    {look}")
-    headline = "Failed" if not outcome.well else "Done already" if already else "Done"
-    done = "" if outcome.well else " done"  # "Failed: 1 of 1 shard" would say that it was the shard that failed
-    say(f"{headline}: {shards - len(undone):,} of {every}{done}", *lines)
+    if outcome.failing:  # although every shard is done
+        headline = f"Failed: {in_flags(outcome.failing, parser)}"
+    elif undone:
+        headline = f"Failed: {shards - len(undone):,} of {every} done"
+    else:
+        headline = f"{'Done already' if already else 'Done'}: {shards:,} of {every}"
+    say(headline, *lines)
 
 
 def counts_lines(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from transforms import storage
+from transforms.batch import GRID_H, GRID_W
 from transforms.errors import UsageError
 from transforms.inputs.columns import image_and_codes
 from transforms.inputs.formats.parquet import read_footer
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 READERS = 16
 MOST_CODES = 1 << 20  # that codes of unknown origin are taken to be of
-SIDES = ("grid_h", "grid_w")  # columns of tables whose grids differ by row
+SIDES = (GRID_H, GRID_W)
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """`length` codes a row of a codebook of `size`, `codebook` is its id if the table names it."""
+    """`length` codes a row of a codebook of `size`, `codebook` is its id if the table names it. `grid` is the height
+    and width of all rows, None if the table does not say it; `by_row` if columns do."""
 
     length: int
+    grid: tuple[int, int] | None
+    by_row: bool
     size: int
     codebook: str | None
     columns: tuple[str, ...]
@@ -47,6 +51,11 @@ def of_one_kind(uris: Sequence[str], code_column: str | None) -> TokenTable:
             raise UsageError(
                 f"{first_uri} has {first.length:,} codes a row and {uri} {table.length:,}: tables of one grid go into "
                 "an export"
+            )
+        if table.grid and first.grid and table.grid != first.grid:
+            raise UsageError(
+                f"{first_uri} has grids of {_as_text(first.grid)} codes and {uri} of {_as_text(table.grid)}: tables of "
+                "one grid go into an export"
             )
         if table.codebook and first.codebook and table.codebook != first.codebook:
             raise UsageError(
@@ -75,18 +84,29 @@ def _table(uri: str, code_column: str | None) -> TokenTable | None:
     if not (_is_list(kind) and pt.is_integer(kind.value_type)):
         raise UsageError(f"{uri}: column {name} holds {kind}, and no lists of codes", "code_column")
     made_by = token_provenance(uri) or {}
-    if pt.is_fixed_size_list(kind):
-        length = kind.list_size
-    else:
-        with storage.open_read(uri) as file:
-            stored = pq.ParquetFile(file)
+    side = int(made_by.get("grid", 0))
+    with storage.open_read(uri) as file:
+        stored = pq.ParquetFile(file)
+        by_row = all(side in columns.names and pt.is_integer(columns.field(side).type) for side in SIDES)
+        grid = _grid(uri, stored) if by_row else None
+        if pt.is_fixed_size_list(kind):
+            length = kind.list_size
+        else:
             batch = next(stored.iter_batches(1, columns=[name]), None)
-            _check_sides(uri, stored)
-        cell = None if batch is None or not batch.num_rows else batch.column(0)[0].as_py()
-        length = len(cell) if isinstance(cell, list) else int(made_by.get("grid", 0)) ** 2
+            cell = None if batch is None or not batch.num_rows else batch.column(0)[0].as_py()
+            length = len(cell) if isinstance(cell, list) else side * side
+    if grid is None and side * side == length:
+        grid = side, side
     most = 1 << 16 if kind.value_type.bit_width <= 16 else MOST_CODES
-    size = made_by.get("codebook_size") or most
-    return TokenTable(length, size, made_by.get("codebook_id"), tuple(columns.names), "views" in made_by)
+    return TokenTable(
+        length=length,
+        grid=grid,
+        by_row=by_row,
+        size=made_by.get("codebook_size") or most,
+        codebook=made_by.get("codebook_id"),
+        columns=tuple(columns.names),
+        views="views" in made_by,
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -95,16 +115,30 @@ def _is_list(kind: pa.DataType) -> bool:
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
-def _check_sides(uri: str, table: pq.ParquetFile) -> None:
-    """Raise `UsageError` if the rows of a table have grids of several shapes, of which some may have as many codes."""
-    leaves = {table.metadata.schema.column(i).path: i for i in range(table.metadata.num_columns)}
+def _grid(uri: str, table: pq.ParquetFile) -> tuple[int, int] | None:
+    """The height and width that the rows of a table say, None if none does. Raises `UsageError` if they differ, also
+    if they have as many codes."""
+    sides = []
     for side in SIDES:
-        if side in leaves:
-            groups = [table.metadata.row_group(n).column(leaves[side]) for n in range(table.num_row_groups)]
-            told = [group.statistics for group in groups if group.statistics and group.statistics.has_min_max]
-            if len({value for one in told for value in (one.min, one.max)}) > 1:
-                low, high = min(one.min for one in told), max(one.max for one in told)
-                raise UsageError(
-                    f"{uri} has grids that differ by row ({side} {low:,} to {high:,}): tables of one grid go into an "
-                    "export, so encode to one size, or export each shape apart"
-                )
+        found = _values(table, side)
+        if len(found) > 1:
+            raise UsageError(
+                f"{uri} has grids that differ by row ({side} {min(found):,} to {max(found):,}): tables of one grid "
+                "go into an export, so encode to one size, or export each shape apart"
+            )
+        sides += found
+    return (sides[0], sides[1]) if len(sides) == 2 else None
+
+
+def _values(table: pq.ParquetFile, name: str) -> set[int]:
+    """The values of a column of integers but null; the ends of their range if the table has statistics."""
+    at = next(i for i in range(table.metadata.num_columns) if table.metadata.schema.column(i).path == name)
+    told = [table.metadata.row_group(number).column(at).statistics for number in range(table.num_row_groups)]
+    if all(each is not None and each.has_min_max for each in told):
+        return {value for each in told for value in (each.min, each.max)}
+    values = (batch.column(0).unique().to_pylist() for batch in table.iter_batches(columns=[name]))
+    return {value for some in values for value in some if value is not None}
+
+
+def _as_text(grid: tuple[int, int]) -> str:
+    return f"{grid[0]:,} x {grid[1]:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import sqrt
+from math import isqrt, sqrt
 from typing import Any
 
 from transforms.errors import RowRejected, UsageError
@@ -12,6 +12,8 @@ from transforms.errors import RowRejected, UsageError
 Sides = tuple[int, int]  # width and height
 
 MOST_BUCKETS = 256
+MOST_SIDE = 2048  # of an area: four times that of the largest models
+A_SIDE = 128  # of an area, at least, if a number of pixels is taken for it
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class TargetSizes:
     """With `buckets` the one of the nearest aspect ratio; with `area`, sides of about area x area pixels that keep the
     ratio; with neither, images keep their size. Sides are multiples of `factor`.
 
-    Raises `UsageError` for buckets that are none, and for an area of less than a code.
+    Raises `UsageError` for buckets that are none, and for an area of less than a code or of too many.
     """
 
     factor: int
@@ -38,6 +40,14 @@ class TargetSizes:
                 )
         if self.area and self.area < self.factor:
             raise UsageError(f"area:{self.area} is less than a code, {self.factor} x {self.factor} pixels", "resize")
+        if self.area > MOST_SIDE:
+            side = isqrt(self.area)
+            meant = f"; for {self.area:,} pixels give area:{side}" if side >= A_SIDE else ""
+            raise UsageError(
+                f"area:{self.area} is a side, of images of about {self.area:,} x {self.area:,} pixels; it is at most "
+                f"{MOST_SIDE:,}{meant}",
+                "resize",
+            )
 
     @property
     def most_pixels(self) -> int | None:

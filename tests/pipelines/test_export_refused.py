@@ -100,6 +100,46 @@ def test_a_table_of_several_grids_is_refused_though_they_have_as_many_codes(tmp_
     assert export(tokens(tmp_path / "same", "a", codes, **same), tmp_path / "out").code == 0
 
 
+SIX = [[1, 2, 3, 4, 5, 6]] * 2
+
+
+def sides(height: int, width: int) -> dict[str, pa.Array]:
+    return {"grid_h": pa.array([height] * 2, pa.int32()), "grid_w": pa.array([width] * 2, pa.int32())}
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.uint16()), pa.list_(pa.uint16(), 6)])
+def test_tables_of_two_grids_with_as_many_codes_are_refused(kind: pa.DataType, tmp_path: Path) -> None:
+    codes = pa.array(SIX, kind)
+    tokens(tmp_path / "in", "a", codes, **sides(2, 3))
+    export(tokens(tmp_path / "in", "b", codes, **sides(3, 2)), tmp_path / "out").check_refused(
+        "a.parquet has grids of 2 x 3 codes and", "b.parquet of 3 x 2: tables of one grid go into an export"
+    )
+    mixed = {name: pa.array([2, 3], pa.int32()) for name in ("grid_h", "grid_w")}
+    tokens(tmp_path / "mixed", "a", codes, **mixed)
+    export(tmp_path / "mixed", tmp_path / "out").check_refused("a.parquet has grids that differ by row (grid_h 2 to 3)")
+    table = pq.read_table(tmp_path / "mixed" / "a.parquet")
+    pq.write_table(table, tmp_path / "mixed" / "a.parquet", write_statistics=False)
+    export(tmp_path / "mixed", tmp_path / "out").check_refused("a.parquet has grids that differ by row (grid_h 2 to 3)")
+
+
+def test_a_strip_and_a_square_of_as_many_codes_are_refused(tmp_path: Path) -> None:
+    codes = pa.array([[1, 2, 3, 4]] * 2, FOUR)
+    tokens(tmp_path / "in", "a", codes, {"codebook_id": "1" * 64, "codebook_size": 16, "grid": 2})
+    export(tokens(tmp_path / "in", "b", codes, **sides(1, 4)), tmp_path / "out").check_refused(
+        "a.parquet has grids of 2 x 2 codes and", "b.parquet of 1 x 4: tables of one grid go into an export"
+    )
+
+
+def test_a_grid_that_is_no_square_is_kept_or_refused(tmp_path: Path) -> None:
+    source = tokens(tmp_path / "in", "a", pa.array(SIX, pa.list_(pa.uint16())), **sides(2, 3))
+    export(source, tmp_path / "out", "--columns").check_refused(
+        "a.parquet has grids of 2 x 3 codes, which the columns grid_h and grid_w say: keep grid_h and grid_w, by name"
+    )
+    kept = export(source, tmp_path / "out", "--columns", "grid_h", "grid_w")
+    assert kept.code == 0, kept.err
+    assert [(row["grid_h"], row["grid_w"]) for row in kept.rows()] == [(2, 3)] * 2
+
+
 def test_a_folder_without_tables_of_tokens_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("x")

@@ -109,6 +109,12 @@ def test_what_makes_no_sense_is_refused() -> None:
         TargetSizes(8, ((32, 32), (40, 20)))
     with pytest.raises(UsageError, match="resize: area:4 is less than a code, 8 x 8 pixels"):
         TargetSizes(8, area=4)
+    side = r"resize: area:4096 is a side, of images of about 4,096 x 4,096 pixels; it is at most 2,048$"
+    with pytest.raises(UsageError, match=side):
+        TargetSizes(8, area=4096)
+    with pytest.raises(UsageError, match=r"at most 2,048; for 518,400 pixels give area:720$"):
+        TargetSizes(8, area=720 * 720)
+    assert TargetSizes(8, area=2048).area == 2048
     with pytest.raises(UsageError, match="resize: bucket gives grids that differ by row, which only encode writes"):
         ImageOptions(32, resize="bucket")
 

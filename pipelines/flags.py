@@ -384,7 +384,9 @@ def _resize(text: str) -> str:
     """One of `SQUARES`, "bucket" or "area:N"."""
     if text in (*SQUARES, "bucket") or re.fullmatch(r"area:[1-9]\d{0,7}", text):
         return text
-    raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SQUARES)}, bucket or area:N, such as area:512 for 512 x 512 pixels")
+    raise argparse.ArgumentTypeError(
+        f"{text!r}: expected {', '.join(SQUARES)}, bucket or area:N, such as area:512 for 512 x 512 pixels"
+    )
 
 
 def _buckets(text: str) -> tuple[tuple[int, int], ...]:

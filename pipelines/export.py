@@ -15,7 +15,7 @@ from pipelines.command import Command, JobCommand
 from pipelines.request import NO_MODEL, JobOptions, PlannedModel, Task
 from pipelines.scratch import scratch_folder
 from pipelines.terminal import say
-from pipelines.token_tables import SIDES, of_one_kind
+from pipelines.token_tables import SIDES, grid_text, of_one_kind
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.ledger.folder import CARD, SORTED, SUCCESS
@@ -336,8 +336,8 @@ def find_export(args: argparse.Namespace) -> Export:
     lost = [side for side in SIDES if side not in kept or side in dict(args.rename)]
     if first.by_row and first.grid and first.grid[0] != first.grid[1] and lost:
         raise UsageError(
-            f"{uris[0]} has grids of {first.grid[0]:,} x {first.grid[1]:,} codes, which the columns {' and '.join(SIDES)} "
-            f"say: keep {' and '.join(lost)}, by name"
+            f"{uris[0]} has grids of {grid_text(first.grid)} codes, which {' and '.join(SIDES)} say: keep "
+            f"{' and '.join(lost)}, by name"
         )
     shuffle = Shuffle(args.shuffle, value, bool(args.dedup), args.split, first.views)
     return Export(job, args.layout, shuffle, CodeGrid(first.length, first.size), made_by)

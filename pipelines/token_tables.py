@@ -54,7 +54,7 @@ def of_one_kind(uris: Sequence[str], code_column: str | None) -> TokenTable:
             )
         if table.grid and first.grid and table.grid != first.grid:
             raise UsageError(
-                f"{first_uri} has grids of {_as_text(first.grid)} codes and {uri} of {_as_text(table.grid)}: tables of "
+                f"{first_uri} has grids of {grid_text(first.grid)} codes and {uri} of {grid_text(table.grid)}: tables of "
                 "one grid go into an export"
             )
         if table.codebook and first.codebook and table.codebook != first.codebook:
@@ -140,5 +140,6 @@ def _values(table: pq.ParquetFile, name: str) -> set[int]:
     return {value for some in values for value in some if value is not None}
 
 
-def _as_text(grid: tuple[int, int]) -> str:
+def grid_text(grid: tuple[int, int]) -> str:
+    """Height x width."""
     return f"{grid[0]:,} x {grid[1]:,}"

@@ -133,7 +133,7 @@ def test_a_strip_and_a_square_of_as_many_codes_are_refused(tmp_path: Path) -> No
 def test_a_grid_that_is_no_square_is_kept_or_refused(tmp_path: Path) -> None:
     source = tokens(tmp_path / "in", "a", pa.array(SIX, pa.list_(pa.uint16())), **sides(2, 3))
     export(source, tmp_path / "out", "--columns").check_refused(
-        "a.parquet has grids of 2 x 3 codes, which the columns grid_h and grid_w say: keep grid_h and grid_w, by name"
+        "a.parquet has grids of 2 x 3 codes, which grid_h and grid_w say: keep grid_h and grid_w, by name"
     )
     kept = export(source, tmp_path / "out", "--columns", "grid_h", "grid_w")
     assert kept.code == 0, kept.err

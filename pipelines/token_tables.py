@@ -54,8 +54,8 @@ def of_one_kind(uris: Sequence[str], code_column: str | None) -> TokenTable:
             )
         if table.grid and first.grid and table.grid != first.grid:
             raise UsageError(
-                f"{first_uri} has grids of {grid_text(first.grid)} codes and {uri} of {grid_text(table.grid)}: tables of "
-                "one grid go into an export"
+                f"{first_uri} has grids of {grid_text(first.grid)} codes and {uri} of {grid_text(table.grid)}: tables "
+                "of one grid go into an export"
             )
         if table.codebook and first.codebook and table.codebook != first.codebook:
             raise UsageError(

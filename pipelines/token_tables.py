@@ -118,7 +118,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _grid(uri: str, table: pq.ParquetFile) -> tuple[int, int] | None:
     """The height and width that the rows of a table say, None if none does. Raises `UsageError` if they differ, also
     if they have as many codes."""
-    sides = []
+    sides: list[int] = []
     for side in SIDES:
         found = _values(table, side)
         if len(found) > 1:

@@ -41,13 +41,16 @@ def _as_program(argv: list[str]) -> int:
 
 
 def _as_process(argv: list[str]) -> int:
-    from pipelines.stopping import SIGNALS, Terminated, exit_code, interruptible
+    from pipelines.stopping import SIGNALS, LeftRunning, Terminated, exit_code, interruptible
 
     interrupt, terminate = SIGNALS
     try:
         with interruptible():
             code = _dispatch(argv)
             sys.stdout.flush()
+    except LeftRunning as left:
+        say(f"\n{left.told}. Finished shards are kept; to resume:\n  {_resume(argv)}", file=sys.stderr)
+        return exit_code(left.number)
     except Terminated:
         code = exit_code(terminate)
     except KeyboardInterrupt:
@@ -92,6 +95,10 @@ def _dispatch(argv: list[str]) -> int:
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
         if command.launches:
             beam_args = dataflow.settle(args, beam_args)
+        if beam_args:
+            from pipelines import engines  # which imports Beam, as parsing its flags did
+
+            engines.check(args, beam_args)
         if isinstance(command, Command):
             return command.run(args, beam_args)
         with scratch_folder(args.temp_dir) as scratch:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -22,21 +21,21 @@ from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
-    PortableOptions,
-    SetupOptions,
     StandardOptions,
     TestOptions,
-    WorkerOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import PipelineState, create_runner
+from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.dataflow import NEEDS_VQBEAM
+from pipelines.elsewhere import run_elsewhere
+from pipelines.engines import bare, check_vqbeam_is_shipped
+from pipelines.far_progress import Watched
+from pipelines.launch_result import SUBMITTED, LaunchResult
 from pipelines.local_worker import worker_command, worker_pids
-from pipelines.stopping import SIGNALS, StopSignals, exit_code, handled
+from pipelines.stopping import SIGNALS, StopSignals, handled
 from transforms.engine.monitor import request_last, shards_in_flight
 from transforms.errors import UsageError, WorkerLost
 
@@ -48,22 +47,6 @@ TELL_OF_LOST_WORKERS = ("worker.data_plane", "portability.fn_api_runner.worker_h
 CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
 
 
-@dataclass(frozen=True)
-class LaunchResult:
-    """How a pipeline ended. `state` is Beam's word for it, "STOPPED" after a signal, or "SUBMITTED" if only a
-    template or a dry run was asked for."""
-
-    state: str
-    stop_signal: int | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 if the pipeline ended well, 1 if it did not, 130 or 143 after a signal."""
-        if self.stop_signal is not None:
-            return exit_code(self.stop_signal)
-        return 0 if self.state in (PipelineState.DONE, "SUBMITTED") else 1
-
-
 def is_local(beam_args: list[str]) -> bool:
     """Whether the pipeline runs on this machine, under our own control."""
     return runner_name(beam_args) in (None, *LOCAL_RUNNERS)
@@ -72,7 +55,7 @@ def is_local(beam_args: list[str]) -> bool:
 def runner_name(beam_args: list[str]) -> str | None:
     """ "dataflowrunner" for "--runner DataflowRunner", however it is written; None if no runner is named."""
     runner = PipelineOptions(beam_args).view_as(StandardOptions).runner
-    return None if runner is None else _bare(runner)
+    return None if runner is None else bare(runner)
 
 
 def local_workers(beam_args: list[str], workers: int) -> int:
@@ -109,17 +92,21 @@ def run_pipeline(
     workers: int,
     scratch: str,
     grace: float = GRACE_SECONDS,
+    watched: Watched | None = None,
 ) -> LaunchResult:
     """Runs what `build` puts into a pipeline and waits for it, in the main thread.
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
-    become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended.
+    become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended. A job
+    elsewhere is cancelled by them, and shown as `watched`.
     Raises `UsageError` for a runner that cannot be used, `WorkerLost` if a worker process crashed, once
     the others have finished the shards that they were at, and what the pipeline raised.
     """
     if is_local(beam_args):
         return _run_here(build, beam_args, workers, scratch, grace)
-    return _run_elsewhere(build, beam_args)
+    if runner_name(beam_args) == "dataflowrunner":
+        return _run_on_dataflow(build, beam_args)
+    return run_elsewhere(build, beam_args, scratch=scratch, watched=watched)
 
 
 def _run_here(
@@ -194,10 +181,10 @@ def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRun
     )
 
 
-def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> LaunchResult:
+def _run_on_dataflow(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> LaunchResult:
     options = PipelineOptions(beam_args)
     name = options.view_as(StandardOptions).runner
-    _check_workers_get_vqbeam(options, name)
+    check_vqbeam_is_shipped(options, name)
     try:
         pipeline = beam.Pipeline(runner=create_runner(name), options=options)
     except (ValueError, ImportError, AttributeError) as error:
@@ -206,31 +193,13 @@ def _run_elsewhere(build: Callable[[beam.Pipeline], None], beam_args: list[str])
     build(pipeline)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location or options.view_as(TestOptions).dry_run:
-        return LaunchResult("SUBMITTED")
+        return LaunchResult(SUBMITTED)
     try:
         state = result.wait_until_finish()
     except KeyboardInterrupt:
-        if _bare(name) == "dataflowrunner":
-            print(f"Job {result.job_id()} continues without this command.", file=sys.stderr)
+        print(f"Job {result.job_id()} continues without this command.", file=sys.stderr)
         raise
     return LaunchResult(state or result.state)
-
-
-def _check_workers_get_vqbeam(options: PipelineOptions, name: str) -> None:
-    setup = options.view_as(SetupOptions)
-    image = options.view_as(WorkerOptions).sdk_container_image
-    shipped = (image, setup.setup_file, setup.extra_packages, setup.requirements_file)
-    portable = options.view_as(PortableOptions)
-    in_container = portable.environment_type in (None, "DOCKER") and not portable.environment_config
-    needed = _bare(name) == "dataflowrunner" or (_bare(name) in ("flinkrunner", "sparkrunner") and in_container)
-    if needed and not any(shipped):
-        raise UsageError(NEEDS_VQBEAM.format(runner=name))
-
-
-def _bare(runner: str) -> str:
-    """ "fnapirunner" for "FnApiRunner", "fnapi" and "apache_beam.runners...FnApiRunner"."""
-    name = runner.rpartition(".")[2].lower()
-    return name if name.endswith("runner") else name + "runner"
 
 
 def _is_alive(pid: int) -> bool:

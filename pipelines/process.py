@@ -50,6 +50,7 @@ def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     already is left alone.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.", append=True)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its library writes to stderr by itself if a service goes away
     root = logging.getLogger()
     if root.handlers:
         return

@@ -8,11 +8,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.vqgan import jax_codec
 from pipelines import dataflow, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
+from pipelines.far_progress import Watched
 from pipelines.keys import repeated_keys_at_the_end
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
@@ -70,6 +72,9 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code = result.exit_code
+        if result.reason:
+            name = PipelineOptions(beam_args).view_as(StandardOptions).runner
+            say(f"{name}: {result.reason}. Finished shards are kept; the same command resumes", file=sys.stderr)
     outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
     keys = None
     if outcome.well:
@@ -206,7 +211,8 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
     seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
     before = _last_run(output) if seen else None
     with progress(scratch, expected) if local else nullcontext():
-        result = run_pipeline(build, beam_args, workers=workers, scratch=scratch)
+        watched = None if local else Watched(output, expected)
+        result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, watched=watched)
     if seen and result.stop_signal is None and _last_run(output) == before:
         say(
             f"warning: the account of this run could not be written to {output}/{LAST_RUN}; the marks of its shards "

@@ -19,12 +19,22 @@ from transforms.engine.monitor import request_stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 1.0  # `timeout`, process groups and our supervisor deliver one request twice: that is not a second one
+DROPPING = "Stopping: shards in flight are dropped. Once more to stop at once."
 
 _asked_at = float("-inf")  # when a signal last asked this process to stop, by `time.monotonic`
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came; a KeyboardInterrupt to libraries that tidy up on Ctrl-C."""
+
+
+class LeftRunning(KeyboardInterrupt):
+    """The signal `number` came, and a job elsewhere was not stopped; `told` says what is to be known of it."""
+
+    def __init__(self, number: int, told: str) -> None:
+        super().__init__(told)
+        self.number = number
+        self.told = told
 
 
 def exit_code(number: int) -> int:
@@ -62,20 +72,21 @@ def interruptible() -> AbstractContextManager[None]:
 class StopSignals:
     """Makes signals a request to the workers of the run in `scratch`, which have `grace` seconds to stop.
 
-    `take` handles the signals. `number` is the first one that came, None if none did.
+    `take` handles the signals, and prints `told` at the first. `number` is the first one that came, None if none did.
     """
 
-    def __init__(self, scratch: str, grace: float) -> None:
+    def __init__(self, scratch: str, grace: float, told: str = DROPPING) -> None:
         self.number: int | None = None
         self._scratch = scratch
         self._grace = grace
         self._first = threading.Lock()  # taken by the first signal: another may come while its handler runs
         self._begin = float("inf")  # when it came
-        self._insisted = False
+        self._told = told
+        self.insisted = False  # by a second signal
 
     def overdue(self) -> bool:
         """Whether the workers have had their time to stop, or a second signal says not to wait for them."""
-        return self.number is not None and (self._insisted or time.monotonic() - self._begin > self._grace)
+        return self.number is not None and (self.insisted or time.monotonic() - self._begin > self._grace)
 
     def take(self, number: int, frame: FrameType | None) -> None:
         global _asked_at
@@ -84,6 +95,6 @@ class StopSignals:
             self._begin = now
             self.number = number
             request_stop(self._scratch)
-            print("\nStopping: shards in flight are dropped. Once more to stop at once.", file=sys.stderr, flush=True)
+            print(f"\n{self._told}", file=sys.stderr, flush=True)
         elif now - self._begin > ECHO_SECONDS:
-            self._insisted = True
+            self.insisted = True

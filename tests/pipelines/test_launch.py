@@ -130,7 +130,6 @@ def test_contradictions_about_workers_are_refused(beam_args, message):
     ("beam_args", "message"),
     [
         (["--runner=DataflowRunner", "--project=p"], "workers of DataflowRunner need vqbeam.*--setup_file"),
-        (["--runner=FlinkRunner"], "workers of FlinkRunner need vqbeam.*--sdk_container_image"),
         (["--runner=NoSuchRunner"], "--runner NoSuchRunner: Unexpected pipeline runner"),
     ],
 )

@@ -1,0 +1,211 @@
+"""Runs a pipeline on an engine that is not ours to control: hands it over, follows it, stops it, says how it ended.
+
+Beam's own end of such a job is a traceback, or the same twice; what an engine says is told here in one line. A signal
+cancels the job: "stopped" is said only of a job that has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.runners.runner import PipelineState, create_runner
+from apache_beam.utils.subprocess_server import SubprocessServer
+
+from pipelines.engine_errors import is_gone, reason_of
+from pipelines.engines import bare
+from pipelines.far_progress import Watched, counters, far_progress
+from pipelines.launch_result import SUBMITTED, LaunchResult
+from pipelines.process import BEAM_FOLDER
+from pipelines.stopping import SIGNALS, LeftRunning, StopSignals, handled
+from pipelines.terminal import say
+from transforms.errors import RunFailed, UsageError
+
+GRACE_SECONDS = 10.0  # between a request to cancel the job and the end of our patience
+ANSWER_SECONDS = 3.0  # for a question after a job's state
+TICK_SECONDS = 0.1
+FOR_EVER = 10_000_000  # seconds: Beam ends its watch over a job that takes longer than `--job_server_timeout`
+STOPPING = "Stopping: the job is being cancelled. Once more to leave at once."
+
+CANCEL_THERE = "It may go on; cancel it where the engine shows its jobs"
+
+
+def run_elsewhere(
+    build: Callable[[beam.Pipeline], None],
+    beam_args: list[str],
+    *,
+    scratch: str,
+    watched: Watched | None = None,
+) -> LaunchResult:
+    """Runs what `build` puts into a pipeline with the runner that `beam_args` name, and waits for its end.
+
+    Raises `UsageError` for a runner that there is not, `RunFailed` if it takes no job, and `LeftRunning` if a signal
+    came and the job could not be stopped. A job that fails is a result with its reason.
+    """
+    options = PipelineOptions(beam_args)
+    name = str(options.view_as(StandardOptions).runner)
+    portable = options.view_as(PortableOptions)
+    service = f"the job service {portable.job_endpoint}" if portable.job_endpoint else f"the job service of {name}"
+    executable = portable.output_executable_path
+    portable.job_server_timeout = FOR_EVER  # whether it answers has been seen before
+    with _hushed():
+        try:
+            runner = create_runner(name)
+            servers = _servers_of(runner)
+            pipeline = beam.Pipeline(runner=runner, options=options)
+        except (ValueError, ImportError, AttributeError) as error:
+            raise UsageError(f"--runner {name}: {error}") from error
+        build(pipeline)
+        stop = StopSignals(scratch, GRACE_SECONDS, STOPPING)
+        try:
+            try:
+                with handled(dict.fromkeys(SIGNALS, partial(_while_submitting, stop))):  # taken or not, a job is known
+                    result = pipeline.run()
+            except (grpc.RpcError, grpc.FutureTimeoutError, RuntimeError, ValueError, OSError) as error:
+                if stop.number is not None:
+                    return LaunchResult("STOPPED", stop.number)
+                raise RunFailed(f"{name} took no job: {reason_of(error, service)}") from error
+            shown = watched and replace(watched, look=_where_to_look(name, service))
+            ended = _follow(result, stop, shown, service)
+        finally:
+            _end_servers(servers, at_once=stop.insisted)
+    if executable and ended.state == PipelineState.DONE:
+        say(f"The job was written to {executable}")
+        return LaunchResult(SUBMITTED)
+    return ended
+
+
+def _while_submitting(stop: StopSignals, number: int, frame: FrameType | None) -> None:
+    """Handles a signal that comes before it is known whether the engine has taken the job."""
+    stop.take(number, frame)
+    if stop.insisted:
+        raise LeftRunning(
+            number, "The job was being handed over. It may run; cancel it where the engine shows its jobs"
+        )
+
+
+def _follow(result: Any, stop: StopSignals, watched: Watched | None, service: str) -> LaunchResult:
+    """Waits for the end of a job. In other threads, which end with the process if they are given up on."""
+    waiting = _in_thread(result.wait_until_finish)
+    cancelling: Future[Any] | None = None
+    with handled(dict.fromkeys(SIGNALS, stop.take)), far_progress(watched, partial(counters, result)):
+        while not waiting.done() and not stop.overdue():
+            wait([waiting], timeout=TICK_SECONDS)
+            if stop.number is not None and cancelling is None:
+                cancelling = _in_thread(result.cancel)
+                wait([waiting], timeout=TICK_SECONDS)
+            if cancelling is not None and cancelling.done() and cancelling.exception() is not None:
+                break  # it will not be stopped
+    error = waiting.exception() if waiting.done() else None
+    gone = is_gone(error)
+    state = None if gone else _state(result)
+    if stop.number is not None:
+        if state is None or not PipelineState.is_terminal(state):
+            raise LeftRunning(stop.number, _left(result, service, cancelling, gone))
+        return LaunchResult("STOPPED", stop.number)
+    if error is None:
+        ended = waiting.result() or state
+        reason = "" if ended == PipelineState.DONE else f"the job ended {ended}"
+        return LaunchResult(str(ended), reason=reason)
+    if state == PipelineState.CANCELLED:
+        return LaunchResult(PipelineState.CANCELLED, reason="it was cancelled")
+    return LaunchResult(PipelineState.FAILED, reason=reason_of(error, service))
+
+
+def _where_to_look(name: str, service: str) -> str:
+    """Where an engine tells why it starts no workers."""
+    advice = {
+        "flinkrunner": "Flink's web interface (too few free slots for --parallelism?) and ",
+        "sparkrunner": "Spark's web interface (no master, too little memory?) and ",
+    }
+    return f"{advice.get(bare(name), '')}the log of {service}"
+
+
+def _left(result: Any, service: str, cancelling: Future[Any] | None, gone: bool) -> str:
+    """What is said of a job that a signal has not stopped."""
+    job = getattr(result, "_job_id", None)
+    told = f"The job{f' {job}' if job else ''} was not stopped"
+    refused = cancelling.exception() if cancelling is not None and cancelling.done() else None
+    if gone:
+        told += f", since {service} went away"
+    elif refused is not None:
+        told += f": {reason_of(refused, service)}"
+    else:
+        told += " in time"
+    return f"{told}. {CANCEL_THERE}"
+
+
+def _state(result: Any) -> str | None:
+    """The state of a job now; None if there is no answer."""
+    asking = _in_thread(lambda: result.state)
+    with suppress(Exception):
+        return str(asking.result(ANSWER_SECONDS))
+    return None
+
+
+def _in_thread(work: Callable[[], Any]) -> Future[Any]:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
+    future = executor.submit(work)
+    executor.shutdown(wait=False)
+    return future
+
+
+def _servers_of(runner: Any) -> list[Any]:
+    """The job servers that a runner will start for itself; filled while it does."""
+    servers: list[Any] = []
+    begin = getattr(runner, "default_job_server", None)
+    if begin is not None:
+
+        def kept(options: PipelineOptions) -> Any:
+            server = begin(options)
+            servers.append(server)
+            return server
+
+        runner.default_job_server = kept
+    return servers
+
+
+def _end_servers(servers: list[Any], *, at_once: bool) -> None:
+    """Ends the job servers that Beam started for us: it leaves that to the end of the interpreter, which may not come.
+
+    They have some seconds for it, unless it is to be `at_once`.
+    """
+    if at_once:
+        for entry in list(SubprocessServer._cache._cache.values()):
+            with suppress(OSError):
+                entry.obj[0].kill()
+    for server in servers:
+        with suppress(Exception):
+            server.stop()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Silences what Beam and an engine log of a job, and the traces of their threads: the end of the job is told here.
+
+    It stays silent after an exception: those threads notice late.
+    """
+    before = threading.excepthook
+    handlers = list(logging.getLogger().handlers)
+    threading.excepthook = lambda args: None
+    for handler in handlers:
+        handler.addFilter(_is_ours)
+    yield
+    threading.excepthook = before
+    for handler in handlers:
+        handler.removeFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    engines = ("PrismRunner", "SdkWorker", "PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")
+    return BEAM_FOLDER not in record.pathname and not record.name.startswith(engines)

@@ -1,4 +1,4 @@
-# make demo | test | test-all | test-plain | lint | bench: each sets up .venv as far as it needs it, once.
+# make demo | test | test-all | test-plain | test-runners | lint | bench: each sets up .venv as far as it needs it, once.
 # make demo-oldest | test-oldest | test-newest: the same with other versions, see "Versions" in docs/contributing.md.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ PLAIN_TESTS := tests/test_units.py tests/models/test_devices.py tests/models/vqg
 	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder network decoder sampling generator)) \
 	tests/transforms/inference/test_images.py
 
-.PHONY: demo demo-oldest test test-all test-plain test-oldest test-newest lint bench clean
+.PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint bench clean
 
 .venv/.runs: setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,19 +51,29 @@ demo-oldest: .venv-oldest/.runs
 	@for part in tokens images drawn; do .venv-oldest/bin/vqbeam verify .venv-oldest/demo/$$part || exit; done
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not runners"
 
 test-all: .venv/.tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not runners"
 
 test-plain: .venv/.tests
-	$(PLAIN) $(BIN)/python -m pytest -m "not slow" $(PLAIN_TESTS)
+	$(PLAIN) $(BIN)/python -m pytest -m "not slow and not runners" $(PLAIN_TESTS)
 
 test-oldest: .venv-oldest/.tests
-	.venv-oldest/bin/python -m pytest -m "not slow"
+	.venv-oldest/bin/python -m pytest -m "not slow and not runners"
 
 test-newest: .venv-newest/.tests
-	.venv-newest/bin/python -m pytest -m "not slow"
+	.venv-newest/bin/python -m pytest -m "not slow and not runners"
+
+# Prism is built from its Go module, in the version of the Beam that is installed.
+PRISM_MODULE = github.com/apache/beam/sdks/v2/go/cmd/prism@v$(shell $(BIN)/python -c \
+	"import importlib.metadata as m; print(m.version('apache-beam'))")
+
+test-runners: .venv/.tests
+	@if ! command -v go >/dev/null; then echo "SKIPPED: make test-runners needs Go to build Prism, and there is no go"; \
+	elif ! { test -x $(BIN)/prism || GOBIN="$(CURDIR)/$(BIN)" go install $(PRISM_MODULE); }; then \
+	echo "SKIPPED: make test-runners could not build Prism; go's reason is above"; \
+	else $(BIN)/python -m pytest -m runners; fi
 
 lint: .venv/.tests
 	$(BIN)/ruff check .

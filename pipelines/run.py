@@ -27,6 +27,7 @@ from transforms import storage
 from transforms.engine.beam import ProcessShards, shard_ranges
 from transforms.engine.job import Job
 from transforms.engine.resources import require_room
+from transforms.engine.versions import versions_here
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, LAST_RUN, SUCCESS
@@ -183,11 +184,12 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         on_fetch_error=plan.choice("input.on_fetch_error"),
         decode_threads=settings.threads,
         processes=processes,
-        temp_dir=scratch if local else None,
+        temp_dir=scratch if local else options.temp_dir,
         scratch=scratch if local else None,
         take_changed=options.retry_rejected,
         shard_timeout=options.shard_timeout,
         image_feature=plan.choice("image_feature"),
+        versions={} if local or options.allow_other_versions else versions_here(),
         seal=job_id(plan.fingerprint) if plan.choice("sealed") else "",
     )
     tell_pending(len(pending))

@@ -147,3 +147,21 @@ def test_shards_done_elsewhere_are_counted_by_their_marks(tmp_path, images, tiny
     outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
     assert outcome.code == 0
     assert any(line.startswith("2/2 shards, ") for line in outcome.err.splitlines())
+
+
+def test_workers_with_other_versions_fail_their_shards_and_name_both(tmp_path, images, tiny_model, monkeypatch):
+    monkeypatch.setattr("pipelines.run.versions_here", lambda: {"pillow": "0.1"})
+    flags = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
+    outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
+    assert outcome.code == 1
+    assert "shard 00000: the worker has pillow" in outcome.out
+    assert "the command has pillow 0.1" in outcome.out
+
+
+def test_temporary_files_of_workers_lie_in_temp_dir(tmp_path, images, tiny_model):
+    temporary = tmp_path / "temporary"
+    flags = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
+    outcome = encode_small(images, tmp_path / "out", tiny_model, *flags, "--temp_dir", temporary)
+    assert outcome.code == 0
+    assert [path.name[:14] for path in temporary.iterdir()] == ["vqbeam-worker-"]
+    assert [path.name for folder in temporary.iterdir() for path in folder.iterdir()] == ["alive"]

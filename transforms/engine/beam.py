@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from transforms import storage
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
+from transforms.engine.versions import check_versions
 from transforms.engine.worker import ShardAttempt, guarded, make_steps
 from transforms.errors import ShardFailed
 from transforms.ledger.folder import LAST_RUN
@@ -72,10 +73,17 @@ class _ProcessShard(beam.DoFn):
         self._resources: Resources = self._shared.acquire(self._make_resources)
 
     def process(self, index: int) -> Iterator[dict[str, Any]]:
-        job, resources = self._job, self._resources
-        report = guarded(index, resources, lambda: ShardAttempt(load_shard(job.output, index), job, resources).run())
+        resources = self._resources
+        report = guarded(index, resources, lambda: self._attempt(index, resources))
         count_report(report)
         yield asdict(report)
+
+    def _attempt(self, index: int, resources: Resources) -> ShardReport:
+        job = self._job
+        check_versions(job.versions)
+        if job.scratch is None:
+            job = replace(job, temp_dir=resources.folder(job.temp_dir))
+        return ShardAttempt(load_shard(job.output, index), job, resources).run()
 
     def _make_resources(self) -> Resources:
         job = self._job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ class Job:
     the folder through which a local run is watched and stopped, None on other runners; temporary files of a worker lie
     in `temp_dir`, None for the system's. `on_fetch_error` "reject": a store or server that fails costs the row, unless
     the shard's sources are there, too. With `take_changed`, sources that changed since the plan are read as they are
-    now."""
+    now. Workers elsewhere must have the `versions` of the packages that decide the output."""
 
     work: Work
     output: str
@@ -44,6 +44,7 @@ class Job:
     take_changed: bool = False
     shard_timeout: float = 3600.0  # seconds for a shard that is done in a process of its own
     image_feature: bool = False  # tables say that their column of images is one; plans of earlier versions do not
+    versions: Mapping[str, str] = field(default_factory=dict)
     seal: str = ""  # the job's id in the seals of its tables; empty for plans of earlier versions, which have none
 
     def table_schema(self) -> pa.Schema:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from transforms import storage
 from transforms.engine.monitor import Monitor
+from transforms.engine.worker_folder import worker_folder
 from transforms.errors import ShardFailed, TooManyRejected
 from transforms.inputs.dead_hosts import DeadHosts
 from transforms.work.step import Step
@@ -155,6 +156,14 @@ class Resources:
         self._ready = [threading.Lock() for _ in steps]
         self._loaded = [False] * len(steps)
         self._lock = threading.Lock()
+        self._folder: str | None = None
+
+    def folder(self, parent: str | None) -> str:
+        """The folder of this process for temporary files, under `parent`; made at the first call."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = worker_folder(parent)
+            return self._folder
 
     @contextmanager
     def step(self) -> Iterator[Step]:

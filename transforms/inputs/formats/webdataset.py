@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tarfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +117,8 @@ def _is_packed(found: Found) -> bool:
 
 
 def _samples(found: Found, sample_bytes: float) -> int:
-    return math.ceil(found.info.size / sample_bytes) if sample_bytes else 1
+    """The number of samples, estimated. The zeros at a tar's end are none, and would be a shard without rows."""
+    return max(1, math.ceil((found.info.size - tarfile.RECORDSIZE) / sample_bytes)) if sample_bytes else 1
 
 
 def peek(uri: str, seen: Seen, image: str | None = None, rule: int = READING, more: int = 0) -> float:

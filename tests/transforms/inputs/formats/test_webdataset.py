@@ -154,3 +154,10 @@ def test_a_plan_of_an_earlier_version_is_read_by_its_rule(tmp_path: Path) -> Non
     assert not notices
     counted = sum(count_rows(piece.slice, 100, then.schema) for piece in then.pieces)
     assert counted == len(rows)
+
+
+@pytest.mark.parametrize("rows", [50, 100, 200])
+def test_no_shard_is_planned_for_the_zeros_at_the_end_of_a_tar(tmp_path: Path, rows: int) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([(f"{row:03d}.jpg", b"x" * 3000) for row in range(200)]))
+    pieces = plan(tmp_path / "a.tar", rows_per_shard=rows).pieces
+    assert len(pieces) == 200 // rows

@@ -1,0 +1,115 @@
+"""Every command on Prism gives the bytes of the in-process run: in this process, and with workers in another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.make_inputs import folder
+from tests.support.prism import PRISM, children, prism_server, worker_pool
+from tests.support.run_command import SMALL, Outcome, run
+from tests.support.small_jobs import dataset, encode_small
+
+pytestmark = [
+    pytest.mark.runners,
+    pytest.mark.skipif(PRISM is None, reason="no Prism: `make test-runners` builds it where there is Go"),
+]
+HERE = ("--runner=PrismRunner", f"--prism_location={PRISM}")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("images"), 4)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory, images: Path, tiny_model: Path) -> Path:
+    output = tmp_path_factory.mktemp("tokens") / "out"
+    assert encode_small(images, output, tiny_model).code == 0
+    return output / "data"
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("prompts")
+    folder(source, {"a.txt": "\n".join(f"a red thing {row}" for row in range(8)).encode()})
+    return source / "a.txt"
+
+
+def data(outcome: Outcome) -> Mapping[str, bytes]:
+    """What was written besides the ledger."""
+    return {path: outcome.read(path) for path in outcome.files("*/*") if not path.startswith("_vqbeam")}
+
+
+def of(command: str, request: pytest.FixtureRequest) -> list[object]:
+    """A small job of a command, in some shards."""
+    get = request.getfixturevalue
+    small = [word for word in SMALL if command != "rank" or word]
+    drawn = ["--seed", "3", "--images_per_prompt", "2", "--rows_per_shard", "3"]
+    return {
+        "encode": lambda: ["--input", get("images"), "--model", get("tiny_model"), "--rows_per_shard", "5"],
+        "decode": lambda: ["--input", get("tokens"), "--model", get("tiny_model"), "--rows_per_shard", "8"],
+        "vary": lambda: ["--input", get("images"), "--model", get("tiny_model"), "--rows_per_shard", "8"],
+        "rank": lambda: ["--input", get("images"), "--clip", get("tiny_clip"), "--rows_per_shard", "8"],
+        "generate": lambda: ["--input", get("prompts"), "--model", get("tiny_generator"), *drawn],
+    }[command]() + small
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "generate", "vary", "rank"])
+def test_every_command_gives_the_same_bytes(tmp_path, request, command):
+    job = of(command, request)
+    here = run(command, *job, output=tmp_path / "here")
+    there = run(command, *job, *HERE, output=tmp_path / "there")
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    assert data(here) == data(there)
+    assert len(there.marks()) > 1
+    assert "Traceback" not in there.err
+
+
+def test_a_killed_worker_of_a_job_server_fails_the_job_and_the_same_command_resumes(tmp_path, images, tiny_model):
+    here = encode_small(images, tmp_path / "here", tiny_model, "--rows_per_shard", "5")
+    with prism_server() as endpoint, worker_pool() as (pool, pool_pid):
+        flags = ["--runner=PortableRunner", f"--job_endpoint={endpoint}", "--environment_type=EXTERNAL"]
+        flags += [f"--environment_config={pool}", "--rows_per_shard", "5"]
+        killer = threading.Thread(target=kill_at_work, args=(pool_pid, tmp_path / "there"))
+        killer.start()
+        there = encode_small(images, tmp_path / "there", tiny_model, *flags)
+        killer.join()
+        assert there.code == 1, there.err
+        assert "Traceback" not in there.err
+        assert there.err.count("the same command resumes") == 1
+        there = encode_small(images, tmp_path / "there", tiny_model, *flags)
+        assert there.code == 0, there.err
+    assert data(here) == data(there)
+
+
+def kill_at_work(pool: int, output: Path) -> None:
+    """Kill the worker of a pool once it is at a shard."""
+    deadline = time.monotonic() + 60
+    while not list((output / "_vqbeam" / "attempts").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for pid in children(pool):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_ctrl_c_cancels_the_job_and_ends_the_server_that_beam_started(tmp_path, images, tiny_model):
+    """Whether it was in time decides between the two ends; neither leaves a process."""
+    before = set(children(os.getpid()))
+    from pipelines.__main__ import _as_process
+
+    def press() -> None:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "out" / "_vqbeam" / "attempts").glob("*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    flags = ["--input", str(images), "--output", str(tmp_path / "out"), "--model", str(tiny_model), *SMALL]
+    assert _as_process(["encode", *flags, "--rows_per_shard", "1", *HERE]) == 130
+    assert set(children(os.getpid())) <= before

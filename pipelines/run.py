@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.vqgan import jax_codec
-from pipelines import dataflow, planning
+from pipelines import clusters, dataflow, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
 from pipelines.far_progress import Watched
@@ -210,6 +210,8 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
         _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
 
+    if not local:
+        beam_args = clusters.for_plan(beam_args, len(pending))
     seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
     before = _last_run(output) if seen else None
     with progress(scratch, expected) if local else nullcontext():

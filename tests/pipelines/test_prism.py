@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.make_inputs import folder
+from tests.support.paths import ROOT
 from tests.support.prism import PRISM, children, prism_server, worker_pool
 from tests.support.run_command import SMALL, Outcome, run
 from tests.support.small_jobs import dataset, encode_small
@@ -44,7 +47,8 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data(outcome: Outcome) -> Mapping[str, bytes]:
     """What was written besides the ledger."""
-    return {path: outcome.read(path) for path in outcome.files("*/*") if not path.startswith("_vqbeam")}
+    paths = [path for path in outcome.files("**/*.*") if not path.startswith("_vqbeam")]
+    return {path: outcome.read(path) for path in paths}
 
 
 def of(command: str, request: pytest.FixtureRequest) -> list[object]:
@@ -67,7 +71,7 @@ def test_every_command_gives_the_same_bytes(tmp_path, request, command):
     here = run(command, *job, output=tmp_path / "here")
     there = run(command, *job, *HERE, output=tmp_path / "there")
     assert (here.code, there.code) == (0, 0), here.err + there.err
-    assert data(here) == data(there)
+    assert data(here) == data(there) != {}
     assert len(there.marks()) > 1
     assert "Traceback" not in there.err
 
@@ -113,3 +117,16 @@ def test_ctrl_c_cancels_the_job_and_ends_the_server_that_beam_started(tmp_path, 
     flags = ["--input", str(images), "--output", str(tmp_path / "out"), "--model", str(tiny_model), *SMALL]
     assert _as_process(["encode", *flags, "--rows_per_shard", "1", *HERE]) == 130
     assert set(children(os.getpid())) <= before
+
+
+def test_workers_that_boot_starts_give_the_same_bytes(tmp_path, images, tiny_model):
+    here = encode_small(images, tmp_path / "here", tiny_model, "--rows_per_shard", "5")
+    environment = {"VQBEAM_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    config = json.dumps({"command": str(ROOT / "deploy" / "boot"), "env": environment})
+    flags = ("--runner=PortableRunner", "--environment_type=PROCESS", "--environment_config", config)
+    with prism_server() as endpoint:
+        there = encode_small(
+            images, tmp_path / "there", tiny_model, *flags, f"--job_endpoint={endpoint}", "--rows_per_shard", "5"
+        )
+    assert there.code == 0, there.err
+    assert data(here) == data(there)

@@ -65,5 +65,5 @@ def worker_pool() -> Iterator[tuple[str, int]]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in lists for word in path.read_text(encoding="ascii").split()]

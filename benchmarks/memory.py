@@ -46,6 +46,10 @@ class Case:
     inputs: list[Path]
     flags: tuple[str, ...]
 
+    def command(self, source: Path, output: Path) -> list[str]:
+        words = [self.name.partition(",")[0], "--device", "cpu", "--batch_size", "64", *self.flags]
+        return [*words, "--input", str(source), "--output", str(output)]
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
@@ -60,11 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     within = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cases = [case for case in _cases(folder, sizes) if any(words in case.name for words in args.only)]
+        cases = [case for case in every_case(folder, sizes) if any(words in case.name for words in args.only)]
         for number, case in enumerate(cases):
-            command = (case.name.partition(",")[0], "--device", "cpu", "--batch_size", "64", *case.flags)
             small, large = (
-                peak_memory([*command, "--input", str(source), "--output", str(folder / f"out-{number}-{run}")])
+                peak_memory(case.command(source, folder / f"out-{number}-{run}"))
                 for run, source in enumerate(case.inputs)
             )
             within &= large / small <= ALLOWED
@@ -73,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if within or args.quick else 1
 
 
-def _cases(folder: Path, sizes: Sizes) -> list[Case]:
+def every_case(folder: Path, sizes: Sizes) -> list[Case]:
     """The cases, after writing their model and inputs."""
     counts = (sizes.rows, 10 * sizes.rows)
     model = ("--model", str(write_generator(folder / "model", TINY)))

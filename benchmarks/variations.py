@@ -27,15 +27,17 @@ METHODS: tuple[tuple[str, Callable[[float], Variation], str], ...] = (
     ("`codes`", CodeNoise, PIXELS),
 )
 BATCH = 50
+QUICK_IMAGES = 8
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.variations", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="eight images")
     args = parser.parse_args(argv)
-    model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", BATCH, torch.get_num_threads())
+    batch = QUICK_IMAGES if args.quick else BATCH
+    model = ModelSettings(str(MODEL), "", "torch", "cpu", "float32", batch, torch.get_num_threads())
     tokenizer = model.open()
-    keys, images = read_sample(tokenizer.spec.resolution, 8 if args.quick else None)
+    keys, images = read_sample(tokenizer.spec.resolution, QUICK_IMAGES if args.quick else None)
 
     def varied(variation: Variation, payload: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The codes, int [N, T], and pixels, uint8 [N, H, W, 3], of `vqbeam vary` with seed 0, one image a row."""
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             SAMPLE: pa.array(0 * numbers),
         }
         table = pa.record_batch(columns)
-        done = [step(table.slice(start, BATCH)) for start in range(0, len(keys), BATCH)]
+        done = [step(table.slice(start, batch)) for start in range(0, len(keys), batch)]
         codes = np.concatenate([to_rows(part.column(ENCODING)) for part in done])
         return codes.astype(np.int32), np.concatenate([to_images(part.column(PIXELS)) for part in done])
 

@@ -157,6 +157,7 @@ def test_tokens_are_read_as_encode_writes_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_compiled_training_has_the_gradients_of_plain_training(tokenizer: Tokenizer) -> None:
     def gradients(compiled: bool) -> dict[str, torch.Tensor]:
         trainer = trained(tokenizer, 0, compiled=compiled)

@@ -107,6 +107,7 @@ def test_repeated_pixels_are_the_same_as_interpolation_and_pass_the_same_gradien
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_compiled_training_has_the_gradients_of_plain_training() -> None:
     torch.manual_seed(0)
     model = channels_last(VQGAN(replace(TINY, ch_mult=(1, 1))))

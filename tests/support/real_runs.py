@@ -38,6 +38,7 @@ def wait_for_objects(process: subprocess.Popen[str], output: Path, number: int) 
     deadline = time.monotonic() + PATIENCE
     while objects(output) < number and process.poll() is None:
         assert time.monotonic() < deadline, "the run makes no progress"
+        time.sleep(0.002)  # or the wait takes a core from the run
 
 
 def session(leader: int) -> list[int]:

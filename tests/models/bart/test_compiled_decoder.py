@@ -426,6 +426,7 @@ def _bits(folder: Path, **settings: str) -> tuple[list[str], bool]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_a_process_compiles_and_what_others_load_or_compile_otherwise_are_the_same_bits(tmp_path: Path) -> None:
     compiled_here, loaded = _bits(tmp_path)
     assert not loaded

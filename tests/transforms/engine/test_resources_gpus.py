@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from transforms.engine.resources import claim_gpus
 
-CLAIM = """
-import sys
-from transforms.engine.resources import claim_gpus
-print(*claim_gpus(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]), flush=True)
-sys.stdin.read()
-"""
+FORKS = multiprocessing.get_context("forkserver")  # of one process, which imports for all of them
+FORKS.set_forkserver_preload(["transforms.engine.resources"])
+PATIENCE = 200  # seconds
+
+
+def claim_and_hold(claims: Any, end: Any, gpus: int, processes: int, folder: str) -> None:
+    claims.put(tuple(claim_gpus(gpus, processes, folder)))
+    end.wait(PATIENCE)
+
+
+def claims_of(processes: int, gpus: int, share_of: int, folder: Path) -> list[tuple[int, ...]]:
+    """What processes claim that live at the same time."""
+    claims, end = FORKS.Queue(), FORKS.Event()
+    workers: list[BaseProcess] = [
+        FORKS.Process(target=claim_and_hold, args=(claims, end, gpus, share_of, str(folder))) for _ in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    claimed = [claims.get(timeout=PATIENCE) for _ in workers]
+    end.set()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    return claimed
 
 
 @pytest.mark.parametrize(
@@ -32,21 +51,12 @@ sys.stdin.read()
 def test_each_process_gets_its_share_and_no_gpu_is_left_over(
     tmp_path: Path, gpus: int, processes: int, shares: list[list[int]]
 ) -> None:
-    command = [sys.executable, "-c", CLAIM, str(gpus), str(processes), str(tmp_path)]
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
-    ]
-    claimed = [tuple(map(int, worker.stdout.readline().split())) for worker in workers if worker.stdout]
-    for worker in workers:
-        worker.communicate()
-    assert Counter(claimed) == Counter(map(tuple, shares))
+    assert Counter(claims_of(processes, gpus, processes, tmp_path)) == Counter(map(tuple, shares))
 
 
 def test_what_a_process_held_is_free_when_it_has_ended(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CLAIM, "2", "2", str(tmp_path)]
     for _ in range(3):
-        ended = subprocess.run(command, input="", stdout=subprocess.PIPE, text=True, check=True)
-        assert ended.stdout.split() == ["0"]
+        assert claims_of(1, 2, 2, tmp_path) == [(0,)]
 
 
 def test_a_link_put_where_a_lock_belongs_is_not_followed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ PLAIN_TESTS := tests/test_units.py tests/models/test_devices.py tests/models/vqg
 	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder network decoder sampling generator)) \
 	tests/transforms/inference/test_images.py
 
-.PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint bench clean
+.PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint flex-template bench clean
 
 .venv/.runs: setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -79,6 +79,9 @@ lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+flex-template: .venv/.runs  # the parameters of deploy/flex_template.json follow the flags
+	$(BIN)/python -m deploy.flex_template
 
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.encode

@@ -51,8 +51,8 @@ def settle(args: argparse.Namespace, beam_args: list[str]) -> list[str]:
         if getattr(args, "no_wait", False):
             raise UsageError("--no_wait is for --runner DataflowRunner, whose jobs go on by themselves")
         return beam_args
-    _check_options(options)
     _check_places(args)
+    _check_options(options)
     gpus = _gpus(asked, options)
     added = [*(_for_gpus(gpus, asked, options) if gpus else _for_cores(options))]
     if gpus and args.device == "auto":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,21 +18,18 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
-    GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
-    TestOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.elsewhere import run_elsewhere
-from pipelines.engines import bare, check_vqbeam_is_shipped
+from pipelines.engines import bare
 from pipelines.far_progress import Watched
-from pipelines.launch_result import SUBMITTED, LaunchResult
+from pipelines.launch_result import LaunchResult
 from pipelines.local_worker import worker_command, worker_pids
 from pipelines.stopping import SIGNALS, StopSignals, handled
 from transforms.engine.monitor import request_last, shards_in_flight
@@ -98,14 +94,12 @@ def run_pipeline(
 
     `workers` counts for local runs. `scratch` is the run's scratch folder; while a local run goes on, signals
     become a request to stop in it (`transforms.engine.monitor`), after `grace` seconds the workers are ended. A job
-    elsewhere is cancelled by them, and shown as `watched`.
+    elsewhere is cancelled by them, and shown as `watched`; one on Dataflow is `pipelines.dataflow_job`'s.
     Raises `UsageError` for a runner that cannot be used, `WorkerLost` if a worker process crashed, once
     the others have finished the shards that they were at, and what the pipeline raised.
     """
     if is_local(beam_args):
         return _run_here(build, beam_args, workers, scratch, grace)
-    if runner_name(beam_args) == "dataflowrunner":
-        return _run_on_dataflow(build, beam_args)
     return run_elsewhere(build, beam_args, scratch=scratch, watched=watched)
 
 
@@ -179,27 +173,6 @@ def _local_runner(options: PipelineOptions, mode: str, scratch: str) -> FnApiRun
         default_environment=SubprocessSDKEnvironment.from_command_string(worker_command(scratch)),
         provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)),
     )
-
-
-def _run_on_dataflow(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> LaunchResult:
-    options = PipelineOptions(beam_args)
-    name = options.view_as(StandardOptions).runner
-    check_vqbeam_is_shipped(options, name)
-    try:
-        pipeline = beam.Pipeline(runner=create_runner(name), options=options)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise UsageError(f"--runner {name}: {error}") from error
-    logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # says where the job is to be seen
-    build(pipeline)
-    result = pipeline.run()
-    if options.view_as(GoogleCloudOptions).template_location or options.view_as(TestOptions).dry_run:
-        return LaunchResult(SUBMITTED)
-    try:
-        state = result.wait_until_finish()
-    except KeyboardInterrupt:
-        print(f"Job {result.job_id()} continues without this command.", file=sys.stderr)
-        raise
-    return LaunchResult(state or result.state)
 
 
 def _is_alive(pid: int) -> bool:

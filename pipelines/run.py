@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.vqgan import jax_codec
-from pipelines import clusters, dataflow, planning
+from pipelines import clusters, dataflow, dataflow_job, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
 from pipelines.far_progress import Watched
@@ -197,7 +197,8 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         done = f"{expected.shards_before:,} of {amount(plan.shards, 'shards')}"
         say(f"Resuming: {done} done already", file=sys.stderr)
 
-    if runner_name(beam_args) == dataflow.RUNNER:
+    on_dataflow = runner_name(beam_args) == dataflow.RUNNER
+    if on_dataflow:
         seconds = planning.shard_seconds(request.task, plan)
         beam_args = dataflow.for_plan(
             beam_args,
@@ -208,15 +209,19 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
 
     def build(pipeline: beam.Pipeline) -> None:
         ranges = pipeline | "Plan" >> beam.Create(shard_ranges(pending), reshuffle=False)
-        _ = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)) | ProcessShards(job)
+        numbers = ranges | "Shards" >> beam.FlatMap(lambda pair: range(*pair)).with_output_types(int)
+        _ = numbers | ProcessShards(job)
 
     if not local:
         beam_args = clusters.for_plan(beam_args, len(pending))
     seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
     before = _last_run(output) if seen else None
     with progress(scratch, expected) if local else nullcontext():
-        watched = None if local else Watched(output, expected)
-        result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, watched=watched)
+        if on_dataflow:
+            result = dataflow_job.run(build, beam_args, expected, wait=not options.no_wait)
+        else:
+            watched = None if local else Watched(output, expected)
+            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, watched=watched)
     if seen and result.stop_signal is None and _last_run(output) == before:
         say(
             f"warning: the account of this run could not be written to {output}/{LAST_RUN}; the marks of its shards "

@@ -22,6 +22,7 @@ TAR = SAMPLE / "emoji-00000.tar"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if re.search(r"^```(bash|python)$", page.read_text(), re.MULTILINE)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+STUBS = {"dataflow": ("git", "python3.11", "pip", "gcloud")}  # by page, programs that do nothing
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 
 
@@ -46,6 +47,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("photo.png", "a.png"):
         (tmp_path / name).write_bytes(first_image())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPOSITORY", "https://example.org/vqbeam")
     monkeypatch.syspath_prepend(tmp_path)  # models.md sets PYTHONPATH, and commands run in this process
     return tmp_path
 
@@ -55,7 +57,7 @@ def run_commands(page: Path, folder: Path, bucket: str) -> None:
         argv = [word.replace("gs://my-bucket", bucket) for word in argv]
         return main([*argv, "--dry_run"] if "DataflowRunner" in argv else argv)
 
-    done = run_in_bash("\n".join(blocks(page, "bash")), vqbeam, folder)
+    done = run_in_bash("\n".join(blocks(page, "bash")), vqbeam, folder, STUBS.get(page.stem, ()))
     assert done.returncode == 0, f"{page.name}: bash ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
@@ -71,6 +73,15 @@ def test_a_page_does_what_it_says(
         printed = capsys.readouterr().out
         assert "a [" in printed
         assert all(f"r1 {sample} " in printed for sample in range(4))
+
+
+def test_a_planned_job_on_dataflow_is_six_commands_away() -> None:
+    first = re.sub(r"\\\n", " ", blocks(ROOT / "docs" / "dataflow.md", "bash")[0])
+    commands = first.splitlines()
+    assert len(commands) <= 6
+    assert commands[0].startswith("git clone ")
+    assert "--accelerator nvidia-l4:1" in commands[-1]
+    assert commands[-1].endswith("--dry_run")
 
 
 def test_a_broken_command_is_noticed(tmp_path: Path) -> None:

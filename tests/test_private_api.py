@@ -307,6 +307,19 @@ def test_transformers_lists_its_activations() -> None:
     assert "quick_gelu" in getattr(activations, "ACT2FN", {}), message
 
 
+def test_beam_lets_a_job_of_dataflow_be_followed() -> None:
+    message = gone("apache-beam", "DataflowApplicationClient", "pipelines/dataflow_job.py")
+    runner = importlib.util.find_spec("apache_beam.runners.dataflow.dataflow_runner")
+    client = importlib.util.find_spec("apache_beam.runners.dataflow.internal.apiclient")
+    assert runner is not None, message
+    assert client is not None, message
+    assert "self.dataflow_client = " in Path(str(runner.origin)).read_text(), message
+    source = Path(str(client.origin)).read_text()
+    for name in ("def get_job(", "def list_messages(", "def get_job_metrics(", "class DataflowJobAlreadyExistsError("):
+        assert name in source, gone("apache-beam", name, "pipelines/dataflow_job.py")
+    assert ("from apitools" in source) != ("from google.cloud import dataflow" in source), message
+
+
 # numba and llvmlite
 
 numba_only = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")

@@ -37,11 +37,13 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What the service would be asked for: the graph, the machines, and what each worker is told."""
+    """What the service would be asked for: the graph, the machines, what each worker is told, and the files of the
+    package that is shipped."""
 
     graph: proto.Pipeline
     environment: Any
     job: Job
+    shipped: frozenset[str]
 
     @property
     def pool(self) -> Any:
@@ -73,6 +75,17 @@ def bucket(gcs_bucket: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return gcs_bucket
 
 
+def shipped_files(graph: proto.Pipeline) -> frozenset[str]:
+    """What is in the sdist of a --setup_file."""
+    (environment,) = graph.components.environments.values()
+    for file in environment.dependencies:
+        name = proto.ArtifactStagingToRolePayload.FromString(file.role_payload).staged_name
+        if name == "workflow.tar.gz":
+            with tarfile.open(proto.ArtifactFilePayload.FromString(file.type_payload).path) as tar:
+                return frozenset(member.partition("/")[2] for member in tar.getnames())
+    return frozenset()
+
+
 @pytest.fixture
 def asked(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Asked]:
     def ask(command: str, *flags: str, shipped: tuple[str, ...] = ("--sdk_container_image", IMAGE)) -> Asked:
@@ -82,7 +95,7 @@ def asked(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
         def submitted(pipeline: Any) -> Any:
             result = submit(pipeline)
-            described.append(result.job)
+            described.append((result.job, shipped_files(result.job.proto_pipeline)))
             return result
 
         def process(job: Job) -> ProcessShards:
@@ -98,9 +111,9 @@ def asked(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             *("--output", f"{bucket}/{tmp_path.name}", "--no_auth", "--", "--dry_run=True"),
         )
         assert done.code == 0, done.err
-        (job,), (told,) = described, jobs
+        ((job, files),), (told,) = described, jobs
         environment = apiclient.Environment([], job.options, "8", "gs://x", job.proto_pipeline).proto
-        return Asked(job.proto_pipeline, environment, told)
+        return Asked(job.proto_pipeline, environment, told, files)
 
     return ask
 
@@ -193,12 +206,4 @@ def test_the_number_of_workers_follows_from_the_plan(asked: Callable[..., Asked]
 @pytest.mark.slow
 def test_a_setup_file_ships_the_package_with_its_models(asked: Callable[..., Asked]) -> None:
     described = asked("encode", shipped=("--setup_file", str(ROOT / "setup.py")))
-    (environment,) = described.graph.components.environments.values()
-    files = {
-        proto.ArtifactStagingToRolePayload.FromString(file.role_payload).staged_name: file.type_payload
-        for file in environment.dependencies
-    }
-    sdist = proto.ArtifactFilePayload.FromString(files["workflow.tar.gz"]).path
-    with tarfile.open(sdist) as tar:
-        names = {name.partition("/")[2] for name in tar.getnames()}
-    assert {"models/emoji/model.safetensors", "transforms/engine/worker.py", "constraints.txt"} <= names
+    assert {"models/emoji/model.safetensors", "transforms/engine/worker.py", "constraints.txt"} <= described.shipped

@@ -27,12 +27,29 @@ sys.stderr.write(err)
 sys.exit(code)
 """
 LOOK_SECONDS = 0.2
+# Programs that pages name and tests do not run: each writes its words into the file `called`. `git clone` and
+# `python -m venv` leave the folders that are gone into.
+OTHERS = """#!/usr/bin/env bash
+echo "$(basename "$0") $*" >> {called}
+case "$(basename "$0") $1 $2" in
+  "git clone "*) mkdir -p "${{@: -1}}" ;;
+  "python3.11 -m venv") mkdir -p "$3/bin" && touch "$3/bin/activate" ;;
+esac
+"""
 
 
-def run_in_bash(script: str, vqbeam: Callable[[list[str]], int], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `script` in bash, which stops at the first failing command; `vqbeam(argv)` runs the command."""
+def run_in_bash(
+    script: str, vqbeam: Callable[[list[str]], int], folder: Path, others: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs `script` in bash, which stops at the first failing command; `vqbeam(argv)` runs the command.
+
+    The programs `others` do nothing; what they were called with is in the file `.programs/called`.
+    """
     programs = folder / ".programs"
     programs.mkdir(exist_ok=True)
+    for name in others:
+        (programs / name).write_text(OTHERS.format(called=programs / "called"))
+        (programs / name).chmod(0o755)
     address = str(programs / "socket")
     stub = programs / "vqbeam"
     stub.write_text(STUB.format(python=sys.executable, address=address))

@@ -129,7 +129,6 @@ def test_contradictions_about_workers_are_refused(beam_args, message):
 @pytest.mark.parametrize(
     ("beam_args", "message"),
     [
-        (["--runner=DataflowRunner", "--project=p"], "workers of DataflowRunner need vqbeam.*--setup_file"),
         (["--runner=NoSuchRunner"], "--runner NoSuchRunner: Unexpected pipeline runner"),
     ],
 )

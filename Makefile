@@ -13,6 +13,13 @@ PLAIN_TESTS := tests/test_units.py tests/models/test_devices.py tests/models/vqg
 	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder network decoder sampling generator)) \
 	tests/transforms/inference/test_images.py
 
+# Two processes with half of the tests each; the first to end takes over tests of the other. Idle threads do not spin.
+PARALLEL := -n 2 --dist worksteal
+test test-all test-plain test-oldest test-newest: export OMP_WAIT_POLICY ?= PASSIVE
+
+# uv does not compile what it installs; unless Python may store bytecode, every process compiles torch and Beam again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint flex-template bench clean
 
 .venv/.runs: setup.py constraints.txt
@@ -51,19 +58,19 @@ demo-oldest: .venv-oldest/.runs
 	@for part in tokens images drawn; do .venv-oldest/bin/vqbeam verify .venv-oldest/demo/$$part || exit; done
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -m "not slow and not runners"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not runners"
 
 test-all: .venv/.tests
-	$(BIN)/python -m pytest -m "slow and not runners"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not runners"
 
 test-plain: .venv/.tests
-	$(PLAIN) $(BIN)/python -m pytest -m "not slow and not runners" $(PLAIN_TESTS)
+	$(PLAIN) $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not runners" $(PLAIN_TESTS)
 
 test-oldest: .venv-oldest/.tests
-	.venv-oldest/bin/python -m pytest -m "not slow and not runners"
+	.venv-oldest/bin/python -m pytest $(PARALLEL) -m "not slow and not runners"
 
 test-newest: .venv-newest/.tests
-	.venv-newest/bin/python -m pytest -m "not slow and not runners"
+	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow and not runners"
 
 # Prism is built from its Go module, in the version of the Beam that is installed.
 PRISM_MODULE = github.com/apache/beam/sdks/v2/go/cmd/prism@v$(shell $(BIN)/python -c \

@@ -52,6 +52,7 @@ setup(
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "pandas>=2.2",
             "msgpack>=1.1",
             "duckdb>=1.3",

@@ -188,8 +188,9 @@ class TokenizerCheckpoint(Protocol):
         dtype: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        convolutions: str = "auto",
     ) -> ImageTokenizer:
-        """The running tokenizer on a device. Raises `ConfigError` and `CheckpointError`."""
+        """The running tokenizer on a device; `convolutions` is as `TorchCodec` has it, if the network is ours. Raises `ConfigError` and `CheckpointError`."""
 
     def convert(self, folder: Path, name: str | None = None) -> TokenizerCheckpoint:
         """Write it as `config.json` and `model.safetensors`, and open that. Raises `CheckpointError`."""

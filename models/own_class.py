@@ -158,6 +158,7 @@ class OwnCheckpoint:
         dtype: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        convolutions: str = "auto",
     ) -> OwnTokenizer:
         """See `TokenizerCheckpoint`; `threads` are torch's, if the class uses it."""
         if backend != "torch":

@@ -152,6 +152,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
         "sealed": True,
+        "convolutions": _convolutions(request, str(settings["device"])),
         **({"image_feature": True} if task.written and IMAGE in dict(task.written.layout.columns) else {}),
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
@@ -160,6 +161,17 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
         if resolved.get(name) == EARLIER[name]:
             del resolved[name]
     return Plan(request.command.name, resolved, settings, schema.to_json(), passed_over=passed_over), shards
+
+
+def _convolutions(request: PlanRequest, device: str) -> str:
+    """How new plans compute them; workers on other machines may lack what the faster way needs."""
+    from models.winograd.layers import suits
+
+    dtype, task = request.job.settings.dtype, request.task
+    ours = request.local and task.backend == "torch"
+    if ours and any(model.convolutional and suits(device, dtype, model.flops) for model in task.models):
+        return "winograd"
+    return "direct"
 
 
 def _planned(request: PlanRequest, rows: int) -> tuple[InputSchema, Sequence[Shard], Mapping[str, Any]]:

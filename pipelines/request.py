@@ -54,6 +54,7 @@ class Settings:
     batch_size: int = 0
     threads: int = 0
     workers: int = 0
+    convolutions: str = "auto"
 
     def over(self, plan: Plan) -> Settings:
         """The settings of this command line, else those that the stored plan resolved; only `workers` may stay open.
@@ -67,6 +68,7 @@ class Settings:
             batch_size=self.batch_size or int(stored["batch_size"]),
             threads=self.threads or int(stored["threads_per_worker"]),
             workers=self.workers or int(stored["workers"] or 0),
+            convolutions=str(plan.choice("convolutions")),
         )
 
 
@@ -208,6 +210,7 @@ class TokenizerChoice:
             batch_size=settings.batch_size,
             threads=settings.threads,
             options=self.options,
+            convolutions=settings.convolutions,
         )
 
 
@@ -227,7 +230,8 @@ class PlannedModel:
 
     `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
     fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
-    `batch_size` gives the default for "cpu" or "cuda".
+    `batch_size` gives the default for "cpu" or "cuda". `convolutional`: a network of ours whose convolutions can be computed in
+    several ways.
     """
 
     role: str
@@ -237,6 +241,7 @@ class PlannedModel:
     identity: Mapping[str, Any]
     flops: float
     batch_size: Callable[[str], int]
+    convolutional: bool = False
 
 
 def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
@@ -250,6 +255,7 @@ def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "m
         identity={"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range), **own},
         flops=spec.flops,
         batch_size=spec.batch_size,
+        convolutional=not own,
     )
 
 

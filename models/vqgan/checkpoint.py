@@ -108,6 +108,7 @@ class VQGANCheckpoint(Checkpoint["TokenizerNetwork"]):
                 raise ConfigError(f"backend vqgan-jax: has no network for {self.name} ({self.format}); use torch")
             from models.vqgan.jax_codec import JaxCodec
 
+            settings.pop("convolutions", None)
             return JaxCodec(self.config, self.spec, self.checked_leaves(), **settings)
         from models.vqgan.codec import TorchCodec
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from models.devices import resolve_device, resolve_dtype, set_torch_state, torch_dtype
 from models.image_tokenizer import TokenizerSpec
 from models.tokenizer_network import TokenizerNetwork
+from models.winograd.layers import suits, use_winograd
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ class TorchCodec:
     it, and by a row's position in the batch if the threads have unequal shares. `compiled` is by default true on a
     GPU; without a compiler the network runs uncompiled, with a warning. A GPU that runs out of memory gets half the
     batch at a time from then on.
+
+    `convolutions` is "direct", "winograd" (faster on a CPU in float32; elsewhere it is direct, too), or "auto": as
+    `models.winograd.layers.suits` says.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class TorchCodec:
         batch_size: int | None = None,
         threads: int | None = None,
         compiled: bool | None = None,
+        convolutions: str = "auto",
     ) -> None:
         self.spec: TokenizerSpec = model.config.spec(
             name=name, has_encoder=model.has_encoder, has_decoder=model.has_decoder
@@ -54,6 +59,10 @@ class TorchCodec:
         self.batch_size = batch_size or self.spec.batch_size(str(self.device))
         self.threads = threads or torch.get_num_threads()
         self.model = model.for_inference(self.device, torch_dtype(self.dtype))
+        if convolutions == "auto":
+            convolutions = "winograd" if suits(str(self.device), self.dtype, self.spec.flops) else "direct"
+        if convolutions == "winograd" and (self.device.type, self.dtype) == ("cpu", "float32") and not compiled:
+            use_winograd(self.model, self.threads)
         self._lock = threading.Lock()
         self._rows = self.batch_size  # computed at once
         self._staging: Tensor | None = None

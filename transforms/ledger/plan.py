@@ -67,9 +67,10 @@ EARLIER: Mapping[str, Any] = {
     "views": "off",
     "grids": "one",
     "evaluate": False,
+    "convolutions": "direct",
 }
 # Of these, the ones that a plan holds only if something else was chosen, so that other jobs keep their bytes.
-UNSAID = ("views", "grids", "evaluate")
+UNSAID = ("views", "grids", "evaluate", "convolutions")
 
 
 @dataclass(frozen=True)

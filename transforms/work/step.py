@@ -19,7 +19,8 @@ from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model, and how it is run; every value is resolved. `threads` are torch's intra-op threads."""
+    """Which model, and how it is run; every value is resolved. `threads` are torch's intra-op threads; `convolutions`
+    is as `TorchCodec` has it, for networks of ours."""
 
     name: str
     cache_dir: str
@@ -29,6 +30,7 @@ class ModelSettings:
     batch_size: int
     threads: int
     options: TokenizerOptions | None = None
+    convolutions: str = "auto"
 
     @property
     def spec(self) -> TokenizerSpec:
@@ -43,6 +45,7 @@ class ModelSettings:
             dtype=self.dtype,
             batch_size=self.batch_size,
             threads=self.threads,
+            convolutions=self.convolutions,
         )
 
 

@@ -8,7 +8,6 @@ any processor; one of more rows needs a matrix unit for bfloat16 (Intel's AMX).
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -20,11 +19,11 @@ from torch import Tensor
 from models.bart.compiled import LANES, TURN
 from models.bart.config import DalleBartConfig
 from models.bart.network import Decoder, DecoderLayer, Norm
+from models.one_call import ONE_CALL
 
 MOST_ROWS = 4  # without a matrix unit: more are faster with `models/bart/decoder.py`
 LEAST_TILED_ROWS = 3  # with one: fewer are faster without it
 LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
-ONE_CALL = threading.Lock()  # without OpenMP numba ends a process in which two threads call it at once
 BUILT = {  # the options that are compiled: those of the published models
     "activation_function": "gelu",
     "ln_positions": "normformer",

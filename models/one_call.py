@@ -1,0 +1,5 @@
+"""A lock around calls of numba's parallel code: without OpenMP it ends a process in which two threads call it at once."""
+
+from threading import Lock
+
+ONE_CALL = Lock()

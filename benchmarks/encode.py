@@ -166,7 +166,8 @@ def _same_work(
     weights, weights_there = count_weights(model, ENCODING), other.run(attrgetter("weights"))
     return (
         f"Encoder and codebook have {weights:,} weights here and {weights_there:,} in {name}, the same values; "
-        f"{np.mean(codes == theirs):.2%} of the float32 codes are equal."
+        f"{np.mean(codes == theirs):.2%} of the float32 codes are equal. "
+        f"Convolutions here in float32: {codec.convolutions}."
     )
 
 

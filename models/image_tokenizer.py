@@ -190,7 +190,10 @@ class TokenizerCheckpoint(Protocol):
         threads: int | None = None,
         convolutions: str = "auto",
     ) -> ImageTokenizer:
-        """The running tokenizer on a device; `convolutions` is as `TorchCodec` has it, if the network is ours. Raises `ConfigError` and `CheckpointError`."""
+        """The running tokenizer on a device; `convolutions` is as `TorchCodec` has it, if the network is ours.
+
+        Raises `ConfigError` and `CheckpointError`.
+        """
 
     def convert(self, folder: Path, name: str | None = None) -> TokenizerCheckpoint:
         """Write it as `config.json` and `model.safetensors`, and open that. Raises `CheckpointError`."""

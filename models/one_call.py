@@ -1,4 +1,4 @@
-"""A lock around calls of numba's parallel code: without OpenMP it ends a process in which two threads call it at once."""
+"""A lock around numba's parallel code: without OpenMP it ends a process in which two threads call it at once."""
 
 from threading import Lock
 

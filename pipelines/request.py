@@ -230,8 +230,7 @@ class PlannedModel:
 
     `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
     fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
-    `batch_size` gives the default for "cpu" or "cuda". `convolutional`: a network of ours whose convolutions can be computed in
-    several ways.
+    `batch_size` gives the default for "cpu" or "cuda". `convolutional`: a network of ours.
     """
 
     role: str

@@ -61,8 +61,10 @@ class TorchCodec:
         self.model = model.for_inference(self.device, torch_dtype(self.dtype))
         if convolutions == "auto":
             convolutions = "winograd" if suits(str(self.device), self.dtype, self.spec.flops) else "direct"
+        self.convolutions = "direct"
         if convolutions == "winograd" and (self.device.type, self.dtype) == ("cpu", "float32") and not compiled:
             use_winograd(self.model, self.threads)
+            self.convolutions = convolutions
         self._lock = threading.Lock()
         self._rows = self.batch_size  # computed at once
         self._staging: Tensor | None = None

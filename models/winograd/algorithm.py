@@ -1,10 +1,10 @@
 """Winograd's F(4x4, 3x3): 16 outputs of a 3x3 convolution from 36 products instead of 144.
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016. A tile of 6x6 inputs is evaluated at the points
-0, A, -A, B, -B and infinity along both sides, multiplied with the weights evaluated there, and 4x4 outputs are
-interpolated. The usual points 0, 1, -1, 2, -2 are 4 times less exact than a direct convolution; these are as exact
-(Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020, say
-why points matter).
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016. A tile of 6x6 inputs is evaluated at the
+points 0, A, -A, B, -B and infinity along both sides, multiplied with the weights evaluated there, and 4x4 outputs are
+interpolated. With 128 channels the usual points 0, 1, -1, 2, -2 have 4 times the error of a direct convolution, these
+1.6 times; with 512 both are as exact as it, which sums more products. Why points matter: Barabasz et al., "Error
+Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.
 """
 
 from __future__ import annotations

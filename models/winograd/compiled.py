@@ -15,7 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from models.winograd.algorithm import A, B, PANEL, POINTS
+from models.winograd.algorithm import PANEL, POINTS, A, B
 
 Array = Any  # numpy arrays of float32
 CHANNELS = 32  # transformed at once
@@ -41,8 +41,10 @@ def _compiled(function: Any, **options: Any) -> Any:
         return numba.njit(**options)(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _products(_: Any, inputs: Any, first: Any, weights: Any, panel: Any, outputs: Any, place: Any, width: Any, out: Any):  # type: ignore[no-untyped-def]  # noqa: E501
+@intrinsic
+def _products(
+    _: Any, inputs: Any, first: Any, weights: Any, panel: Any, outputs: Any, place: Any, width: Any, out: Any
+) -> Any:
     """outputs[place + r * out :][:PANEL] = inputs[first + r * width :][:width] @ weights[panel :] for ROWS of r."""
     signature = types.void(inputs, types.int64, weights, types.int64, outputs, types.int64, types.int64, types.int64)
 
@@ -68,9 +70,7 @@ def _products(_: Any, inputs: Any, first: Any, weights: Any, panel: Any, outputs
             for half in range(2)
         ]
         name = f"llvm.fmuladd.v{VECTOR.count}f32"
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), name
-        )
+        multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), name)
         undefined, zeros = ir.Constant(VECTOR, ir.Undefined), ir.Constant(ir.VectorType(FLAG, VECTOR.count), [0] * 8)
         grown = []
         for r in range(ROWS):
@@ -94,9 +94,9 @@ def _products(_: Any, inputs: Any, first: Any, weights: Any, panel: Any, outputs
     return signature, generate
 
 
-@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, error_model="numpy")
 def _to_points(tile: Array, made: Array, line: int, step: int) -> None:
-    """Six lines of a tile, `step` values from each other, evaluated at the points; lines lie `line` apart, six of them."""
+    """Six values of a tile, `step` apart, evaluated at the points, on each of six lines, which lie `line` apart."""
     for j in range(6):
         for c in range(CHANNELS):
             i = j * line + c
@@ -115,9 +115,9 @@ def _to_points(tile: Array, made: Array, line: int, step: int) -> None:
             made[i + 5 * step] = (d5 - SQUARE_A * d3) - SQUARE_B * third
 
 
-@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, error_model="numpy")
 def _from_points(values: Array, made: Array, line: int, step: int, lines: int) -> None:
-    """Four lines of outputs from the values at the points."""
+    """Four outputs from the values at six points, on each of `lines`."""
     for j in range(lines):
         for c in range(CHANNELS):
             i = j * line + c
@@ -172,7 +172,9 @@ def _convolve_image(image: Array, weights: Array, bias: Array, made: Array, grou
                 panel = (point * outputs + output) * channels
                 for t in range(0, group, ROWS):
                     place = point * apart_out + t * outputs + output
-                    _products(inputs, point * apart_in + t * channels, weights, panel, products, place, channels, outputs)
+                    _products(
+                        inputs, point * apart_in + t * channels, weights, panel, products, place, channels, outputs
+                    )
         for t in range(tiles):
             top, left = 4 * ((first + t) // across), 4 * ((first + t) % across)
             for output in range(0, outputs, CHANNELS):

@@ -58,7 +58,7 @@ setup(
             "duckdb>=1.3",
             "webdataset>=0.2.100",
             "gcp-storage-emulator>=2026.7.18",
-            "google-cloud-dataflow-client>=0.8.18",  # what describes a job of Dataflow; [gcp] would bring thirty others
+            "google-cloud-dataflow-client>=0.8.17",  # what describes a job of Dataflow; [gcp] would bring thirty others
             "ipykernel>=6.29",
             "nbclient>=0.10",
             "nbformat>=5.10",

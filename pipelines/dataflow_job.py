@@ -70,8 +70,8 @@ def run(
             return job.follow(expected)
         except KeyboardInterrupt as signal:
             number = SIGNALS[isinstance(signal, Terminated)]
-            told = f"Job {job.id} goes on without this command: {job.link}\nThis ends it:\n  {job.cancel_command}\n"
-            raise LeftRunning(number, told.strip()) from None
+            told = f"Job {job.id} goes on without this command: {job.link}\n`{job.cancel_command}` ends it"
+            raise LeftRunning(number, told) from None
 
 
 def _submitted(pipeline: beam.Pipeline) -> Any:

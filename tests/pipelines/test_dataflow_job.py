@@ -142,7 +142,7 @@ def test_a_signal_leaves_the_job_and_says_how_to_cancel_it(
     with pytest.raises(LeftRunning) as left:
         encode(service, images, output)
     assert 128 + left.value.number == code
-    assert left.value.told == f"Job {JOB} goes on without this command: {LINK}\nThis ends it:\n  {CANCEL}"
+    assert left.value.told == f"Job {JOB} goes on without this command: {LINK}\n`{CANCEL}` ends it"
 
 
 def test_a_template_says_where_it_was_written(service: Service, images: str, output: str) -> None:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipelines import dataflow
 from pipelines.accelerators import MACHINES, Accelerator, accelerator, cores_of
+from tests.support.paths import SAMPLE
 from tests.support.run_command import run
 
 ON_DATAFLOW = (
@@ -146,6 +148,17 @@ def test_gpus_of_this_machine_are_no_accelerators(tmp_path: Path) -> None:
     refused.check_refused("--accelerator is for --runner DataflowRunner; --device cuda uses the GPUs that are there")
     refused = run("encode", *IN, "--no_wait", output=tmp_path / "out")
     refused.check_refused("--no_wait is for --runner DataflowRunner")
+
+
+def test_planning_needs_no_gpu_and_tells_the_machines(gcs_bucket: str) -> None:
+    fs = fsspec.filesystem("gs")
+    fs.pipe_file(f"{gcs_bucket}/in/a.tar", (SAMPLE / "emoji-00000.tar").read_bytes())
+    argv = ("--input", f"{gcs_bucket}/in/a.tar", "--output", f"{gcs_bucket}/out", "--accelerator", "nvidia-l4:1")
+    planned = run("encode", *argv, "--rows_per_shard", "2", *ON_DATAFLOW, "--dry_run")
+    assert planned.code == 0, planned.err
+    assert "dtype       bfloat16 on cuda, batch" in planned.out
+    assert planned.out.endswith("workers     6 to 25 of g2-standard-8, each with 1 nvidia-l4\n")
+    assert not fs.exists(f"{gcs_bucket}/out")
 
 
 def test_a_machine_of_each_type_and_number_says_its_cores() -> None:

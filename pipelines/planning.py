@@ -303,10 +303,18 @@ def resolved_settings(request: PlanRequest) -> dict[str, Any]:
         "model_source": first.source,
         "device": kind,
         "batch_size": asked.batch_size or first.batch_size(kind),
-        "threads_per_worker": asked.threads or max(1, (request.job.worker_cores or cores()) // (asked.workers or 1)),
+        "threads_per_worker": asked.threads or max(1, _worker_cores(request) // (asked.workers or 1)),
         "workers": asked.workers or None,
         **({"models": parts} if others else {}),
     }
+
+
+def _worker_cores(request: PlanRequest) -> int:
+    """The cores that a shard has to itself. Engines do several shards at once on a machine that nothing is known of
+    here, one on each core."""
+    if request.local:
+        return cores()
+    return request.job.worker_cores or 1
 
 
 def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:

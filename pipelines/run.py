@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,8 +20,8 @@ from pipelines.keys import repeated_keys_at_the_end
 from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
 from pipelines.planning import PlanRequest
 from pipelines.process import cores
-from pipelines.request import NO_MODEL, JobOptions, Task
-from pipelines.screen import Expected, passed_over_lines, print_summary, progress
+from pipelines.request import NO_MODEL, JobOptions, Settings, Task
+from pipelines.screen import Expected, passed_over_lines, print_summary, progress, rows_of_last_run
 from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
 from transforms import storage
@@ -40,6 +41,8 @@ from transforms.ledger.types import Shard
 from transforms.outputs.card import LOADED, rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import main_folders
+
+RESUMES = "Finished shards are kept; the same command resumes"
 
 
 def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[str], scratch: str) -> int:
@@ -64,19 +67,22 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
-    code = 0
+    code, reason, seconds = 0, "", 0.0
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
         if task.conclude:
             storage.delete(storage.join(job.output, EVALUATION))
+        began = time.monotonic()
         result = _launch(request, plan, pending, beam_args, scratch)
+        seconds = time.monotonic() - began
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
-        code = result.exit_code
-        if result.reason:
-            name = PipelineOptions(beam_args).view_as(StandardOptions).runner
-            say(f"{name}: {result.reason}. Finished shards are kept; the same command resumes", file=sys.stderr)
+        code, reason = result.exit_code, result.reason
     outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
+    if reason:
+        name = PipelineOptions(beam_args).view_as(StandardOptions).runner
+        kept = "The job failed after every shard was done" if outcome.well else RESUMES
+        say(f"{name}: {reason}. {kept}", file=sys.stderr)
     keys = None
     if outcome.well:
         main = task.work(plan, job.settings.over(plan)).main
@@ -87,12 +93,13 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     look = _look(job, task) if job.kept else None
     if not (task.quiet and outcome.well):
-        print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
+        rate = None if local or not seconds else rows_of_last_run(job.output) / seconds
+        print_summary(command, job.output, plan, outcome, look, keys, already=not pending, rate=rate)
     if outcome.well and task.conclude:
         say(task.conclude(plan, outcome.totals))
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
-    return code if outcome.well else 1
+    return (0 if reason else code) if outcome.well else 1
 
 
 def _write_card(output: str, rows: str) -> None:
@@ -182,7 +189,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
         max_error_rate=options.max_error_rate,
         max_image_bytes=request.task.max_image_bytes,
         on_fetch_error=plan.choice("input.on_fetch_error"),
-        decode_threads=settings.threads,
+        decode_threads=_decode_threads(request, settings),
         processes=processes,
         temp_dir=scratch if local else options.temp_dir,
         scratch=scratch if local else None,
@@ -215,7 +222,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
     if not local:
         beam_args = clusters.for_plan(beam_args, len(pending))
     seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
-    before = _last_run(output) if seen else None
+    before = _last_run(output) if seen or not local else None
     with progress(scratch, expected) if local else nullcontext():
         if on_dataflow:
             result = dataflow_job.run(build, beam_args, expected, wait=not options.no_wait)
@@ -228,6 +235,8 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
             "are there, and reasons of failed shards may be those of an earlier run",
             file=sys.stderr,
         )
+    if result.reason and _last_run(output) == before:  # its reasons of failed shards would be taken for this run's
+        storage.delete(storage.join(output, LAST_RUN))
     return result
 
 
@@ -238,6 +247,13 @@ def _look(job: JobOptions, task: Task) -> str:
     if job.contact_sheet:
         return storage.join(job.output, CONTACT_SHEET)
     return storage.join(job.output, task.written.layout.images_folder)
+
+
+def _decode_threads(request: PlanRequest, settings: Settings) -> int:
+    """0 leaves them to a worker elsewhere: those that feed a GPU use the cores that it finds, and decide no output."""
+    asked = request.job
+    open_there = not request.local and not asked.settings.threads and not asked.worker_cores
+    return 0 if open_there and settings.device.startswith("cuda") else settings.threads
 
 
 def _warn_of_waiting(workers: int, threads: int) -> None:

@@ -135,18 +135,29 @@ def passed_over_lines(plan: Plan) -> list[str]:
 
 
 def print_summary(
-    command: JobCommand, output: str, plan: Plan, outcome: Outcome, look: str | None, keys: str | None, *, already: bool
+    command: JobCommand,
+    output: str,
+    plan: Plan,
+    outcome: Outcome,
+    look: str | None,
+    keys: str | None,
+    *,
+    already: bool,
+    rate: float | None = None,
 ) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
     `look`: what to look at; None if the folder is a temporary one. `keys`: what is to be said of keys that repeat.
-    `already`: an earlier run did it all.
+    `already`: an earlier run did it all. `rate`: the rows a second of a run elsewhere, whose shards overlap and whose
+    workers are not counted here.
     """
     shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
     size = f"{size_text(totals.bytes)} in {output}" if look else f"{size_text(totals.bytes)}, removed: no --output"
-    lines = counts_lines(command.counts, totals, plan.views, command.unit, speed=True)
+    lines = counts_lines(command.counts, totals, plan.views, command.unit, speed=rate is None)
+    if rate:
+        lines.append(f"  speed      {rate:,.1f} {command.unit}/s of all workers, with their start")
     lines.append(f"  size       {size}")
     lines += [f"  notice     {keys}"] if keys else []
     names = f" (names: {storage.join(output, PLAN)})" if look else ""
@@ -206,6 +217,11 @@ def counts_lines(
 def failures(output: str) -> list[tuple[int, str]]:
     """The first reasons why shards failed in the last run."""
     return [(shard, reason) for shard, reason in last_run(output).get("failed", [])[:REASONS_SHOWN]]
+
+
+def rows_of_last_run(output: str) -> int:
+    """The rows that the last run wrote."""
+    return int(last_run(output).get("rows", {}).get("rows_written", 0))
 
 
 def last_run(output: str) -> dict[str, Any]:

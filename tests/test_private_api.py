@@ -123,6 +123,26 @@ def test_beam_starts_workers_with_a_command() -> None:
     )
 
 
+def test_the_portable_runner_shows_its_job_servers_and_results() -> None:
+    from apache_beam.runners.portability.portable_runner import PipelineResult, PortableRunner
+    from apache_beam.runners.portability.prism_runner import PrismJobServer
+    from apache_beam.utils.subprocess_server import JavaJarServer, SubprocessServer
+
+    result = PipelineResult(None, "job", None, None)
+    assert {"_job_id", "_metrics"} <= vars(result).keys(), gone(
+        "apache-beam", "PipelineResult", "pipelines/elsewhere.py"
+    )
+    for kind, names in (
+        (PortableRunner, ("default_job_server",)),
+        (PrismJobServer, ("BIN_CACHE",)),
+        (JavaJarServer, ("path_to_beam_jar", "JAR_CACHE")),
+    ):
+        for name in names:
+            assert hasattr(kind, name), gone("apache-beam", f"{kind.__name__}.{name}", "pipelines/engines.py")
+    cached = getattr(SubprocessServer, "_cache", None)
+    assert hasattr(cached, "_cache"), gone("apache-beam", "SubprocessServer._cache", "pipelines/elsewhere.py")
+
+
 def test_beam_runs_a_worker_in_this_process() -> None:
     from apache_beam.runners.worker import sdk_worker_main
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -12,6 +16,7 @@ import pytest
 
 from pipelines.clusters import for_plan
 from tests.support.job_service import Script, job_service
+from tests.support.paths import ROOT
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small
 
@@ -124,3 +129,20 @@ def test_the_parallelism_reaches_the_job_server(tmp_path, tiny_model, flink):
         encode_small(images, tmp_path / "out", tiny_model, *flags, "--environment_type=LOOPBACK")
         assert running.service.prepared[0].pipeline_options["beam:option:parallelism:v1"] == "2"
     assert run("status", tmp_path / "out").code == 0
+
+
+def test_boot_starts_a_worker_in_the_environment_beside_it_or_the_one_that_is_named(tmp_path):
+    boot = ROOT / "deploy" / "boot"
+    named = {"PATH": os.environ["PATH"], "VQBEAM_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([boot, "--id=1"], env=named, capture_output=True, text=True, check=False)
+    assert done.stderr == "worker: the engine gives no control_endpoint\n"
+    assert done.returncode == 1
+    shutil.copy(boot, tmp_path / "boot")
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [tmp_path / "boot", "--id=1"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert done.stdout == "-m pipelines.cluster_worker --id=1\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from pipelines import elsewhere, far_progress, stopping
 from pipelines.__main__ import _as_process
 from tests.support.job_service import Running, Script, State, job_service
-from tests.support.run_command import SMALL
+from tests.support.run_command import SMALL, run
 from tests.support.small_jobs import dataset, encode_small
 
 TRACE = """java.lang.RuntimeException: Error received from SDK harness: Traceback (most recent call last):
@@ -147,6 +150,7 @@ def test_shards_done_elsewhere_are_counted_by_their_marks(tmp_path, images, tiny
     outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
     assert outcome.code == 0
     assert any(line.startswith("2/2 shards, ") for line in outcome.err.splitlines())
+    assert re.search(r"  speed      \d+\.\d images/s of all workers, with their start\n", outcome.out)
 
 
 def test_workers_with_other_versions_fail_their_shards_and_name_both(tmp_path, images, tiny_model, monkeypatch):
@@ -165,3 +169,54 @@ def test_temporary_files_of_workers_lie_in_temp_dir(tmp_path, images, tiny_model
     assert outcome.code == 0
     assert [path.name[:14] for path in temporary.iterdir()] == ["vqbeam-worker-"]
     assert [path.name for folder in temporary.iterdir() for path in folder.iterdir()] == ["alive"]
+
+
+def test_the_threads_of_a_worker_elsewhere_are_not_those_of_the_launcher(tmp_path, images, tiny_model):
+    flags = ("--device", "cpu", "--rows_per_shard", "10", "--batch_size", "4", "--max_error_rate", "1")
+    job = ("encode", "--input", images, "--model", tiny_model, *flags)
+    with job_service(Script(State.FAILED)) as running:
+        run(*job, *on(running), output=tmp_path / "out")
+    plan = json.loads((tmp_path / "out" / "_vqbeam" / "plan.json").read_text())
+    assert plan["settings"]["threads_per_worker"] == 1
+    assert plan["settings"]["device"] == "cpu"
+
+
+def test_a_job_that_fails_after_its_work_is_done_is_done(tmp_path, images, tiny_model):
+    """As Flink does where all TaskManagers have their workers from one pool."""
+    output = tmp_path / "out"
+    first = encode_small(images, tmp_path / "first", tiny_model)
+
+    def work() -> None:
+        for path in ("data", "_vqbeam/stats"):
+            shutil.copytree(tmp_path / "first" / path, output / path, dirs_exist_ok=True)
+
+    with job_service(Script(State.FAILED, "the worker 1-1 ended", begun=work)) as running:
+        outcome = encode_small(images, output, tiny_model, *on(running))
+    assert (first.code, outcome.code) == (0, 0)
+    assert "PortableRunner: the worker 1-1 ended. The job failed after every shard was done\n" in outcome.err
+    assert outcome.out.startswith("Done: 2 of 2 shards")
+
+
+def test_reasons_of_an_earlier_run_are_not_taken_for_those_of_a_failed_job(tmp_path, images, tiny_model):
+    output = tmp_path / "out"
+    with job_service(Script(State.FAILED, "no slots")) as running:
+        encode_small(images, output, tiny_model, *on(running))
+        (output / "_vqbeam" / "last_run.json").write_text('{"failed": [[0, "an earlier reason"]]}')
+    with job_service(Script(State.FAILED, "no slots")) as running:
+        outcome = encode_small(images, output, tiny_model, *on(running))
+    assert "no slots" in outcome.err
+    assert "earlier" not in outcome.out
+
+
+@pytest.mark.slow
+def test_workers_in_processes_of_their_own_give_the_same_bytes(tmp_path, images, tiny_model):
+    here = encode_small(images, tmp_path / "here", tiny_model)
+    worker = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
+    flags = ("--job_endpoint=embed", "--environment_type=beam:env:harness_subprocess_python:v1")
+    there = encode_small(
+        images, tmp_path / "there", tiny_model, "--runner=PortableRunner", *flags, f"--environment_config={worker}"
+    )
+    assert there.code == 0, there.err
+    names = here.files("data/*.parquet")
+    assert len(names) == 2
+    assert [here.read(name) for name in names] == [there.read(name) for name in names]

@@ -17,7 +17,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.versions import check_versions
-from transforms.engine.worker import ShardAttempt, guarded, make_steps
+from transforms.engine.worker import ShardAttempt, calls_at_once, guarded, make_steps
 from transforms.errors import ShardFailed
 from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
@@ -92,6 +92,7 @@ class _ProcessShard(beam.DoFn):
             decode_threads=job.decode_threads,
             max_error_rate=job.max_error_rate,
             monitor=Monitor(job.scratch),
+            calls=calls_at_once(job),
         )
 
 

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from transforms import storage
@@ -20,6 +20,7 @@ from transforms.errors import ShardFailed, TooManyRejected
 from transforms.inputs.dead_hosts import DeadHosts
 from transforms.work.step import Step
 
+UNBOUNDED = 1 << 20
 FETCH_THREADS = 16  # they wait for stores, not for the processor
 UPLOAD_THREADS = 16
 BYTES_IN_FLIGHT = 256 << 20  # of rows read and not yet through the model, over all shards of a process
@@ -142,8 +143,18 @@ class FreedMemory:
 class Resources:
     """The threads of a process that runs shards share one instance."""
 
-    def __init__(self, steps: list[Step], *, decode_threads: int, max_error_rate: float, monitor: Monitor) -> None:
-        self.decode_pool = ThreadPoolExecutor(decode_threads, "vqbeam-decode")
+    def __init__(
+        self,
+        steps: list[Step],
+        *,
+        decode_threads: int,
+        max_error_rate: float,
+        monitor: Monitor,
+        calls: int | None = None,
+    ) -> None:
+        """`decode_threads` 0 are as many as there are cores. So many shards at once as `calls` may run a step; None:
+        any number."""
+        self.decode_pool = ThreadPoolExecutor(decode_threads or cores(), "vqbeam-decode")
         self.fetch_pool = ThreadPoolExecutor(FETCH_THREADS, "vqbeam-fetch")
         self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
         self.budget = ByteBudget(BYTES_IN_FLIGHT)
@@ -153,10 +164,16 @@ class Resources:
         self.monitor = monitor
         self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
         self._shards_on = [0] * len(steps)
+        self._calls = {id(step): threading.BoundedSemaphore(calls or UNBOUNDED) for step in steps}
         self._ready = [threading.Lock() for _ in steps]
         self._loaded = [False] * len(steps)
         self._lock = threading.Lock()
         self._folder: str | None = None
+
+    def calling(self, step: Step) -> AbstractContextManager[object]:
+        """A context to run a step in. Engines begin several shards at once, whatever the cores: each batch that is in a
+        network at once has its own activations, and threads that wait for one another."""
+        return self._calls[id(step)]
 
     def folder(self, parent: str | None) -> str:
         """The folder of this process for temporary files, under `parent`; made at the first call."""
@@ -180,6 +197,11 @@ class Resources:
         finally:
             with self._lock:
                 self._shards_on[number] -= 1
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _CLAIMS: list[int] = []  # open, hence locked, for as long as the process lives

@@ -22,7 +22,7 @@ from transforms.engine.attempts import TOLERATED, Attempts, run_apart
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.prefetch import Behind, ahead
-from transforms.engine.resources import Resources, claim_gpus, require_room
+from transforms.engine.resources import Resources, claim_gpus, cores, require_room
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.formats import read_slices
@@ -49,6 +49,12 @@ def make_steps(job: Job) -> list[Step]:
     gpus = torch.cuda.device_count() if job.device in ("auto", "cuda") else 0
     devices = [f"cuda:{number}" for number in claim_gpus(gpus, job.processes)] if gpus > 1 else [job.device]
     return [job.work.step(device) for device in devices]
+
+
+def calls_at_once(job: Job) -> int:
+    """How many shards of a process may run the model at once: one on a GPU, else as many as have cores."""
+    on_gpu = job.device.startswith("cuda") or (job.device == "auto" and torch.cuda.is_available())
+    return 1 if on_gpu else max(1, cores() // max(1, job.decode_threads))
 
 
 def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]) -> ShardReport:
@@ -206,7 +212,8 @@ class ShardAttempt:
         for batch in batches:
             if self.resources.monitor.stop_requested():
                 raise Stopped
-            result = run_model(batch)
+            with self.resources.calling(step):
+                result = run_model(batch)
             self.resources.memory.after_batch()
             yield result
 

@@ -35,7 +35,7 @@ GRACE_SECONDS = 10.0  # between a request to cancel the job and the end of our p
 ANSWER_SECONDS = 3.0  # for a question after a job's state
 TICK_SECONDS = 0.1
 FOR_EVER = 10_000_000  # seconds: Beam ends its watch over a job that takes longer than `--job_server_timeout`
-STOPPING = "Stopping: the job is being cancelled. Once more to leave at once."
+STOPPING = "Stopping: the job is being cancelled; its workers may finish their shards. Once more to leave at once."
 
 CANCEL_THERE = "It may go on; cancel it where the engine shows its jobs"
 

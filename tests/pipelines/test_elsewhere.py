@@ -187,7 +187,7 @@ def test_a_job_that_fails_after_its_work_is_done_is_done(tmp_path, images, tiny_
     first = encode_small(images, tmp_path / "first", tiny_model)
 
     def work() -> None:
-        for path in ("data", "_vqbeam/stats"):
+        for path in ("data", "_vqbeam/errors", "_vqbeam/stats"):
             shutil.copytree(tmp_path / "first" / path, output / path, dirs_exist_ok=True)
 
     with job_service(Script(State.FAILED, "the worker 1-1 ended", begun=work)) as running:

@@ -156,4 +156,5 @@ def evaluation(
         backend=found[0].tokenizer.backend,
         max_image_bytes=found[0].image.max_image_bytes,
         conclude=conclude,
+        concluded=EVALUATION,
     )

@@ -24,6 +24,7 @@ from transforms.outputs.layout import TOKEN_LAYOUTS, find_token_layout
 if TYPE_CHECKING:
     from transforms.inputs.request import InputSchema
     from transforms.ledger.plan import Plan
+    from transforms.ledger.totals import Totals
     from transforms.ledger.types import Shard
     from transforms.work.export import CodeGrid, Placing, Shuffle
 
@@ -114,7 +115,7 @@ class Export:
     def sorted(self) -> str:
         return storage.join(self.job.output, SORTED)
 
-    def task(self, work: Placing, planned: Any = None, finish: Any = None, **choices: Any) -> Task:
+    def task(self, work: Placing, planned: Any = None, conclude: Any = None, **choices: Any) -> Task:
         from transforms.work.export import BATCH, MOVED, ORDER_VERSION, WRITTEN
 
         shuffle = self.shuffle
@@ -137,7 +138,7 @@ class Export:
             provenance=lambda plan: about,
             look=self.job.output,
             planned=planned,
-            finish=finish,
+            conclude=conclude,
             quiet=True,
         )
 
@@ -158,11 +159,11 @@ class Export:
 
         work = Gather(self.shuffle, self.grid, self.layout)
         task = self.task(
-            work, lambda: (self.schema(), shards or []), partial(self.finish, name), layout=self.layout, split=name
+            work, lambda: (self.schema(), shards or []), partial(self.conclude, name), layout=self.layout, split=name
         )
         return replace(self.job, output=self.folders[name]), task
 
-    def finish(self, name: str) -> None:
+    def conclude(self, name: str, plan: Plan, totals: Totals) -> None:
         """Write the index of a split, if readers of its layout ask for one."""
         from transforms.outputs.index import write_index
 

@@ -339,12 +339,11 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
-    `finish` is called once the job is done and well; then `quiet` has no summary of it printed.
+    `conclude` is called once the job is done and well, and returns what the summary ends with; the file `concluded` that
+    it writes is not there while shards are pending. `quiet`: a job that is well has no summary printed.
 
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.
-
-    `conclude` is called at the end of a job that went well, and returns what the summary ends with.
 
     `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
     "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
@@ -371,8 +370,8 @@ class Task:
     fit_batch: bool = False
     open: Mapping[str, Any] = field(default_factory=dict)
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
-    finish: Callable[[], None] | None = None
-    conclude: Callable[[Plan, Totals], str] | None = None
+    conclude: Callable[[Plan, Totals], str | None] | None = None
+    concluded: str | None = None
     quiet: bool = False
 
 

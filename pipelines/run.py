@@ -31,7 +31,7 @@ from transforms.engine.resources import require_room
 from transforms.engine.versions import versions_here
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
-from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, LAST_RUN, SUCCESS
+from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, StoredShards, copied_plan, rows_of, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
@@ -70,8 +70,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     code, reason, seconds = 0, "", 0.0
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
-        if task.conclude:
-            storage.delete(storage.join(job.output, EVALUATION))
+        if task.concluded:
+            storage.delete(storage.join(job.output, task.concluded))
         began = time.monotonic()
         result = _launch(request, plan, pending, beam_args, scratch)
         seconds = time.monotonic() - began
@@ -83,20 +83,20 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         name = PipelineOptions(beam_args).view_as(StandardOptions).runner
         kept = "The job failed after every shard was done" if outcome.well else RESUMES
         say(f"{name}: {reason}. {kept}", file=sys.stderr)
-    keys = None
+    keys = told = None
     if outcome.well:
         main = task.work(plan, job.settings.over(plan)).main
         if main.suffix in LOADED:
             _write_card(job.output, rows_in(main))
-        if task.finish:
-            task.finish()
+        if task.conclude:
+            told = task.conclude(plan, outcome.totals)
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     look = _look(job, task) if job.kept else None
     if not (task.quiet and outcome.well):
         rate = None if local or not seconds else rows_of_last_run(job.output) / seconds
         print_summary(command, job.output, plan, outcome, look, keys, already=not pending, rate=rate)
-    if outcome.well and task.conclude:
-        say(task.conclude(plan, outcome.totals))
+    if told:
+        say(told)
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return (0 if reason else code) if outcome.well else 1

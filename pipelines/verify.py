@@ -14,7 +14,7 @@ from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import FILE_FOLDERS, SUCCESS
-from transforms.ledger.plan import RESTORE, StoredShards, write_copy
+from transforms.ledger.plan import RESTORE, Plan, StoredShards, write_copy
 from transforms.ledger.remove import remove_shard
 from transforms.ledger.totals import total_of
 from transforms.ledger.verify import found_problems
@@ -48,6 +48,10 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         say(f"{output}: {amount(len(damaged), 'shards')} to be done again: rerun the command of the job")
     elif damaged:
         say(f"{output}: `vqbeam verify --repair {args.directory}` has damaged shards done again", file=sys.stderr)
+    wrong = None if count else evaluation_problem(output, plan)
+    if wrong:
+        count += 1
+        say(wrong)
     if count:
         say(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
         return 1
@@ -56,6 +60,18 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     if keys:
         say(f"{output}: {keys}")
     return 0
+
+
+def evaluation_problem(output: str, plan: Plan) -> str | None:
+    """What is wrong with the totals of a job that measures and is done and well; None if nothing is."""
+    made = plan.fingerprint
+    if "with_clip" not in made or not storage.exists(storage.join(output, SUCCESS)):
+        return None
+    from transforms.outputs.evaluation import totals_problem
+
+    others = [made[f"model_{number}"] for number in range(2, int(made["models"]) + 1)]
+    weights = [model["weights_id"] for model in (made, *others)]
+    return totals_problem(output, plan.shards, weights, total_of(output), with_clip=bool(made["with_clip"]))
 
 
 def add_verify_flags(parser: argparse.ArgumentParser) -> None:

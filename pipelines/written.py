@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.command import JobCommand, find_job
 from transforms import storage
 from transforms.errors import OutputDamaged
-from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, FILE_FOLDERS, INDEX
+from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, FILE_FOLDERS, INDEX, SORTED
 from transforms.ledger.plan import copied_plan, load_plan
 from transforms.outputs.layout import main_folders
 
@@ -20,8 +20,15 @@ def written_names(output: str) -> list[str]:
     try:
         plan = load_plan(output)
         if plan is None:
-            return []
+            return _splits(output)
     except OutputDamaged:  # names tell enough
         plan = copied_plan(output)
     names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD, EVALUATION, INDEX)
     return [storage.join(output, name) for name in names]
+
+
+def _splits(output: str) -> list[str]:
+    """The folders of an export in splits, of which each has its own plan, and its card."""
+    plan = load_plan(storage.join(output, SORTED))
+    names = [name for name, _ in plan.fingerprint.get("splits", ())] if plan else []
+    return [storage.join(output, name) for name in (*names, *([CARD] if names else []))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,27 @@ def test_a_run_that_goes_on_writes_the_same_bytes(
     assert without_plan(again) == without_plan(one)
     assert run("verify", again.output).code == 0
     assert "evaluate, complete" in run("status", again.output).out
+
+
+def test_verify_tells_totals_that_are_missing_damaged_or_of_other_tables(one: Outcome, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(one.output, tmp_path / "out"))
+    stored = json.loads((output / EVALUATION).read_text())
+    assert run("verify", output).code == 0
+    stale, foreign, bare = (json.loads(json.dumps(stored)) for _ in range(3))
+    stale["models"][0]["psnr"] += 0.01
+    foreign["models"][0]["weights_id"] = "0" * 64
+    del bare["clip"]
+    for content, said in (
+        (None, "is missing"),
+        (b"{", "is damaged"),
+        (json.dumps(bare).encode(), "is damaged"),
+        (json.dumps(stale).encode(), "says other totals than the tables"),
+        (json.dumps({**stored, "rows_read": 12}).encode(), "says other totals than the tables"),
+        (json.dumps(foreign).encode(), "is of other models than this job"),
+    ):
+        (output / EVALUATION).unlink() if content is None else (output / EVALUATION).write_bytes(content)
+        found = run("verify", output)
+        assert (found.code, f"{EVALUATION} {said}: rerun the command of the job" in found.out) == (1, True), found.out
 
 
 @pytest.mark.parametrize("flags", [("--rows_per_shard", "100"), ("--rows_per_shard", "3", "--batch_size", "3")])

@@ -223,6 +223,15 @@ def test_a_finished_export_is_left_as_it_is_and_another_is_refused(split: Path, 
     assert hashes(split) == before
 
 
+def test_splits_inside_the_input_are_no_input(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", list(range(40)), 40)
+    for _ in range(2):
+        again = export(source, source / "out", *SPLIT)
+        assert again.code == 0, again.err
+        assert "rows       40 read = 40 written" in again.out
+    export(source, tmp_path / "other").check_refused(f"{source}/out/train, {source}/out/val. Give a pattern")
+
+
 def test_overwriting_starts_over(source: Path, tmp_path: Path) -> None:
     assert export(source, tmp_path / "out").code == 0
     result = export(source, tmp_path / "out", "--overwrite", "--layout", "webdataset")

@@ -19,13 +19,15 @@ from transforms.inputs.formats import BY_NAME, formats_of
 from transforms.inputs.formats.format import Format, Inputs
 from transforms.inputs.formats.tables import METADATA
 from transforms.inputs.local import Left
+from transforms.inputs.other_outputs import refuse_outputs
 from transforms.inputs.passed_over import PassedOver, passed_over_text
 from transforms.inputs.request import Kind
 from transforms.inputs.sniffing import LooksLikeImage, is_image, leaves_open, may_be_image
 from transforms.inputs.uris import folder_of, relative_to, stem
+from transforms.ledger.folder import JOB
 
 # What tools make for themselves: not read, and counted by name. So is what begins with a dot.
-TOOL_FOLDERS = {"_vqbeam", "_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__", "@eaDir"}
+TOOL_FOLDERS = {JOB, "_temporary", "_delta_log", "_spark_metadata", "__MACOSX", "__pycache__", "@eaDir"}
 TOOL_FOLDERS |= {"$RECYCLE.BIN", "System Volume Information"}
 TOOL_FILES = {"_SUCCESS", "_metadata", "_common_metadata", "Thumbs.db", "thumbs.db", "desktop.ini"}
 TOOL_PREFIXES = ("_committed_", "_started_")
@@ -43,6 +45,7 @@ class Matched:
     passed: PassedOver = field(default_factory=PassedOver)
     named: FileList = field(default_factory=FileList)  # a single file named outright, of any ending
     sniffed: int = 0  # among those of the format files: told by their bytes alone
+    outputs: list[str] = field(default_factory=list)  # output folders of jobs below a folder, with a slash at the end
 
     def add(self, format: str | None, found: Found) -> None:
         """Adds a file that has the ending of a format, or of none."""
@@ -53,6 +56,13 @@ class Matched:
         else:
             self.by_format[format] = FileList()
             self.by_format[format].append(found)
+
+    def leave(self, left: Left, root: str) -> None:
+        """Counts what is left out below a folder or the start of a glob."""
+        self.passed.add(left.uri, left.label)
+        output = left.uri.removesuffix(f"{JOB}/")
+        if output not in (left.uri, root.rstrip("/") + "/"):
+            self.outputs.append(output)
 
     def __iter__(self) -> Iterator[Found]:
         """All files that could be read, by format."""
@@ -109,7 +119,7 @@ class Lister:
         number = 0
         for entry in local.walk(pattern, self.leave):
             if isinstance(entry, Left):
-                matched.passed.add(entry.uri, entry.label)
+                matched.leave(entry, root)
                 continue
             number += 1
             name = self.format_of(entry.uri)
@@ -128,7 +138,7 @@ class Lister:
                 files.append(Found(info, root))
             elif left.uri != last:  # the files of a folder follow one another
                 last = left.uri
-                matched.passed.add(left.uri, left.label)
+                matched.leave(left, root)
         if not files.is_sorted:
             files = FileList(sorted(files, key=lambda found: found.uri))
         number = len(files)
@@ -154,13 +164,17 @@ def find_inputs(
     """List the inputs that hold rows of a kind: in the order of the patterns, each sorted by name, none twice.
 
     `own` are files and folders of the job's output, which may lie inside of the input. Raises `UsageError` if a pattern
-    matches nothing, or its format cannot be inferred.
+    matches nothing, its format cannot be inferred, or a folder holds the output of another job.
     """
     formats = formats_of(kind)
     if input_format is not None and input_format not in formats:
         raise UsageError(f"expected one of {', '.join(formats)}, not {input_format}", option="input_format")
     lister = Lister(input_format, kind, own)
     every = [_matches(pattern, lister) for pattern in patterns]
+    for matched in every:
+        others = [folder for folder in matched.outputs if not any(path.startswith(folder) for path in own)]
+        if others and not storage.has_wildcard(matched.pattern):
+            refuse_outputs(matched.pattern, others, matched.by_format, input_format)
     found_formats: dict[str, str] = {}  # format -> the pattern that has it
     for matched in every:
         found_formats.setdefault(input_format or _infer(matched, formats, kind), matched.pattern)

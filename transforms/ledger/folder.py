@@ -15,6 +15,7 @@ CODES = "codes"  # holds a folder of files of codes for each shard of an export 
 FILE_FOLDERS = (IMAGES, CODES)
 INDEX = "index.json"  # of an export in a layout whose readers ask for one
 FILES = "files"  # the layout with a file for each image, and their paths in the table
+JOB = "_vqbeam"  # holds the accounts of the job that writes here
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
 STATS = "_vqbeam/stats"  # holds the marks of shards
 ATTEMPTS = "_vqbeam/attempts"  # holds an empty file for each attempt at a shard that has not ended

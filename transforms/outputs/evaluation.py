@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,16 @@ class ModelTotals:
 def summarise(
     output: str, shards: int, models: Sequence[Mapping[str, Any]], counts: Totals, clip: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Add up the tables of a finished job, put the totals into its folder, and return them.
+    """Add up the tables of a finished job as `totals_of`, put the totals into its folder, and return them."""
+    told = totals_of(output, shards, models, counts, clip)
+    storage.put_bytes(f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode(), storage.join(output, EVALUATION))
+    return told
+
+
+def totals_of(
+    output: str, shards: int, models: Sequence[Mapping[str, Any]], counts: Totals, clip: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the tables of a finished job come to.
 
     `models` says what each is, with its `codebook_size`; `clip` what the CLIP is, with the `size` of its vectors.
     """
@@ -165,8 +175,36 @@ def summarise(
         floor = round(cmmd.floor(counts.rows_written), DIGITS)
         about = {"definition": cmmd.DEFINITION, "source": cmmd.SOURCE}
         told["cmmd"] = {"rows": counts.rows_written, "floor": floor, **about}
-    storage.put_bytes(f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode(), storage.join(output, EVALUATION))
     return told
+
+
+def totals_problem(output: str, shards: int, weights: Sequence[str], counts: Totals, *, with_clip: bool) -> str | None:
+    """What is wrong with the totals in the folder of a finished job, in words; None if they are those of its tables.
+
+    `weights` are the ids of its models.
+    """
+    again = "rerun the command of the job, which writes it again"
+    try:
+        stored = json.loads(storage.read_bytes(storage.join(output, EVALUATION)))
+        if [model["weights_id"] for model in stored["models"]] != list(weights):
+            return f"{EVALUATION} is of other models than this job: {again}"
+        computed = totals_of(output, shards, stored["models"], counts, stored["clip"] if with_clip else None)
+    except FileNotFoundError:
+        return f"{EVALUATION} is missing: {again}"
+    except (ValueError, TypeError, KeyError):
+        return f"{EVALUATION} is damaged: {again}"
+    return None if _alike(stored, computed) else f"{EVALUATION} says other totals than the tables: {again}"
+
+
+def _alike(one: object, other: object) -> bool:
+    """Equal, but for the last digits of numbers, which another machine may round otherwise."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
+    return one == other
 
 
 def _batches(output: str, shards: int, columns: list[str]) -> Iterable[pa.RecordBatch]:

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from tests.support.make_inputs import folder
+from transforms import storage
 from transforms.errors import UsageError
 from transforms.inputs.formats import formats_of
 from transforms.inputs.formats.format import Inputs
@@ -55,6 +56,41 @@ def test_keys_are_relative_to_what_comes_before_the_first_wildcard(tmp_path: Pat
 def test_names_with_braces_and_brackets_can_be_named_by_their_folder(tmp_path: Path) -> None:
     folder(tmp_path, {"a{b.tar": b"x"})
     assert names(find(tmp_path / "a{b.tar"), tmp_path) == ["a{b.tar"]
+
+
+JOB = {"_vqbeam/plan.json": b"{}", "_vqbeam/shards.parquet": b"x"}
+OUTPUTS: dict[Kind, tuple[str, str]] = {  # what is read, and what another job wrote beside it
+    "images": ("a.png", "images/00000/b.png"),
+    "codes": ("a.parquet", "data/00000.parquet"),
+    "prompts": ("a.jsonl", "codes/00000.jsonl"),
+}
+
+
+@pytest.mark.parametrize("store", ["local", "memory"])
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_outputs_of_other_jobs_inside_a_folder_are_named(kind: Kind, store: str, tmp_path: Path) -> None:
+    mine, made = OUTPUTS[kind]
+    home = str(tmp_path) if store == "local" else f"memory://{tmp_path.name}-{kind}"
+    for name, data in {mine: b"x", **{f"b/out/{path}": data for path, data in {made: b"x", **JOB}.items()}}.items():
+        storage.put_bytes(data, storage.join(home, name))
+    root = storage.absolute(home)
+    ending = mine.rpartition(".")[2]
+    told = f"{home} holds the output of other jobs, whose files would be read as its own: {root}/b/out. Give a"
+    with pytest.raises(UsageError) as raised:
+        find_inputs([home], None, kind)
+    assert told in str(raised.value)
+    assert f"such as '{root}/*.{ending}'" in str(raised.value)
+    assert len(find_inputs([f"{home}/*.{ending}"], None, kind).files) == 1
+    assert len(find_inputs([f"{home}/b/out"], None, kind).files) == 1  # the output itself
+    assert len(find_inputs([f"{home}/**/*.{ending}"], None, kind).files) == 2  # asked for
+    assert len(find_inputs([home], None, kind, own=[f"{root}/b/out/{made.partition('/')[0]}"]).files) == 1
+
+
+def test_outputs_of_other_jobs_that_are_of_another_format_are_not_in_the_way(tmp_path: Path) -> None:
+    folder(tmp_path, {"a.tar": b"x", "out/data/0.parquet": b"x", **{f"out/{name}": data for name, data in JOB.items()}})
+    assert names(find(tmp_path, input_format="webdataset"), tmp_path) == ["a.tar"]
+    with pytest.raises(UsageError, match=r"holds the output of other jobs, .*/out\. Give a pattern .*/\*\.tar'"):
+        find(tmp_path)
 
 
 @pytest.mark.parametrize(

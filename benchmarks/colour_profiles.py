@@ -20,7 +20,8 @@ from benchmarks.support import machine
 from benchmarks.support.icc_profiles import DISPLAY_P3, SRGB
 from benchmarks.support.photographs import photographs
 from benchmarks.support.rounds import ratio
-from transforms.images import ImageLimits, ImageOptions, decode_image
+from transforms.image_options import ImageLimits, ImageOptions
+from transforms.images import decode_image
 
 SIDES, SIZE = (400, 500), 256
 PROFILES = {"none": None, "sRGB": SRGB, "Display P3": DISPLAY_P3}

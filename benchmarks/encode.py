@@ -35,7 +35,8 @@ from models.vqgan.checkpoint import VQGANCheckpoint, save_vqgan
 from models.vqgan.codec import TorchCodec
 from models.vqgan.config import VQGANConfig
 from pipelines.process import reuse_freed_memory
-from transforms.images import decode_image, image_options
+from transforms.image_options import image_options
+from transforms.images import decode_image
 from transforms.inputs.request import InputRequest
 from transforms.work.encode import Encode, EncodeStep
 from transforms.work.step import ModelSettings

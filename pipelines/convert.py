@@ -17,7 +17,8 @@ from pipelines import flags
 from pipelines.command import Command
 from pipelines.terminal import say
 from transforms.errors import RowFiltered, RowRejected, UsageError
-from transforms.images import decode_image, image_options
+from transforms.image_options import image_options
+from transforms.images import decode_image
 from transforms.own_preprocessing import RULES
 
 PIXEL_RANGES = ((0.0, 1.0), (-1.0, 1.0))

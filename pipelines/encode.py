@@ -21,7 +21,7 @@ from pipelines.request import (
 )
 from transforms import storage
 from transforms.errors import UsageError
-from transforms.images import image_options, preprocessing_id
+from transforms.image_options import image_options, preprocessing_id
 from transforms.target_sizes import TargetSizes
 from transforms.views import views_of
 

@@ -24,7 +24,7 @@ from pipelines.request import (
     tokenizer_provenance,
 )
 from transforms import storage
-from transforms.images import ImageOptions, image_options, preprocessing_id
+from transforms.image_options import ImageOptions, image_options, preprocessing_id
 from transforms.ledger.folder import EVALUATION
 from transforms.ledger.plan import Plan
 from transforms.ledger.totals import Totals

@@ -18,7 +18,7 @@ from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
 from transforms.errors import RowRejected, UsageError
-from transforms.images import AUTO, BY_ROW, Resize
+from transforms.image_options import AUTO, BY_ROW, Resize
 from transforms.inputs.formats import formats_of
 from transforms.inputs.options import option_value
 from transforms.inputs.request import InputRequest, Kind

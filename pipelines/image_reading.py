@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from transforms.images import ImageLimits, ImageOptions
+from transforms.image_options import ImageLimits, ImageOptions
 from transforms.ledger.plan import Plan
 
 ICC, STRICT = "preprocessing.icc", "rows.strict_images"

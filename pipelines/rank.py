@@ -23,7 +23,8 @@ from pipelines.request import (
 )
 from transforms import storage
 from transforms.batch import IMAGE
-from transforms.images import ImageLimits, libavif_version
+from transforms.image_formats import libavif_version
+from transforms.image_options import ImageLimits
 from transforms.ledger.plan import Plan
 
 

@@ -24,7 +24,7 @@ from pipelines.request import (
     tokenizer_provenance,
 )
 from transforms.errors import UsageError
-from transforms.images import image_options, preprocessing_id
+from transforms.image_options import image_options, preprocessing_id
 from transforms.inputs.request import Kind
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput

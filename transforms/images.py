@@ -10,78 +10,26 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-import PIL
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageCms,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    features,
-)
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from transforms.colour_profiles import Profile, read_profile
 from transforms.damaged_images import NO_END, completed_jpegs, has_damaged_pixels, readable_png
-from transforms.errors import RowFiltered, RowRejected, UsageError, amount
-from transforms.own_preprocessing import RULES, Rule
-from transforms.target_sizes import Sides, TargetSizes
+from transforms.errors import RowFiltered, RowRejected, amount
+from transforms.image_formats import READERS, sniff_format, unreadable
+from transforms.image_options import BY_ROW, DRAFT_MARGIN, FILTER, ImageLimits, ImageOptions
+from transforms.own_preprocessing import Rule
+from transforms.target_sizes import Sides
 
-Resize = Literal[
-    "center_crop", "pad", "squash", "none", "bucket", "area", "llamagen", "chameleon", "diffusers", "showo", "ibq"
-]
 Box = tuple[float, float, float, float]
 
-AUTO = "auto"  # for `resize`: the rule of the model's family
 NOT_TURNED = "an image was not turned as its EXIF says: the model's own preprocessing does not"
 WHITE = (255, 255, 255)  # under transparent pixels, and beside padded images
-FILTER = Image.Resampling.LANCZOS
-BY_ROW = {"bucket": FILTER, "area": Image.Resampling.BICUBIC}  # sizes that differ by row, and their filters
-DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale keeps at least this many times the target's pixels a side
 ORIENTATION_TAG = 0x0112
-
-# The readers are called directly and not through `Image.open`: it would warn about big images through process-wide
-# state, cap them at another global, and put memory addresses into messages that have to repeat between attempts.
-SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II\x2a\x00", "TIFF"),
-    (b"MM\x00\x2a", "TIFF"),
-    (b"II\x2b\x00", "TIFF"),
-    (b"MM\x00\x2b", "TIFF"),
-)
-READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}
-if "avif" in features.modules and features.check("avif"):  # Pillow 11.3; a name before that warns
-    from PIL import AvifImagePlugin
-
-    READERS["AVIF"] = AvifImagePlugin.AvifImageFile
-BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC"}
-OTHERS: tuple[tuple[bytes, str], ...] = (  # that are named when they are refused
-    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
-    (b"%PDF", "PDF"),
-    (b"<svg", "SVG"),
-    (b"8BPS", "Photoshop"),
-)
 
 BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does I/O that could raise them otherwise
     OSError,
@@ -101,87 +49,6 @@ BAD_DATA = (  # what Pillow's readers raise on corrupt bytes; nothing here does 
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageLimits:
-    """Which images are read at all, and whether their colour profiles count.
-
-    Images beyond `max_image_bytes` or `max_image_pixels` are rejected undecoded. Those outside of `min_image_size`
-    (short side) or `max_aspect_ratio` (long side / short side) are filtered. `icc`: embedded profiles are applied, else
-    pixels are taken as sRGB. `strict_images`: files are rejected that are damaged where no pixels are.
-
-    Raises `UsageError` for values that make no sense.
-    """
-
-    max_image_bytes: int = 64 * 1024 * 1024
-    max_image_pixels: int = 89_478_485  # 256 MiB of RGB, the bound that Pillow draws too
-    min_image_size: int | None = None
-    max_aspect_ratio: float | None = None
-    icc: bool = True
-    strict_images: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_image_bytes", "max_image_pixels", "min_image_size"):
-            _check_positive(name, getattr(self, name))
-        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
-            raise UsageError(f"long side / short side is at least 1, not {self.max_aspect_ratio}", "max_aspect_ratio")
-
-
-@dataclass(frozen=True)
-class ImageOptions(ImageLimits):
-    """How images become squares.
-
-    `size`: side in pixels of the square that comes out. `resize`: "center_crop" brings the short side to `size` and
-    cuts the middle out, "pad" brings the long side to `size` on white, "squash" ignores the aspect ratio, "none" takes
-    only images that already are `size` x `size`; the others are those of families (`own_preprocessing.RULES`).
-    `jpeg_scale`: JPEGs are decoded at 1/2, 1/4 or 1/8 if at least twice `size` remains. `whole`: images keep their
-    size, for views to be cut from them. `by_row` are the sizes that images are brought to in place of `size`, with
-    "bucket", "area" or "none".
-
-    Raises `UsageError` for values that make no sense.
-    """
-
-    size: int
-    resize: Resize = "center_crop"
-    jpeg_scale: bool = True
-    whole: bool = False
-    by_row: TargetSizes | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resize not in get_args(Resize):
-            raise UsageError(f"{self.resize!r} is unknown; choose one of {', '.join(get_args(Resize))}", "resize")
-        _check_positive("size", self.size)
-        if self.resize in BY_ROW and self.by_row is None:
-            raise UsageError(f"{self.resize} gives grids that differ by row, which only encode writes", "resize")
-
-    @property
-    def rule(self) -> Rule | None:
-        """That of a family."""
-        return RULES.get(self.resize)
-
-
-def image_options(size: int, own: str, given: Mapping[str, Any]) -> ImageOptions:
-    """The options for a model with images of `size`, whose family's own preprocessing is `own`.
-
-    `given` are fields of `ImageOptions`; no `resize`, or "auto", stands for `own`. The rule of a family comes with all
-    that its authors left out: JPEGs are decoded in full, and profiles ignored unless `icc` is given.
-    Raises `UsageError`.
-    """
-    values = dict(given)
-    resize: Any = values.pop("resize", None) or AUTO
-    resize = own if resize == AUTO else resize
-    if resize in RULES:
-        if values.get("jpeg_scale"):
-            raise UsageError(f"the preprocessing of {resize} decodes JPEGs in full; leave it out", "jpeg_scale")
-        values = {"icc": False, **values, "jpeg_scale": False}
-    return ImageOptions(size=size, resize=resize, **values)
-
-
-def _check_positive(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UsageError(f"must be at least 1, not {value}", name)
-
-
 @dataclass(frozen=True)
 class DecodedImage:
     """`pixels`: uint8 [H, W, 3], read-only. The original sizes are pixels as displayed, after EXIF rotation. `notices`
@@ -192,24 +59,6 @@ class DecodedImage:
     original_height: int
     notices: tuple[str, ...] = ()
     crops: tuple[Any, ...] = ()
-
-
-def preprocessing_id(options: ImageOptions) -> dict[str, str | int | None]:
-    """The choices that decide the pixels of an image, for provenance and the fingerprint. JSON-ready."""
-    return {
-        "size": options.size,
-        "resize": options.resize,
-        "filter": options.rule.filter if options.rule else BY_ROW.get(options.resize, FILTER).name.lower(),
-        "background": options.rule.background if options.rule else "white",
-        "jpeg_scale": f"at least {DRAFT_MARGIN}x" if options.jpeg_scale else "off",
-        "pillow": PIL.__version__,
-        "libavif": libavif_version(),
-    }
-
-
-def libavif_version() -> str | None:
-    """Readers differ in the colours of AVIF; None if it is not read."""
-    return features.version("avif") if "AVIF" in READERS else None
 
 
 def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
@@ -227,7 +76,7 @@ def decode_image(data: bytes, options: ImageLimits) -> DecodedImage:
         raise RowRejected("image_too_large", f"{size}; max_image_bytes allows {options.max_image_bytes:,}")
     image_format = sniff_format(data)
     if image_format not in READERS:
-        raise RowRejected("not_an_image", f"{_unreadable(data, image_format)}; expected one of {', '.join(READERS)}")
+        raise RowRejected("not_an_image", f"{unreadable(data, image_format)}; expected one of {', '.join(READERS)}")
     if image_format == "PNG" and has_damaged_pixels(data):  # Pillow does not look
         raise RowRejected("broken_image", f"PNG of {size}: bad checksum in b'IDAT'")
     try:
@@ -292,12 +141,6 @@ def _digest(jpeg: bytes, limits: ImageLimits) -> bytes:
     return hashlib.blake2b(image.tobytes()).digest()
 
 
-def _unreadable(data: bytes, image_format: str | None) -> str:
-    """How a file begins that is not read, and what it is."""
-    known = image_format or next((name for signature, name in OTHERS if data.startswith(signature)), None)
-    return f"begins with {data[:16]!r}" + ("" if known is None else f": {known}, which is not read")
-
-
 def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
     """An open image -> uint8 [size, size, 3]: upright, RGB over white, and resized as `decode_image` does.
 
@@ -358,21 +201,6 @@ def by_rule(image: Image.Image, rule: Rule, options: ImageOptions) -> np.ndarray
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def sniff_format(data: bytes) -> str | None:
-    """The format by the first bytes, never by the name; None for one that is not known.
-
-    Formats that are not read, and AVIF if this Pillow cannot, are no key of `READERS`.
-    """
-    for signature, image_format in SIGNATURES:
-        if data.startswith(signature):
-            return image_format
-    if data[4:8] == b"ftyp":  # an ISO media file: its brands, the major one first
-        end = min(int.from_bytes(data[:4], "big"), 256)
-        brands = [data[8:12], *(data[at : at + 4] for at in range(16, end, 4))]
-        return next((BRANDS[brand] for brand in brands if brand in BRANDS), "HEIF" if b"mif1" in brands else None)
-    return "WebP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
 def check_size(size: tuple[int, int], limits: ImageLimits) -> None:

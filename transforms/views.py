@@ -15,7 +15,8 @@ from PIL import Image
 
 from models.uniforms import uniforms
 from transforms.errors import RowRejected, UsageError
-from transforms.images import FILTER, DecodedImage, ImageOptions, decode_image
+from transforms.image_options import FILTER, ImageOptions
+from transforms.images import DecodedImage, decode_image
 
 KINDS = {"center": 1, "flip": 2, "ten_crop": 10}  # and their number of views
 RANDOM = "random"

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import vqbeam
 from benchmarks.support.machine import ROOT
 from examples.emoji.measures import psnr
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 
 MODEL = ROOT / "models" / "emoji"
 SAMPLE = ROOT / "examples" / "emoji" / "sample" / "emoji.parquet"

@@ -17,7 +17,7 @@ from tests.support.make_inputs import folder, table
 from tests.support.real_runs import kill_at_work, visible
 from tests.support.run_command import SMALL, Outcome, encode, run
 from tests.support.small_jobs import ROWS, SHARDS, dataset, encode_small
-from transforms.images import READERS
+from transforms.image_formats import READERS
 
 KINDS = {"center": 1, "flip": 2, "ten_crop": 10, "random:3": 3}
 MODEL = LLAMAGEN / "vq_ds2_small.pt"

@@ -24,7 +24,8 @@ from tests.support.images import encoded, scene
 from tests.support.make_inputs import folder, table
 from tests.support.real_runs import kill_at_work, visible
 from tests.support.run_command import SMALL, Outcome, encode, run
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.target_sizes import TargetSizes
 
 SIDES = ((40, 40), (64, 32), (30, 60), (41, 33), (90, 20))

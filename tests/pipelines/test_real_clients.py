@@ -21,7 +21,8 @@ from models.vqgan.checkpoint import open_checkpoint
 from tests.support.images import encoded, scene
 from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 
 WHEN = datetime.datetime(2024, 2, 29, 12, 30, 1, 250_000, tzinfo=datetime.timezone.utc)
 PASSED = {

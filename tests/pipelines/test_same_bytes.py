@@ -14,7 +14,8 @@ from tests.support.run_command import Outcome, run
 from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import SHARDS, dataset, encode_small
 from tests.support.vqgan_checkpoints import load_vqgan
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 
 NEAR_TIE = 1e-4  # of the distance to the nearest code
 

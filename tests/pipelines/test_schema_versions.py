@@ -10,7 +10,7 @@ from models.clip.pixels import read_clip_pixels
 from pipelines.command import find_job
 from tests.support.shard_runs import MODEL, SPEC
 from tests.support.tiny_clip import SIDE
-from transforms.images import ImageLimits, ImageOptions
+from transforms.image_options import ImageLimits, ImageOptions
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import ImageOutput
 from transforms.work.decode import Decode

@@ -25,7 +25,8 @@ import pytest
 from tests.support.images import encoded
 from tests.support.run_command import Outcome, encode, run
 from transforms.errors import RowRejected
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.formats import read_slices
 from transforms.inputs.plan import InputPlan, plan_sources

@@ -15,7 +15,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 from benchmarks.support.icc_profiles import ADOBE_RGB, DISPLAY_P3, GREY_GAMMA, SRGB, ink_profile
 from tests.support.run_command import encode, run
 from transforms.errors import RowRejected
-from transforms.images import READERS, DecodedImage, ImageLimits, ImageOptions, decode_image
+from transforms.image_formats import READERS
+from transforms.image_options import ImageLimits, ImageOptions
+from transforms.images import DecodedImage, decode_image
 from transforms.inference.load import load
 
 SIDE = 64

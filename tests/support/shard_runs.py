@@ -21,7 +21,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
 from transforms.engine.worker import ShardAttempt, guarded
-from transforms.images import ImageOptions
+from transforms.image_options import ImageOptions
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, store_segment

@@ -12,7 +12,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from tests.support.images import encoded, png_by_hand, psnr, scene
 from transforms.errors import UsageError
-from transforms.images import FILTER, ImageOptions, box_to_fit, decode_image, preprocessing_id, sniff_format
+from transforms.image_formats import sniff_format
+from transforms.image_options import FILTER, ImageOptions, preprocessing_id
+from transforms.images import box_to_fit, decode_image
 
 AS_IT_IS = ImageOptions(size=64, resize="none")
 SCENE = np.asarray(scene())

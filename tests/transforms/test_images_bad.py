@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.support.images import encoded, png_by_hand, scene
 from transforms.errors import RowFiltered, RowRejected
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's, about corrupt EXIF
 OPTIONS = ImageOptions(size=16, max_image_pixels=1_000_000)

@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 
 from tests.support.families import CHAMELEON, DIFFUSERS, IBQ, LLAMAGEN, SHOWO, golden
 from transforms.errors import RowRejected, UsageError
-from transforms.images import NOT_TURNED, decode_image, image_options, preprocessing_id, resized_image
+from transforms.image_options import image_options, preprocessing_id
+from transforms.images import NOT_TURNED, decode_image, resized_image
 from transforms.own_preprocessing import bilinear
 
 SETS = {

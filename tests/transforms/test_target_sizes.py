@@ -13,7 +13,8 @@ from PIL import Image
 from tests.support.images import encoded, scene
 from tests.support.paths import GOLDEN
 from transforms.errors import RowRejected, UsageError
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.target_sizes import TargetSizes, nearest_bucket, sides_of_area
 
 BUCKETS = ((32, 32), (40, 24), (24, 40))

@@ -14,7 +14,8 @@ from tests.support.families import LLAMAGEN, golden
 from tests.support.images import encoded, scene
 from tests.support.paths import GOLDEN
 from transforms.errors import RowRejected, UsageError
-from transforms.images import DecodedImage, ImageOptions, decode_image, image_options
+from transforms.image_options import ImageOptions, image_options
+from transforms.images import DecodedImage, decode_image
 from transforms.views import Crop, Views, _cut, decode_views, views_of
 
 FOUR_M = GOLDEN / "views_4m_small"

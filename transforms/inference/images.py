@@ -29,7 +29,8 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowRejected, UsageError
-from transforms.images import ImageLimits, Resize, decode_image, image_options
+from transforms.image_options import ImageLimits, Resize, image_options
+from transforms.images import decode_image
 from transforms.inference.asked import BATCH_SIZE, CACHE_DIR, check_batch_size, tokenizer_settings
 from transforms.inference.handlers import Outcome, Pair, Reader, Row, StepHandler, through_model
 from transforms.outputs.image_files import check_format, encode_image

@@ -16,7 +16,8 @@ from PIL import Image
 from models.image_tokenizer import ImageTokenizer, PixelRange, TokenizerOptions
 from transforms.batch import PIXELS, to_images
 from transforms.errors import UsageError
-from transforms.images import Resize, decode_image, image_options, resized_image
+from transforms.image_options import Resize, image_options
+from transforms.images import decode_image, resized_image
 from transforms.inference.asked import (
     BATCH_SIZE,
     CACHE_DIR,

@@ -36,7 +36,7 @@ def embedded_image(cell: str) -> bytes | None:
 
 
 def _begins_like_image(cell: str) -> bool:
-    from transforms.images import sniff_format  # Pillow is not needed to list inputs
+    from transforms.image_formats import sniff_format  # Pillow is not needed to list inputs
 
     head = "".join(cell[: 2 * HEAD].split())[:HEAD]
     if len(head) < SHORTEST_IMAGE or not BASE64.fullmatch(head):

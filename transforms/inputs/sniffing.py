@@ -43,7 +43,7 @@ def leaves_open(uri: str) -> bool:
 
 def is_image(uri: str) -> bool:
     """Whether the first bytes are those of an image that is read. Raises `StorageFailed`."""
-    from transforms.images import READERS, sniff_format  # imports Pillow, which help texts do not need
+    from transforms.image_formats import READERS, sniff_format  # imports Pillow, which help texts do not need
 
     try:
         head = storage.read_bytes(uri, limit=HEAD)

@@ -27,7 +27,8 @@ from transforms.batch import (
     to_rows,
     varying_lists,
 )
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TokenSink

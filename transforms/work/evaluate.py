@@ -28,7 +28,8 @@ from transforms.batch import (
     fixed_lists,
     to_rows,
 )
-from transforms.images import DecodedImage, ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import DecodedImage, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.evaluation import Evaluated, EvaluationSink, model_columns, suffixes
 from transforms.outputs.layout import Columns, SinkTarget

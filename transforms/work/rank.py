@@ -24,7 +24,8 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.errors import RowFiltered, RowRejected
-from transforms.images import DecodedImage, ImageLimits, decode_image
+from transforms.image_options import ImageLimits
+from transforms.images import DecodedImage, decode_image
 from transforms.inputs.request import InputSchema
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.table import TableSink

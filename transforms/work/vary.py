@@ -33,7 +33,8 @@ from transforms.batch import (
     to_images,
     to_rows,
 )
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.inputs.options import arrow_type
 from transforms.inputs.provenance import check_codebook
 from transforms.inputs.request import InputSchema

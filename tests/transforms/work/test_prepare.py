@@ -16,7 +16,8 @@ from tests.support.images import encoded, scene
 from tests.support.shard_runs import SPEC
 from transforms.batch import CODES, to_rows
 from transforms.errors import RowRejected, ShardFailed
-from transforms.images import ImageOptions, decode_image
+from transforms.image_options import ImageOptions
+from transforms.images import decode_image
 from transforms.inputs.request import InputSchema
 from transforms.inputs.rows import batch_schema
 from transforms.work.prepare import Pool, Pools, Prepared, PrepareImages, full_batches, prepare_codes, refused_rows

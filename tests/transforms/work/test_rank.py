@@ -22,7 +22,7 @@ from tests.support.tiny_clip import SIDE
 from transforms.batch import first_caption
 from transforms.engine.worker import READ_AHEAD
 from transforms.errors import RowFiltered, RowRejected
-from transforms.images import ImageLimits
+from transforms.image_options import ImageLimits
 from transforms.inputs.fetch import fetch_image
 from transforms.work.prepare import Refusal
 from transforms.work.rank import Rank, ScoreStep, decode_for_clip

@@ -47,6 +47,16 @@ class TokenizerOptions:
     preprocessing: str | None = None
     tokenizer: str | None = None
 
+    def check_one_set(self, path: Path) -> None:
+        """Raise `ConfigError` if `weights` are chosen of a checkpoint that holds one set."""
+        if self.weights is not None:
+            raise ConfigError(f"{path}: holds one set of weights; leave weights out")
+
+    def check_size(self, path: Path, why: str, in_use: str) -> None:
+        """Raise `ConfigError` if the image size is not given to a checkpoint that does not say it."""
+        if self.image_size is None:
+            raise ConfigError(f"{path}: {why}: give image_size ({in_use})")
+
 
 @dataclass(frozen=True)
 class TokenizerSpec:

@@ -339,8 +339,8 @@ class Task:
     default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
     summary says to look at.
 
-    `conclude` is called once the job is done and well, and returns what the summary ends with. The file `concluded` that
-    it writes is deleted while shards are pending. `quiet`: a job that is well has no summary printed.
+    `conclude` is called once the job is done and well, and returns what the summary ends with. It writes the file
+    `concluded`, which is deleted while shards are pending. `quiet`: a job that is well has no summary printed.
 
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.

@@ -39,8 +39,7 @@ def find(path: Path) -> Path | None:
 
 def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
     """What `find` found. Raises `CheckpointError` for weights of another network, `ConfigError` as `under` does."""
-    if options.weights is not None:
-        raise ConfigError(f"{path}: holds one set of weights; leave weights out")
+    options.check_one_set(path)
     parts = open_parts(path)
     prefix = parts.prefix_of(FIRST)
 

@@ -74,8 +74,7 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
     ours; `CheckpointError` if there are no weights.
     """
     config = configured(_config, {**DEFAULTS, **json_beside(path)}, path / CONFIG_NAME)
-    if options.weights is not None:
-        raise ConfigError(f"{path}: holds one set of weights; leave weights out")
+    options.check_one_set(path)
     _ask(path, options)
     weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if weights is None:

@@ -50,12 +50,8 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
 
     Raises `ConfigError` unless `options` give the image size, and for a network that is another.
     """
-    if options.weights is not None:
-        raise ConfigError(f"{path}: holds one set of weights; leave weights out")
-    if options.image_size is None:
-        raise ConfigError(
-            f"{path}: the tokenizer of Emu3 takes images of many sizes: give image_size (512 and 720 are in use)"
-        )
+    options.check_one_set(path)
+    options.check_size(path, "the tokenizer of Emu3 takes images of many sizes", "512 and 720 are in use")
     parts = open_parts(path)
     prefix = parts.prefix_of(FIRST)
     stored = json_beside(path.parent)

@@ -77,11 +77,11 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
         leaves=leaves,
         choices={} if taken is None else {"weights": taken},
     )
-    if options.image_size is None:
-        raise ConfigError(
-            f"{path}: the tokenizers of LlamaGen and Janus do not say how large their images are: give image_size "
-            "(256, 384 and 512 are in use; Janus and Janus-Pro take 384)"
-        )
+    options.check_size(
+        path,
+        "the tokenizers of LlamaGen and Janus do not say how large their images are",
+        "256, 384 and 512 are in use; Janus and Janus-Pro take 384",
+    )
     return opened.under(options)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.errors import CheckpointError, ConfigError
+from models.errors import CheckpointError
 from models.image_tokenizer import TokenizerOptions
 from models.showo.names import TABLES, ours
 from models.vqgan.checkpoint import VQGANCheckpoint
@@ -40,13 +40,8 @@ def open_checkpoint(path: Path, options: TokenizerOptions) -> VQGANCheckpoint:
 
     Raises `ConfigError` unless `options` give the image size, `CheckpointError` for weights of another network.
     """
-    if options.weights is not None:
-        raise ConfigError(f"{path}: holds one set of weights; leave weights out")
-    if options.image_size is None:
-        raise ConfigError(
-            f"{path}: the tokenizer of Show-o does not say how large its images are: give image_size "
-            "(256 and 512 are in use)"
-        )
+    options.check_one_set(path)
+    options.check_size(path, "the tokenizer of Show-o does not say how large its images are", "256 and 512 are in use")
     parts = open_parts(path)
     prefix = parts.prefix_of(BITS)
 

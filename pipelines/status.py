@@ -7,6 +7,7 @@ import argparse
 from pipelines.command import Command, find_job
 from pipelines.screen import counts_lines, failures, passed_over_lines
 from pipelines.terminal import say
+from pipelines.written import splits_of
 from transforms import storage
 from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import PLAN, SUCCESS
@@ -51,6 +52,9 @@ def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:
     output = storage.absolute(args.directory)
     plan = load_plan(output)
     if plan is None:
+        splits = splits_of(output)
+        if splits:
+            raise UsageError(f"{output} holds an export in splits, each a job by itself: name {' or '.join(splits)}")
         raise UsageError(f"{output} holds no plan of vqbeam (_vqbeam/shards.parquet)")
     return output, plan, plan.shards - len(pending_shards(output, plan.shards))
 

@@ -29,6 +29,11 @@ def written_names(output: str) -> list[str]:
 
 def _splits(output: str) -> list[str]:
     """The folders of an export in splits, of which each has its own plan, and its card."""
+    found = splits_of(output)
+    return [*found, storage.join(output, CARD)] if found else []
+
+
+def splits_of(output: str) -> list[str]:
+    """The folders of an export in splits; none of another output."""
     plan = load_plan(storage.join(output, SORTED))
-    names = [name for name, _ in plan.fingerprint.get("splits", ())] if plan else []
-    return [storage.join(output, name) for name in (*names, *([CARD] if names else []))]
+    return [storage.join(output, name) for name, _ in plan.fingerprint.get("splits", ())] if plan else []

@@ -21,6 +21,8 @@ from transforms.outputs.layout import TOKEN_LAYOUTS
 from transforms.work.export import Gather, Sort
 from vqbeam import TokenDataset, UsageError
 
+WORKERS = ("--workers", "2", "--direct_running_mode", "multi_threading")
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,13 +75,15 @@ def test_another_seed_is_another_order(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", TOKEN_LAYOUTS)
-def test_the_bytes_are_the_same_for_any_order_of_the_input(layout: str, source: Path, tmp_path: Path) -> None:
+def test_the_bytes_are_the_same_for_any_order_of_the_input_and_workers(
+    layout: str, source: Path, tmp_path: Path
+) -> None:
     numbers = list(range(ROWS))
     random.Random(0).shuffle(numbers)
     other = write(tmp_path / "other", numbers, 11)
     found = []
-    for name, rows in (("a", source), ("b", other)):
-        result = export(rows, tmp_path / name, "--layout", layout, "--dedup", "encoding", *SPLIT)
+    for name, rows, workers in (("a", source, ()), ("b", other, WORKERS)):
+        result = export(rows, tmp_path / name, "--layout", layout, "--dedup", "encoding", *SPLIT, *workers)
         assert result.code == 0, result.err
         found.append(hashes(tmp_path / name))
     assert len(found[0]) > 5
@@ -169,12 +173,18 @@ def test_a_run_that_failed_is_finished_with_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", [2, 9, 25])  # objects that are there: before, during and late in the gathering
-def test_a_run_that_is_killed_is_finished_by_the_next(number: int, source: Path, tmp_path: Path) -> None:
-    words = ["export", "--input", str(source), "--rows_per_shard", "4", "--shuffle", "5"]
+@pytest.mark.parametrize(
+    ("layout", "number", "workers"),  # objects that are there: before, during and late in the gathering
+    [("parquet", 2, 1), ("parquet", 9, 1), ("parquet", 25, 1), ("npy", 60, 2), ("mds", 20, 2)],
+)
+def test_a_run_that_is_killed_is_finished_by_the_next(
+    layout: str, number: int, workers: int, source: Path, tmp_path: Path
+) -> None:
+    words = ["export", "--input", str(source), "--rows_per_shard", "4", "--shuffle", "5", "--layout", layout]
     assert run(*words, *SPLIT, output=tmp_path / "quiet").code == 0
     output = tmp_path / "out"
-    kill_at_work([*words, *SPLIT, "--output", str(output)], tmp_path / "temp", output, number)
+    flags = ("--workers", str(workers))
+    kill_at_work([*words, *SPLIT, "--output", str(output)], tmp_path / "temp", output, number, *flags)
     again = start([*words, *SPLIT, "--output", str(output)], tmp_path / "temp")  # this process sorts smaller tables
     _, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, errors
@@ -200,6 +210,13 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert "files       3" in result.out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_each_split_is_looked_at_by_itself(command: str, split: Path) -> None:
+    found = run(command, split)
+    assert (found.code, f"name {split}/train or {split}/val" in found.err) == (2, True), found.err
+    assert run(command, split / "val").code == 0
 
 
 def test_what_is_missing_later_is_done_again(split: Path, source: Path, tmp_path: Path) -> None:

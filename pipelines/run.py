@@ -38,7 +38,7 @@ from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
-from transforms.outputs.card import LOADED, rows_in, write_card
+from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import main_folders
 
@@ -86,8 +86,12 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     keys = told = None
     if outcome.well:
         main = task.work(plan, job.settings.over(plan)).main
-        if main.suffix in LOADED:
-            _write_card(job.output, rows_in(main))
+        if not write_card(job.output, main):
+            say(
+                f"{job.output}/{CARD} stays as it is: `load_dataset` reads the folder if the card has `configs` with "
+                f"`data_files: {rows_in(main)}`",
+                file=sys.stderr,
+            )
         if task.conclude:
             told = task.conclude(plan, outcome.totals)
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
@@ -100,16 +104,6 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     if task.written and job.contact_sheet:
         write_contact_sheet(job.output, task.written.layout)
     return (0 if reason else code) if outcome.well else 1
-
-
-def _write_card(output: str, rows: str) -> None:
-    """Write the dataset card, unless the user has one."""
-    if not write_card(output, rows):
-        say(
-            f"{output}/{CARD} stays as it is: `load_dataset` reads the folder if the card has `configs` with "
-            f"`data_files: {rows}`",
-            file=sys.stderr,
-        )
 
 
 def _show(request: PlanRequest, stored: Plan | None, beam_args: list[str]) -> int:

@@ -110,6 +110,15 @@ def test_shards_of_mds_are_as_the_format_says(exported: dict[str, Path]) -> None
     assert read_mds(exported["mds"]) == [as_mds(one) for one in expected_rows(exported)]
 
 
+def test_the_card_is_for_what_datasets_reads(exported: dict[str, Path]) -> None:
+    assert {layout: (home / "README.md").exists() for layout, home in exported.items()} == {
+        "parquet": True,
+        "npy": True,
+        "memmap": True,
+        "mds": False,
+    }
+
+
 READ_MDS = """
 import json, sys
 from streaming import StreamingDataset

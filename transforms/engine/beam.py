@@ -19,11 +19,12 @@ from transforms.engine.resources import Resources
 from transforms.engine.versions import check_versions
 from transforms.engine.worker import ShardAttempt, calls_at_once, guarded, make_steps
 from transforms.errors import ShardFailed
+from transforms.ledger.commit import MainObject
 from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
 from transforms.ledger.totals import settle
 from transforms.ledger.types import ShardReport
-from transforms.outputs.card import rows_in, write_card
+from transforms.outputs.card import write_card
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
 REASONS_KEPT = 100  # of failed shards, in the summary of a run
@@ -47,7 +48,7 @@ class ProcessShards(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
             | "Summarise" >> beam.CombineGlobally(_Summarise())
-            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, rows_in(self.job.work.main))
+            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.work.main)
         )
 
 
@@ -142,7 +143,7 @@ class _Summarise(beam.CombineFn):
         return total
 
 
-def _finish(summary: dict[str, Any], output: str, max_error_rate: float, rows: str) -> dict[str, Any]:
+def _finish(summary: dict[str, Any], output: str, max_error_rate: float, main: MainObject) -> dict[str, Any]:
     """Write the summary of this run and, if the whole plan is done and did not fail, `_SUCCESS` and the dataset card.
 
     If the store refuses them, that is logged and no more: what is done is done, and the launcher looks for itself.
@@ -156,7 +157,7 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, rows: s
                 rows_of = summary["rows"].items()
                 summary["images"] = {name.replace("rows", "images"): count // plan.views for name, count in rows_of}
             if outcome.well:
-                write_card(output, rows)
+                write_card(output, main)
         text = json.dumps(summary, indent=1, sort_keys=True) + "\n"
         storage.put_bytes(text.encode(), storage.join(output, LAST_RUN))
     except ShardFailed as error:  # raised here, it would end in pages of Beam's traceback, or in four tries

@@ -42,9 +42,12 @@ def rows_in(main: MainObject) -> str:
     return f"{main.folder}/*.{main.suffix}"
 
 
-def write_card(output: str, rows: str) -> bool:
-    """Put the card of an output folder, which names the files `rows`; False if another README.md is there: it stays."""
-    uri, text = storage.join(output, CARD), TEXT.format(rows=rows).encode()
+def write_card(output: str, main: MainObject) -> bool:
+    """Put the card of an output folder, if `load_dataset` reads its files; False if another README.md is there: it
+    stays."""
+    if main.suffix not in LOADED:
+        return True
+    uri, text = storage.join(output, CARD), TEXT.format(rows=rows_in(main)).encode()
     if storage.put_new(text, uri):
         return True
     return storage.read_bytes(uri) == text

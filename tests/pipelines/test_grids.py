@@ -244,6 +244,27 @@ def test_views_keep_the_grid_of_their_image(source: Path, made: dict, tmp_path: 
     refused.check_refused("--views: ten_crop gives squares of the model's size; grids that differ by row go with flip")
 
 
+def test_views_of_grids_are_the_same_for_other_shards_and_after_a_stop(
+    source: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    flags = (*FLAGS["area"], "--views", "flip")
+    workers = ("--workers", "2", "--direct_running_mode", "multi_threading")
+    once = encode_small(source, tmp_path / "once", tiny_model, *flags)
+    assert once.code == 0, once.err
+    wanted = once.rows()
+    other = encode(source, tmp_path / "other", tiny_model, "--rows_per_shard", 5, *flags, *workers)
+    assert other.rows() == wanted
+    larger = encode_small(source, tmp_path / "larger", tiny_model, *flags, "--batch_size", "9")
+    assert same(larger.rows(), wanted, exact=False)
+    table = tmp_path / "once" / "data" / "00001.parquet"
+    before = table.read_bytes()
+    for path in (table, tmp_path / "once" / "_vqbeam" / "stats" / "00001.json"):
+        path.unlink()
+    again = encode_small(source, tmp_path / "once", tiny_model, *flags, *workers)
+    assert again.code == 0, again.err
+    assert table.read_bytes() == before
+
+
 def test_training_reads_rows_of_any_length(made: dict) -> None:
     rows = list(vqbeam.TokenDataset(made["bucket"].output, columns=["grid_h", "grid_w"]))
     assert [len(row["encoding"]) for row in rows] == [row["grid_h"] * row["grid_w"] for row in rows]

@@ -27,7 +27,7 @@ from transforms import storage
 from transforms.image_options import ImageOptions, image_options, preprocessing_id
 from transforms.ledger.folder import EVALUATION
 from transforms.ledger.plan import Plan
-from transforms.ledger.totals import Totals
+from transforms.ledger.sums import Totals
 from transforms.outputs.evaluation import as_text, summarise
 
 MODEL, PREPROCESSING = "model", "preprocessing"

@@ -9,7 +9,8 @@ from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import amount, size_text
 from transforms.ledger.folder import ERRORS
-from transforms.ledger.totals import Totals, mark_uris, total_of
+from transforms.ledger.sums import Totals
+from transforms.ledger.totals import mark_uris, total_of
 
 
 def print_export(output: str, sorted_rows: str, folders: Mapping[str, str], *, already: bool) -> None:

@@ -27,7 +27,7 @@ from transforms.inputs.listing import find_inputs
 from transforms.inputs.provenance import mismatch, token_provenance
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, load_plan
-from transforms.ledger.totals import Totals
+from transforms.ledger.sums import Totals
 from transforms.ledger.types import Shard
 from transforms.outputs.layout import ImageOutput
 

@@ -25,7 +25,8 @@ from transforms.errors import StorageFailed, amount, size_text
 from transforms.inputs.passed_over import passed_over_text
 from transforms.ledger.folder import LAST_RUN, PLAN
 from transforms.ledger.plan import Plan
-from transforms.ledger.totals import Outcome, Totals, most_common
+from transforms.ledger.sums import Totals
+from transforms.ledger.totals import Outcome, most_common
 from transforms.ledger.types import STAGES
 
 BAR_SECONDS = 0.5  # between two looks on a terminal

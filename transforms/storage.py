@@ -5,6 +5,7 @@ Stores retry on their own (gcsfs and s3fs with back-off); an error that still co
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -31,6 +32,7 @@ HASH_CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 PAGE = 1000  # objects of a listing
 PAGE_FIELDS = "nextPageToken,items(name,size,generation,etag,updated,crc32c,md5Hash)"
+MD5 = re.compile(r'"?(?P<hex>[0-9a-f]{32})"?')  # as an ETag of S3, unless it was put in parts or with a key of its own
 CHECKSUMS = ("crc32c", "md5Hash", "content_md5")  # as stores call those of a content
 SAMPLE_PARTS, SAMPLE_BYTES = 16, 1 << 16  # so up to 1 MiB is read, and smaller files whole
 ANSWERS = (FileNotFoundError, FileExistsError)
@@ -46,15 +48,17 @@ class SpecialFile(FileNotFoundError):
     """A device, FIFO or socket, which is never opened: it may have no end, hang, or do something."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileInfo:
     """`version` changes when the content does: generation or etag of an object store, mtime locally. `checksum` is the
-    store's, of the content alone; empty if it has none."""
+    store's, of the content alone; empty if it has none. `md5` is of the content, in hex, empty if the store does not
+    tell it; an ETag that looks like one may be none."""
 
     uri: str
     size: int
     version: str
     checksum: str = ""
+    md5: str = ""
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -393,7 +397,14 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
         info = {**info, "created": datetime.fromtimestamp(info["created"], timezone.utc)}
     version = next((str(info[name]) for name in names if info.get(name)), "")
     checksum = "" if local else next((str(info[name]) for name in CHECKSUMS if info.get(name)), "")
-    return FileInfo(uri, int(info.get("size") or 0), version, checksum)
+    return FileInfo(uri, int(info.get("size") or 0), version, checksum, "" if local else _md5(info))
+
+
+def _md5(info: dict[str, Any]) -> str:
+    if info.get("md5Hash"):  # of Google Cloud Storage, which has none for composed objects
+        return base64.b64decode(info["md5Hash"]).hex()
+    found = MD5.fullmatch(str(info.get("ETag", "")))
+    return found["hex"] if found else ""
 
 
 def sync_folder(uri: str) -> None:

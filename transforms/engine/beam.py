@@ -20,10 +20,11 @@ from transforms.engine.versions import check_versions
 from transforms.engine.worker import ShardAttempt, calls_at_once, guarded, make_steps
 from transforms.errors import ShardFailed
 from transforms.ledger.commit import MainObject
+from transforms.ledger.digests import BLOCK, FEWEST, CountedMark, digest_of, store_digest
 from transforms.ledger.folder import LAST_RUN
 from transforms.ledger.plan import load_plan, load_shard
 from transforms.ledger.totals import settle
-from transforms.ledger.types import ShardReport
+from transforms.ledger.types import ShardReport, StoredObject, mark_values
 from transforms.outputs.card import write_card
 
 RANGE = 1000  # shard numbers per element before the reshuffle, so that a huge plan makes a small job graph
@@ -34,7 +35,7 @@ log = logging.getLogger("vqbeam")
 
 @dataclass
 class ProcessShards(beam.PTransform):
-    """Shard numbers -> one summary of the run.
+    """Shard numbers -> one summary of the run, and digests of the marks that it made.
 
     Only numbers and reports cross a shuffle. The chain is linear and all work and the commit happen inside one
     `process()`, which every runner honours.
@@ -47,6 +48,9 @@ class ProcessShards(beam.PTransform):
             shards
             | "Spread" >> beam.Reshuffle()
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
+            | "Block" >> beam.Map(lambda report: (report["shard"] // BLOCK, report))
+            | "Together" >> beam.GroupByKey()
+            | "Digest" >> beam.Map(_digest, self.job.output)
             | "Summarise" >> beam.CombineGlobally(_Summarise())
             | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.work.main)
         )
@@ -111,33 +115,60 @@ def count_report(report: ShardReport) -> None:
             Metrics.distribution(NAMESPACE, f"{stage}_ms").update(int(seconds * 1000))
 
 
+def _digest(block: tuple[int, Iterable[dict[str, Any]]], output: str) -> dict[str, Any]:
+    """Put a digest of the marks of a block that this run made, so that nobody reads them; returns their summary."""
+    number, reports = block
+    found = list(reports)
+    marks = [counted_mark(report) for report in found if report["mark"]]
+    if len(marks) >= FEWEST:
+        try:
+            store_digest(output, number, digest_of(marks))
+        except ShardFailed as error:  # then they are read
+            log.warning("%s", error)
+    return _merged(map(_summary, found))
+
+
+def counted_mark(report: dict[str, Any]) -> CountedMark:
+    """The mark that an attempt put, from its report."""
+    values = mark_values(report) | {"bytes": report["bytes"]}
+    return CountedMark(report["mark"], values, [StoredObject(**item) for item in report["objects"]])
+
+
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    status = report["status"]
+    rows = {name: count for name, count in report["counts"].items() if name.startswith("rows_")}
+    return {
+        "shards": {status: 1},
+        "rows": rows if status in ("done", "adopted") else {},
+        "seconds": report["timings"],
+        "failed": [[report["shard"], report["reason"]]] if status == "failed" else [],
+        "advised": int(report["advised"]),
+    }
+
+
+def _merged(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Adds up; keeps the first reasons of failure by shard number."""
+    merged: dict[str, Any] = {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0}
+    for one in summaries:
+        for name in ("shards", "rows", "seconds"):
+            for key, value in one[name].items():
+                merged[name][key] = merged[name].get(key, 0) + value
+        merged["advised"] += one["advised"]
+        merged["failed"] = sorted(merged["failed"] + one["failed"])[:REASONS_KEPT]
+    return merged
+
+
 class _Summarise(beam.CombineFn):
-    """Adds up reports; keeps the first reasons of failure by shard number."""
+    """Adds up the summaries of blocks."""
 
     def create_accumulator(self) -> dict[str, Any]:
-        return {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0}
+        return _merged(())
 
-    def add_input(self, total: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-        status = report["status"]
-        rows = {name: count for name, count in report["counts"].items() if name.startswith("rows_")}
-        one = {
-            "shards": {status: 1},
-            "rows": rows if status in ("done", "adopted") else {},
-            "seconds": report["timings"],
-            "failed": [[report["shard"], report["reason"]]] if status == "failed" else [],
-            "advised": int(report["advised"]),
-        }
-        return self.merge_accumulators([total, one])
+    def add_input(self, total: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+        return _merged([total, summary])
 
     def merge_accumulators(self, totals: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        merged = self.create_accumulator()
-        for total in totals:
-            for name in ("shards", "rows", "seconds"):
-                for key, value in total[name].items():
-                    merged[name][key] = merged[name].get(key, 0) + value
-            merged["advised"] += total["advised"]
-            merged["failed"] = sorted(merged["failed"] + total["failed"])[:REASONS_KEPT]
-        return merged
+        return _merged(totals)
 
     def extract_output(self, total: dict[str, Any]) -> dict[str, Any]:
         return total

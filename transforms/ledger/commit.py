@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from transforms import storage
 from transforms.errors import OutputDamaged, ShardFailed
-from transforms.ledger.folder import STATS, OutputFolder, is_inside
-from transforms.ledger.marks import REPAIR, read_mark
+from transforms.ledger.folder import FILES_BELOW, STATS, OutputFolder, is_inside
+from transforms.ledger.marks import REPAIR, identity_of, read_mark
 from transforms.ledger.seal import broken_seal
 from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, stats_json
 
@@ -93,10 +93,13 @@ class ShardTransaction:
         if self.main.files:
             storage.sync_folder(self.folder.files(self.main.files, self.shard))
         self.sweep({item.path for item in objects})
-        mark = self.folder.stats(self.shard)
-        storage.put_new(stats_json(report, objects, self.version), mark)
+        mark, data = self.folder.stats(self.shard), stats_json(report, objects, self.version)
+        first = storage.put_new(data, mark)
         storage.delete_partials(mark)
-        return report
+        if not first:
+            return report
+        own = tuple(item for item in objects if not item.path.startswith(FILES_BELOW))
+        return replace(report, mark=identity_of(data, mark), objects=own, bytes=sum(item.size for item in objects))
 
     def sweep(self, kept: set[str]) -> None:
         """Delete what other attempts at this shard left behind. They have lost: the main object names `kept`."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from transforms import storage
 from transforms.errors import OutputDamaged
-from transforms.ledger.folder import is_inside
+from transforms.ledger.folder import STATS, is_inside
 from transforms.ledger.types import ShardCounts, StoredObject
 
+MARK = re.compile(r"(\d{5,})\.json")
+LONG = len("00000.json")  # names beyond are of shards past 99,999, and are sorted among the others
 REPAIR = "`vqbeam verify --repair {}` has the shard done again"
 
 
@@ -41,3 +46,41 @@ def read_mark(uri: str) -> Mark:
         said = "empty" if not data else f"damaged ({type(error).__name__}: {error})"
         output = uri.rpartition("/_vqbeam/")[0]
         raise OutputDamaged(f"the mark {uri} is {said}: {REPAIR.format(output)}") from error
+
+
+class ListedMark(NamedTuple):
+    """A mark as a listing has it. `identity` is another one if the content is; empty if the store does not tell."""
+
+    shard: int
+    uri: str
+    identity: str
+
+
+def listed_marks(output: str) -> Iterator[ListedMark]:
+    """The marks of an output folder, by shard; one listing, of which a page at a time is held."""
+    local = storage.is_local(output)
+    infos = storage.iterate_files(storage.join(output, STATS))
+    for info in infos:
+        if len(info.uri.rpartition("/")[2]) > LONG and MARK.fullmatch(info.uri.rpartition("/")[2]):
+            rest = sorted(filter(None, (_listed(it, local) for it in chain([info], infos))))
+            yield from rest
+            return
+        found = _listed(info, local)
+        if found:
+            yield found
+
+
+def _listed(info: storage.FileInfo, local: bool) -> ListedMark | None:
+    named = MARK.fullmatch(info.uri.rpartition("/")[2])
+    return ListedMark(int(named[1]), info.uri, _identity(info, local)) if named else None
+
+
+def _identity(info: storage.FileInfo, local: bool) -> str:
+    if local:
+        return f"{info.version} {info.size}"
+    return info.md5
+
+
+def identity_of(data: bytes, uri: str) -> str:
+    """The identity that a listing gives to a mark that has just been put with the content `data`."""
+    return _identity(storage.stat(uri), True) if storage.is_local(uri) else hashlib.md5(data).hexdigest()

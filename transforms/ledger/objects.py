@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import amount
-from transforms.ledger.folder import ERRORS, FILE_FOLDERS
+from transforms.ledger.folder import ERRORS, FILES_BELOW
 from transforms.ledger.marks import REPAIR, Mark
 from transforms.ledger.types import StoredObject
 
@@ -20,31 +21,35 @@ class QuickLook:
     """Looks at the tables, tars and lists of rejected rows of shards, not at files of images or codes.
 
     Presence and size are looked at; locally, the end of a file as well: stores hold objects whole. A store is listed,
-    once for each folder. Safe to share between threads.
+    once for each folder, and no more than a number is held of each object. Safe to share between threads.
     """
 
     def __init__(self, output: str) -> None:
         self._output = output
         self._local = storage.is_local(output)
         self._listed = cache(self._list)
+        self._lock = threading.Lock()
 
     def damage(self, mark: Mark) -> str | None:
         """What is wrong with the objects of a mark, and what to do; None if nothing is seen."""
         for item in mark.objects:
-            if not item.path.startswith(tuple(f"{folder}/" for folder in FILE_FOLDERS)):
+            if not item.path.startswith(FILES_BELOW):
                 problem = self._problem(item, mark)
                 if problem:
                     return f"{problem}: {REPAIR.format(self._output)}"
         return None
 
     def _problem(self, item: StoredObject, mark: Mark) -> str | None:
-        if not self._local and self._listed(item.path.rpartition("/")[0]).get(item.path) == item.size:
-            return None
+        if not self._local:
+            with self._lock:  # listed by one thread, while others wait
+                listed = self._listed(item.path.rpartition("/")[0])
+            if hash((item.path, item.size)) in listed:
+                return None
         return size_problem(self._output, item) or (end_problem(self._output, item, mark) if self._local else None)
 
-    def _list(self, folder: str) -> dict[str, int]:
-        home = storage.join(self._output, folder)
-        return {f"{folder}/{info.uri.rpartition('/')[2]}": info.size for info in storage.list_files(home)}
+    def _list(self, folder: str) -> frozenset[int]:
+        found = storage.iterate_files(storage.join(self._output, folder))
+        return frozenset(hash((f"{folder}/{info.uri.rpartition('/')[2]}", info.size)) for info in found)
 
 
 def size_problem(output: str, item: StoredObject) -> str | None:

@@ -10,6 +10,7 @@ from transforms import storage
 from transforms.ledger.folder import (
     ATTEMPTS,
     CODES,
+    DIGESTS,
     ERRORS,
     FILE_FOLDERS,
     IMAGES,
@@ -44,14 +45,14 @@ def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> li
     kept: list[str] = []
     for folder in (STATS, *folders, ERRORS):
         kept += _remove(output, storage.join(output, folder), None if shards is None else range(shards))
-    for folder in (RETRY, REDONE, ATTEMPTS):
+    for folder in (DIGESTS, RETRY, REDONE, ATTEMPTS):
         storage.delete_folder(storage.join(output, folder))
     return kept
 
 
 def remove_leftovers(output: str, folders: Iterable[str]) -> None:
     """Delete the partial files that killed runs left beside the plan, the marks and what is in `folders`."""
-    for folder in ("", "_vqbeam", STATS, ERRORS, RETRY, ATTEMPTS, *folders):
+    for folder in ("", "_vqbeam", STATS, ERRORS, DIGESTS, RETRY, ATTEMPTS, *folders):
         storage.delete_leftovers(storage.join(output, folder))
 
 

@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import ATTEMPTS, RETRY, STATS, SUCCESS
-from transforms.ledger.marks import read_mark
+from transforms.ledger.digests import (
+    BLOCK,
+    FEWEST,
+    CountedMark,
+    Digest,
+    digest_of,
+    list_digests,
+    read_digest,
+    store_digest,
+)
+from transforms.ledger.folder import ATTEMPTS, FILES_BELOW, RETRY, STATS, SUCCESS
+from transforms.ledger.marks import ListedMark, listed_marks, read_mark
 from transforms.ledger.objects import QuickLook
-from transforms.ledger.types import RowCounts
+from transforms.ledger.sums import Totals
+from transforms.ledger.types import StoredObject
 
-MARK = re.compile(r"\d{5,}\.json")
+BLOCKS = 8  # of marks that are added up at once
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
-
-
-@dataclass
-class Totals(RowCounts):
-    """Sums over the marks. `code_bits` has a bit for each code id in use."""
-
-    timings: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    bytes: int = 0
-    code_bits: int = 0
-    shards_with_rejected: list[int] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)  # a message for each damaged mark, table or tar
-
-    @property
-    def codes_used(self) -> int:
-        return self.code_bits.bit_count()
-
-    def add(self, mark: dict[str, Any]) -> None:
-        """Add one mark, as `_read` gives it."""
-        for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
-            setattr(self, name, getattr(self, name) + mark[name])
-        for name in ("errors", "filters", "notices", "timings"):
-            mine = getattr(self, name)
-            for key, value in mark[name].items():
-                mine[key] = mine.get(key, 0) + value
-        self.seconds += mark["seconds"]
-        self.bytes += mark["bytes"]
-        if mark["rows_rejected"]:
-            self.shards_with_rejected.append(mark["shard"])
-        self.code_bits |= int.from_bytes(bytes.fromhex(mark["codes_used"]), "little")
 
 
 def mark_uris(output: str) -> list[str]:
     """The marks of an output folder, by shard; one listing."""
-    found = (info.uri for info in storage.list_files(storage.join(output, STATS)))
-    return [uri for uri in found if MARK.fullmatch(uri.rpartition("/")[2])]
+    return [mark.uri for mark in listed_marks(output)]
 
 
 def pending_shards(output: str, shards: int) -> list[int]:
     """Numbers of the shards that have no mark yet, or are to be done again, in order."""
-    done = {uri.rsplit("/", 1)[-1] for uri in mark_uris(output)}
-    again = requested_shards(output)
-    return [index for index in range(shards) if f"{index:05d}.json" not in done or index in again]
+    done = bytearray(shards)
+    for mark in listed_marks(output):
+        if mark.shard < shards:
+            done[mark.shard] = 1
+    return _undone(output, done)
+
+
+def _undone(output: str, done: bytearray) -> list[int]:
+    for index in requested_shards(output):
+        if index < len(done):
+            done[index] = 0
+    return [index for index, is_done in enumerate(done) if not is_done]
 
 
 def requested_shards(output: str) -> set[int]:
@@ -74,20 +64,66 @@ def total_of(output: str, look: bool = False) -> Totals:
 
     With `look`, also look for damaged tables and tars (`ledger/objects.py`).
     """
+    return _add_up(output, listed_marks(output), look)
+
+
+def _add_up(output: str, marks: Iterable[ListedMark], look: bool, *, keep: bool = False) -> Totals:
+    """The sum over marks, a thousand at a time. `keep`: what was read is put into digests, for the next time."""
     totals = Totals()
-    read = partial(_read, look=QuickLook(output) if look else None)
-    with ThreadPoolExecutor(READERS) as pool:
-        for mark, damage in pool.map(read, mark_uris(output)):
-            if damage:
-                totals.damaged.append(damage)
-            if mark is not None:
-                totals.add(mark)
+    digests = list_digests(output)
+    with ThreadPoolExecutor(BLOCKS) as blocks, ThreadPoolExecutor(READERS) as readers:
+        quick = QuickLook(output) if look else None
+        waiting: deque[Future[Totals]] = deque()
+        for number, listed in groupby(marks, lambda mark: mark.shard // BLOCK):
+            block = _Block(output, number, tuple(listed), digests.get(number, ()), quick, readers)
+            waiting.append(blocks.submit(block.add_up, keep))
+            if len(waiting) > BLOCKS:
+                totals.merge(waiting.popleft().result())
+        for one in waiting:
+            totals.merge(one.result())
     return totals
 
 
-def _read(uri: str, look: QuickLook | None) -> tuple[dict[str, Any] | None, str | None]:
-    """A mark with the bytes of its objects in place of their list, which may be long; None if it is gone or damaged.
-    And a message if it is damaged, or what it lists."""
+@dataclass(frozen=True)
+class _Block:
+    """The marks of a thousand shards, and the digests of some of them."""
+
+    output: str
+    number: int
+    marks: tuple[ListedMark, ...]
+    digests: Sequence[str]
+    look: QuickLook | None
+    readers: Executor
+
+    def add_up(self, keep: bool) -> Totals:
+        left = {mark.shard: mark for mark in self.marks}
+        used: list[Digest] = []
+        for digest in filter(None, map(read_digest, self.digests)):
+            there = digest.marks()
+            holds = all(shard in left and left[shard].identity == mark for shard, mark in there.items())
+            if holds and (self.look is None or not any(map(self.look.damage, digest.looks()))):
+                used.append(digest)
+                for shard in there:
+                    del left[shard]
+        read = list(self.readers.map(partial(_read, look=self.look), (mark.uri for mark in left.values())))
+        damaged = [damage for _, damage in read if damage]
+        found = [CountedMark(mark.identity, *one) for mark, (one, _) in zip(left.values(), read, strict=True) if one]
+        whole = digest_of(found, used)
+        if keep and len(found) + len(self.digests) > FEWEST and not damaged and all(mark.identity for mark in found):
+            self._replace(whole)
+        whole.totals.damaged = damaged
+        return whole.totals
+
+    def _replace(self, digest: Digest) -> None:
+        stored = store_digest(self.output, self.number, digest)
+        for uri in self.digests:
+            if uri != stored:
+                storage.delete(uri)
+
+
+def _read(uri: str, look: QuickLook | None) -> tuple[tuple[dict[str, Any], list[StoredObject]] | None, str | None]:
+    """The values of a mark, with the bytes of its objects in place of their list, which may be long, and those that are
+    no files of images or codes; None if it is gone or damaged. And a message if it is damaged, or what it lists."""
     try:
         mark = read_mark(uri)
         damage = look.damage(mark) if look else None
@@ -100,7 +136,8 @@ def _read(uri: str, look: QuickLook | None) -> tuple[dict[str, Any] | None, str 
     values = {name: value for name, value in mark.values.items() if name != "objects"}
     if damage and storage.exists(storage.join(uri.rpartition(f"/{STATS}/")[0], RETRY, uri.rpartition("/")[2])):
         damage = None  # its new version takes its place just now, or in the next run
-    return values | {"bytes": sum(item.size for item in mark.objects)}, damage
+    values["bytes"] = sum(item.size for item in mark.objects)
+    return (values, [item for item in mark.objects if not item.path.startswith(FILES_BELOW)]), damage
 
 
 @dataclass(frozen=True)
@@ -123,9 +160,10 @@ def settle(output: str, shards: int, max_error_rate: float, look: bool = False) 
     Markers of attempts at shards that are done go: a run that ended between a commit and the removal left them. `look`
     as in `total_of`.
     """
-    undone = pending_shards(output, shards)
+    done = bytearray(shards)
+    totals = _add_up(output, _noted(listed_marks(output), done), look, keep=True)
+    undone = _undone(output, done)
     _clear_attempts(output, {f"{index:05d}" for index in undone})
-    totals = total_of(output, look)
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
     success = storage.join(output, SUCCESS)
     if outcome.well:
@@ -133,6 +171,14 @@ def settle(output: str, shards: int, max_error_rate: float, look: bool = False) 
     else:
         storage.delete(success)
     return outcome
+
+
+def _noted(marks: Iterable[ListedMark], done: bytearray) -> Iterator[ListedMark]:
+    """The same marks; each is noted in `done`."""
+    for mark in marks:
+        if mark.shard < len(done):
+            done[mark.shard] = 1
+        yield mark
 
 
 def _clear_attempts(output: str, undone: set[str]) -> None:

@@ -123,7 +123,8 @@ class StoredObject:
 class ShardReport:
     """How an attempt at a shard ended: "done", "adopted" from another attempt, "skipped" because its mark was there,
     "failed" for `reason`, or "stopped". `advised`: the reason says what to do. `sources` are those that were read as
-    they are now, not as they were planned."""
+    they are now, not as they were planned. `mark` is the identity of the mark, if this attempt put it: then
+    `objects` are the main object and the rejected rows, and `bytes` those of all objects."""
 
     shard: int
     status: Literal["done", "adopted", "skipped", "failed", "stopped"]
@@ -134,16 +135,25 @@ class ShardReport:
     advised: bool = False
     notices: Mapping[str, int] = field(default_factory=dict)  # of this attempt: for the mark, not for the output
     sources: Sequence[Source] = ()
+    mark: str = ""
+    objects: Sequence[StoredObject] = ()
+    bytes: int = 0
+
+
+def mark_values(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the mark of a shard says of its rows and seconds; `report` has the fields of a `ShardReport`."""
+    return {
+        "shard": report["shard"],
+        **report["counts"],
+        "seconds": round(report["seconds"], 3),
+        "timings": {name: round(value, 3) for name, value in report["timings"].items()},
+        "notices": {**report["counts"]["notices"], **report["notices"]},
+    }
 
 
 def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -> bytes:
     """The mark of a shard: counts, timings and every object with size and checksum."""
-    values: dict[str, Any] = {"shard": report.shard, **asdict(report.counts)}
-    values["seconds"] = round(report.seconds, 3)
-    values["timings"] = {name: round(value, 3) for name, value in report.timings.items()}
-    values["objects"] = [asdict(item) for item in objects]
-    if report.notices:
-        values["notices"] = {**values["notices"], **report.notices}
+    values = mark_values(asdict(report)) | {"objects": [asdict(item) for item in objects]}
     if report.sources:
         values["sources"] = [{"uri": it.uri, "size": it.size, "version": it.version} for it in report.sources]
     values["vqbeam_version"] = version

@@ -8,7 +8,7 @@ from functools import partial
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import ERRORS, FILE_FOLDERS, OutputFolder
+from transforms.ledger.folder import ERRORS, FILE_FOLDERS, FILES_BELOW, OutputFolder
 from transforms.ledger.marks import Mark, read_mark
 from transforms.ledger.objects import end_problem, size_problem
 from transforms.ledger.plan import Plan
@@ -78,8 +78,7 @@ def _check_shard(output: str, index: int, views: int = 1) -> tuple[set[str], lis
     for files in (folder.relative(folder.files(name, f"{index:05d}")) for name in FILE_FOLDERS):
         if any(path.startswith(f"{files}/") for path in paths):
             found += [f"{path} is in no mark" for path in _strangers(output, files, paths)]
-    others = tuple(f"{name}/" for name in FILE_FOLDERS)
-    return {path for path in paths if not path.startswith(others)}, found
+    return {path for path in paths if not path.startswith(FILES_BELOW)}, found
 
 
 def _check_object(output: str, item: StoredObject, mark: Mark) -> str | None:

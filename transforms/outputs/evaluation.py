@@ -29,7 +29,7 @@ from transforms.batch import (
     to_rows,
 )
 from transforms.ledger.folder import EVALUATION
-from transforms.ledger.totals import Totals
+from transforms.ledger.sums import Totals
 from transforms.ledger.types import ShardCounts, pack_codes
 from transforms.outputs import cmmd
 from transforms.outputs.layout import Columns, SinkTarget

@@ -14,7 +14,7 @@ import pytest
 
 from transforms.batch import ENCODING, KEY, PIXELS, RECONSTRUCTION, code_list, fixed_lists
 from transforms.ledger.folder import EVALUATION, OutputFolder
-from transforms.ledger.totals import Totals
+from transforms.ledger.sums import Totals
 from transforms.ledger.types import ShardCounts
 from transforms.outputs.evaluation import Evaluated, EvaluationSink, as_text, model_columns, summarise
 from transforms.outputs.layout import SinkTarget

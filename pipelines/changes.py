@@ -16,7 +16,8 @@ from transforms.inputs.formats.format import Inputs
 from transforms.inputs.request import InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
 from transforms.inputs.uris import WEB_SCHEMES, scheme_of
-from transforms.ledger.plan import Plan, StoredSources
+from transforms.ledger.plan import Plan
+from transforms.ledger.stored_shards import StoredSources
 
 AFFORDABLE = 10_000  # files in a plan: to list so many again takes a store seconds
 NAMES_SHOWN = 3

@@ -37,15 +37,14 @@ from transforms.ledger.plan import (
     RESTORE,
     UNSAID,
     Plan,
-    StoredSources,
     check_fingerprint,
     copied_plan,
     load_plan,
     segment_of,
-    source_state,
     store_segment,
 )
 from transforms.ledger.remove import remove_plan, remove_shards
+from transforms.ledger.stored_shards import StoredSources, source_state
 from transforms.ledger.totals import mark_uris
 from transforms.ledger.types import Shard, Slice, known_rows
 from transforms.outputs.card import remove_card

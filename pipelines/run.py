@@ -32,10 +32,11 @@ from transforms.engine.versions import versions_here
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
-from transforms.ledger.plan import Plan, StoredShards, copied_plan, rows_of, segment_of, write_copy
+from transforms.ledger.plan import Plan, copied_plan, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
 from transforms.ledger.seal import job_id
+from transforms.ledger.stored_shards import StoredShards, rows_of
 from transforms.ledger.totals import pending_shards, settle
 from transforms.ledger.types import Shard
 from transforms.outputs.card import rows_in, write_card

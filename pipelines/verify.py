@@ -14,8 +14,9 @@ from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
 from transforms.ledger.folder import FILE_FOLDERS, SUCCESS
-from transforms.ledger.plan import RESTORE, Plan, StoredShards, write_copy
+from transforms.ledger.plan import RESTORE, Plan, write_copy
 from transforms.ledger.remove import remove_shard
+from transforms.ledger.stored_shards import StoredShards
 from transforms.ledger.totals import total_of
 from transforms.ledger.verify import found_problems
 from transforms.outputs.layout import main_folders

@@ -23,7 +23,8 @@ from transforms.inputs import local
 from transforms.inputs.listing import find_inputs
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest
-from transforms.ledger.plan import Plan, StoredShards, StoredSources, load_shard, load_shards, store_segment
+from transforms.ledger.plan import Plan, store_segment
+from transforms.ledger.stored_shards import StoredShards, StoredSources, load_shard, load_shards
 from transforms.ledger.types import Shard, Slice, Source
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"

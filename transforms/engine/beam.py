@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -22,7 +23,8 @@ from transforms.errors import ShardFailed
 from transforms.ledger.commit import MainObject
 from transforms.ledger.digests import BLOCK, FEWEST, CountedMark, digest_of, store_digest
 from transforms.ledger.folder import LAST_RUN
-from transforms.ledger.plan import load_plan, load_shard
+from transforms.ledger.plan import load_plan
+from transforms.ledger.stored_shards import ShardReader
 from transforms.ledger.totals import settle
 from transforms.ledger.types import ShardReport, StoredObject, mark_values
 from transforms.outputs.card import write_card
@@ -68,14 +70,16 @@ def shard_ranges(pending: Iterable[int]) -> list[tuple[int, int]]:
 
 
 class _ProcessShard(beam.DoFn):
-    """All threads of a process share one `Resources`."""
+    """All threads of a process share one `Resources` and read the plan once."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._shared = Shared()
+        self._shared_shards = Shared()
 
     def setup(self) -> None:
         self._resources: Resources = self._shared.acquire(self._make_resources)
+        self._shards: ShardReader = self._shared_shards.acquire(partial(ShardReader, self._job.output))
 
     def process(self, index: int) -> Iterator[dict[str, Any]]:
         resources = self._resources
@@ -88,7 +92,7 @@ class _ProcessShard(beam.DoFn):
         check_versions(job.versions)
         if job.scratch is None:
             job = replace(job, temp_dir=resources.folder(job.temp_dir))
-        return ShardAttempt(load_shard(job.output, index), job, resources).run()
+        return ShardAttempt(self._shards.shard(index), job, resources).run()
 
     def _make_resources(self) -> Resources:
         job = self._job

@@ -30,8 +30,8 @@ from transforms.inputs.provenance import OTHER_TIME, as_they_are
 from transforms.inputs.uris import store_of
 from transforms.ledger.commit import ShardTransaction
 from transforms.ledger.folder import OutputFolder
-from transforms.ledger.plan import load_shard
 from transforms.ledger.retry import Redoing
+from transforms.ledger.stored_shards import load_shard
 from transforms.ledger.tables import ErrorLog
 from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport, Source
 from transforms.outputs.layout import Sink, SinkTarget

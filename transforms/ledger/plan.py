@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from heapq import merge
-from itertools import chain, groupby, islice
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import OutputDamaged, UsageError
 from transforms.ledger.folder import PLAN, OutputFolder
-from transforms.ledger.types import Shard, Slice, Source, known_rows
-from transforms.sequences import MadeOnDemand
+from transforms.ledger.types import Shard, Source, known_rows
 
 PLAN_VERSION = 1
 ROW_GROUP = 16384  # rows of a stored plan that are written or read at once
-MERGED = 16  # segments read side by side
 HEADER_KEY = b"vqbeam.plan"
 SHARD_SCHEMA = pa.schema(
     [
@@ -213,140 +207,6 @@ def write_copy(output: str, plan: Plan) -> None:
     """Write the copy for people of a stored plan."""
     text = json.dumps(plan.to_dict(), indent=1, sort_keys=True) + "\n"
     storage.put_bytes(text.encode(), storage.join(output, PLAN))
-
-
-@contextmanager
-def _segment(output: str, number: int) -> Iterator[pq.ParquetFile]:
-    """A stored segment of a plan. Raises `OutputDamaged` if it cannot be read."""
-    uri = OutputFolder(output).shards(number)
-    try:
-        with storage.open_read(uri) as file:
-            yield pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
-
-
-def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
-    """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
-    stop = plan.shards if stop is None else stop
-    slices: dict[int, list[Slice]] = {}
-    for index, part in _stored_slices(output, plan, first, stop):
-        slices.setdefault(index, []).append(part)
-    return [Shard(index, tuple(parts)) for index, parts in sorted(slices.items())]
-
-
-class StoredShards(MadeOnDemand[Shard]):
-    """The shards of a stored plan, read one after another: a plan may hold millions of slices."""
-
-    def __init__(self, output: str, plan: Plan) -> None:
-        self._output = output
-        self._plan = plan
-
-    def __len__(self) -> int:
-        return self._plan.shards
-
-    def make(self, number: int) -> Shard:
-        return load_shards(self._output, self._plan, number, number + 1)[0]
-
-    def __iter__(self) -> Iterator[Shard]:
-        slices = _stored_slices(self._output, self._plan, 0, self._plan.shards)
-        for index, parts in groupby(slices, key=itemgetter(0)):
-            yield Shard(index, tuple(part for _, part in parts))
-
-
-def _stored_slices(output: str, plan: Plan, first: int, stop: int) -> Iterator[tuple[int, Slice]]:
-    """Shard numbers and slices of the shards [first, stop), in order; a row group at a time is held."""
-    for number, segment in enumerate(plan.segments):
-        if segment.first_shard >= stop or first >= segment.first_shard + segment.shards:
-            continue
-        with _segment(output, number) as stored:
-            for group in range(stored.num_row_groups):
-                held = stored.metadata.row_group(group).column(0).statistics
-                if held is not None and held.has_min_max and (held.min >= stop or held.max < first):
-                    continue
-                for batch in stored.iter_batches(ROW_GROUP, row_groups=[group]):
-                    wanted = pc.and_(pc.greater_equal(batch["shard"], first), pc.less(batch["shard"], stop))
-                    for row in batch.filter(wanted).to_pylist():
-                        texts = tuple(row.get("texts") or ())  # earlier plans lack this column and `checksum`
-                        yield row["shard"], Slice(_source(row), row["start"], row["stop"], row["offset"], texts)
-
-
-def _source(row: Mapping[str, Any]) -> Source:
-    places = (row["uri"], row["format"], row["size"], row["version"], row["root"], row["rows"])
-    return Source(*places, row.get("checksum") or "")
-
-
-class StoredSources:
-    """The sources of a stored plan, each with its state: a text that differs if the file does.
-
-    They come in the order of their URIs if `are_sorted`, else in that of the plan; a batch of each segment is held.
-    """
-
-    def __init__(self, output: str, plan: Plan) -> None:
-        self._output = output
-        self._segments = range(len(plan.segments))
-        self.are_sorted = len(plan.segments) <= MERGED and all(map(self._is_sorted, self._segments))
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        parts = [self._sources(number) for number in self._segments]
-        every = merge(*parts) if self.are_sorted else chain.from_iterable(parts)
-        return (found for found, _ in groupby(every))  # slices of one source follow one another
-
-    def uris(self) -> Iterator[str]:
-        return (uri for uri, _ in self)
-
-    def named(self, uris: Collection[str]) -> Iterator[Source]:
-        """The sources of these URIs, each once."""
-        wanted = pa.array(uris, pa.string())
-        names = ["uri", "format", "size", "version", "root", "rows", "checksum"]
-        batches = chain.from_iterable(self._columns(number, names) for number in self._segments)
-        rows = chain.from_iterable(b.filter(pc.is_in(b["uri"], value_set=wanted)).to_pylist() for b in batches)
-        return (source for source, _ in groupby(map(_source, rows)))
-
-    def _columns(self, number: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-        with _segment(self._output, number) as stored:
-            yield from stored.iter_batches(ROW_GROUP, columns=names)
-
-    def _sources(self, number: int) -> Iterator[tuple[str, str]]:
-        for batch in self._columns(number, ["uri", "size", "version"]):
-            for uri, size, version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield uri, source_state(size, version)
-
-    def _is_sorted(self, number: int) -> bool:
-        last = ""
-        for batch in self._columns(number, ["uri"]):
-            uris = batch.column(0)
-            if last > uris[0].as_py() or pc.any(pc.greater(uris[:-1], uris[1:])).as_py():
-                return False
-            last = uris[-1].as_py()
-        return True
-
-
-def source_state(size: int, version: str) -> str:
-    return f"{size} {version}"
-
-
-def load_shard(output: str, index: int) -> Shard:
-    """One shard of the stored plan. Raises `OutputDamaged` if the plan is gone or lacks it."""
-    plan = load_plan(output)
-    shards = [] if plan is None else load_shards(output, plan, index, index + 1)
-    if not shards:
-        raise OutputDamaged(f"{output}: the stored plan is gone, or has no shard {index:05d} any more")
-    return shards[0]
-
-
-def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
-    """Rows of some shards of a plan; None if they are not known before they are read."""
-    wanted = pa.array(shards, pa.int32())
-    total = 0
-    for number in range(len(plan.segments)):
-        with _segment(output, number) as stored:
-            for batch in stored.iter_batches(columns=["shard", "start", "stop"]):
-                batch = batch.filter(pc.is_in(batch["shard"], value_set=wanted))
-                if batch["stop"].null_count:
-                    return None
-                total += pc.sum(pc.subtract(batch["stop"], batch["start"]), min_count=0).as_py()
-    return total
 
 
 def check_fingerprint(

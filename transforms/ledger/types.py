@@ -16,7 +16,7 @@ INLINE = "inline"  # the format of a source that is no file: its rows are in the
 STAGES = ("read", "decode", "model", "write")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A file that rows come from.
 
@@ -36,7 +36,7 @@ class Source:
     checksum: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Rows [start, stop) of a source; `stop` None is "to the end". `offset` is the byte where row `start` begins
     in an uncompressed text table, 0 elsewhere. `texts` are the rows of an `INLINE` source."""
@@ -59,7 +59,7 @@ def known_rows(slices: Sequence[Slice]) -> int | None:
     return sum(rows) if len(rows) == len(slices) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """`index` names the output files; `slices` are read in order."""
 

@@ -106,8 +106,8 @@ def test_a_shard_that_the_plan_lacks_is_a_failed_one_and_the_others_are_done(tmp
 def test_a_damaged_plan_fails_shards_and_not_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = shard_case(tmp_path, "tokens", str(tmp_path / "out"))
 
-    def broken(output: str, index: int) -> None:
+    def broken(reader: object, index: int) -> None:
         raise ValueError("not even wrong")
 
-    monkeypatch.setattr(process, "load_shard", broken)
+    monkeypatch.setattr(process.ShardReader, "shard", broken)
     assert run_process(case, [0])["failed"] == [[0, "ValueError: not even wrong"]]

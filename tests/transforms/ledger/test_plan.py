@@ -10,16 +10,8 @@ import pytest
 
 from transforms import storage
 from transforms.errors import ShardFailed, UsageError
-from transforms.ledger.plan import (
-    Plan,
-    check_fingerprint,
-    load_plan,
-    load_shard,
-    load_shards,
-    rows_of,
-    segment_of,
-    store_segment,
-)
+from transforms.ledger.plan import Plan, check_fingerprint, load_plan, segment_of, store_segment
+from transforms.ledger.stored_shards import load_shard, load_shards, rows_of
 from transforms.ledger.types import Shard, Slice, Source
 
 PLAN = Plan("encode", {"dtype": "float32", "input": {"format": "parquet"}}, {"batch_size": 4}, {"kind": "images"})

@@ -23,7 +23,8 @@ from transforms.inputs.formats import count_rows, read_slices
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.folder import OutputFolder
-from transforms.ledger.plan import Plan, load_shards, store_segment
+from transforms.ledger.plan import Plan, store_segment
+from transforms.ledger.stored_shards import load_shards
 from transforms.work.generate import WRITTEN
 
 OPTIONS = ("seed", "images", "guidance_scale", "temperature", "top_k", "top_p")

@@ -31,7 +31,7 @@ from transforms.local_files import PARTIAL_PREFIX as PARTIAL_PREFIX
 HASH_CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 PAGE = 1000  # objects of a listing
-PAGE_FIELDS = "nextPageToken,items(name,size,generation,etag,updated,crc32c,md5Hash)"
+OBJECT_FIELDS = "name,size,generation,etag,updated,crc32c,md5Hash"
 MD5 = re.compile(r'"?(?P<hex>[0-9a-f]{32})"?')  # as an ETag of S3, unless it was put in parts or with a key of its own
 CHECKSUMS = ("crc32c", "md5Hash", "content_md5")  # as stores call those of a content
 SAMPLE_PARTS, SAMPLE_BYTES = 16, 1 << 16  # so up to 1 MiB is read, and smaller files whole
@@ -131,7 +131,12 @@ def iterate_files(pattern: str) -> Iterator[FileInfo]:
     gcsfs holds some KB of each object until it has all, and stops at ten million without a word.
     """
     fs, path = filesystem(pattern)
-    yield from _paged(fs, path, pattern) if "gs" in fs.protocol and hasattr(fs, "call") else _listed(pattern)
+    yield from _paged(fs, path, pattern) if _is_google(fs) else _listed(pattern)
+
+
+def _is_google(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether one request can be sent where gcsfs sends two or three, to find out whether a name is a folder."""
+    return "gs" in fs.protocol and hasattr(fs, "call")
 
 
 def _listed(pattern: str) -> Iterator[FileInfo]:
@@ -155,9 +160,8 @@ def _listed(pattern: str) -> Iterator[FileInfo]:
 def _paged(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> Iterator[FileInfo]:
     """The objects of Google Cloud Storage that match, in the store's order, which is that of their names."""
     matches = re.compile(glob_translate(path)).match if has_wildcard(path) else None
-    folder = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0] if matches else path.rstrip("/")
-    bucket, _, key = folder.partition("/")
-    asked = {"prefix": f"{key}/" if key else None, "maxResults": PAGE, "fields": PAGE_FIELDS}
+    bucket, _, key = (re.split(r"[*?\[]", path, maxsplit=1)[0] if matches else f"{path.rstrip('/')}/").partition("/")
+    asked = {"prefix": key or None, "maxResults": PAGE, "fields": f"nextPageToken,items({OBJECT_FIELDS})"}
     token: str | None = ""
     while token is not None:
         with faults("list", pattern):
@@ -202,7 +206,11 @@ def special_kind(path: str) -> str | None:
 def stat(uri: str) -> FileInfo:
     """Size and version of a file as the store has them now. Raises `FileNotFoundError`."""
     fs, path = filesystem(uri)
+    bucket, _, key = path.partition("/")
     with faults("stat", uri):
+        if _is_google(fs) and key:
+            found = fs.call("GET", "b/{}/o/{}", bucket, key, fields=OBJECT_FIELDS, json_out=True)
+            return _file_info(fs, {**found, "name": path})
         fs.invalidate_cache()
         info = fs.info(path)
         if info.get("type") == "directory":

@@ -17,6 +17,8 @@ from PIL import Image
 from tests.support.gcs_faults import Answer, FaultyStore, Request
 from tests.support.make_inputs import GOOD, image_table
 from tests.support.run_command import Outcome, decode, encode, run
+from transforms.engine import beam
+from transforms.ledger import totals
 
 TABLES = {f"{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"}
 KEYS = ["a0", "a1", "b0", "b1", "c0", "c1"]
@@ -69,6 +71,24 @@ def test_a_dataset_in_a_bucket_gives_the_same_bytes_as_on_disk(folder: str, tmp_
     verified = run("verify", f"{folder}/out")
     assert verified.code == 0, verified.out
     assert "3 of 3 done" in run("status", f"{folder}/out").out
+
+
+def test_a_shard_sends_few_requests_beside_its_data(
+    folder: str, store: FaultyStore, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (totals, beam):
+        monkeypatch.setattr(module, "FEWEST", 1)  # as in a job of many shards
+    sent: list[str] = []
+
+    def note(request: Request) -> None:
+        if "00001" in request.path or (b"/out/" in request.body[:500] and b"00001" in request.body[:500]):
+            sent.append(f"{request.method} {request.path}")
+
+    store.rule = note
+    result = encode(f"{folder}/in", f"{folder}/out", tiny_model, *TWO_ROWS)
+    assert result.code == 0, result.err
+    of_the_shard = next(number for number, one in enumerate(sent, 1) if one.startswith("DELETE"))  # of its marker, last
+    assert of_the_shard - 1 <= 8, sent[:of_the_shard]
 
 
 def test_a_run_that_is_done_is_not_done_again(folder: str, tiny_model: Path) -> None:

@@ -47,11 +47,12 @@ class Attempts:
 
     def left(self) -> list[str]:
         """The markers of attempts that neither committed nor failed."""
-        return [info.uri for info in storage.list_files(f"{self._prefix}*")]
+        return [info.uri for info in storage.iterate_files(f"{self._prefix}*")]
 
     @contextmanager
-    def marked(self) -> Iterator[None]:
-        """Has a marker while the context is open, which only the end of the process leaves behind."""
+    def marked(self, left: list[str]) -> Iterator[None]:
+        """Has a marker while the context is open, which only the end of the process leaves behind. Those that others
+        `left` go once it is done."""
         uri = f"{self._prefix}{uuid.uuid4().hex[:12]}"
         storage.put_new(b"", uri)
         try:
@@ -59,13 +60,17 @@ class Attempts:
         except Exception:
             self._remove([uri])
             raise
-        self._remove([uri])
-        self.clear()
+        self._remove([uri, *left])
+        self._tidy()
 
     def clear(self) -> None:
         """Remove the markers of a shard that is done."""
         with suppress(ShardFailed):
             self._remove(self.left())
+        self._tidy()
+
+    def _tidy(self) -> None:
+        with suppress(ShardFailed):
             storage.delete_partials(self._prefix)
 
     def _remove(self, uris: list[str]) -> None:

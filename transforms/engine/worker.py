@@ -116,9 +116,10 @@ class ShardAttempt:
         if self.job.take_changed:
             slices, taken = as_they_are(self.shard.slices)
             self.shard = replace(self.shard, slices=slices)
-        if not self.apart and len(attempts.left()) >= TOLERATED:
+        left = attempts.left()
+        if not self.apart and len(left) >= TOLERATED:
             return run_apart(attempt_apart, self.job, self.shard.index, self.resources.monitor.stop_requested)
-        with attempts.marked():
+        with attempts.marked(left):
             return self._attempt(redoing, taken, fresh=done is None)
 
     def _attempt(self, redoing: Redoing, taken: tuple[Source, ...], *, fresh: bool) -> ShardReport:

@@ -104,7 +104,7 @@ class ShardTransaction:
     def sweep(self, kept: set[str]) -> None:
         """Delete what other attempts at this shard left behind. They have lost: the main object names `kept`."""
         errors = self.folder.errors_prefix(self.shard)
-        found = storage.list_files(f"{errors}*")
+        found = list(storage.iterate_files(f"{errors}*"))
         if self.main.files:
             found += storage.list_files(self.folder.files(self.main.files, self.shard))
         for info in found:

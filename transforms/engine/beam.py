@@ -52,7 +52,7 @@ class ProcessShards(beam.PTransform):
             | "Process" >> beam.ParDo(_ProcessShard(self.job))
             | "Block" >> beam.Map(lambda report: (report["shard"] // BLOCK, report))
             | "Together" >> beam.GroupByKey()
-            | "Digest" >> beam.Map(_digest, self.job.output)
+            | "Digest" >> beam.Map(digest_block, self.job.output)
             | "Summarise" >> beam.CombineGlobally(_Summarise())
             | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.work.main)
         )
@@ -119,7 +119,7 @@ def count_report(report: ShardReport) -> None:
             Metrics.distribution(NAMESPACE, f"{stage}_ms").update(int(seconds * 1000))
 
 
-def _digest(block: tuple[int, Iterable[dict[str, Any]]], output: str) -> dict[str, Any]:
+def digest_block(block: tuple[int, Iterable[dict[str, Any]]], output: str) -> dict[str, Any]:
     """Put a digest of the marks of a block that this run made, so that nobody reads them; returns their summary."""
     number, reports = block
     found = list(reports)

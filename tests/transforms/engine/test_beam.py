@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that
 from tests.support.shard_runs import PlainStep, faults_of, shard_case, snapshot
 from transforms import storage
 from transforms.engine import beam as process
-from transforms.engine.beam import ProcessShards, _digest, _Summarise, shard_ranges
+from transforms.engine.beam import ProcessShards, _Summarise, digest_block, shard_ranges
 from transforms.ledger.types import ShardCounts, ShardReport
 
 
@@ -40,10 +40,10 @@ def test_a_summary_is_the_same_however_reports_are_grouped() -> None:
     def summed(group: list[dict[str, Any]]) -> dict[str, Any]:
         total = combine.create_accumulator()
         for one in group:
-            total = combine.add_input(total, _digest((0, [one]), "unused"))
+            total = combine.add_input(total, digest_block((0, [one]), "unused"))
         return total
 
-    whole = _digest((0, reports), "unused")
+    whole = digest_block((0, reports), "unused")
     assert summed(reports) == whole
     assert (
         combine.merge_accumulators([summed(reports[::-2]), summed(reports[::-2][:0]), summed(reports[-2::-2])]) == whole

@@ -32,9 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     versions = {"here": machine.ROOT} | ({"there": args.against.absolute()} if args.against else {})
     print(f"{machine.describe()}\n")
-    print(
-        "| shards | done, % | version | requests | those of workers, for digests | CPU s | peak MiB |\n|" + "---|" * 7
-    )
+    print("| shards | done, % | version | requests | workers', for digests | CPU s | peak MiB |\n|" + "---|" * 7)
     for shards in args.shards or (QUICK if args.quick else FULL):
         for percent in args.percent:
             found = {name: _measure(home, shards, shards * percent // 100) for name, home in versions.items()}

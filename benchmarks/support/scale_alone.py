@@ -77,11 +77,8 @@ class Bucket:
         order = self._there(self.marked)
         start = int(pageToken or 0)
         items = [self._item(prefix, int(shard)) for shard in order[start : start + PAGE]]
-        return {
-            "kind": "storage#objects",
-            "items": items,
-            **({"nextPageToken": str(start + PAGE)} if start + PAGE < len(order) else {}),
-        }
+        more = {"nextPageToken": str(start + PAGE)} if start + PAGE < len(order) else {}
+        return {"kind": "storage#objects", "items": items, **more}
 
     @cache  # noqa: B019 - there is one bucket
     def _there(self, marked: int) -> np.ndarray:
@@ -136,11 +133,11 @@ def work(shards: range) -> None:
     """The end of a run of `shards`, as the workers see it."""
     from transforms.engine import beam
 
-    if hasattr(beam, "_digest"):
+    if hasattr(beam, "digest_block"):
         for start in range(shards.start // 1000 * 1000, shards.stop, 1000):
             block = range(max(start, shards.start), min(start + 1000, shards.stop))
             if block:
-                beam._digest((start // 1000, map(report, block)), OUTPUT)
+                beam.digest_block((start // 1000, map(report, block)), OUTPUT)
 
 
 def prepare(folder: str, shards: int, done: int) -> int:

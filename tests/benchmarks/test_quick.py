@@ -118,6 +118,13 @@ def test_planning_is_measured_in_each_way() -> None:
     assert rows == [f"a bucket, {way}" for way in ("--extend", "again after that", "--dry_run", "new plan", "again")]
 
 
+def test_marks_of_many_shards_are_seldom_read() -> None:
+    """A tenth of the shards was done by the run that ends: each mark was read twice then, before there were digests."""
+    (row,) = [line for line in _quick("benchmarks.scale", "--percent", "90").splitlines() if line.startswith("| 3,000")]
+    requests = int(row.split("|")[4].replace(",", ""))
+    assert requests < 3_000 / 50
+
+
 def test_colour_profiles() -> None:
     rows = [line.split("|")[2].strip() for line in _quick("benchmarks.colour_profiles").splitlines() if "|" in line]
     assert rows[2:] == ["none", "sRGB", "Display P3"] * 2

@@ -83,6 +83,7 @@ def digest_of(marks: Sequence[CountedMark], others: Sequence[Digest] = ()) -> Di
     own = pa.table([pa.array(column, one.type) for column, one in zip(columns, SCHEMA, strict=True)], SCHEMA)
     for other in others:
         totals.merge(other.totals)
+    totals.shards_with_rejected.sort()
     return Digest(pa.concat_tables([own, *(other.rows for other in others)]).sort_by("shard"), totals)
 
 

@@ -219,6 +219,6 @@ def test_workers_of_dataflow_are_given_no_local_files(
 def test_another_runner_may_share_files_whatever_its_job_is_called(
     tmp_path: Path, inputs: Path, tiny_model: Path
 ) -> None:
-    words = ("--runner", "FlinkRunner", "--job_name", "after-dataflow", "--dry_run")
-    shown = encode(inputs / "x.tar", tmp_path / "out", tiny_model, *words)
+    runner = ("--runner", "PortableRunner", "--job_endpoint", "embed", "--environment_type", "LOOPBACK")
+    shown = encode(inputs / "x.tar", tmp_path / "out", tiny_model, *runner, "--job_name", "after-dataflow", "--dry_run")
     assert shown.code == 0, shown.err

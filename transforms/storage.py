@@ -265,7 +265,8 @@ def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
             check_regular(path)
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - handed to SourceFile, which closes it
         else:
-            file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20))
+            known = {"size": stat(uri).size} if _is_google(fs) else {}
+            file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20), **known)
     return io.BufferedReader(SourceFile(cast(BinaryIO, file), uri), buffer_size)
 
 

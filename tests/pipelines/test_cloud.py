@@ -152,6 +152,17 @@ def test_images_in_a_bucket(folder: str, tiny_model: Path) -> None:
     assert run("verify", f"{folder}/out").code == 0
 
 
+def test_verify_reads_an_image_with_one_request(folder: str, store: FaultyStore, tiny_model: Path) -> None:
+    encode(f"{folder}/in", f"{folder}/tokens", tiny_model, *TWO_ROWS)
+    decode(f"{folder}/tokens/data/*.parquet", f"{folder}/out", tiny_model, *TWO_ROWS)
+    asked: list[str] = []
+    store.rule = lambda request: asked.append(request.path) if "/out/images/" in request.path else None
+    assert run("verify", f"{folder}/out").code == 0
+    images = [path for path in asked if ".png" in path]
+    assert len(images) == len(KEYS)
+    assert len(asked) - len(images) == 3, "a listing for each shard"
+
+
 def test_a_store_that_fails_for_a_while_is_asked_again(folder: str, store: FaultyStore, tiny_model: Path) -> None:
     times: Counter[tuple[str, str]] = Counter()
 

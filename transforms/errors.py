@@ -88,6 +88,10 @@ class WrongCodebook(ShardFailed):
     advised = True
 
 
+class WorkerUnfit(ShardFailed):
+    """The worker cannot do any shard: its disk is full, its device or its model cannot be used."""
+
+
 class RetryRefused(ShardFailed):
     """A shard that is done again would lose rows that it has."""
 

@@ -102,6 +102,7 @@ class _ProcessShard(beam.DoFn):
             max_error_rate=job.max_error_rate,
             monitor=Monitor(job.scratch),
             calls=calls_at_once(job),
+            alone=job.scratch is not None,
         )
 
 

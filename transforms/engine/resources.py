@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import tempfile
 import threading
@@ -13,14 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from models.errors import ModelError
 from transforms import storage
+from transforms.engine.fitness import Fitness
 from transforms.engine.monitor import Monitor
 from transforms.engine.worker_folder import worker_folder
-from transforms.errors import ShardFailed, TooManyRejected
+from transforms.errors import ShardFailed, TooManyRejected, UsageError, WorkerUnfit
 from transforms.inputs.dead_hosts import DeadHosts
 from transforms.work.step import Step
 
 UNBOUNDED = 1 << 20
+log = logging.getLogger("vqbeam")
 FETCH_THREADS = 16  # they wait for stores, not for the processor
 UPLOAD_THREADS = 16
 BYTES_IN_FLIGHT = 256 << 20  # of rows read and not yet through the model, over all shards of a process
@@ -98,12 +102,12 @@ class RejectionRate:
 
 
 def require_room(folder: str | None, shards: int = 1) -> None:
-    """Raise `ShardFailed` if the disk of temporary files (None: the system's) lacks room for so many shards."""
+    """Raise `WorkerUnfit` if the disk of temporary files (None: the system's) lacks room for so many shards."""
     folder = folder or tempfile.gettempdir()
     needed = shards * ROOM_PER_SHARD
     free = storage.free_bytes(folder)
     if free < needed:
-        raise ShardFailed(
+        raise WorkerUnfit(
             f"{folder} has {free / 1e9:.1f} GB free, the shards in flight need about {needed / 1e9:.1f} GB: "
             "free some space or choose another temp_dir"
         )
@@ -151,9 +155,10 @@ class Resources:
         max_error_rate: float,
         monitor: Monitor,
         calls: int | None = None,
+        alone: bool = True,
     ) -> None:
         """`decode_threads` 0 are as many as there are cores. So many shards at once as `calls` may run a step; None:
-        any number."""
+        any number. `alone` as in `Fitness`."""
         self.decode_pool = ThreadPoolExecutor(decode_threads or cores(), "vqbeam-decode")
         self.fetch_pool = ThreadPoolExecutor(FETCH_THREADS, "vqbeam-fetch")
         self.upload_pool = ThreadPoolExecutor(UPLOAD_THREADS, "vqbeam-upload")
@@ -161,6 +166,7 @@ class Resources:
         self.rate = RejectionRate(max_error_rate)
         self.dead_hosts = DeadHosts()
         self.memory = FreedMemory()
+        self.fitness = Fitness(alone=alone)
         self.monitor = monitor
         self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
         self._shards_on = [0] * len(steps)
@@ -191,12 +197,27 @@ class Resources:
         try:
             with self._ready[number]:
                 if not self._loaded[number]:
-                    self._steps[number].setup()
+                    with _of_the_worker():
+                        self._steps[number].setup()
                     self._loaded[number] = True
             yield self._steps[number]
         finally:
             with self._lock:
                 self._shards_on[number] -= 1
+
+
+@contextmanager
+def _of_the_worker() -> Iterator[None]:
+    """Re-raises errors as `WorkerUnfit`, but for those of stores, which may pass."""
+    try:
+        yield
+    except ShardFailed:
+        raise
+    except (UsageError, ModelError) as error:
+        raise WorkerUnfit(str(error)) from error
+    except Exception as error:
+        log.exception("the model cannot be loaded")
+        raise WorkerUnfit(f"{type(error).__name__}: {error}") from error
 
 
 def cores() -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 
-from transforms.errors import ShardFailed
+from transforms.errors import WorkerUnfit
 
 DECIDING = ("vqbeam", "torch", "pillow")
 COMPARED = (*DECIDING, "apache-beam")
 
 
-class OtherVersion(ShardFailed):
+class OtherVersion(WorkerUnfit):
     """The worker would make other rows than the rest of the job."""
 
     advised = True

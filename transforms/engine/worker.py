@@ -62,10 +62,13 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
     start = time.perf_counter()
     resources.monitor.add(shards_in_flight=1)
     try:
+        resources.fitness.require(resources.monitor.stop_requested)
         report = attempt()
+        resources.fitness.note(None)
     except Stopped:
         return ShardReport(index, "stopped")
     except Exception as error:  # raised further, it would end the whole pipeline
+        resources.fitness.note(error)
         told = isinstance(error, ShardFailed | UsageError | ModelError)
         reason = str(error) if told else f"{type(error).__name__}: {error}"
         if not told and not isinstance(error, OSError):

@@ -15,7 +15,7 @@ import shutil
 import stat as file_status
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -58,7 +58,7 @@ class FileInfo:
     size: int
     version: str
     checksum: str = ""
-    md5: str = ""
+    md5: str = field(default="", compare=False)
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

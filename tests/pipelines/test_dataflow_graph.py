@@ -126,10 +126,13 @@ def test_only_numbers_and_reports_are_shuffled(command: str, asked: Callable[...
     assert described.steps(common_urns.primitives.GROUP_BY_KEY.urn) == [
         f"{PREFIX}Spread/ReshufflePerKey/GroupByKey",
         f"{PREFIX}Summarise/CombinePerKey/GroupByKey",
+        f"{PREFIX}Together",
     ]
     # The numbers of shards come from the graph itself, and one ParDo is between their shuffle and that of reports.
     par_dos = described.steps(common_urns.primitives.PAR_DO.urn)
     assert [name for name in par_dos if "Summarise" not in name and "Spread" not in name and "Plan" not in name] == [
+        f"{PREFIX}Block",
+        f"{PREFIX}Digest",
         f"{PREFIX}Finish",
         f"{PREFIX}Process",
         "Shards",

@@ -241,7 +241,7 @@ def test_without_an_output_folder_the_totals_are_printed_and_nothing_is_left(
         refused = evaluate(source, "", *flags, flag)
         assert (refused.code, f"{flag}: needs --output" in refused.err) == (2, True), refused.err
     far = evaluate(source, "", *flags, "--runner", "FlinkRunner")
-    assert (far.code, "flinkrunner needs --output" in far.err) == (2, True), far.err
+    assert (far.code, "FlinkRunner needs --output" in far.err) == (2, True), far.err
     dry = evaluate(source, "", *flags, "--dry_run")
     assert (dry.code, "none: only totals are printed" in dry.out) == (0, True)
 

@@ -54,7 +54,7 @@ def check(done: Outcome, *expected: str) -> None:
 def test_keys_of_tars_in_shards_of_their_own_are_compared(tmp_path: Path, tiny_model: Path) -> None:
     for number, names in enumerate(("xz", "qzq")):
         write_tar(tmp_path / f"{number}.tar", names)
-    words = (tmp_path / "*.tar", tmp_path / "o", tiny_model, "--rows_per_shard", "6")
+    words = (tmp_path / "*.tar", tmp_path / "o", tiny_model, "--rows_per_shard", "3")
     done = encode(*words)
     assert [row["key"] for row in done.rows()] == list("xzqzq")
     assert len(done.marks()) > 1

@@ -19,9 +19,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch, names: list[str], fails_at: int | N
     """A bucket with these objects; returns the requests for pages."""
     requests: list[dict[str, Any]] = []
 
-    def call(self: Any, method: str, path: str, bucket: str, *, prefix: str | None, **asked: Any) -> dict[str, Any]:
-        if bucket != "bucket":
+    def call(self: Any, method: str, path: str, bucket: str, *name: str, **asked: Any) -> dict[str, Any]:
+        if name or bucket != "bucket":
             raise FileNotFoundError(bucket)
+        prefix = asked.pop("prefix")
         requests.append(asked)
         if len(requests) - 1 == fails_at:
             raise OSError("the network is down")

@@ -102,7 +102,8 @@ def plan(task: PlanTask) -> Planned:
     for found in task.files:
         source = found.source("webdataset")
         estimate = _samples(found, own.get(found.uri, usual))
-        cuts = 1 if _is_packed(found) else max(1, math.ceil(estimate / task.rows_per_shard))
+        least = _samples(found, own.get(found.uri, usual), tarfile.RECORDSIZE)  # so that no shard is without rows
+        cuts = 1 if _is_packed(found) else max(1, math.ceil(least / task.rows_per_shard))
         for index in range(cuts):
             start = index * task.rows_per_shard
             stop = start + task.rows_per_shard if index < cuts - 1 else None
@@ -116,9 +117,9 @@ def _is_packed(found: Found) -> bool:
     return found.uri.lower().endswith((".gz", ".tgz"))
 
 
-def _samples(found: Found, sample_bytes: float) -> int:
-    """The number of samples, estimated. The zeros at a tar's end are none, and would be a shard without rows."""
-    return max(1, math.ceil((found.info.size - tarfile.RECORDSIZE) / sample_bytes)) if sample_bytes else 1
+def _samples(found: Found, sample_bytes: float, zeros: int = (tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE) // 2) -> int:
+    """The number of samples, estimated. At a tar's end are two to twenty blocks of `zeros`."""
+    return max(1, math.ceil((found.info.size - zeros) / sample_bytes)) if sample_bytes else 1
 
 
 def peek(uri: str, seen: Seen, image: str | None = None, rule: int = READING, more: int = 0) -> float:

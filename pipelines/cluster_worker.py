@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("provision", "artifact", *ENDPOINTS):
         parser.add_argument(f"--{name}_endpoint", default="")
     args, _ = parser.parse_known_args(argv)
+    args.id = args.id.strip("'")  # Prism quotes it, though no shell takes the quotes away
     os.environ["WORKER_ID"] = args.id
 
     from pipelines.process import quiet_logging, reuse_freed_memory

@@ -18,19 +18,12 @@ def print_export(output: str, sorted_rows: str, folders: Mapping[str, str], *, a
     `already`: an earlier run did it all."""
     first, written = total_of(sorted_rows), {name: total_of(folder) for name, folder in folders.items()}
     shards = {name: len(mark_uris(folder)) for name, folder in folders.items()}
-    every = Totals(
-        rows_read=first.rows_read,
-        rows_written=sum(one.rows_written for one in written.values()),
-        missing_captions=sum(one.missing_captions for one in written.values()),
-        notices=first.notices,
-    )
+    every = Totals()
     for one in (first, *written.values()):
-        every.rows_rejected += one.rows_rejected
-        every.rows_filtered += one.rows_filtered
-        every.code_bits |= one.code_bits
-        for counts, more in ((every.errors, one.errors), (every.filters, one.filters)):
-            for name, count in more.items():
-                counts[name] = counts.get(name, 0) + count
+        every.merge(one)
+    every.rows_read, every.notices = first.rows_read, first.notices  # the splits read what it wrote
+    every.rows_written -= first.rows_written
+    every.missing_captions -= first.missing_captions
     lines = counts_lines("rows", every, unit="rows")
     if "" not in written:
         lines += [

@@ -27,7 +27,7 @@ from transforms.ledger.folder import LAST_RUN, PLAN
 from transforms.ledger.plan import Plan
 from transforms.ledger.sums import Totals
 from transforms.ledger.totals import Outcome, most_common
-from transforms.ledger.types import STAGES
+from transforms.ledger.types import STAGES, shard_name
 
 BAR_SECONDS = 0.5  # between two looks on a terminal
 LINE_SECONDS = 15.0  # between two lines elsewhere
@@ -167,7 +167,7 @@ def print_summary(
         failed = last_run(output)
         advice = "; see the reasons" if failed.get("advised") else "; run the same command again"
         lines.append(f"  FAILED     {len(undone):,} of {every}{advice}")
-        lines += [f"    shard {shard:05d}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
+        lines += [f"    shard {shard_name(shard)}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if totals.rows_rejected and look:
         lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
     if outcome.well and look:

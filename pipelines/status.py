@@ -13,6 +13,7 @@ from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import PLAN, SUCCESS
 from transforms.ledger.plan import Plan, copied_plan, load_plan
 from transforms.ledger.totals import pending_shards, total_of
+from transforms.ledger.types import shard_name
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     for message in (*copy_problems(output), *totals.damaged):
         say(f"  damaged    {message}")
     for shard, reason in [] if complete else failures(output):
-        say(f"  failed in the last run: shard {shard:05d}: {reason}")
+        say(f"  failed in the last run: shard {shard_name(shard)}: {reason}")
     return 0
 
 

@@ -23,7 +23,10 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it would look for t
 import gcsfs
 import numpy as np
 
+from transforms.ledger import types
 from transforms.ledger.totals import pending_shards, settle
+
+shard_name = getattr(types, "shard_name", "{:05d}".format)  # of earlier versions
 
 PAGE = 1000  # objects in an answer
 ROWS = 10_000
@@ -40,7 +43,7 @@ def counts() -> dict[str, Any]:
 
 def table(shard: int) -> dict[str, Any]:
     """The main object of a shard."""
-    return {"path": f"data/{shard:05d}.parquet", "size": 5_000_000 + shard, "sha256": f"{shard:064x}"}
+    return {"path": f"data/{shard_name(shard)}.parquet", "size": 5_000_000 + shard, "sha256": f"{shard:064x}"}
 
 
 def body(shard: int) -> bytes:
@@ -64,7 +67,7 @@ class Bucket:
         self.shards = shards
         self.marked = 0
         self.requests = 0
-        self.order = np.argsort(np.array([f"{shard:05d}" for shard in range(shards)]), kind="stable").astype(np.int32)
+        self.order = np.argsort(np.array([*map(shard_name, range(shards))]), kind="stable").astype(np.int32)
         self.md5 = np.load(folder / "md5.npy")
 
     def page(self, prefix: str = "", pageToken: str | None = None, **asked: Any) -> dict[str, Any]:
@@ -87,7 +90,7 @@ class Bucket:
     def _item(self, prefix: str, shard: int) -> dict[str, Any]:
         mark = prefix == STATS
         size = 2500 if mark else table(shard)["size"]
-        name = f"{prefix}{shard:05d}.{'json' if mark else 'parquet'}"
+        name = f"{prefix}{shard_name(shard)}.{'json' if mark else 'parquet'}"
         digest = base64.b64encode(self.md5[shard].tobytes()).decode()
         return {"name": name, "size": str(size), "generation": "1732924800000000", "md5Hash": digest, "etag": "CAE="}
 

@@ -33,7 +33,7 @@ from transforms.ledger.folder import OutputFolder
 from transforms.ledger.retry import Redoing
 from transforms.ledger.stored_shards import load_shard
 from transforms.ledger.tables import ErrorLog
-from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport, Source
+from transforms.ledger.types import STAGES, Shard, ShardCounts, ShardReport, Source, shard_name
 from transforms.outputs.layout import Sink, SinkTarget
 from transforms.work.prepare import Fetch, Pool, Pools, Prepared, Preparer, Refusal
 from transforms.work.step import Step
@@ -72,7 +72,7 @@ def guarded(index: int, resources: Resources, attempt: Callable[[], ShardReport]
         told = isinstance(error, ShardFailed | UsageError | ModelError)
         reason = str(error) if told else f"{type(error).__name__}: {error}"
         if not told and not isinstance(error, OSError):
-            log.exception("shard %05d", index)
+            log.exception("shard %s", shard_name(index))
         advised = isinstance(error, ShardFailed) and error.advised
         seconds = time.perf_counter() - start
         report = ShardReport(index, "failed", seconds=seconds, reason=reason, advised=advised)

@@ -19,7 +19,7 @@ from transforms.errors import OutputDamaged, ShardFailed
 from transforms.ledger.folder import FILES_BELOW, STATS, OutputFolder, is_inside
 from transforms.ledger.marks import REPAIR, identity_of, read_mark
 from transforms.ledger.seal import broken_seal
-from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, stats_json
+from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, shard_number, stats_json
 
 READERS = 16  # objects of an adopted shard read at once
 
@@ -65,7 +65,7 @@ class ShardTransaction:
         if not storage.exists(self.main_uri):
             return None
         counts, objects = self._stored()
-        return self._complete(ShardReport(int(self.shard), "adopted", counts), objects)
+        return self._complete(ShardReport(shard_number(self.shard), "adopted", counts), objects)
 
     def commit(self, report: ShardReport, local: Path, errors: Path | None, images: list[StoredObject]) -> ShardReport:
         """Put the rejected rows, then the main object, then the mark. `images` are stored already.

@@ -7,16 +7,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple
 
 from transforms import storage
 from transforms.errors import OutputDamaged
 from transforms.ledger.folder import STATS, is_inside
-from transforms.ledger.types import ShardCounts, StoredObject
+from transforms.ledger.types import SHARD, ShardCounts, StoredObject, shard_name, shard_number
 
-MARK = re.compile(r"(\d{5,})\.json")
-LONG = len("00000.json")  # names beyond are of shards past 99,999, and are sorted among the others
+MARK = re.compile(rf"({SHARD})\.json")
 REPAIR = "`vqbeam verify --repair {}` has the shard done again"
 
 
@@ -34,7 +32,7 @@ def read_mark(uri: str) -> Mark:
     data = storage.read_bytes(uri)
     try:
         values = json.loads(data)
-        if not isinstance(values, dict) or values["shard"] != int(uri.rpartition("/")[2].removesuffix(".json")):
+        if not isinstance(values, dict) or f"{shard_name(values['shard'])}.json" != uri.rpartition("/")[2]:
             raise ValueError("it is of no shard, or of another one")
         objects = tuple(StoredObject(**item) for item in values["objects"])
         if not objects or not all(is_inside(item.path) for item in objects):
@@ -59,20 +57,10 @@ class ListedMark(NamedTuple):
 def listed_marks(output: str) -> Iterator[ListedMark]:
     """The marks of an output folder, by shard; one listing, of which a page at a time is held."""
     local = storage.is_local(output)
-    infos = storage.iterate_files(storage.join(output, STATS))
-    for info in infos:
-        if len(info.uri.rpartition("/")[2]) > LONG and MARK.fullmatch(info.uri.rpartition("/")[2]):
-            rest = sorted(filter(None, (_listed(it, local) for it in chain([info], infos))))
-            yield from rest
-            return
-        found = _listed(info, local)
-        if found:
-            yield found
-
-
-def _listed(info: storage.FileInfo, local: bool) -> ListedMark | None:
-    named = MARK.fullmatch(info.uri.rpartition("/")[2])
-    return ListedMark(int(named[1]), info.uri, _identity(info, local)) if named else None
+    for info in storage.iterate_files(storage.join(output, STATS)):
+        named = MARK.fullmatch(info.uri.rpartition("/")[2])
+        if named:
+            yield ListedMark(shard_number(named[1]), info.uri, _identity(info, local))
 
 
 def _identity(info: storage.FileInfo, local: bool) -> str:

@@ -23,6 +23,7 @@ from transforms.ledger.folder import PLAN, OutputFolder
 from transforms.ledger.types import Shard, Source, known_rows
 
 PLAN_VERSION = 1
+FIVE_DIGITS = 100_000  # shards with such names; earlier versions gave the others names that do not sort
 ROW_GROUP = 16384  # rows of a stored plan that are written or read at once
 HEADER_KEY = b"vqbeam.plan"
 SHARD_SCHEMA = pa.schema(
@@ -111,7 +112,8 @@ class Plan:
         return 0 if choice == "off" else int(choice["count"])
 
     def to_dict(self) -> dict[str, Any]:
-        return {"plan_version": PLAN_VERSION, **asdict(self)}
+        names = {"shard_names": "sorted"} if self.shards > FIVE_DIGITS else {}
+        return {"plan_version": PLAN_VERSION, **names, **asdict(self)}
 
 
 def segment_of(shards: Sequence[Shard]) -> Segment:
@@ -185,6 +187,12 @@ def load_plan(output: str) -> Plan | None:
                 "output",
             )
         plan = _plan_of(values)
+        if plan.shards > FIVE_DIGITS and "shard_names" not in values:
+            raise UsageError(
+                f"{output} was planned by an earlier version of vqbeam, which gave shards past 99,999 other names: "
+                "finish it with that version, or choose another folder",
+                "output",
+            )
         segment += 1
 
 

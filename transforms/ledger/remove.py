@@ -20,21 +20,22 @@ from transforms.ledger.folder import (
     STATS,
     OutputFolder,
 )
+from transforms.ledger.types import SHARD, shard_name, shard_number
 from transforms.storage import PARTIAL_PREFIX
 
 DELETERS = 16
 SEGMENT = re.compile(r"shards(?:-\d{3,})?\.parquet")
 OURS = re.compile(
-    rf"(?:[^/]+/(?P<main>\d{{5,}})\.(?:parquet|tar|mds)|{IMAGES}/(?P<images>\d{{5,}})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
-    rf"|{CODES}/(?P<codes>\d{{5,}})(?:/\d+\.npy|/codes\.bin|\.jsonl)"
-    rf"|{ERRORS}/(?P<errors>\d{{5,}})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>\d{{5,}})\.json)"
+    rf"(?:[^/]+/(?P<main>{SHARD})\.(?:parquet|tar|mds)|{IMAGES}/(?P<images>{SHARD})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
+    rf"|{CODES}/(?P<codes>{SHARD})(?:/\d+\.npy|/codes\.bin|\.jsonl)"
+    rf"|{ERRORS}/(?P<errors>{SHARD})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>{SHARD})\.json)"
 )
 
 
 def shard_of(path: str) -> int | None:
     """The shard that an object of a job, with its path in the output folder, belongs to; None if it is not a job's."""
     found = OURS.fullmatch(path)
-    return int(next(number for number in found.groups() if number)) if found else None
+    return shard_number(next(name for name in found.groups() if name)) if found else None
 
 
 def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> list[str]:
@@ -59,12 +60,12 @@ def remove_leftovers(output: str, folders: Iterable[str]) -> None:
 def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
     """Delete the objects of one shard, the mark first, so that it is done again."""
     here = OutputFolder(output)
-    storage.delete(here.stats(f"{shard:05d}"))
+    storage.delete(here.stats(shard_name(shard)))
     for folder in folders:
         if folder in FILE_FOLDERS:
-            _remove(output, here.files(folder, f"{shard:05d}"), {shard})
-        _remove(output, storage.join(output, folder, f"{shard:05d}.*"), {shard})
-    _remove(output, f"{here.errors_prefix(f'{shard:05d}')}*", {shard})
+            _remove(output, here.files(folder, shard_name(shard)), {shard})
+        _remove(output, storage.join(output, folder, f"{shard_name(shard)}.*"), {shard})
+    _remove(output, f"{here.errors_prefix(shard_name(shard))}*", {shard})
 
 
 def remove_plan(output: str) -> None:

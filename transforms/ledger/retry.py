@@ -20,7 +20,7 @@ from transforms import storage
 from transforms.errors import RetryRefused, amount
 from transforms.ledger.folder import ERRORS, REDONE, RETRY, SUCCESS, OutputFolder
 from transforms.ledger.totals import requested_shards, total_of
-from transforms.ledger.types import ShardCounts, Source
+from transforms.ledger.types import ShardCounts, Source, shard_name
 
 WRITERS = 16
 
@@ -31,7 +31,7 @@ def request_rejected(output: str) -> int:
     if shards:
         storage.delete(storage.join(output, SUCCESS))
         with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(lambda index: Redoing(OutputFolder(output), f"{index:05d}").request(), shards))
+            list(pool.map(lambda index: Redoing(OutputFolder(output), shard_name(index)).request(), shards))
     return len(shards)
 
 
@@ -39,7 +39,7 @@ def withdraw_requests(output: str) -> None:
     """Let the shards that were to be done again be, except those whose new version is whole; tidy up after others."""
     kept: set[str] = set()
     for index in requested_shards(output):
-        redoing = Redoing(OutputFolder(output), f"{index:05d}")
+        redoing = Redoing(OutputFolder(output), shard_name(index))
         if redoing.finished() is None:
             redoing.end()
         else:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import IO, Any
 
-from transforms.ledger.types import ShardCounts, StoredObject
+from transforms.ledger.types import ShardCounts, StoredObject, shard_number
 
 CHUNK = 1 << 20
 ELSEWHERE = ("patterns", "format")  # of the input: the same rows from elsewhere give the same bytes
@@ -57,7 +57,7 @@ def sealed(counts: ShardCounts, job: str, shard: str, file: HashedFile, images: 
     """The JSON of the counts of a shard, with the seal of what is written of it; without one if `job` is empty."""
     if not job:
         return counts.to_json()
-    seal = {"job": job, "shard": int(shard), **file.written(), "images": images_hash(images)}
+    seal = {"job": job, "shard": shard_number(shard), **file.written(), "images": images_hash(images)}
     return json.dumps({**asdict(counts), "seal": seal}, sort_keys=True)
 
 
@@ -68,7 +68,7 @@ def broken_seal(text: str, job: str, shard: str, file: IO[bytes], images: Iterab
         return "it has no seal, and was not written by this job"
     if seal.get("job") != job:
         return "it is of another job"
-    if seal.get("shard") != int(shard):
+    if seal.get("shard") != shard_number(shard):
         return f"it is of shard {seal.get('shard')}"
     file.seek(0)
     digest, left = hashlib.sha256(), int(seal["bytes"])

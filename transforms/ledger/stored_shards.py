@@ -21,16 +21,11 @@ from transforms import storage
 from transforms.errors import OutputDamaged
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import RESTORE, ROW_GROUP, Plan, load_plan
-from transforms.ledger.types import Shard, Slice, Source
+from transforms.ledger.types import Shard, Slice, Source, shard_name
 from transforms.sequences import MadeOnDemand
 
 SLICES = 1024  # made Python's at once
 MERGED = 16  # segments read side by side
-
-
-def load_shards(output: str, plan: Plan, first: int = 0, stop: int | None = None) -> list[Shard]:
-    """Shards [first, stop) of a stored plan, in order; only the row groups that hold them are read."""
-    return list(_read_shards(output, plan, first, plan.shards if stop is None else stop))
 
 
 class StoredShards(MadeOnDemand[Shard]):
@@ -84,7 +79,8 @@ class ShardReader:
                 self._shards = () if plan is None else StoredShards(self._output, plan)
             shards = self._shards
         if index >= len(shards):
-            raise OutputDamaged(f"{self._output}: the stored plan is gone, or has no shard {index:05d} any more")
+            name = shard_name(index)
+            raise OutputDamaged(f"{self._output}: the stored plan is gone, or has no shard {name} any more")
         return shards[index]
 
 

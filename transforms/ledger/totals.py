@@ -23,10 +23,10 @@ from transforms.ledger.digests import (
     store_digest,
 )
 from transforms.ledger.folder import ATTEMPTS, FILES_BELOW, RETRY, STATS, SUCCESS
-from transforms.ledger.marks import ListedMark, listed_marks, read_mark
+from transforms.ledger.marks import MARK, ListedMark, listed_marks, read_mark
 from transforms.ledger.objects import QuickLook
 from transforms.ledger.sums import Totals
-from transforms.ledger.types import StoredObject
+from transforms.ledger.types import StoredObject, shard_name, shard_number
 
 BLOCKS = 8  # of marks that are added up at once
 READERS = 32  # marks read at once; a store answers one in tens of milliseconds
@@ -55,8 +55,8 @@ def _undone(output: str, done: bytearray) -> list[int]:
 
 def requested_shards(output: str) -> set[int]:
     """The shards that are to be done again, or whose new version has not taken its place yet (`ledger/retry.py`)."""
-    names = (info.uri.rsplit("/", 1)[-1] for info in storage.list_files(storage.join(output, RETRY)))
-    return {int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit()}
+    names = (info.uri.rpartition("/")[2] for info in storage.list_files(storage.join(output, RETRY)))
+    return {shard_number(named[1]) for named in map(MARK.fullmatch, names) if named}
 
 
 def total_of(output: str, look: bool = False) -> Totals:
@@ -163,7 +163,7 @@ def settle(output: str, shards: int, max_error_rate: float, look: bool = False) 
     done = bytearray(shards)
     totals = _add_up(output, _noted(listed_marks(output), done), look, keep=True)
     undone = _undone(output, done)
-    _clear_attempts(output, {f"{index:05d}" for index in undone})
+    _clear_attempts(output, {*map(shard_name, undone)})
     outcome = Outcome(totals, undone, None if undone else failing(totals, max_error_rate))
     success = storage.join(output, SUCCESS)
     if outcome.well:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+SHARD = r"(?:\d{5}|a[1-9]\d{5}|b[1-9]\d{6}|c[1-9]\d{7}|d[1-9]\d{8})"  # what `shard_name` gives
 INLINE = "inline"  # the format of a source that is no file: its rows are in the plan
 STAGES = ("read", "decode", "model", "write")
 
@@ -59,6 +60,23 @@ def known_rows(slices: Sequence[Slice]) -> int | None:
     return sum(rows) if len(rows) == len(slices) else None
 
 
+def shard_name(index: int) -> str:
+    """The name of a shard in files: five digits, or a letter and more, so that names sort as the numbers do.
+
+    The letter stands for the number of digits: 99999, a100000, ..., a999999, b1000000.
+    """
+    digits = f"{index:05d}"
+    return digits if len(digits) == 5 else f"{chr(ord('a') + len(digits) - 6)}{digits}"
+
+
+def shard_number(name: str) -> int:
+    """The shard of a name. Raises `ValueError` unless `shard_name` gave it."""
+    index = int(name.lstrip("abcde"))
+    if shard_name(index) != name:
+        raise ValueError(f"{name!r} names no shard")
+    return index
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """`index` names the output files; `slices` are read in order."""
@@ -68,7 +86,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        return f"{self.index:05d}"
+        return shard_name(self.index)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from transforms.ledger.objects import end_problem, size_problem
 from transforms.ledger.plan import Plan
 from transforms.ledger.remove import shard_of
 from transforms.ledger.totals import pending_shards, requested_shards
-from transforms.ledger.types import StoredObject
+from transforms.ledger.types import StoredObject, shard_name
 
 READERS = 8
 READ_WHOLE = 4 << 20  # bytes of an object
@@ -38,9 +38,9 @@ def found_problems(
     again = requested_shards(output)
     pending = set(pending_shards(output, plan.shards)) - again
     for index in sorted(pending):
-        yield None, f"shard {index:05d} is not done"
+        yield None, f"shard {shard_name(index)} is not done"
     for index in sorted(again):
-        yield None, f"shard {index:05d} is to be done again"
+        yield None, f"shard {shard_name(index)} is to be done again"
     done = [index for index in range(plan.shards) if index not in pending]
     known: set[str] = set()
     views = max(1, plan.views)
@@ -61,9 +61,9 @@ def _check_shard(output: str, index: int, views: int = 1) -> tuple[set[str], lis
     """The paths that a mark lists, except files of images and codes, and the problems of the shard."""
     folder = OutputFolder(output)
     try:
-        mark = read_mark(folder.stats(f"{index:05d}"))
+        mark = read_mark(folder.stats(shard_name(index)))
     except FileNotFoundError:
-        return set(), [f"shard {index:05d} was taken back meanwhile"]
+        return set(), [f"shard {shard_name(index)} was taken back meanwhile"]
     except OutputDamaged as error:
         return set(), [str(error)]
     found: list[str] = []
@@ -72,12 +72,12 @@ def _check_shard(output: str, index: int, views: int = 1) -> tuple[set[str], lis
     uneven = [name for name in NUMBERS if getattr(counts, name) % views]
     if uneven:
         rows = f"{getattr(counts, uneven[0]):,} {uneven[0].replace('_', ' ')}"
-        found.append(f"shard {index:05d}: {rows}, no multiple of the {views:,} views of an image")
+        found.append(f"shard {shard_name(index)}: {rows}, no multiple of the {views:,} views of an image")
     if counts.rows_read != ended:
-        found.append(f"shard {index:05d}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
+        found.append(f"shard {shard_name(index)}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
     found += filter(None, (_check_object(output, item, mark) for item in mark.objects))
     paths = {item.path for item in mark.objects}
-    for files in (folder.relative(folder.files(name, f"{index:05d}")) for name in FILE_FOLDERS):
+    for files in (folder.relative(folder.files(name, shard_name(index))) for name in FILE_FOLDERS):
         if any(path.startswith(f"{files}/") for path in paths):
             found += [f"{path} is in no mark" for path in _strangers(output, files, paths)]
     return {path for path in paths if not path.startswith(FILES_BELOW)}, found

@@ -30,7 +30,7 @@ from transforms.batch import (
 )
 from transforms.ledger.folder import EVALUATION
 from transforms.ledger.sums import Totals
-from transforms.ledger.types import ShardCounts, pack_codes
+from transforms.ledger.types import ShardCounts, pack_codes, shard_name
 from transforms.outputs import cmmd
 from transforms.outputs.layout import Columns, SinkTarget
 from transforms.outputs.measures import perplexity, psnr, ssim
@@ -209,7 +209,7 @@ def _alike(one: object, other: object) -> bool:
 
 def _batches(output: str, shards: int, columns: list[str]) -> Iterable[pa.RecordBatch]:
     for index in range(shards):
-        with storage.open_read(storage.join(output, TABLE.folder, f"{index:05d}.{TABLE.suffix}")) as file:
+        with storage.open_read(storage.join(output, TABLE.folder, f"{shard_name(index)}.{TABLE.suffix}")) as file:
             parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             yield from parquet.iter_batches(GROUP_ROWS, columns=columns)
 

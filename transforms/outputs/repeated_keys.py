@@ -25,6 +25,7 @@ from transforms.batch import KEY
 from transforms.errors import amount, brief
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.marks import read_mark
+from transforms.ledger.types import shard_name
 from transforms.outputs import tar
 from transforms.outputs.table import TABLE
 
@@ -47,7 +48,7 @@ class RepeatedKeys:
     shards: tuple[int, ...]
 
     def __str__(self) -> str:
-        names = [f"{shard:05d}" for shard in self.shards[:SHARDS_SHOWN]]
+        names = [*map(shard_name, self.shards[:SHARDS_SHOWN])]
         if len(self.shards) > SHARDS_SHOWN:
             names.append(f"{len(self.shards) - SHARDS_SHOWN:,} more")
         listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -146,7 +147,7 @@ def _hashes(keys: pa.Array) -> np.ndarray:
 
 def _keys(output: str, shard: int, number: str | None) -> Iterator[pa.Array]:
     """The keys of a shard as bytes, in batches, in order; of several images of a row, that of the first."""
-    path = read_mark(OutputFolder(output).stats(f"{shard:05d}")).objects[0].path
+    path = read_mark(OutputFolder(output).stats(shard_name(shard))).objects[0].path
     uri, names = storage.join(output, path), [KEY, number] if number else [KEY]
     for batch in (_of_table if path.endswith(TABLE.suffix) else _of_tar)(uri, names):
         if number:

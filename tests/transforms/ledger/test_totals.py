@@ -12,7 +12,7 @@ from transforms import storage
 from transforms.ledger import totals
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.totals import failing, pending_shards, settle, total_of
-from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, pack_codes, stats_json
+from transforms.ledger.types import ShardCounts, ShardReport, StoredObject, pack_codes, shard_name, stats_json
 
 
 def put_mark(output: Path, shard: int, **counts: object) -> None:
@@ -20,8 +20,8 @@ def put_mark(output: Path, shard: int, **counts: object) -> None:
     used[shard % 20] = True
     values = {"rows_read": 10, "rows_written": 10, "codes_used": pack_codes(used)} | counts
     report = ShardReport(shard, "done", ShardCounts(**values), 2.0, {"read": 0.5, "model": 1.5})  # type: ignore[arg-type]
-    objects = [StoredObject(f"data/{shard:05d}.parquet", 100, "0" * 64), StoredObject("images/x", 11, "1" * 64)]
-    storage.put_bytes(stats_json(report, objects, "1"), OutputFolder(str(output)).stats(f"{shard:05d}"))
+    objects = [StoredObject(f"data/{shard_name(shard)}.parquet", 100, "0" * 64), StoredObject("images/x", 11, "1" * 64)]
+    storage.put_bytes(stats_json(report, objects, "1"), OutputFolder(str(output)).stats(shard_name(shard)))
 
 
 def succeeded(output: Path) -> bool:

@@ -24,7 +24,7 @@ from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.plan import Plan, store_segment
-from transforms.ledger.stored_shards import load_shards
+from transforms.ledger.stored_shards import StoredShards
 from transforms.work.generate import WRITTEN
 
 OPTIONS = ("seed", "images", "guidance_scale", "temperature", "top_k", "top_p")
@@ -242,7 +242,7 @@ def test_prompts_of_the_command_line_are_rows_of_the_plan(tmp_path: Path) -> Non
     assert [len(shard.slices[0].texts) for shard in shards] == [2, 2, 1]
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
     assert (stored.segments[0].rows, stored.segments[0].sources) == (5, 1)
-    loaded = load_shards(str(tmp_path), stored)
+    loaded = list(StoredShards(str(tmp_path), stored))
     assert loaded == list(shards)
     schema = InputSchema.from_json(json.loads(json.dumps(stored.schema)))
     assert schema == planned.schema
@@ -288,4 +288,4 @@ def test_a_stored_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     stored = store_segment(str(tmp_path), Plan("generate", {}, {}, planned.schema.to_json()), shards)
     path = Path(OutputFolder(str(tmp_path)).shards(0))
     pq.write_table(pq.read_table(path).drop_columns(["texts"]), path)
-    assert load_shards(str(tmp_path), stored) == list(shards)
+    assert list(StoredShards(str(tmp_path), stored)) == list(shards)

@@ -21,7 +21,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 INT8 = "int8"  # of a DALL·E BART's decoder alone
-ASSUMED_GPU_BYTES = 16 << 30  # if the launcher cannot see the worker's GPU
+ASSUMED_GPU_BYTES = 16 << 30  # of a GPU that nothing is known of
 HUGE = 1 << 21  # bytes, of a large page
 MADV_COLLAPSE = 25  # Linux 6.1
 
@@ -60,7 +60,7 @@ def resolve_drawing_dtype(dtype: str, device: str) -> str:
 
 
 def gpu_bytes(device: str = "cuda") -> int:
-    """The memory of a GPU; `ASSUMED_GPU_BYTES` if this process sees none."""
+    """The memory of a GPU of this machine; `ASSUMED_GPU_BYTES` if this process sees none."""
     import torch
 
     if not torch.cuda.is_available():

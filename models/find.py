@@ -132,12 +132,19 @@ def _is_bart(folder: Path) -> bool:
     return describes(folder, "image_vocab_size")
 
 
+def cache_folder(name: Path | str) -> Path:
+    """The folder that keeps copies of models; "" stands for that of the machine that asks: $VQBEAM_CACHE, else vqbeam
+    in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(name or os.environ.get("VQBEAM_CACHE") or f"{home}/vqbeam").expanduser()
+
+
 def locate_model(name: str, cache_dir: Path | str) -> Path:
     """The local folder or file of a model. Raises `CheckpointError` if there is no such model.
 
     `name` is "emoji" (embedded), a local path, an fsspec URI (gs://, s3://, ...) or
-    hf://owner/name[/part][@revision]. Remote ones are copied into `cache_dir` once, and again after the remote files
-    have changed.
+    hf://owner/name[/part][@revision]. Remote ones are copied into `cache_dir`, as `cache_folder` finds it, once, and
+    again after the remote files have changed.
     """
     if name in EMBEDDED:
         if not (EMBEDDED[name] / "config.json").is_file():
@@ -146,10 +153,10 @@ def locate_model(name: str, cache_dir: Path | str) -> Path:
             )
         return EMBEDDED[name]
     if name.startswith(HUB_SCHEME):
-        return _from_hub(name, Path(cache_dir).expanduser())
+        return _from_hub(name, cache_folder(cache_dir))
     name = name.removeprefix("file://")
     if "://" in name:
-        return _from_store(name, Path(cache_dir).expanduser())
+        return _from_store(name, cache_folder(cache_dir))
     path = Path(name).expanduser()
     if path.exists():
         return path

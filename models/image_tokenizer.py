@@ -95,10 +95,13 @@ class TokenizerSpec:
     def codes_per_image(self) -> int:
         return self.grid * self.grid
 
-    def batch_size(self, device: str) -> int:
-        """The default for a device: a power of two of images that its memory holds with room to spare."""
+    def batch_size(self, device: str, gpu: int | None = None) -> int:
+        """The default for a device: a power of two of images that its memory holds with room to spare.
+
+        `gpu` is the memory of a GPU of another machine, in bytes; None for one of this.
+        """
         # On a GPU about eight of the widest activations live at once, and half of the memory stays free.
-        budget = gpu_bytes(device) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
+        budget = (gpu or gpu_bytes(device)) / 16 if device.startswith("cuda") else CPU_BATCH_BYTES
         return largest_batch(self.image_bytes, budget, MAX_BATCH)
 
     def check_images(self, images: np.ndarray, batch_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -81,7 +82,7 @@ def _dispatch(argv: list[str]) -> int:
         say(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
         return 0
     from models.errors import ModelError  # slower than all of the above
-    from pipelines import dataflow, parsing
+    from pipelines import dataflow, engines, parsing
     from pipelines.scratch import scratch_folder
     from transforms.errors import RunFailed, ShardFailed, UsageError, WorkerLost
 
@@ -92,16 +93,13 @@ def _dispatch(argv: list[str]) -> int:
     command = find(name)
     parser = parsing.parser_of(name, command)
     try:
-        args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers)
+        args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers, check=_check)
         if command.launches:
+            args.local = engines.is_local(beam_args)
             beam_args = dataflow.settle(args, beam_args)
-        if beam_args:
-            from pipelines import engines  # which imports Beam, as parsing its flags did
-
-            engines.check(args, beam_args)
         if isinstance(command, Command):
             return command.run(args, beam_args)
-        with scratch_folder(args.temp_dir) as scratch:
+        with scratch_folder(args.temp_dir if getattr(args, "local", True) else None) as scratch:
             options = command.options(args)
             options.job.check_names()
             from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
@@ -112,6 +110,15 @@ def _dispatch(argv: list[str]) -> int:
     except (ShardFailed, RunFailed) as error:
         say(f"{parser.prog}: {parsing.in_flags(str(error), parser)}", file=sys.stderr)
         return code_of_lost_worker() if isinstance(error, WorkerLost) else 1
+
+
+def _check(args: argparse.Namespace, beam_args: list[str]) -> None:
+    """Refuse what an engine cannot have or do."""
+    from pipelines import dataflow, engines
+
+    if beam_args:
+        engines.check(args, beam_args)
+    dataflow.check(args, beam_args)
 
 
 def _takers(flag: str) -> list[str]:

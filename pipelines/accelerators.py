@@ -19,6 +19,15 @@ MACHINES: dict[str, dict[int, str]] = {
     "nvidia-a100-80gb": {count: f"a2-ultragpu-{count}g" for count in (1, 2, 4, 8)},
     "nvidia-h100-80gb": {count: f"a3-highgpu-{count}g" for count in (1, 2, 4, 8)},
 }
+# What each type leaves of its memory to programs, in GiB, a little less than its name says.
+GPU_GIB = {
+    "nvidia-l4": 22,
+    "nvidia-tesla-t4": 14,
+    "nvidia-tesla-v100": 15,
+    "nvidia-tesla-a100": 39,
+    "nvidia-a100-80gb": 79,
+    "nvidia-h100-80gb": 79,
+}
 CORES_PER_GPU = {"a2-highgpu": 12, "a2-ultragpu": 12, "a2-megagpu": 6, "a3-highgpu": 26}
 SERVICE_OPTION = re.compile(r"worker_accelerator=type:(?P<kind>[^;]+);count:(?P<count>\d+)")
 
@@ -34,6 +43,11 @@ class Accelerator:
     def machine(self) -> str | None:
         """The machine type that goes with them; None for a type that is not in the table."""
         return MACHINES.get(self.kind, {}).get(self.count)
+
+    @property
+    def gpu_bytes(self) -> int:
+        """The memory of one of them; 0 for a type that is not in the table."""
+        return GPU_GIB.get(self.kind, 0) << 30
 
     @property
     def family(self) -> str:

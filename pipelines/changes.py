@@ -6,7 +6,7 @@ import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 
-from pipelines.planning import PlanRequest
+from pipelines.sizing import PlanRequest
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import ShardFailed, UsageError

@@ -64,7 +64,7 @@ def _engine(options: PipelineOptions) -> str | None:
 def _for_flink(options: PipelineOptions, pending: int) -> Iterator[str]:
     flink = options.view_as(FlinkRunnerOptions)
     master = address_of(flink.flink_master)
-    overview = _asked(master, "overview") or {}
+    overview = asked(master, "overview") or {}
     slots = overview.get("slots-available") or overview.get("slots-total")
     several = overview.get("taskmanagers", 2) > 1
     if flink.parallelism < 1:
@@ -80,7 +80,7 @@ def _for_flink(options: PipelineOptions, pending: int) -> Iterator[str]:
             "with several TaskManagers, Flink fails a job whose workers are one pool (LOOPBACK, or EXTERNAL at one "
             "address) after its work is done: give each host a pool, EXTERNAL at localhost:PORT, or use PROCESS"
         )
-    configured = _asked(master, "jobmanager/config")
+    configured = asked(master, "jobmanager/config")
     if configured is not None and not any(
         str(item.get("key", "")).startswith("restart-strategy") for item in configured
     ):
@@ -113,7 +113,7 @@ def _one_pool(options: PipelineOptions) -> bool:
     return portable.environment_type == "EXTERNAL" and host not in LOCAL_NAMES
 
 
-def _asked(master: str | None, what: str) -> Any:
+def asked(master: str | None, what: str) -> Any:
     """What Flink's web interface says; None without an answer."""
     if master is None:
         return None

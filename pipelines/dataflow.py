@@ -11,15 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.find import EMBEDDED
+from pipelines import beam_flags
 from pipelines.accelerators import Accelerator, asked_of_service, cores_of
 from transforms import storage
 from transforms.errors import UsageError
-
-if TYPE_CHECKING:
-    from apache_beam.options.pipeline_options import PipelineOptions
 
 RUNNER = "dataflowrunner"
 MODELS = ("model", "vqgan", "clip")
@@ -37,108 +34,98 @@ NEEDS_VQBEAM = (
 )
 
 
-def settle(args: argparse.Namespace, beam_args: list[str]) -> list[str]:
-    """Check a command line for Dataflow and return its Beam flags with those that follow from `--accelerator`.
-
-    With GPUs, `args.device` becomes cuda; `args.worker_cores` are the cores of a worker. Raises `UsageError`. A command
-    line for another runner is returned as it is.
-    """
+def check(args: argparse.Namespace, beam_args: list[str]) -> None:
+    """Raise `UsageError` for a job that Dataflow cannot do, and for flags that are of Dataflow only."""
     asked: Accelerator | None = getattr(args, "accelerator", None)
-    options = None if not beam_args else _options(beam_args)
-    if options is None or not runs_on(options):
+    if not beam_args or not runs_on(options := beam_flags.options(beam_args)):
         if asked:
             raise UsageError("--accelerator is for --runner DataflowRunner; --device cuda uses the GPUs that are there")
         if getattr(args, "no_wait", False):
             raise UsageError("--no_wait is for --runner DataflowRunner, whose jobs go on by themselves")
-        return beam_args
+        return
     _check_places(args)
     _check_options(options)
+    gpus = _gpus(asked, options)
+    if gpus and args.device == "cpu":
+        raise UsageError(f"--device cpu leaves the {gpus.count} {gpus.kind} of each worker idle: leave one of them out")
+    if not getattr(args, "dry_run", False):
+        _check_extra()
+
+
+def settle(args: argparse.Namespace, beam_args: list[str]) -> list[str]:
+    """The Beam flags of a command line that `check` has let pass, with those that follow from `--accelerator`.
+
+    With GPUs, `args.device` becomes cuda; `args.worker_cores` are the cores of a worker, `args.worker_gpu_bytes` the
+    memory of a GPU. A command line for another runner is returned as it is.
+    """
+    if not beam_args or not runs_on(options := beam_flags.options(beam_args)):
+        return beam_args
+    asked: Accelerator | None = getattr(args, "accelerator", None)
     gpus = _gpus(asked, options)
     added = [*(_for_gpus(gpus, asked, options) if gpus else _for_cores(options))]
     if gpus and args.device == "auto":
         args.device = "cuda"
-    if gpus and args.device == "cpu":
-        raise UsageError(f"--device cpu leaves the {gpus.count} {gpus.kind} of each worker idle: leave one of them out")
-    args.worker_cores = worker_cores(_options([*beam_args, *added]))
-    if not getattr(args, "dry_run", False):
-        _check_extra()
+    args.worker_cores = worker_cores(beam_flags.options([*beam_args, *added]))
+    args.worker_gpu_bytes = gpus.gpu_bytes if gpus else 0
     return [*beam_args, *added]
 
 
-def runs_on(options: PipelineOptions) -> bool:
+def runs_on(options: argparse.Namespace) -> bool:
     """Whether these are options of a job on Dataflow."""
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    name = (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower()
+    name = (options.runner or "").rpartition(".")[2].lower()
     return name in (RUNNER, RUNNER.removesuffix("runner"))
 
 
-def worker_cores(options: PipelineOptions) -> int:
+def worker_cores(options: argparse.Namespace) -> int:
     """The cores that one process of a worker has."""
-    from apache_beam.options.pipeline_options import WorkerOptions
-
     if not has_experiment(options, ONE_PROCESS):
         return 1
-    return cores_of(options.view_as(WorkerOptions).machine_type) or 1
+    return cores_of(options.machine_type) or 1
 
 
-def has_experiment(options: PipelineOptions, name: str) -> bool:
-    from apache_beam.options.pipeline_options import DebugOptions
-
-    return name in (options.view_as(DebugOptions).experiments or ())
+def has_experiment(options: argparse.Namespace, name: str) -> bool:
+    return name in (options.experiments or ())
 
 
 def for_plan(beam_args: list[str], *, job_name: str, pending: int, seconds: float) -> list[str]:
     """The Beam flags with those that follow from the plan: `pending` shards of about `seconds` each are to be done."""
-    from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, WorkerOptions
-
-    from pipelines.parsing import beam_flag_names
-
-    options = _options(beam_args)
-    worker = options.view_as(WorkerOptions)
+    options = beam_flags.options(beam_args)
     added = []
     first, most = workers_for(options, pending)
-    if worker.num_workers is None:
+    if options.num_workers is None:
         added.append(f"--num_workers={first}")
-    if worker.max_num_workers is None:
+    if options.max_num_workers is None:
         added.append(f"--max_num_workers={most}")
-    timed = f"--{ELEMENT_MINUTES}" in beam_flag_names()  # not in the oldest Beam that vqbeam works with
-    if timed and options.view_as(WorkerOptions).element_processing_timeout_minutes is None:
+    timed = ELEMENT_MINUTES in options  # not in the oldest Beam that vqbeam works with
+    if timed and options.element_processing_timeout_minutes is None:
         added.append(f"--{ELEMENT_MINUTES}={int(-(-seconds // 60))}")
-    if options.view_as(GoogleCloudOptions).job_name is None:
+    if options.job_name is None:
         added.append(f"--job_name={job_name}")
-    assert options.view_as(DebugOptions).number_of_worker_harness_threads, "settled before"
+    assert options.number_of_worker_harness_threads, "settled before"
     return [*beam_args, *added]
 
 
-def workers_for(options: PipelineOptions, pending: int) -> tuple[int, int]:
+def workers_for(options: argparse.Namespace, pending: int) -> tuple[int, int]:
     """The number of workers that a job begins with, and its maximum: an hour of shards each, and a quarter of one."""
-    from apache_beam.options.pipeline_options import WorkerOptions
-
-    worker = options.view_as(WorkerOptions)
     at_once = shards_at_once(options)
-    most = worker.max_num_workers or min(MOST_WORKERS, max(1, pending // (LEAST_SHARDS * at_once)))
-    first = worker.num_workers or max(1, min(most, pending // (SHARDS_AT_START * at_once)))
-    return first, max(first, most) if worker.max_num_workers is None else most
+    most = options.max_num_workers or min(MOST_WORKERS, max(1, pending // (LEAST_SHARDS * at_once)))
+    first = options.num_workers or max(1, min(most, pending // (SHARDS_AT_START * at_once)))
+    return first, max(first, most) if options.max_num_workers is None else most
 
 
-def shards_at_once(options: PipelineOptions) -> int:
+def shards_at_once(options: argparse.Namespace) -> int:
     """How many shards a worker does at once."""
-    from apache_beam.options.pipeline_options import DebugOptions, WorkerOptions
-
-    threads = options.view_as(DebugOptions).number_of_worker_harness_threads or 1
-    processes = 1 if has_experiment(options, ONE_PROCESS) else cores_of(options.view_as(WorkerOptions).machine_type)
+    threads = options.number_of_worker_harness_threads or 1
+    processes = 1 if has_experiment(options, ONE_PROCESS) else cores_of(options.machine_type)
     return int(threads) * (processes or 1)
 
 
 def describe_workers(beam_args: list[str], pending: int) -> str:
     """ "7 to 25 of g2-standard-8, each with 1 nvidia-l4", for the text of a plan."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, WorkerOptions
-
-    options = _options(beam_args)
+    options = beam_flags.options(beam_args)
     first, most = workers_for(options, pending)
-    gpus = asked_of_service(options.view_as(GoogleCloudOptions).dataflow_service_options)
-    machine = options.view_as(WorkerOptions).machine_type or "Dataflow's default machine"
+    gpus = asked_of_service(options.dataflow_service_options)
+    machine = options.machine_type or "Dataflow's default machine"
     count = f"{first}" if first == most else f"{first} to {most}"
     return f"{count} of {machine}" + (f", each with {gpus.count} {gpus.kind}" if gpus else "")
 
@@ -148,18 +135,9 @@ def element_seconds(shard_seconds: float, shard_timeout: float) -> float:
     return max(2 * shard_timeout, SLOWER * shard_seconds)
 
 
-def _options(beam_args: list[str]) -> PipelineOptions:
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    return PipelineOptions(beam_args)
-
-
-def _gpus(asked: Accelerator | None, options: PipelineOptions) -> Accelerator | None:
+def _gpus(asked: Accelerator | None, options: argparse.Namespace) -> Accelerator | None:
     """The GPUs of a worker, by our flag or by Dataflow's own option."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, WorkerOptions
-
-    cloud = options.view_as(GoogleCloudOptions)
-    given = asked_of_service(cloud.dataflow_service_options)
+    given = asked_of_service(options.dataflow_service_options)
     if asked and given and asked != given:
         raise UsageError(
             f"--accelerator {asked.kind}:{asked.count} and --dataflow_service_options {given.service_option} differ: "
@@ -168,9 +146,9 @@ def _gpus(asked: Accelerator | None, options: PipelineOptions) -> Accelerator | 
     gpus = asked or given
     if gpus is None:
         return None
-    if cloud.flexrs_goal:
-        raise UsageError(f"--flexrs_goal {cloud.flexrs_goal}: FlexRS has no GPUs; leave it or --accelerator out")
-    machine = options.view_as(WorkerOptions).machine_type
+    if options.flexrs_goal:
+        raise UsageError(f"--flexrs_goal {options.flexrs_goal}: FlexRS has no GPUs; leave it or --accelerator out")
+    machine = options.machine_type
     if machine and gpus.machine and not machine.startswith(gpus.family):
         raise UsageError(
             f"--machine_type {machine} has no {gpus.kind}, which comes with machines of {gpus.family}* only: leave it "
@@ -184,61 +162,45 @@ def _gpus(asked: Accelerator | None, options: PipelineOptions) -> Accelerator | 
     return gpus
 
 
-def _for_gpus(gpus: Accelerator, asked: Accelerator | None, options: PipelineOptions) -> Iterator[str]:
+def _for_gpus(gpus: Accelerator, asked: Accelerator | None, options: argparse.Namespace) -> Iterator[str]:
     """One process a worker, which does one shard on each GPU."""
-    from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, WorkerOptions
-
-    if asked_of_service(options.view_as(GoogleCloudOptions).dataflow_service_options) is None and asked:
+    if asked_of_service(options.dataflow_service_options) is None and asked:
         yield f"--dataflow_service_options={asked.service_option}"
-    if not options.view_as(WorkerOptions).machine_type and gpus.machine:
+    if not options.machine_type and gpus.machine:
         yield f"--machine_type={gpus.machine}"
     if not has_experiment(options, ONE_PROCESS):
         yield f"--experiments={ONE_PROCESS}"
-    if not options.view_as(DebugOptions).number_of_worker_harness_threads:
+    if not options.number_of_worker_harness_threads:
         yield f"--{SHARDS_AT_ONCE}={gpus.count}"
 
 
-def _for_cores(options: PipelineOptions) -> Iterator[str]:
+def _for_cores(options: argparse.Namespace) -> Iterator[str]:
     """One shard at once in a process, of which Dataflow starts one for each core."""
-    from apache_beam.options.pipeline_options import DebugOptions
-
-    if not options.view_as(DebugOptions).number_of_worker_harness_threads:
+    if not options.number_of_worker_harness_threads:
         yield f"--{SHARDS_AT_ONCE}=1"
 
 
-def _check_options(options: PipelineOptions) -> None:
-    from apache_beam.options.pipeline_options import (
-        GoogleCloudOptions,
-        SetupOptions,
-        StandardOptions,
-        WorkerOptions,
-    )
-
-    if options.view_as(StandardOptions).streaming:
-        raise UsageError("--streaming: a job of vqbeam ends; leave it out")
-    cloud, setup = options.view_as(GoogleCloudOptions), options.view_as(SetupOptions)
-    if not cloud.project:
+def _check_options(options: argparse.Namespace) -> None:
+    if not options.project:
         raise UsageError("--runner DataflowRunner needs --project, the Google Cloud project that pays")
-    if not (cloud.region or os.environ.get("CLOUDSDK_COMPUTE_REGION") or shutil.which("gcloud")):
+    if not (options.region or os.environ.get("CLOUDSDK_COMPUTE_REGION") or shutil.which("gcloud")):
         raise UsageError("--runner DataflowRunner needs --region, such as us-central1")
     for name in ("temp_location", "staging_location"):
-        value = getattr(cloud, name)
+        value = getattr(options, name)
         if value and not value.startswith("gs://"):
             raise UsageError(f"--{name} {value}: Dataflow needs a folder on gs://")
-    if not (cloud.temp_location or cloud.staging_location):
+    if not (options.temp_location or options.staging_location):
         raise UsageError("--runner DataflowRunner needs --temp_location gs://..., for what Beam hands to its workers")
-    image = options.view_as(WorkerOptions).sdk_container_image
-    if not any((image, setup.setup_file, setup.extra_packages, setup.requirements_file)):
+    image = options.sdk_container_image
+    if not any((image, options.setup_file, options.extra_packages, options.requirements_file)):
         raise UsageError(NEEDS_VQBEAM.format(runner="DataflowRunner"))
-    for file in filter(None, (setup.setup_file, *(setup.extra_packages or ()), setup.requirements_file)):
+    for file in filter(None, (options.setup_file, *(options.extra_packages or ()), options.requirements_file)):
         if "://" not in file and not Path(file).is_file():
             raise UsageError(f"{file} is not there: it should bring vqbeam to the workers")
 
 
 def _check_places(args: argparse.Namespace) -> None:
     """Workers see no files of this machine."""
-    if args.output is None:
-        raise UsageError("--runner DataflowRunner needs --output, a folder that its workers can reach")
     inputs = [("--input", pattern) for pattern in args.patterns]
     for flag, uri in [("--output", args.output), *inputs]:
         if storage.is_local(uri):

@@ -5,18 +5,18 @@ The job goes on by itself: a signal ends this command, not the job.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
 from apache_beam.runners.runner import PipelineState, create_runner
 
+from pipelines.engine_errors import one_line
 from pipelines.launch_result import SUBMITTED, LaunchResult
+from pipelines.process import hushed
 from pipelines.screen import Expected, describe
 from pipelines.stopping import SIGNALS, LeftRunning, Terminated
 from pipelines.terminal import say
@@ -26,7 +26,6 @@ from transforms.errors import RunFailed, UsageError
 STATE_SECONDS = 5.0  # between two looks at the job's state
 PROGRESS_SECONDS = 30.0  # between two lines of progress
 REASON_SECONDS = 40.0  # a failed job's reason may come that much later than its state
-LONGEST = 300  # characters of a message
 ENDS = {
     "JOB_STATE_DONE": PipelineState.DONE,
     "JOB_STATE_FAILED": PipelineState.FAILED,
@@ -47,14 +46,19 @@ def run(
     """
     options = PipelineOptions(beam_args)
     cloud = options.view_as(GoogleCloudOptions)
-    with _hushed():
+    with hushed():
         try:
             runner = create_runner("DataflowRunner")
             pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
             raise UsageError(f"--runner DataflowRunner: {one_line(str(error))}") from error
         build(pipeline)
-        result = _submitted(pipeline)
+        try:
+            result = _submitted(pipeline)
+        except KeyboardInterrupt as signal:
+            if cloud.template_location or options.view_as(TestOptions).dry_run:
+                raise
+            raise _left(signal, f"The job {cloud.job_name} was being handed over. {_how_to_find(cloud)}") from None
         if cloud.template_location:
             say(f"The template was written to {cloud.template_location}; no job was started")
             return LaunchResult(SUBMITTED)
@@ -69,9 +73,21 @@ def run(
         try:
             return job.follow(expected)
         except KeyboardInterrupt as signal:
-            number = SIGNALS[isinstance(signal, Terminated)]
             told = f"Job {job.id} goes on without this command: {job.link}\n`{job.cancel_command}` ends it"
-            raise LeftRunning(number, told) from None
+            raise _left(signal, told) from None
+
+
+def _left(signal: KeyboardInterrupt, told: str) -> LeftRunning:
+    return LeftRunning(SIGNALS[isinstance(signal, Terminated)], told)
+
+
+def _how_to_find(cloud: GoogleCloudOptions) -> str:
+    """What to type about a job whose id is not known."""
+    where = f"--region {cloud.region} --project {cloud.project}"
+    return (
+        f"It may go on: `gcloud dataflow jobs list --status active --filter name={cloud.job_name} {where}` says its "
+        f"id, `gcloud dataflow jobs cancel ID {where}` ends it"
+    )
 
 
 def _submitted(pipeline: beam.Pipeline) -> Any:
@@ -85,7 +101,7 @@ def _submitted(pipeline: beam.Pipeline) -> Any:
             f"{one_line(str(error)).partition(' If you want')[0]} It does this job: wait for its end, or cancel it"
         ) from error
     except Exception as error:  # of Google's packages, of several kinds
-        raise RunFailed(f"Dataflow took no job: {one_line(str(error)) or type(error).__name__}") from error
+        raise RunFailed(f"Dataflow took no job: {one_line(str(error) or type(error).__name__)}") from error
 
 
 class DataflowJob:
@@ -183,18 +199,6 @@ class DataflowJob:
             time.sleep(STATE_SECONDS)
 
 
-def one_line(text: str) -> str:
-    """The line of a message that says most: the last of a traceback, else the first."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    at = next((index for index, line in enumerate(lines) if line.startswith("Traceback")), None)
-    if at is not None:
-        raised = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Traceback"))]
-        lines = [raised[-1].strip() if raised else lines[-1]]
-    return lines[0] if len(lines[0]) <= LONGEST else lines[0][:LONGEST] + "..."
-
-
 def _words(state: str) -> str:
     """ "cancelled" of "JOB_STATE_CANCELLED"."""
     return state.removeprefix("JOB_STATE_").replace("_", " ").lower()
@@ -203,20 +207,3 @@ def _words(state: str) -> str:
 def _clock(began: float) -> str:
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Silences what Beam logs of the job, which is told here."""
-    handlers = list(logging.getLogger().handlers)
-    for handler in handlers:
-        handler.addFilter(_is_not_beams)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(_is_not_beams)
-
-
-def _is_not_beams(record: logging.LogRecord) -> bool:
-    return not record.name.startswith("apache_beam.")

@@ -6,11 +6,9 @@ cancels the job: "stopped" is said only of a job that has ended.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -22,11 +20,12 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.utils.subprocess_server import SubprocessServer
 
+from pipelines.cancelling import how_to_cancel
 from pipelines.engine_errors import is_gone, reason_of
 from pipelines.engines import bare
 from pipelines.far_progress import Watched, counters, far_progress
 from pipelines.launch_result import SUBMITTED, LaunchResult
-from pipelines.process import BEAM_FOLDER
+from pipelines.process import hushed
 from pipelines.stopping import SIGNALS, LeftRunning, StopSignals, handled
 from pipelines.terminal import say
 from transforms.errors import RunFailed, UsageError
@@ -36,8 +35,6 @@ ANSWER_SECONDS = 3.0  # for a question after a job's state
 TICK_SECONDS = 0.1
 FOR_EVER = 10_000_000  # seconds: Beam ends its watch over a job that takes longer than `--job_server_timeout`
 STOPPING = "Stopping: the job is being cancelled; its workers may finish their shards. Once more to leave at once."
-
-CANCEL_THERE = "It may go on; cancel it where the engine shows its jobs"
 
 
 def run_elsewhere(
@@ -58,7 +55,8 @@ def run_elsewhere(
     service = f"the job service {portable.job_endpoint}" if portable.job_endpoint else f"the job service of {name}"
     executable = portable.output_executable_path
     portable.job_server_timeout = FOR_EVER  # whether it answers has been seen before
-    with _hushed():
+    cancel = partial(how_to_cancel, beam_args)
+    with hushed():
         try:
             runner = create_runner(name)
             servers = _servers_of(runner)
@@ -69,14 +67,15 @@ def run_elsewhere(
         stop = StopSignals(scratch, GRACE_SECONDS, STOPPING)
         try:
             try:
-                with handled(dict.fromkeys(SIGNALS, partial(_while_submitting, stop))):  # taken or not, a job is known
+                submitting = partial(_while_submitting, stop, cancel)
+                with handled(dict.fromkeys(SIGNALS, submitting)):  # taken or not, a job is known
                     result = pipeline.run()
             except (grpc.RpcError, grpc.FutureTimeoutError, RuntimeError, ValueError, OSError) as error:
                 if stop.number is not None:
                     return LaunchResult("STOPPED", stop.number)
                 raise RunFailed(f"{name} took no job: {reason_of(error, service)}") from error
             shown = watched and replace(watched, look=_where_to_look(name, service))
-            ended = _follow(result, stop, shown, service)
+            ended = _follow(result, stop, shown, service, cancel)
         finally:
             _end_servers(servers, at_once=stop.insisted)
     if executable and ended.state == PipelineState.DONE:
@@ -85,16 +84,17 @@ def run_elsewhere(
     return ended
 
 
-def _while_submitting(stop: StopSignals, number: int, frame: FrameType | None) -> None:
+def _while_submitting(stop: StopSignals, cancel: Callable[..., str], number: int, frame: FrameType | None) -> None:
     """Handles a signal that comes before it is known whether the engine has taken the job."""
     stop.take(number, frame)
     if stop.insisted:
-        raise LeftRunning(
-            number, "The job was being handed over. It may run; cancel it where the engine shows its jobs"
-        )
+        how = cancel(None, answers=True, at_once=True)
+        raise LeftRunning(number, f"The job was being handed over. It may go on: {how}")
 
 
-def _follow(result: Any, stop: StopSignals, watched: Watched | None, service: str) -> LaunchResult:
+def _follow(
+    result: Any, stop: StopSignals, watched: Watched | None, service: str, cancel: Callable[..., str]
+) -> LaunchResult:
     """Waits for the end of a job. In other threads, which end with the process if they are given up on."""
     waiting = _in_thread(result.wait_until_finish)
     cancelling: Future[Any] | None = None
@@ -109,9 +109,13 @@ def _follow(result: Any, stop: StopSignals, watched: Watched | None, service: st
     error = waiting.exception() if waiting.done() else None
     gone = is_gone(error)
     state = None if gone else _state(result)
+    job = getattr(result, "_job_id", None)
     if stop.number is not None:
         if state is None or not PipelineState.is_terminal(state):
-            raise LeftRunning(stop.number, _left(result, service, cancelling, gone))
+            why = _why_left(service, cancelling, gone)
+            how = cancel(job, answers=state is not None, at_once=stop.insisted)
+            name = f"The job {job}" if job else "The job"
+            raise LeftRunning(stop.number, f"{name} was not stopped{why}. It may go on: {how}")
         return LaunchResult("STOPPED", stop.number)
     if error is None:
         ended = waiting.result() or state
@@ -119,7 +123,8 @@ def _follow(result: Any, stop: StopSignals, watched: Watched | None, service: st
         return LaunchResult(str(ended), reason=reason)
     if state == PipelineState.CANCELLED:
         return LaunchResult(PipelineState.CANCELLED, reason="it was cancelled")
-    return LaunchResult(PipelineState.FAILED, reason=reason_of(error, service))
+    how = f"; {cancel(job, answers=False)}" if gone else ""
+    return LaunchResult(PipelineState.FAILED, reason=reason_of(error, service) + how)
 
 
 def _where_to_look(name: str, service: str) -> str:
@@ -131,18 +136,12 @@ def _where_to_look(name: str, service: str) -> str:
     return f"{advice.get(bare(name), '')}the log of {service}"
 
 
-def _left(result: Any, service: str, cancelling: Future[Any] | None, gone: bool) -> str:
-    """What is said of a job that a signal has not stopped."""
-    job = getattr(result, "_job_id", None)
-    told = f"The job{f' {job}' if job else ''} was not stopped"
-    refused = cancelling.exception() if cancelling is not None and cancelling.done() else None
+def _why_left(service: str, cancelling: Future[Any] | None, gone: bool) -> str:
+    """Why a signal has not stopped the job."""
     if gone:
-        told += f", since {service} went away"
-    elif refused is not None:
-        told += f": {reason_of(refused, service)}"
-    else:
-        told += " in time"
-    return f"{told}. {CANCEL_THERE}"
+        return f", since {service} went away"
+    refused = cancelling.exception() if cancelling is not None and cancelling.done() else None
+    return " in time" if refused is None else f": {reason_of(refused, service)}"
 
 
 def _state(result: Any) -> str | None:
@@ -187,25 +186,3 @@ def _end_servers(servers: list[Any], *, at_once: bool) -> None:
     for server in servers:
         with suppress(Exception):
             server.stop()
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Silences what Beam and an engine log of a job, and the traces of their threads: the end of the job is told here.
-
-    It stays silent after an exception: those threads notice late.
-    """
-    before = threading.excepthook
-    handlers = list(logging.getLogger().handlers)
-    threading.excepthook = lambda args: None
-    for handler in handlers:
-        handler.addFilter(_is_ours)
-    yield
-    threading.excepthook = before
-    for handler in handlers:
-        handler.removeFilter(_is_ours)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    engines = ("PrismRunner", "SdkWorker", "PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")
-    return BEAM_FOLDER not in record.pathname and not record.name.startswith(engines)

@@ -11,6 +11,7 @@ from models.image_tokenizer import TokenizerSpec
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.evaluating import evaluation
+from pipelines.flag_values import numbers, option
 from pipelines.request import (
     LEAST_ROWS,
     JobOptions,
@@ -40,12 +41,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--crop_scale",
-        type=flags.numbers,
+        type=numbers,
         metavar="SCALE",
         help="ten_crop: how much larger than a crop the image is made (default 1.1); random: LOW,HIGH, shares of its "
         "area (default 0.2,1)",
     )
-    group.add_argument("--seed", type=flags.option("seed"), metavar="N", help="decides random views (default 0)")
+    group.add_argument("--seed", type=option("seed"), metavar="N", help="decides random views (default 0)")
     group.add_argument("--min_image_size", **flags.COUNT, help="filter: shortest side in pixels")
     group.add_argument("--max_aspect_ratio", type=float, metavar="R", help="filter: long side / short side")
     group.add_argument("--require_caption", action="store_true", help="reject rows without a caption")

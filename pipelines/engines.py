@@ -10,27 +10,20 @@ import re
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from apache_beam.options.pipeline_options import (
-    FlinkRunnerOptions,
-    JobServerOptions,
-    PipelineOptions,
-    PortableOptions,
-    PrismRunnerOptions,
-    SetupOptions,
-    SparkRunnerOptions,
-    StandardOptions,
-    WorkerOptions,
-)
-
+from pipelines import beam_flags
 from pipelines.dataflow import NEEDS_VQBEAM
 from pipelines.terminal import say
 from transforms.errors import UsageError
 
-REACH_SECONDS = 8.0  # for a service that neither takes nor refuses a connection
+REACH_SECONDS = 6.0  # for a service to take a connection and to answer
+LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0")
 MODELS = ("model", "vqgan", "clip", "bart")
 MAGIC_MASTERS = ("[local]", "[auto]", "[collection]")  # of Flink: no address
@@ -46,20 +39,19 @@ NEEDS_ENVIRONMENT = (
 
 def check(args: argparse.Namespace, beam_args: list[str]) -> None:
     """Raise `UsageError` if the engine that `beam_args` name is not there, or cannot do this job. Dataflow's own
-    module looks at what that needs."""
-    options = PipelineOptions(beam_args)
-    if options.view_as(StandardOptions).streaming:
+    module looks at what else that needs."""
+    options = beam_flags.options(beam_args)
+    if options.streaming:
         raise UsageError("--streaming: a job of vqbeam ends; leave it out")
-    runner = options.view_as(StandardOptions).runner
+    runner = options.runner
     name = bare(runner) if runner else ""
-    portable = options.view_as(PortableOptions)
+    if name not in ("", *LOCAL_RUNNERS) and not args.output:
+        raise UsageError(f"{runner} needs --output, a folder that its workers can reach")
     if name not in ("portablerunner", "prismrunner", *JARS):
         return
-    if not args.output:
-        raise UsageError(f"{runner} needs --output, a folder that its workers can reach")
-    if portable.job_endpoint:
-        if portable.job_endpoint != "embed":
-            _check_answers(portable.job_endpoint, "--job_endpoint")
+    if options.job_endpoint:
+        if options.job_endpoint != "embed":
+            check_answers(options.job_endpoint, "--job_endpoint")
     elif name == "portablerunner":
         raise UsageError("PortableRunner needs --job_endpoint HOST:PORT of a job service, or embed")
     elif name == "prismrunner":
@@ -70,38 +62,49 @@ def check(args: argparse.Namespace, beam_args: list[str]) -> None:
     _check_places(args, options, name)
 
 
+def is_local(beam_args: list[str]) -> bool:
+    """Whether the pipeline runs on this machine, under our own control."""
+    return runner_name(beam_args) in (None, *LOCAL_RUNNERS)
+
+
+def runner_name(beam_args: list[str]) -> str | None:
+    """ "dataflowrunner" for "--runner DataflowRunner", however it is written; None if no runner is named."""
+    runner = beam_flags.options(beam_args).runner if beam_args else None
+    return None if runner is None else bare(runner)
+
+
 def bare(runner: str) -> str:
     """ "fnapirunner" for "FnApiRunner", "fnapi" and "apache_beam.runners...FnApiRunner"."""
     name = runner.rpartition(".")[2].lower()
     return name if name.endswith("runner") else name + "runner"
 
 
-def check_vqbeam_is_shipped(options: PipelineOptions, runner: str) -> None:
+def check_vqbeam_is_shipped(options: argparse.Namespace, runner: str) -> None:
     """Raise `UsageError` if workers would run in containers that nothing brings vqbeam into."""
-    setup, name = options.view_as(SetupOptions), bare(runner)
-    image = options.view_as(WorkerOptions).sdk_container_image
-    shipped = (image, setup.setup_file, setup.extra_packages, setup.requirements_file)
+    name = bare(runner)
+    image = options.sdk_container_image
+    shipped = (image, options.setup_file, options.extra_packages, options.requirements_file)
     if (name == "dataflowrunner" or in_containers(options, name)) and not any(shipped):
         portable = "" if name == "dataflowrunner" else NEEDS_ENVIRONMENT
         raise UsageError(NEEDS_VQBEAM.format(runner=runner) + portable)
 
 
-def in_containers(options: PipelineOptions, name: str) -> bool:
+def in_containers(options: argparse.Namespace, name: str) -> bool:
     """Whether an engine with Beam's job service would start workers in Docker, which is Beam's default."""
-    portable = options.view_as(PortableOptions)
-    if name not in ("portablerunner", *JARS) and not (name == "prismrunner" and portable.environment_type):
+    if name not in ("portablerunner", *JARS) and not (name == "prismrunner" and options.environment_type):
         return False
-    return portable.environment_type in (None, "DOCKER") and not portable.environment_config
+    return options.environment_type in (None, "DOCKER") and not options.environment_config
 
 
-def _check_answers(address: str, flag: str) -> None:
-    """Raise `UsageError` unless a gRPC service answers at HOST:PORT."""
+def check_answers(address: str, flag: str) -> None:
+    """Raise `UsageError` unless a gRPC service answers at HOST:PORT. `flag` is what names it."""
     import grpc
 
+    deadline = time.monotonic() + REACH_SECONDS
     _check_connects(address, flag)
     channel = grpc.insecure_channel(address)
     try:
-        grpc.channel_ready_future(channel).result(REACH_SECONDS)
+        grpc.channel_ready_future(channel).result(max(0.0, deadline - time.monotonic()))
     except grpc.FutureTimeoutError as error:
         raise UsageError(f"{flag} {address}: something listens there that is no job service of Beam") from error
     finally:
@@ -113,15 +116,19 @@ def _check_connects(address: str, flag: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"{flag} {address}: expected HOST:PORT")
+    connecting = ThreadPoolExecutor(1)  # a name may take long to look up, and have several addresses
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        place = (host.strip("[]"), int(port))
+        connecting.submit(lambda: socket.create_connection(place, REACH_SECONDS).close()).result(REACH_SECONDS)
+    except (OSError, OverflowError, FutureTimeoutError) as error:
+        why = getattr(error, "strerror", None) or str(error) or "no answer"
         raise UsageError(f"{flag} {address} cannot be reached ({why}): is the service running there?") from error
+    finally:
+        connecting.shutdown(wait=False)
 
 
-def _check_prism(options: PipelineOptions) -> None:
-    location = options.view_as(PrismRunnerOptions).prism_location
+def _check_prism(options: argparse.Namespace) -> None:
+    location = options.prism_location
     if location:
         if "://" not in location and not Path(location).is_file():
             raise UsageError(f"--prism_location {location} is no file")
@@ -137,20 +144,19 @@ def _check_prism(options: PipelineOptions) -> None:
         )
 
 
-def _check_job_server(name: str, runner: str, options: PipelineOptions) -> None:
+def _check_job_server(name: str, runner: str, options: argparse.Namespace) -> None:
     """A job server that Beam would start: its jar, Java, and the master that it talks to."""
-    flink, spark = options.view_as(FlinkRunnerOptions), options.view_as(SparkRunnerOptions)
-    flag, jar = "--flink_master", flink.flink_job_server_jar
-    master, uploads = flink.flink_master, flink.flink_submit_uber_jar
+    flag, jar = "--flink_master", options.flink_job_server_jar
+    master, uploads = options.flink_master, options.flink_submit_uber_jar
     if name == "sparkrunner":
-        flag, jar = "--spark_master_url", spark.spark_job_server_jar
-        master, uploads = spark.spark_master_url, spark.spark_submit_uber_jar
+        flag, jar = "--spark_master_url", options.spark_job_server_jar
+        master, uploads = options.spark_master_url, options.spark_submit_uber_jar
     _check_jar(name, runner, jar, options)
-    java = options.view_as(JobServerOptions).job_server_java_launcher
+    java = options.job_server_java_launcher
     if not uploads and shutil.which(java) is None:
         raise UsageError(f"the job server of {runner} needs Java, and there is no {java} (--job_server_java_launcher)")
     address = address_of(master)
-    if address and not uploads:
+    if address:
         _check_connects(address, flag)
 
 
@@ -161,17 +167,19 @@ def address_of(master: str) -> str | None:
     return urlsplit(master if "://" in master else f"//{master}").netloc.partition(",")[0]
 
 
-def _check_jar(name: str, runner: str, jar: str | None, options: PipelineOptions) -> None:
-    from apache_beam.utils.subprocess_server import JavaJarServer
-
+def _check_jar(name: str, runner: str, jar: str | None, options: argparse.Namespace) -> None:
     flag, target = JARS[name]
     if jar:
         if "://" not in jar and not Path(jar).is_file():
             raise UsageError(f"--{flag} {jar} is no file")
         return
-    target = target.format(version=options.view_as(FlinkRunnerOptions).flink_version)
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
+    from apache_beam.utils.subprocess_server import JavaJarServer
+
+    newest = PipelineOptions([]).view_as(FlinkRunnerOptions).flink_version
+    target = target.format(version=options.flink_version or newest)
     where = JavaJarServer.path_to_beam_jar(f":{target}:shadowJar")
-    kept = options.view_as(JobServerOptions).jar_cache_dir or JavaJarServer.JAR_CACHE
+    kept = options.jar_cache_dir or JavaJarServer.JAR_CACHE
     if not Path(where).is_file() and not Path(kept, Path(where).name).is_file():
         raise UsageError(
             f"{runner} needs a job server: give --job_endpoint HOST:PORT of one that runs, or --{flag} with the jar, "
@@ -179,7 +187,7 @@ def _check_jar(name: str, runner: str, jar: str | None, options: PipelineOptions
         )
 
 
-def _check_places(args: argparse.Namespace, options: PipelineOptions, name: str) -> None:
+def _check_places(args: argparse.Namespace, options: argparse.Namespace, name: str) -> None:
     """Workers in containers see no files of this machine; other machines see them only where they share them."""
     here = list(_local_places(args))
     if not here:
@@ -190,11 +198,9 @@ def _check_places(args: argparse.Namespace, options: PipelineOptions, name: str)
             f"{flag} {path} is on this machine, where workers in containers cannot see it: use an object store, or "
             "another --environment_type than DOCKER"
         )
-    flink, spark = options.view_as(FlinkRunnerOptions), options.view_as(SparkRunnerOptions)
-    masters = [options.view_as(PortableOptions).job_endpoint, address_of(flink.flink_master)]
-    masters.append(address_of(spark.spark_master_url))
+    masters = (options.job_endpoint, address_of(options.flink_master), address_of(options.spark_master_url))
     far = [at for at in masters if at and at != "embed" and at.rpartition(":")[0] not in LOCAL_NAMES]
-    if far and options.view_as(PortableOptions).environment_type != "LOOPBACK":
+    if far and options.environment_type != "LOOPBACK":
         flag, path = here[0]
         say(
             f"warning: {flag} {path} is a path of this machine: the workers of {far[0]} must see the same files there",

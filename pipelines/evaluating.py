@@ -98,7 +98,8 @@ def evaluation(
 
     found = contenders(tokenizers, given)
     models = [one.planned() for one in found]
-    models[0] = replace(models[0], batch_size=lambda kind: min(one.checkpoint.spec.batch_size(kind) for one in found))
+    specs = [one.checkpoint.spec for one in found]
+    models[0] = replace(models[0], batch_size=lambda kind, gpu: min(spec.batch_size(kind, gpu) for spec in specs))
     seen_by_clip: dict[str, Any] = {}
     clip_about: dict[str, Any] = {}
     if clip is not None:

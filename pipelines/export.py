@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import flags
 from pipelines.command import Command, JobCommand
+from pipelines.flag_values import option, share
 from pipelines.request import NO_MODEL, JobOptions, PlannedModel, Task
 from pipelines.scratch import scratch_folder
 from pipelines.terminal import say
@@ -44,16 +45,16 @@ def splits(text: str) -> Splits:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=SHARE,... such as train=0.98,val=0.02") from None
     names = [name for name, _ in found]
-    for name, share in found:
+    for name, size in found:
         if not NAME.fullmatch(name) or name == "data":
             raise argparse.ArgumentTypeError(f"{text!r}: {name!r} cannot be the name of a split, which names a folder")
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"{text!r}: {name} is there twice")
         if sum(name.replace("-", "_") == other.replace("-", "_") for other in names) > 1:
             raise argparse.ArgumentTypeError(f"{text!r}: {name} and another differ by a hyphen, which datasets cannot")
-        if not share > 0:
+        if not size > 0:
             raise argparse.ArgumentTypeError(f"{text!r}: {name} would be empty, which readers of a mixture fail on")
-    total = sum(share for _, share in found)
+    total = sum(size for _, size in found)
     if abs(total - 1) > 1e-9:
         raise argparse.ArgumentTypeError(f"{text!r}: the shares add up to {total:g}, not to 1")
     return tuple(found)
@@ -66,14 +67,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="first remove what an earlier export wrote there")
     group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     group.add_argument(
-        "--max_error_rate", type=flags.share, default=0.1, metavar="SHARE", help="rejected rows tolerated (default 0.1)"
+        "--max_error_rate",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="rejected rows tolerated (default 0.1)",
     )
     layouts = "; ".join(f"{name}: {text}" for name, (_, text) in TOKEN_LAYOUTS.items())
     group.add_argument("--layout", choices=tuple(TOKEN_LAYOUTS), default="parquet", help=f"{layouts} (default parquet)")
     group.add_argument("--rows_per_shard", **flags.COUNT, help="in every shard but the last of a split (default 10000)")
     group = parser.add_argument_group("rows")
     group.add_argument(
-        "--shuffle", type=flags.option("seed"), default=0, metavar="SEED", help="decides the order of rows (default 0)"
+        "--shuffle",
+        type=option("seed"),
+        default=0,
+        metavar="SEED",
+        help="decides the order of rows (default 0)",
     )
     group.add_argument(
         "--split",
@@ -128,7 +137,7 @@ class Export:
             **({"by_view": True} if shuffle.views else {}),
             **choices,
         }
-        nothing = PlannedModel("model", "none", NO_MODEL, "rows are moved only", {}, 1.0, lambda device: BATCH)
+        nothing = PlannedModel("model", "none", NO_MODEL, "rows are moved only", {}, 1.0, lambda device, gpu: BATCH)
         about = {**self.made_by, "command": "export", **identity}
         return Task(
             models=(nothing,),
@@ -173,8 +182,9 @@ class Export:
 
     def plan_of(self, name: str, beam_args: list[str]) -> Plan | None:
         """The stored plan of a split. Raises `UsageError` if something else is in its folder."""
-        from pipelines.launch import is_local
-        from pipelines.planning import PlanRequest, find_plan
+        from pipelines.engines import is_local
+        from pipelines.planning import find_plan
+        from pipelines.sizing import PlanRequest
 
         return find_plan(PlanRequest(GATHER, *self.gathering(name), is_local(beam_args)))
 

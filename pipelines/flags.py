@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
-from models.bart.options import OPTIONS, SAMPLING
+from models.bart.options import SAMPLING
 from models.image_tokenizer import FAMILIES
 from pipelines.accelerators import FLAG as ACCELERATOR
+from pipelines.flag_values import SQUARES, buckets, number, option, pair, pixel_range, positive, resize, share
 from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
-from transforms.errors import RowRejected, UsageError
-from transforms.image_options import AUTO, BY_ROW, Resize
+from transforms.errors import UsageError
 from transforms.inputs.formats import formats_of
-from transforms.inputs.options import option_value
 from transforms.inputs.request import InputRequest, Kind
 from transforms.outputs.layout import EXTENSIONS, LAYOUTS
 
 Options = TypeVar("Options")
-
-SQUARES = (AUTO, *(name for name in get_args(Resize) if name not in BY_ROW))  # of --resize
 
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16")
 TOKENIZER_OPTIONS = ("pixel_range", "image_size", "weights")  # of `TokenizerOptions`
 DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU"
 
-
-def _number(text: str, *, kind: type[int] | type[float], low: float, high: float, wanted: str) -> float:
-    try:
-        value: float = kind(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
-    return value
-
-
-positive = partial(_number, kind=int, low=1, high=math.inf, wanted="a whole number, at least 1")
-share = partial(_number, kind=float, low=0, high=1, wanted="a number from 0 to 1")
-cosine = partial(_number, kind=float, low=-1, high=1, wanted="a number from -1 to 1")
 
 # What flags have in common.
 COUNT: Mapping[str, Any] = {"type": positive, "metavar": "N"}
@@ -93,7 +73,7 @@ def add_input_flags(parser: argparse.ArgumentParser, kind: Kind) -> None:
     group.add_argument(
         "--columns", nargs="*", action="extend", metavar="NAME", help="other columns to copy; default: all"
     )
-    group.add_argument("--rename", type=_pair, **SEVERAL, metavar="OLD=NEW", help="new names for copied columns")
+    group.add_argument("--rename", type=pair, **SEVERAL, metavar="OLD=NEW", help="new names for copied columns")
     if kind == "images":
         group.add_argument(
             "--uri_schemes",
@@ -200,7 +180,6 @@ def models_named(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def add_model_flags(group: argparse._ArgumentGroup, *names: str, action: type[argparse.Action] | None = None) -> None:
     """The flags of these names: how models are opened, where and how precisely they run, and where they are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # each worker expands ~ for itself
     known: dict[str, dict[str, Any]] = {
         "tokenizer": {
             "metavar": "CLASS",
@@ -226,7 +205,7 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str, action: type[ar
         },
         "model_cache": {
             "metavar": "DIR",
-            "default": os.environ.get("VQBEAM_CACHE") or f"{home}/vqbeam",
+            "default": "",  # each machine's own
             "help": "keeps downloaded models (default $VQBEAM_CACHE, else vqbeam in the user's cache folder)",
         },
     }
@@ -255,13 +234,13 @@ def add_image_flags(group: argparse._ArgumentGroup, *, by_row: bool = False) -> 
     more = "bucket, the nearest of --buckets; area:N, sides of N x N pixels' area at the image's own ratio"
     group.add_argument(
         "--resize",
-        **({"type": _resize, "metavar": "RULE"} if by_row else {"choices": SQUARES}),
+        **({"type": resize, "metavar": "RULE"} if by_row else {"choices": SQUARES}),
         help=(f"one of {', '.join(SQUARES)}; {more}: " if by_row else "")
         + "how an image becomes the model's square (default auto: center_crop for tokenizers of dalle-mini and "
         "taming and for a VQModel of diffusers, for others exactly as their authors do it)",
     )
     if by_row:
-        group.add_argument("--buckets", type=_buckets, metavar="WxH,...", help="sizes in pixels, for --resize bucket")
+        group.add_argument("--buckets", type=buckets, metavar="WxH,...", help="sizes in pixels, for --resize bucket")
         group.add_argument(
             "--any_size",
             action="store_true",
@@ -300,7 +279,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     )
     group.add_argument(
         "--shard_timeout",
-        type=partial(_number, kind=float, low=1, high=1e9, wanted="a number of seconds, at least 1"),
+        type=partial(number, kind=float, low=1, high=1e9, wanted="a number of seconds, at least 1"),
         default=3600.0,
         metavar="SECONDS",
         help="for a shard that ended its worker twice, and so runs in a process of its own (default 3600)",
@@ -352,63 +331,3 @@ def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
         settings=fill(Settings, args),
         model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),
     )
-
-
-def option(name: str) -> Callable[[str], int | float]:
-    """The type of a flag that means what the column `name` of a row means (`models/bart/options.py`)."""
-
-    def value(text: str) -> int | float:
-        try:
-            number = option_value(name, text)
-        except RowRejected:
-            number = None
-        if number is None:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected {OPTIONS[name].wanted}")
-        return number
-
-    return value
-
-
-def pixel_range(text: str) -> tuple[float, float]:
-    """ "0,1" or "-1,1"."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected LOW,HIGH such as 0,1 or -1,1") from None
-    if not low < high:
-        raise argparse.ArgumentTypeError(f"{text!r}: LOW must be below HIGH")
-    return low, high
-
-
-def _resize(text: str) -> str:
-    """One of `SQUARES`, "bucket" or "area:N"."""
-    if text in (*SQUARES, "bucket") or re.fullmatch(r"area:[1-9]\d{0,7}", text):
-        return text
-    raise argparse.ArgumentTypeError(
-        f"{text!r}: expected {', '.join(SQUARES)}, bucket or area:N, such as area:512 for 512 x 512 pixels"
-    )
-
-
-def _buckets(text: str) -> tuple[tuple[int, int], ...]:
-    found = [re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", part) for part in text.split(",")]
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT,... such as 256x256,320x192")
-    return tuple((int(match[1]), int(match[2])) for match in found if match)
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """One number, or two with a comma between."""
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if len(found) not in (1, 2) or not all(map(math.isfinite, found)):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or LOW,HIGH")
-    return found
-
-
-def _pair(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected OLD=NEW")
-    return old, new

@@ -13,6 +13,7 @@ from models.clip.text import ClipText
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
+from pipelines.flag_values import option, positive
 from pipelines.request import (
     CLIP_TEXTS,
     OPEN_CLIP_TEXT,
@@ -60,12 +61,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_model_flags(group, "pixel_range", "model_cache")
     group = parser.add_argument_group("drawing; columns of the input may set each of the last six for a row")
     group.add_argument(
-        "--keep_best", type=flags.positive, metavar="K", help="keep the K best images of each prompt, by --clip"
+        "--keep_best", type=positive, metavar="K", help="keep the K best images of each prompt, by --clip"
     )
     group.add_argument(
-        "--images_per_prompt", type=flags.option("images"), default=1, metavar="N", help="default 1; column images"
+        "--images_per_prompt",
+        type=option("images"),
+        default=1,
+        metavar="N",
+        help="default 1; column images",
     )
-    group.add_argument("--seed", type=flags.option("seed"), default=0, metavar="N", help="default 0")
+    group.add_argument("--seed", type=option("seed"), default=0, metavar="N", help="default 0")
     flags.add_sampling_flags(group)
     group = parser.add_argument_group("images")
     flags.add_output_image_flags(group, caption="their prompts")
@@ -232,7 +237,8 @@ def open_models(
     bart = model.bart
     bart.text_encoder()
     if settings.dtype == INT8:
-        check_int8(bart.config, 2 * (settings.batch_size or 1), torch.device(resolve_device(settings.device)))
+        device = resolve_device(settings.device) if job.local else settings.device.replace("auto", "cpu")
+        check_int8(bart.config, 2 * (settings.batch_size or 1), torch.device(device))
     if vqgan is None and not model.has_tokenizer:
         raise CheckpointError(f"--model {name} holds no VQGAN to paint with: name the one it goes with by --vqgan")
     painter = TokenizerChoice(vqgan or name, cache, pixel_range)

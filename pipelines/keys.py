@@ -7,8 +7,8 @@ import sys
 import pyarrow as pa
 
 from pipelines.command import find_job
-from pipelines.planning import PlanRequest
 from pipelines.scratch import scratch_folder
+from pipelines.sizing import PlanRequest
 from pipelines.terminal import say
 from transforms.batch import SAMPLE, VIEW
 from transforms.errors import ShardFailed, UsageError, amount

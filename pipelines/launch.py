@@ -27,7 +27,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.elsewhere import run_elsewhere
-from pipelines.engines import bare
+from pipelines.engines import is_local
 from pipelines.far_progress import Watched
 from pipelines.launch_result import LaunchResult
 from pipelines.local_worker import worker_command, worker_pids
@@ -35,23 +35,11 @@ from pipelines.stopping import SIGNALS, StopSignals, handled
 from transforms.engine.monitor import request_last, shards_in_flight
 from transforms.errors import UsageError, WorkerLost
 
-LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
 GRACE_SECONDS = 10.0  # between a request to stop and the end of the workers that did not
 TICK_SECONDS = 0.1
 WORKER_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 TELL_OF_LOST_WORKERS = ("worker.data_plane", "portability.fn_api_runner.worker_handlers")
 CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
-
-
-def is_local(beam_args: list[str]) -> bool:
-    """Whether the pipeline runs on this machine, under our own control."""
-    return runner_name(beam_args) in (None, *LOCAL_RUNNERS)
-
-
-def runner_name(beam_args: list[str]) -> str | None:
-    """ "dataflowrunner" for "--runner DataflowRunner", however it is written; None if no runner is named."""
-    runner = PipelineOptions(beam_args).view_as(StandardOptions).runner
-    return None if runner is None else bare(runner)
 
 
 def local_workers(beam_args: list[str], workers: int) -> int:

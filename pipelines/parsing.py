@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import NoReturn
 
+from pipelines.beam_flags import beam_parser, declared
 from pipelines.command import Command, JobCommand
 from transforms.errors import UsageError
 
@@ -65,11 +62,13 @@ def parse(
     *,
     launches: bool,
     takers: Callable[[str], Sequence[str]] = lambda flag: (),
+    check: Callable[[argparse.Namespace, list[str]], None] = lambda args, beam_args: None,
 ) -> tuple[argparse.Namespace, list[str]]:
     """Returns our own flags, parsed, and those of Beam, checked but left as text.
 
     A command that does not launch a pipeline (`launches`) accepts no flag of Beam. `takers` returns the commands that
-    have a flag. Raises `UsageError` with a suggestion for a flag that is neither ours nor Beam's.
+    have a flag. `check` may refuse what is returned, before Beam is imported. Raises `UsageError` with a suggestion for
+    a flag that is neither ours nor Beam's.
     """
     own = flag_names(parser)
     end = argv.index("--") if launches and "--" in argv else len(argv)
@@ -77,8 +76,8 @@ def parse(
     own_argv: list[str] = []
     foreign: list[str] = []
     unknown: list[str] = []
-    beam: argparse.ArgumentParser | None = None  # from the first flag that is not ours on
-    runner = _runner_class_named(argv)
+    runner = _runner_class_named(argv) if launches else None
+    beam: Mapping[str, argparse.Action] | None = None  # from the first flag that is not ours on
     while tokens:
         token = tokens.pop(0)
         if not token.startswith("--") or token == "--":
@@ -88,9 +87,9 @@ def parse(
         if name in own:
             own_argv.append(name + equals + value)
             continue
-        if launches and beam is None and (runner or name in beam_flag_names()):
-            beam = beam_parser(runner)
-        action = flag_names(beam).get(name) if beam else None
+        if launches and beam is None:
+            beam = flag_names(beam_parser(runner) if runner else declared())
+        action = beam.get(name) if beam else None
         if action is None:
             unknown.append(token.partition("=")[0])
             while tokens and not tokens[0].startswith("-"):
@@ -103,15 +102,17 @@ def parse(
             elif action.nargs is None:
                 parser.error(f"{name} needs a value")
     if unknown:
-        known = beam_flag_names() if launches else ()
+        known = beam or ()
         lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
         parser.error("\n".join(lines))
     args, extra = parser.parse_known_args(own_argv)
     if extra:
         parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
-    if beam:  # checks values now, before a plan is made; Beam's own error() prints all its flags and exits
-        beam.error = parser.error  # type: ignore[method-assign]
-        beam.parse_known_args(foreign)
+    check(args, foreign + rest)
+    if foreign:  # checks values now, before a plan is made; Beam's own error() prints all its flags and exits
+        checker = beam_parser(runner)
+        checker.error = parser.error  # type: ignore[method-assign]
+        checker.parse_known_args(foreign)
     return args, foreign + rest
 
 
@@ -126,40 +127,6 @@ def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None =
     if names:
         message = re.sub(rf"(?<![^\s(])({'|'.join(names)})(?=[\s,;:)=]|$)", r"--\1", message)
     return message if option is None or f"--{option}" in message else f"--{option}: {message}"
-
-
-@cache
-def beam_flag_names() -> frozenset[str]:
-    """The flags in the source of Beam's options: an answer about a misspelt flag need not import Beam."""
-    package = importlib.util.find_spec("apache_beam")
-    if package is None or package.origin is None:
-        raise UsageError("Apache Beam is not installed: pip install apache-beam")
-    source = Path(package.origin).parent / "options" / "pipeline_options.py"
-    return frozenset(re.findall(r"""['"](--\w[\w-]*)['"]""", source.read_text(encoding="utf-8")))
-
-
-def beam_parser(runner: str | None = None) -> argparse.ArgumentParser:
-    """A parser of the flags that Beam's `PipelineOptions` declare; imports Beam, about a second.
-
-    `runner`, a class with its module, is imported first, since it may declare more flags.
-    """
-    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
-    if runner:
-        try:
-            importlib.import_module(runner.rpartition(".")[0])
-        except ImportError as error:
-            raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error
-    parser: argparse.ArgumentParser = _BeamArgumentParser(
-        allow_abbrev=False, add_help=False, conflict_handler="resolve"
-    )
-    pending = list(PipelineOptions.__subclasses__())
-    while pending:
-        options = pending.pop(0)
-        pending.extend(options.__subclasses__())
-        if "_add_argparse_args" in options.__dict__:
-            options._add_argparse_args(parser)
-    return parser
 
 
 def _house_form(token: str) -> tuple[str, str, str]:

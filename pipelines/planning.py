@@ -6,26 +6,21 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from heapq import nlargest
+from dataclasses import replace
 from itertools import chain, islice
-from operator import itemgetter
 from typing import Any
 
-from models.devices import resolve_device, resolve_drawing_dtype
-from pipelines.command import JobCommand, find_job
-from pipelines.process import cores
-from pipelines.request import JobOptions, Task
-from pipelines.screen import passed_over_lines
+from models.devices import resolve_drawing_dtype
+from pipelines.command import find_job
+from pipelines.sizing import PlanRequest, convolutions, default_rows_per_shard, fitted, resolved_settings, worker_cores
 from pipelines.terminal import say
 from pipelines.written import written_folders
 from transforms import storage
 from transforms.batch import IMAGE
-from transforms.errors import OutputDamaged, UsageError, amount, size_text
+from transforms.errors import OutputDamaged, UsageError, amount
 from transforms.inputs.file_list import Found
 from transforms.inputs.formats import count_rows
 from transforms.inputs.formats.format import Inputs
-from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.grid import check_grid
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.provenance import same_content
@@ -40,33 +35,19 @@ from transforms.ledger.plan import (
     check_fingerprint,
     copied_plan,
     load_plan,
-    segment_of,
     store_segment,
 )
 from transforms.ledger.remove import remove_plan, remove_shards
 from transforms.ledger.stored_shards import StoredSources, source_state
 from transforms.ledger.totals import mark_uris
-from transforms.ledger.types import Shard, Slice, known_rows
+from transforms.ledger.types import Shard, Slice
 from transforms.outputs.card import remove_card
 from transforms.outputs.index import remove_index
 from transforms.outputs.layout import main_objects
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
-SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
-ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
-MOST_ROWS = 65536
 CHANGES_SHOWN = 5
 COMPARED_AT_ONCE = 100_000  # files whose version is another than planned
-
-
-@dataclass(frozen=True)
-class PlanRequest:
-    """Everything that a plan is made from. `local`: the workers are processes of this machine."""
-
-    command: JobCommand
-    job: JobOptions
-    task: Task
-    local: bool
 
 
 def fingerprint(request: PlanRequest) -> dict[str, Any]:
@@ -141,17 +122,17 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     """A new plan, not stored yet, and its shards."""
     job, task = request.job, request.task
     settings = resolved_settings(request)
-    rows = job.rows_per_shard or default_rows_per_shard(task, settings)
+    rows = job.rows_per_shard or default_rows_per_shard(task, settings, worker_cores(request))
     schema, shards, passed_over = _planned(request, rows)
     if not shards:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
     if task.fit_batch and not job.settings.batch_size and not has_own_number(schema.options):
-        settings["batch_size"] = _fitted(settings["batch_size"], shards, task.images_per_row)
+        settings["batch_size"] = fitted(settings["batch_size"], shards, task.images_per_row)
     resolved = fingerprint(request) | {
         "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
         "rows_per_shard": rows,
         "sealed": True,
-        "convolutions": _convolutions(request, str(settings["device"])),
+        "convolutions": convolutions(request, str(settings["device"])),
         **({"image_feature": True} if task.written and IMAGE in dict(task.written.layout.columns) else {}),
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
@@ -160,17 +141,6 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
         if resolved.get(name) == EARLIER[name]:
             del resolved[name]
     return Plan(request.command.name, resolved, settings, schema.to_json(), passed_over=passed_over), shards
-
-
-def _convolutions(request: PlanRequest, device: str) -> str:
-    """How new plans compute them; workers on other machines may lack what the faster way needs."""
-    from models.winograd.layers import suits
-
-    dtype, task = request.job.settings.dtype, request.task
-    ours = request.local and task.backend == "torch"
-    if ours and any(model.convolutional and suits(device, dtype, model.flops) for model in task.models):
-        return "winograd"
-    return "direct"
 
 
 def _planned(request: PlanRequest, rows: int) -> tuple[InputSchema, Sequence[Shard], Mapping[str, Any]]:
@@ -227,16 +197,6 @@ def has_own_number(options: Iterable[str]) -> bool:
     return "images" in map(str.lower, options)
 
 
-def _fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int:
-    """The smallest power of two, up to `batch_size`, that holds every image of the largest shard; `batch_size` if rows
-    have not been counted."""
-    counts = [known_rows(shard.slices) for shard in shards]
-    if None in counts:
-        return batch_size
-    most = images_per_row * max(count or 0 for count in counts)
-    return min(batch_size, 1 << max(0, most - 1).bit_length())
-
-
 def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]]:
     """The plan with the files that are passed over now, and shards for the files that it lacks, numbered after its
     own."""
@@ -285,51 +245,6 @@ def store_plan(request: PlanRequest, plan: Plan, shards: Sequence[Shard]) -> Pla
     stored = store_segment(request.job.output, plan, shards)
     other_versions(request, stored)
     return stored
-
-
-def resolved_settings(request: PlanRequest) -> dict[str, Any]:
-    """How the work is run, as the plan stores it: the user's choices, else what suits the device."""
-    asked, models = request.job.settings, request.task.models
-    device = resolve_device(asked.device) if request.local else asked.device
-    kind = "cuda" if device.startswith("cuda") else "cpu"
-    first, *others = models
-    parts = {
-        model.role: {"name": model.name, "source": model.source, "batch_size": model.batch_size(kind)}
-        for model in models
-    }
-    return {
-        "model": first.name,
-        "model_source": first.source,
-        "device": kind,
-        "batch_size": asked.batch_size or first.batch_size(kind),
-        "threads_per_worker": asked.threads or max(1, _worker_cores(request) // (asked.workers or 1)),
-        "workers": asked.workers or None,
-        **({"models": parts} if others else {}),
-    }
-
-
-def _worker_cores(request: PlanRequest) -> int:
-    """The cores that a shard has to itself. Engines do several shards at once on a machine that nothing is known of
-    here, one on each core."""
-    if request.local:
-        return cores()
-    return request.job.worker_cores or 1
-
-
-def default_rows_per_shard(task: Task, settings: Mapping[str, Any]) -> int:
-    """Some minutes of work of the device, in whole batches."""
-    kind, batch_size = settings["device"], int(settings["batch_size"])
-    flops = ASSUMED_FLOPS[kind] * (cores() if kind == "cpu" else 1)
-    rows = SECONDS_PER_SHARD * flops / (task.images_per_row * sum(model.flops for model in task.models))
-    rows = min(max(rows, task.least_rows), MOST_ROWS)
-    whole = max(1, batch_size // task.images_per_row)
-    return max(1, round(rows / whole)) * whole
-
-
-def shard_seconds(task: Task, plan: Plan) -> float:
-    """Roughly how long the device of a plan is busy with a whole shard."""
-    kind, rows = str(plan.settings["device"]), int(plan.fingerprint["rows_per_shard"])
-    return rows * task.images_per_row * sum(model.flops for model in task.models) / ASSUMED_FLOPS[kind]
 
 
 def limited(shards: Sequence[Shard], limit: int, schema: InputSchema) -> list[Shard]:
@@ -392,68 +307,3 @@ def _check_empty(output: str, folders: tuple[str, ...]) -> None:
             if copied_plan(output) or mark_uris(output):
                 raise OutputDamaged(f"the plan {OutputFolder(output).shards(0)} is gone: {RESTORE}")
             raise UsageError(f"{output}/{folder} holds files that no plan of vqbeam knows: choose another --output")
-
-
-def describe_plan(plan: Plan, shards: Sequence[Shard], request: PlanRequest) -> str:
-    """The text that --dry_run prints."""
-    segment, task = segment_of(shards), request.task
-    rows = "prompts" if task.input.kind == "prompts" else "rows"
-    weights = [(_weight(shard), shard.name, _size_text(shard, rows)) for shard in shards]
-    largest = nlargest(10, weights, key=itemgetter(0))
-    lines = [
-        f"files       {segment.sources:,}",
-        *passed_over_lines(plan),
-        f"{rows:<11} {'not known before they are read' if segment.rows is None else f'{segment.rows:,}'}",
-        *([f"images      {_images_text(plan, segment.rows, task)}"] if request.command.counts == "images" else []),
-        *_quoting_lines(plan, shards),
-        *_views_lines(plan, segment.rows),
-        f"bytes       {segment.bytes:,}",
-        f"shards      {len(shards):,} of at most {amount(plan.fingerprint['rows_per_shard'], rows)}",
-        *(f"{model.role:<11} {model.name} ({model.about})" for model in task.models),
-        f"dtype       {plan.fingerprint['dtype']} on {plan.settings['device']}, batch {plan.settings['batch_size']}",
-        f"output      {request.job.output if request.job.kept else 'none: only totals are printed'}",
-        f"largest     {', '.join(f'{name} ({size})' for _, name, size in largest)}",
-    ]
-    if len(shards) > 1:
-        mean = sum(weight for weight, _, _ in weights) / len(shards)
-        tail = largest[0][0] / mean if mean else 1.0
-        told = f"the largest shard is {tail:.1f} times the mean: the last worker may run that long alone"
-        lines.append(f"tail        {told}")
-    return "\n".join(lines)
-
-
-def _quoting_lines(plan: Plan, shards: Sequence[Shard]) -> list[str]:
-    """What quotation marks in tables were taken for."""
-    if not shards or shards[0].slices[0].source.format not in DELIMITERS:
-        return []
-    taken = InputSchema.from_json(plan.schema).quoting
-    return [f"quoting     {taken}: quotation marks {'enclose cells' if taken == 'csv' else 'are text'}"]
-
-
-def _views_lines(plan: Plan, rows: int | None) -> list[str]:
-    """How many rows the images become."""
-    views = plan.views
-    if not views:
-        return []
-    return [f"views       {views:,} an image" + ("" if rows is None else f", {amount(rows * views, 'rows')} in all")]
-
-
-def _weight(shard: Shard) -> float:
-    """Bytes of a shard, each source's by the share of its rows."""
-    weight = 0.0
-    for part in shard.slices:
-        size, rows = part.source.size, known_rows([part])
-        weight += size * rows / part.source.rows if part.source.rows and rows is not None else size
-    return weight
-
-
-def _size_text(shard: Shard, unit: str) -> str:
-    rows = known_rows(shard.slices)
-    return size_text(_weight(shard)) if rows is None else amount(rows, unit)
-
-
-def _images_text(plan: Plan, rows: int | None, task: Task) -> str:
-    """How many images `rows` of the input become."""
-    if has_own_number(plan.schema.get("options", ())):
-        return f"as the column images says, else {task.images_per_row:,} a prompt"
-    return f"{task.images_per_row:,} for each" if rows is None else f"{rows * task.images_per_row:,}"

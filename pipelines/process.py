@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipelines.terminal import shown
 
@@ -14,6 +17,7 @@ LARGEST = 1 << 28  # bytes of one array of activations; what is larger still com
 KEPT = 1 << 30  # bytes of free memory that the process holds on to
 SILENT = logging.CRITICAL + 1
 BEAM_FOLDER = f"{os.sep}apache_beam{os.sep}"
+ENGINES = ("PrismRunner", "SdkWorker", "PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")  # names of loggers
 
 
 class _Shown(logging.Formatter):
@@ -61,3 +65,24 @@ def quiet_logging(prefix: str = "", beam_level: int = logging.ERROR) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("gcsfs").setLevel(SILENT)  # a traceback for each failure; ours are reasons of failed shards
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Silences what Beam and an engine log of a job, and the traces of their threads: its end is told by others.
+
+    It stays silent after an exception: those threads notice late.
+    """
+    before = threading.excepthook
+    handlers = list(logging.getLogger().handlers)
+    threading.excepthook = lambda args: None
+    for handler in handlers:
+        handler.addFilter(_is_ours)
+    yield
+    threading.excepthook = before
+    for handler in handlers:
+        handler.removeFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return BEAM_FOLDER not in record.pathname and not record.name.startswith(ENGINES)

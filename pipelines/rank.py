@@ -11,6 +11,7 @@ from models import find
 from models.clip.text import ClipText
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
+from pipelines.flag_values import cosine
 from pipelines.request import (
     CLIP_TEXTS,
     OPEN_CLIP_TEXT,
@@ -38,9 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_clip_text_flag(group, "captions")
     flags.add_model_flags(group, "device", "model_cache")
     group = parser.add_argument_group("images")
-    group.add_argument(
-        "--min_clip_score", type=flags.cosine, metavar="X", help="filter: the least cosine, from -1 to 1"
-    )
+    group.add_argument("--min_clip_score", type=cosine, metavar="X", help="filter: the least cosine, from -1 to 1")
     group.add_argument(
         "--keep_images", action="store_true", help="also write the image files as they came, for encode to read"
     )

@@ -19,6 +19,7 @@ import PIL
 
 from models import find
 from models.errors import ConfigError
+from models.find import cache_folder
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerOptions, TokenizerSpec
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
@@ -114,8 +115,9 @@ class InputFiles:
 @dataclass(frozen=True)
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
-    named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `worker_cores`
-    are the cores of a worker elsewhere, 0 if they are not known; `no_wait` leaves a job elsewhere to itself."""
+    named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `local`: workers
+    are processes of this machine; else one has `worker_cores`, and `worker_gpu_bytes` on its GPU, 0 if not known, and
+    `no_wait` leaves the job to itself."""
 
     files: InputFiles
     output: str
@@ -134,7 +136,9 @@ class JobOptions:
     dry_run: bool = False
     contact_sheet: bool = False
     kept: bool = True
+    local: bool = True
     worker_cores: int = 0
+    worker_gpu_bytes: int = 0
     no_wait: bool = False
 
     def check_names(self) -> None:
@@ -230,7 +234,8 @@ class PlannedModel:
 
     `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
     fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
-    `batch_size` gives the default for "cpu" or "cuda". `convolutional`: a network of ours.
+    `batch_size` gives the default for "cpu" or "cuda", and the bytes of a GPU that is not this machine's, else None.
+    `convolutional`: a network of ours.
     """
 
     role: str
@@ -239,7 +244,7 @@ class PlannedModel:
     about: str
     identity: Mapping[str, Any]
     flops: float
-    batch_size: Callable[[str], int]
+    batch_size: Callable[[str, int | None], int]
     convolutional: bool = False
 
 
@@ -265,7 +270,7 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: str, most_images:
     """
     config = checkpoint.config
     identity = {
-        "weights_id": checkpoint.weights_id(Path(cache).expanduser()),
+        "weights_id": checkpoint.weights_id(cache_folder(cache)),
         "config_id": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
         "text_id": files_id(checkpoint.tokenizer.values()),
         "normalizers": {name: version(name) for name in NORMALIZERS} if config.normalize_text else {},
@@ -278,7 +283,7 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: str, most_images:
         f"{config.image_length} codes of {config.image_vocab_size}",
         identity=identity,
         flops=config.flops,
-        batch_size=lambda device: min(size := config.batch_size(device), most_images or size),
+        batch_size=lambda device, gpu: min(size := config.batch_size(device, gpu), most_images or size),
     )
 
 
@@ -287,7 +292,7 @@ def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedMo
     vision = checkpoint.config.vision_config
     described = [path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".txt")]
     identity = {
-        "weights_id": checkpoint.weights_id(Path(cache).expanduser()),
+        "weights_id": checkpoint.weights_id(cache_folder(cache)),
         "files_id": files_id(path for path in described if path.name != "config.json"),
     }
     return PlannedModel(
@@ -297,7 +302,7 @@ def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedMo
         about=f"{vision.num_hidden_layers} layers of {vision.hidden_size}, {vision.image_size} px",
         identity=identity,
         flops=checkpoint.flops,
-        batch_size=lambda device: CLIP_BATCH,
+        batch_size=lambda device, gpu: CLIP_BATCH,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,13 +14,15 @@ from models.vqgan import jax_codec
 from pipelines import clusters, dataflow, dataflow_job, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
+from pipelines.engines import is_local, runner_name
 from pipelines.far_progress import Watched
 from pipelines.keys import repeated_keys_at_the_end
-from pipelines.launch import LaunchResult, is_local, local_processes, local_workers, run_pipeline, runner_name
-from pipelines.planning import PlanRequest
+from pipelines.launch import LaunchResult, local_processes, local_workers, run_pipeline
+from pipelines.plan_text import describe_plan
 from pipelines.process import cores
 from pipelines.request import NO_MODEL, JobOptions, Settings, Task
-from pipelines.screen import Expected, passed_over_lines, print_summary, progress, rows_of_last_run
+from pipelines.screen import Expected, passed_over_lines, print_summary, progress
+from pipelines.sizing import PlanRequest, shard_seconds
 from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
 from transforms import storage
@@ -68,14 +69,12 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
     pending = pending_shards(job.output, plan.shards)
-    code, reason, seconds = 0, "", 0.0
+    code, reason = 0, ""
     if pending:
         storage.delete(storage.join(job.output, SUCCESS))
         if task.concluded:
             storage.delete(storage.join(job.output, task.concluded))
-        began = time.monotonic()
         result = _launch(request, plan, pending, beam_args, scratch)
-        seconds = time.monotonic() - began
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code, reason = result.exit_code, result.reason
@@ -98,8 +97,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         keys = repeated_keys_at_the_end(request, plan, outcome.totals.rows_written)
     look = _look(job, task) if job.kept else None
     if not (task.quiet and outcome.well):
-        rate = None if local or not seconds else rows_of_last_run(job.output) / seconds
-        print_summary(command, job.output, plan, outcome, look, keys, already=not pending, rate=rate)
+        print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
     if told:
         say(told)
     if task.written and job.contact_sheet:
@@ -111,14 +109,14 @@ def _show(request: PlanRequest, stored: Plan | None, beam_args: list[str]) -> in
     job = request.job
     if stored is None:
         plan, shards = planning.make_plan(request)
-        say(planning.describe_plan(plan, shards, request))
+        say(describe_plan(plan, shards, request))
         _show_workers(beam_args, len(shards))
         return 0
     planned: Sequence[Shard] = StoredShards(job.output, stored)
     if job.extend:
         stored, planned = planning.extend_plan(request, stored)
     if planned:
-        say(planning.describe_plan(stored, planned, request))
+        say(describe_plan(stored, planned, request))
     done = stored.shards - len(pending_shards(job.output, stored.shards))
     added = len(planned) if job.extend else 0
     say(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
@@ -201,7 +199,7 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
 
     on_dataflow = runner_name(beam_args) == dataflow.RUNNER
     if on_dataflow:
-        seconds = planning.shard_seconds(request.task, plan)
+        seconds = shard_seconds(request.task, plan)
         beam_args = dataflow.for_plan(
             beam_args,
             job_name=f"vqbeam-{request.command.name.split(':')[0]}-{job_id(plan.fingerprint)[:8]}",
@@ -283,8 +281,6 @@ def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int |
 
 def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
     """Workers elsewhere see no files of this machine; `dataflow.settle` has looked at what the flags name."""
-    if not request.local and not request.job.kept:
-        raise UsageError(f"{runner_name(beam_args)} needs --output, a folder that its workers can reach")
     if runner_name(beam_args) == dataflow.RUNNER:
         for model in request.task.models:
             if model.source != NO_MODEL:

@@ -144,21 +144,17 @@ def print_summary(
     keys: str | None,
     *,
     already: bool,
-    rate: float | None = None,
 ) -> None:
     """What is in the folder now, what went wrong, where the time went, and how to look at it.
 
     `look`: what to look at; None if the folder is a temporary one. `keys`: what is to be said of keys that repeat.
-    `already`: an earlier run did it all. `rate`: the rows a second of a run elsewhere, whose shards overlap and whose
-    workers are not counted here.
+    `already`: an earlier run did it all.
     """
     shards = plan.shards
     totals, undone, parser = outcome.totals, outcome.undone, parser_of(command.name, command)
     every = amount(shards, "shards")
     size = f"{size_text(totals.bytes)} in {output}" if look else f"{size_text(totals.bytes)}, removed: no --output"
-    lines = counts_lines(command.counts, totals, plan.views, command.unit, speed=rate is None)
-    if rate:
-        lines.append(f"  speed      {rate:,.1f} {command.unit}/s of all workers, with their start")
+    lines = counts_lines(command.counts, totals, plan.views, command.unit, speed=_speed(output, plan, command.unit))
     lines.append(f"  size       {size}")
     lines += [f"  notice     {keys}"] if keys else []
     names = f" (names: {storage.join(output, PLAN)})" if look else ""
@@ -181,11 +177,9 @@ def print_summary(
     say(headline, *lines)
 
 
-def counts_lines(
-    counted: str, totals: Totals, views: int = 0, unit: str = "images", *, speed: bool = False
-) -> list[str]:
+def counts_lines(counted: str, totals: Totals, views: int = 0, unit: str = "images", *, speed: str = "") -> list[str]:
     """What has been counted in a folder, "rows" or "images", and where the time went: stages overlap, so they add up to
-    more than the time that passed. With `views` rows of each image, images are told as well."""
+    more than the time that passed. With `views` rows of each image, images are told as well. `speed` is of workers."""
     lines = [
         f"  {counted:<10} {totals.rows_read:,} read = {totals.rows_written:,} written + {totals.rows_rejected:,} "
         f"rejected + {totals.rows_filtered:,} filtered"
@@ -205,9 +199,9 @@ def counts_lines(
     lines += [f"  notice     {name} ({amount(count, 'times')})" for name, count in most_common(totals.notices)]
     if totals.missing_captions:
         lines.append(f"  captions   {amount(totals.missing_captions, unit)} without")
+    if speed:
+        lines.append(f"  speed      {speed}")
     if totals.seconds:
-        if speed:
-            lines.append(f"  speed      {totals.rows_written / totals.seconds:,.1f} {unit}/s a worker")
         stages = ", ".join(f"{stage} {totals.timings.get(stage, 0.0):,.1f} s" for stage in STAGES)
         lines.append(f"  time       {totals.seconds:,.1f} s in shards; of that, overlapping: {stages}")
     if totals.codes_used:
@@ -220,9 +214,14 @@ def failures(output: str) -> list[tuple[int, str]]:
     return [(shard, reason) for shard, reason in last_run(output).get("failed", [])[:REASONS_SHOWN]]
 
 
-def rows_of_last_run(output: str) -> int:
-    """The rows that the last run wrote."""
-    return int(last_run(output).get("rows", {}).get("rows_written", 0))
+def _speed(output: str, plan: Plan, unit: str) -> str:
+    """ "105.2 images/s a worker, 3 workers", by the account of the last run; empty if that does not say it."""
+    told = last_run(output).get("workers", {})
+    if not told.get("seconds") or not told.get("rows_written"):
+        return ""
+    written = told["rows_written"] / (plan.views or 1)
+    several = f", {amount(told['number'], 'workers')}" if told["number"] > 1 else ""
+    return f"{written / told['seconds']:,.1f} {unit}/s a worker{several}"
 
 
 def last_run(output: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from models.bart.options import SAMPLING, Drawing
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
+from pipelines.flag_values import option, share
 from pipelines.generate import open_models
 from pipelines.request import (
     LEAST_ROWS,
@@ -51,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--strength",
-        type=flags.share,
+        type=share,
         metavar="S",
         help=f"from 0, the reconstruction, to 1: noise as large as the codebook's own spread (latent), every code "
         f"redrawn (codes), no row kept (model) (default {STRENGTH})",
@@ -60,9 +61,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--keep_rows", type=int, metavar="N", help="with --method model: rows of codes kept, instead of --strength"
     )
     group.add_argument(
-        "--images_per_input", type=flags.option("images"), default=1, metavar="N", help="variations (default 1)"
+        "--images_per_input", type=option("images"), default=1, metavar="N", help="variations (default 1)"
     )
-    group.add_argument("--seed", type=flags.option("seed"), default=0, metavar="N", help="default 0")
+    group.add_argument("--seed", type=option("seed"), default=0, metavar="N", help="default 0")
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",

@@ -71,7 +71,8 @@ def test_argparse_formats_a_usage_line_of_chosen_flags() -> None:
 def test_beam_parses_flags_with_a_parser_of_its_own() -> None:
     from apache_beam.options import pipeline_options
 
-    message = gone("apache-beam", "_BeamArgumentParser or PipelineOptions._add_argparse_args", "pipelines/parsing.py")
+    needed = "_BeamArgumentParser or PipelineOptions._add_argparse_args"
+    message = gone("apache-beam", needed, "pipelines/beam_flags.py")
     assert issubclass(getattr(pipeline_options, "_BeamArgumentParser", object), argparse.ArgumentParser), message
     assert callable(getattr(pipeline_options.StandardOptions, "_add_argparse_args", None)), message
 

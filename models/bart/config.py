@@ -117,10 +117,13 @@ class DalleBartConfig:
         """Roughly what the codes of one image cost, with guidance: every weight of the decoder, twice a code."""
         return 2.0 * 2 * (self.decoder_weights + self.d_model * self.image_vocab_size) * self.image_length
 
-    def batch_size(self, device: str) -> int:
-        """The default for "cpu" or "cuda": a power of two of images whose caches, of both halves of guidance, fit."""
+    def batch_size(self, device: str, gpu: int | None = None) -> int:
+        """The default for "cpu" or "cuda": a power of two of images whose caches, of both halves of guidance, fit.
+
+        `gpu` is the memory of a GPU of another machine, in bytes; None for one of this.
+        """
         cached = 2 * 2 * self.decoder_layers * self.image_length * self.d_model * VALUE_BYTES[device]
-        budget = GPU_CACHE_SHARE * gpu_bytes() if device == "cuda" else CPU_CACHE_BYTES
+        budget = GPU_CACHE_SHARE * (gpu or gpu_bytes()) if device == "cuda" else CPU_CACHE_BYTES
         return largest_batch(cached, budget, MOST_IMAGES[device])
 
     @classmethod

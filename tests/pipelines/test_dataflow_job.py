@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from pipelines import dataflow_job
-from pipelines.dataflow_job import one_line
+from pipelines.engine_errors import NO_VQBEAM
 from pipelines.stopping import LeftRunning, Terminated
 from tests.support.dataflow_service import JOB, Service, dataflow_service
 from tests.support.paths import SAMPLE
@@ -107,8 +107,7 @@ def test_a_failed_job_ends_in_one_line_and_the_summary(service: Service, images:
     assert failed.code == 1
     (reason,) = (line for line in failed.err.splitlines() if line.startswith("DataflowRunner: "))
     assert reason == (
-        f"DataflowRunner: job {JOB} failed: ModuleNotFoundError: No module named 'pipelines' ({LINK}). "
-        "Finished shards are kept; the same command resumes"
+        f"DataflowRunner: job {JOB} failed: {NO_VQBEAM} ({LINK}). Finished shards are kept; the same command resumes"
     )
     assert "Traceback" not in failed.err
     assert failed.out.startswith("Failed: 0 of 2 shards done\n")
@@ -143,6 +142,20 @@ def test_a_signal_leaves_the_job_and_says_how_to_cancel_it(
         encode(service, images, output)
     assert 128 + left.value.number == code
     assert left.value.told == f"Job {JOB} goes on without this command: {LINK}\n`{CANCEL}` ends it"
+
+
+def test_a_signal_while_a_job_is_handed_over_says_how_to_find_it(
+    service: Service, images: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(pipeline: object) -> None:
+        raise Terminated
+
+    monkeypatch.setattr(dataflow_job, "_submitted", interrupted)
+    with pytest.raises(LeftRunning) as left:
+        encode(service, images, output, "--job_name", "mine")
+    where = "--region us-central1 --project my-project"
+    assert f"`gcloud dataflow jobs list --status active --filter name=mine {where}`" in left.value.told
+    assert f"`gcloud dataflow jobs cancel ID {where}` ends it" in left.value.told
 
 
 def test_a_template_says_where_it_was_written(service: Service, images: str, output: str) -> None:
@@ -187,10 +200,3 @@ def test_a_service_that_is_unwell_for_a_time_ends_nothing(
     cancelled = encode(service, images, output)
     assert f"warning: Dataflow does not say how job {JOB} is: 503 the service is unavailable\n" in cancelled.err
     assert f"job {JOB} cancelled" in cancelled.err
-
-
-def test_one_line_says_what_was_raised() -> None:
-    assert one_line("") == ""
-    assert one_line("first\nsecond") == "first"
-    assert one_line("Error:\nTraceback (most recent call last):\n  File\n    x\nKeyError: 3\n") == "KeyError: 3"
-    assert len(one_line("x" * 1000)) == 303

@@ -66,7 +66,7 @@ def test_a_service_that_goes_away_is_named_and_the_same_command_resumes(tmp_path
         script.begun = running.go_away
         outcome = encode_small(images, tmp_path / "out", tiny_model, *on(running))
     assert outcome.code == 1
-    assert f"the job service {running.endpoint} went away" in outcome.err
+    assert f"the job service {running.endpoint} went away: its job may go on without it; on Flink `curl " in outcome.err
     assert outcome.err.count("\n") == 1
     assert outcome.out.startswith("Failed: 0 of 2 shards")
     assert encode_small(images, tmp_path / "out", tiny_model).code == 0
@@ -86,7 +86,7 @@ def test_a_signal_cancels_the_job_which_is_then_stopped(tmp_path, images, tiny_m
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        (Script(ends=None, deaf=True), "The job job-1 was not stopped in time. It may go on"),
+        (Script(ends=None, deaf=True), "The job job-1 was not stopped in time. It may go on: "),
         (Script(ends=None, refuses=True), "was not stopped: .*answers UNIMPLEMENTED: this engine cancels nothing"),
     ],
     ids=["deaf", "refuses"],
@@ -99,6 +99,7 @@ def test_stopped_is_not_said_of_a_job_that_goes_on(tmp_path, images, tiny_model,
     assert code == 130
     errors = capfd.readouterr().err
     assert re.search(told, errors)
+    assert f"`python -m pipelines.jobs {running.endpoint} --cancel job-1` cancels it. " in errors
     assert "Stopped" not in errors
     assert "to resume:" in errors
 
@@ -150,7 +151,7 @@ def test_shards_done_elsewhere_are_counted_by_their_marks(tmp_path, images, tiny
     outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
     assert outcome.code == 0
     assert any(line.startswith("2/2 shards, ") for line in outcome.err.splitlines())
-    assert re.search(r"  speed      \d+\.\d images/s of all workers, with their start\n", outcome.out)
+    assert re.search(r"  speed      \d[\d,]*\.\d images/s a worker\n", outcome.out)
 
 
 def test_workers_with_other_versions_fail_their_shards_and_name_both(tmp_path, images, tiny_model, monkeypatch):

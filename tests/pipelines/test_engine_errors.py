@@ -28,6 +28,7 @@ JAVA = """java.lang.RuntimeException: The Job server is too old
         ("no slots", "no slots"),
         ("Pipeline job-1 failed in state FAILED: no slots\nmore", "no slots"),
         (CHAINED, "RuntimeError: two"),
+        ("Error:\nTraceback (most recent call last):\n  File\n    x\nKeyError: 3\n", "KeyError: 3"),
         (JAVA, "java.lang.RuntimeException: The Job server is too old"),
         ('Traceback (most recent call last):\n  File "a"\n', "it gave no reason"),
         ("", "it gave no reason"),

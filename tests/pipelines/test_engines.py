@@ -67,6 +67,37 @@ def test_something_else_than_a_job_service_is_named(monkeypatch):
             engines.check(asked(), ["--runner=PortableRunner", f"--job_endpoint={address}"])
 
 
+def test_a_slow_connection_and_a_silent_service_have_one_deadline(monkeypatch):
+    connect = socket.create_connection
+
+    def slow(*place: object) -> socket.socket:
+        time.sleep(0.4)
+        return connect(*place)
+
+    monkeypatch.setattr(engines, "REACH_SECONDS", 0.6)
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        began = time.monotonic()
+        with pytest.raises(UsageError, match="no job service"):
+            engines.check_answers(f"127.0.0.1:{server.getsockname()[1]}", "--job_endpoint")
+    assert 0.6 <= time.monotonic() - began < 0.9
+
+
+def test_a_name_that_is_long_looked_up_has_the_same_deadline(monkeypatch):
+    monkeypatch.setattr(engines, "REACH_SECONDS", 0.1)
+    monkeypatch.setattr(socket, "create_connection", lambda *place: time.sleep(0.5))
+    with pytest.raises(UsageError, match=r"nowhere:1 cannot be reached \(no answer\)"):
+        engines.check_answers("nowhere:1", "--job_endpoint")
+
+
+@pytest.mark.parametrize(
+    "runner", ["PortableRunner", "DataflowRunner", "apache_beam.runners.dask.dask_runner.DaskRunner"]
+)
+def test_a_job_elsewhere_needs_an_output(runner):
+    with pytest.raises(UsageError, match=f"{runner} needs --output, a folder that its workers can reach"):
+        engines.check(asked(output=None), [f"--runner={runner}"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -84,7 +115,7 @@ def test_files_of_this_machine_are_refused_for_workers_in_containers(values, mes
 
 
 def test_a_path_that_workers_of_other_machines_must_share_is_told(capsys, monkeypatch):
-    monkeypatch.setattr(engines, "_check_answers", lambda address, flag: None)
+    monkeypatch.setattr(engines, "check_answers", lambda address, flag: None)
     flags = ["--runner=PortableRunner", "--job_endpoint=cluster:8099", "--environment_type=EXTERNAL"]
     engines.check(asked(output="/shared/out", patterns=["gs://b/*.tar"]), flags)
     assert (

@@ -10,7 +10,8 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines.launch import is_local, local_workers, run_pipeline, runner_name
+from pipelines.engines import is_local, runner_name
+from pipelines.launch import local_workers, run_pipeline
 from pipelines.local_worker import worker_pids
 from pipelines.scratch import scratch_folder
 from transforms.engine.monitor import Monitor, read_totals

@@ -6,8 +6,17 @@ import argparse
 
 import pytest
 
-from pipelines import flags, parsing
+from pipelines import beam_flags, flag_values, parsing
 from transforms.errors import UsageError
+
+READ = (
+    *("runner", "streaming", "project", "region", "temp_location", "staging_location", "job_name", "flexrs_goal"),
+    *("dataflow_service_options", "experiments", "machine_type", "num_workers", "max_num_workers"),
+    *("number_of_worker_harness_threads", "sdk_container_image", "setup_file", "extra_packages", "requirements_file"),
+    *("job_endpoint", "environment_type", "environment_config", "prism_location", "flink_master"),
+    *("flink_job_server_jar", "flink_submit_uber_jar", "spark_master_url", "spark_job_server_jar"),
+    *("spark_submit_uber_jar", "job_server_java_launcher", "jar_cache_dir"),
+)
 
 
 @pytest.fixture
@@ -124,9 +133,37 @@ def test_commands_that_launch_nothing_refuse_flags_of_beam(parser):
 
 
 def test_the_names_read_from_beams_source_are_those_that_beam_declares():
-    declared = {name for name in parsing.flag_names(parsing.beam_parser()) if name.startswith("--")}
-    assert {"--project", "--runner", "--flink_master", "--s3_region_name"} <= declared
-    assert declared <= parsing.beam_flag_names()
+    names = {name for name in parsing.flag_names(beam_flags.beam_parser()) if name.startswith("--")}
+    assert {"--project", "--runner", "--flink_master", "--s3_region_name"} <= names
+    assert names <= set(parsing.flag_names(beam_flags.declared()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--runner=DataflowRunner --project p --region=r --temp_location gs://b/t --no_auth --streaming",
+        "--experiments=a,b --experiments c,d=1,e=2=3,4 --dataflow_service_options x=y;z,w",
+        "--num_workers 3 --max_num_workers=5 --worker_machine_type n1 --number_of_worker_harness_threads 2",
+        "--extra_package a --extra_packages b --setup_file s --requirements_file r --sdk_container_image i",
+        "--job_endpoint embed --environment_type PROCESS --environment_config {} --flink_master h:1 --parallelism 4",
+        "--flink_submit_uber_jar --spark_master_url spark://h:1 --job_server_jvm_properties=-Da=b --jar_cache_dir c",
+        "--no_use_public_ips --direct_num_workers 2 --flexrs_goal COST_OPTIMIZED --job_name n --stray word",
+    ],
+)
+def test_values_read_without_beam_are_those_that_beam_reads(line):
+    theirs, _ = beam_flags.beam_parser().parse_known_args(line.split())
+    ours = vars(beam_flags.options(line.split()))
+    computed = {name for name, value in vars(theirs).items() if value is not None and ours.get(name) is None}
+    assert {name: value for name, value in vars(theirs).items() if name not in computed} == {
+        name: value for name, value in ours.items() if name in vars(theirs) and name not in computed
+    }
+    needed = set(vars(theirs)) & set(READ)
+    assert not computed & needed, "these are read before Beam is imported"
+
+
+def test_whatever_is_read_without_beam_is_declared():
+    assert set(READ) <= set(vars(beam_flags.options([])))
 
 
 def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
@@ -134,7 +171,7 @@ def test_no_flag_of_encode_or_decode_hides_one_of_beam_but_dry_run():
 
     for module in (encode, decode):
         parser = parsing.parser_of("try", module.COMMAND)
-        assert set(parsing.flag_names(parser)) & set(parsing.flag_names(parsing.beam_parser())) == {"--dry_run"}
+        assert set(parsing.flag_names(parser)) & set(parsing.flag_names(beam_flags.beam_parser())) == {"--dry_run"}
 
 
 def test_the_help_names_what_is_needed_in_one_line(parser):
@@ -144,9 +181,9 @@ def test_the_help_names_what_is_needed_in_one_line(parser):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (flags.share, "'x': expected a number from 0 to 1"),
-        (flags.cosine, "'x': expected a number from -1 to 1"),
-        (flags.positive, "'x': expected a whole number, at least 1"),
+        (flag_values.share, "'x': expected a number from 0 to 1"),
+        (flag_values.cosine, "'x': expected a number from -1 to 1"),
+        (flag_values.positive, "'x': expected a whole number, at least 1"),
     ],
 )
 def test_what_is_no_number_is_told_what_is_expected(kind, message):

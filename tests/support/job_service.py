@@ -59,6 +59,10 @@ class JobService(beam_job_api_pb2_grpc.JobServiceServicer):
         if self.script.ends is not None:
             self._move_to(self.script.ends)
 
+    def GetJobs(self, request: Any, context: Any) -> Any:
+        found = [api.JobInfo(job_id="job-1", state=self._states[-1])] if self.prepared else []
+        return api.GetJobsResponse(job_info=found)
+
     def GetState(self, request: Any, context: Any) -> Any:
         return api.JobStateEvent(state=self._states[-1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from transforms import storage
+from transforms.engine import speed
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
@@ -82,10 +84,10 @@ class _ProcessShard(beam.DoFn):
         self._shards: ShardReader = self._shared_shards.acquire(partial(ShardReader, self._job.output))
 
     def process(self, index: int) -> Iterator[dict[str, Any]]:
-        resources = self._resources
+        resources, began = self._resources, time.time()
         report = guarded(index, resources, lambda: self._attempt(index, resources))
         count_report(report)
-        yield asdict(report)
+        yield asdict(replace(report, worker=speed.worker(), began=began, ended=time.time()))
 
     def _attempt(self, index: int, resources: Resources) -> ShardReport:
         job = self._job
@@ -148,18 +150,20 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "seconds": report["timings"],
         "failed": [[report["shard"], report["reason"]]] if status == "failed" else [],
         "advised": int(report["advised"]),
+        "workers": speed.span_of(report),
     }
 
 
 def _merged(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Adds up; keeps the first reasons of failure by shard number."""
-    merged: dict[str, Any] = {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0}
+    merged: dict[str, Any] = {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0, "workers": {}}
     for one in summaries:
         for name in ("shards", "rows", "seconds"):
             for key, value in one[name].items():
                 merged[name][key] = merged[name].get(key, 0) + value
         merged["advised"] += one["advised"]
         merged["failed"] = sorted(merged["failed"] + one["failed"])[:REASONS_KEPT]
+        merged["workers"] = speed.together([merged["workers"], one["workers"]])
     return merged
 
 
@@ -184,6 +188,7 @@ def _finish(summary: dict[str, Any], output: str, max_error_rate: float, main: M
 
     If the store refuses them, that is logged and no more: what is done is done, and the launcher looks for itself.
     """
+    summary["workers"] = speed.speed(summary["workers"])
     try:
         plan = load_plan(output)
         if plan is not None:

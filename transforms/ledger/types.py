@@ -142,7 +142,8 @@ class ShardReport:
     """How an attempt at a shard ended: "done", "adopted" from another attempt, "skipped" because its mark was there,
     "failed" for `reason`, or "stopped". `advised`: the reason says what to do. `sources` are those that were read as
     they are now, not as they were planned. `mark` is the identity of the mark, if this attempt put it: then
-    `objects` are the main object and the rejected rows, and `bytes` those of all objects."""
+    `objects` are the main object and the rejected rows, and `bytes` those of all objects. `worker` is the process, and
+    `began` and `ended` are by its clock."""
 
     shard: int
     status: Literal["done", "adopted", "skipped", "failed", "stopped"]
@@ -156,6 +157,9 @@ class ShardReport:
     mark: str = ""
     objects: Sequence[StoredObject] = ()
     bytes: int = 0
+    worker: str = ""
+    began: float = 0.0
+    ended: float = 0.0
 
 
 def mark_values(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""Lists or cancels the jobs of a job service of Beam, which has no such command of its own.
+
+`python -m pipelines.jobs HOST:PORT` lists them, with `--cancel JOB` it cancels one and waits for its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import grpc
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.portability.api import beam_job_api_pb2_grpc
+from apache_beam.runners.runner import PipelineState
+
+from pipelines.engine_errors import reason_of
+from pipelines.engines import check_answers
+from pipelines.process import quiet_logging
+from pipelines.terminal import say
+from transforms.errors import UsageError
+
+ANSWER_SECONDS = 10.0  # for each question
+END_SECONDS = 10.0  # for a job that is cancelled
+TICK_SECONDS = 0.2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 1 if the job goes on, 2 if nothing answers."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.jobs", description=__doc__)
+    parser.add_argument("service", metavar="HOST:PORT", help="the job service")
+    parser.add_argument("--cancel", metavar="JOB", help="a job's id, as the list has it")
+    args = parser.parse_args(argv)
+    try:
+        check_answers(args.service, "the job service")
+    except UsageError as error:
+        say(str(error), file=sys.stderr)
+        return 2
+    with grpc.insecure_channel(args.service) as channel:
+        stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        try:
+            return _cancel(stub, args.cancel) if args.cancel else _list(stub)
+        except grpc.RpcError as error:
+            say(reason_of(error, f"the job service {args.service}"), file=sys.stderr)
+            return 1
+
+
+def _list(stub: beam_job_api_pb2_grpc.JobServiceStub) -> int:
+    for job in stub.GetJobs(api.GetJobsRequest(), timeout=ANSWER_SECONDS).job_info:
+        say(f"{job.job_id} {_name(job.state)}")
+    return 0
+
+
+def _cancel(stub: beam_job_api_pb2_grpc.JobServiceStub, job: str) -> int:
+    state = _name(stub.Cancel(api.CancelJobRequest(job_id=job), timeout=ANSWER_SECONDS).state)
+    deadline = time.monotonic() + END_SECONDS
+    while not PipelineState.is_terminal(state) and time.monotonic() < deadline:
+        time.sleep(TICK_SECONDS)
+        state = _name(stub.GetState(api.GetJobStateRequest(job_id=job), timeout=ANSWER_SECONDS).state)
+    say(f"{job} {state}")
+    return 0 if PipelineState.is_terminal(state) else 1
+
+
+def _name(state: int) -> str:
+    return str(api.JobState.Enum.Name(state))
+
+
+if __name__ == "__main__":
+    quiet_logging()
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""How the work of a new plan is run: what the user chose, else what suits the workers, who may be on other machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.devices import ASSUMED_GPU_BYTES, resolve_device
+from pipelines.command import JobCommand
+from pipelines.process import cores
+from pipelines.request import JobOptions, Task
+from transforms.ledger.plan import Plan
+from transforms.ledger.types import Shard, known_rows
+
+SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
+ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
+MOST_ROWS = 65536
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Everything that a plan is made from. `local`: the workers are processes of this machine."""
+
+    command: JobCommand
+    job: JobOptions
+    task: Task
+    local: bool
+
+
+def resolved_settings(request: PlanRequest) -> dict[str, Any]:
+    """How the work is run, as the plan stores it: the user's choices, else what suits the device."""
+    asked, models = request.job.settings, request.task.models
+    device = resolve_device(asked.device) if request.local else asked.device
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    gpu = None if request.local else request.job.worker_gpu_bytes or ASSUMED_GPU_BYTES
+    first, *others = models
+    parts = {
+        model.role: {"name": model.name, "source": model.source, "batch_size": model.batch_size(kind, gpu)}
+        for model in models
+    }
+    return {
+        "model": first.name,
+        "model_source": first.source,
+        "device": kind,
+        "batch_size": asked.batch_size or first.batch_size(kind, gpu),
+        "threads_per_worker": asked.threads or max(1, worker_cores(request) // (asked.workers or 1)),
+        "workers": asked.workers or None,
+        **({"models": parts} if others else {}),
+    }
+
+
+def worker_cores(request: PlanRequest) -> int:
+    """The cores that a shard has to itself. Engines do several shards at once on a machine that nothing is known of
+    here, one on each core."""
+    if request.local:
+        return cores()
+    return request.job.worker_cores or 1
+
+
+def default_rows_per_shard(task: Task, settings: Mapping[str, Any], cores_of_worker: int) -> int:
+    """Some minutes of work of the device, in whole batches."""
+    kind, batch_size = settings["device"], int(settings["batch_size"])
+    flops = ASSUMED_FLOPS[kind] * (cores_of_worker if kind == "cpu" else 1)
+    rows = SECONDS_PER_SHARD * flops / (task.images_per_row * sum(model.flops for model in task.models))
+    rows = min(max(rows, task.least_rows), MOST_ROWS)
+    whole = max(1, batch_size // task.images_per_row)
+    return max(1, round(rows / whole)) * whole
+
+
+def shard_seconds(task: Task, plan: Plan) -> float:
+    """Roughly how long the device of a plan is busy with a whole shard."""
+    kind, rows = str(plan.settings["device"]), int(plan.fingerprint["rows_per_shard"])
+    return rows * task.images_per_row * sum(model.flops for model in task.models) / ASSUMED_FLOPS[kind]
+
+
+def fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int:
+    """The smallest power of two, up to `batch_size`, that holds every image of the largest shard; `batch_size` if rows
+    have not been counted."""
+    counts = [known_rows(shard.slices) for shard in shards]
+    if None in counts:
+        return batch_size
+    most = images_per_row * max(count or 0 for count in counts)
+    return min(batch_size, 1 << max(0, most - 1).bit_length())
+
+
+def convolutions(request: PlanRequest, device: str) -> str:
+    """How new plans compute them; workers on other machines may lack what the faster way needs."""
+    from models.winograd.layers import suits
+
+    dtype, task = request.job.settings.dtype, request.task
+    ours = request.local and task.backend == "torch"
+    if ours and any(model.convolutional and suits(device, dtype, model.flops) for model in task.models):
+        return "winograd"
+    return "direct"

@@ -57,9 +57,9 @@ def run_elsewhere(
     portable.job_server_timeout = FOR_EVER  # whether it answers has been seen before
     cancel = partial(how_to_cancel, beam_args)
     with hushed():
+        runner = runner_of(name)
+        servers = _servers_of(runner)
         try:
-            runner = create_runner(name)
-            servers = _servers_of(runner)
             pipeline = beam.Pipeline(runner=runner, options=options)
         except (ValueError, ImportError, AttributeError) as error:
             raise UsageError(f"--runner {name}: {error}") from error
@@ -82,6 +82,14 @@ def run_elsewhere(
         say(f"The job was written to {executable}")
         return LaunchResult(SUBMITTED)
     return ended
+
+
+def runner_of(name: str) -> Any:
+    """The runner of Beam of that name, or of a class with its module. Raises `UsageError` if there is none."""
+    try:
+        return create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner {name}: {error}") from error
 
 
 def _while_submitting(stop: StopSignals, cancel: Callable[..., str], number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from models.vqgan import jax_codec
 from pipelines import clusters, dataflow, dataflow_job, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
+from pipelines.elsewhere import runner_of
 from pipelines.engines import is_local, runner_name
 from pipelines.far_progress import Watched
 from pipelines.keys import repeated_keys_at_the_end
@@ -280,11 +281,13 @@ def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int |
 
 
 def _check_reachable(request: PlanRequest, beam_args: list[str]) -> None:
-    """Workers elsewhere see no files of this machine; `dataflow.settle` has looked at what the flags name."""
+    """The runner must be there. Workers elsewhere see no files of this machine; `dataflow` has looked at the flags."""
     if runner_name(beam_args) == dataflow.RUNNER:
         for model in request.task.models:
             if model.source != NO_MODEL:
                 dataflow.check_model(model.source, f"the model {model.source}")
+    elif not request.local:
+        runner_of(str(PipelineOptions(beam_args).view_as(StandardOptions).runner))
 
 
 def default_workers(device: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import engines
 from tests.support.run_command import run
+from tests.support.small_jobs import dataset
 from transforms.errors import UsageError
 
 
@@ -57,6 +58,14 @@ def test_an_engine_that_is_not_there_is_refused_before_anything_is_stored(tmp_pa
     outcome.check_refused(message.format(nobody=nobody))
     assert outcome.err.count("\n") == 1
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("runner", ["NoSuchRunner", "apache_beam.pvalue.NoRunner"])
+def test_a_runner_that_does_not_exist_leaves_no_plan(tmp_path: Path, tiny_model: Path, runner: str):
+    source = dataset(tmp_path / "in", 1)
+    outcome = run("encode", "--input", source, "--model", tiny_model, "--runner", runner, output=tmp_path / "out")
+    outcome.check_refused(f"vqbeam encode: --runner {runner}: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_something_else_than_a_job_service_is_named(monkeypatch):

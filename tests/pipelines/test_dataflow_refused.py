@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pipelines import dataflow
 from pipelines.accelerators import MACHINES, Accelerator, accelerator, cores_of
+from tests.support.large_machine import make_large
 from tests.support.paths import SAMPLE
 from tests.support.run_command import run
 
@@ -150,7 +152,9 @@ def test_gpus_of_this_machine_are_no_accelerators(tmp_path: Path) -> None:
     refused.check_refused("--no_wait is for --runner DataflowRunner")
 
 
-def test_planning_needs_no_gpu_and_tells_the_machines(gcs_bucket: str) -> None:
+def test_planning_needs_no_gpu_and_tells_the_machines(
+    gcs_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fs = fsspec.filesystem("gs")
     fs.pipe_file(f"{gcs_bucket}/in/a.tar", (SAMPLE / "emoji-00000.tar").read_bytes())
     argv = ("--input", f"{gcs_bucket}/in/a.tar", "--output", f"{gcs_bucket}/out", "--accelerator", "nvidia-l4:1")
@@ -159,6 +163,15 @@ def test_planning_needs_no_gpu_and_tells_the_machines(gcs_bucket: str) -> None:
     assert "dtype       bfloat16 on cuda, batch" in planned.out
     assert planned.out.endswith("workers     6 to 25 of g2-standard-8, each with 1 nvidia-l4\n")
     assert not fs.exists(f"{gcs_bucket}/out")
+    monkeypatch.setattr("models.image_tokenizer.MAX_BATCH", 1 << 60)  # so that it follows from the GPU's memory
+    shown = []
+    for accelerator, change in (("nvidia-l4", None), ("nvidia-l4", make_large), ("nvidia-h100-80gb", make_large)):
+        if change:
+            change(monkeypatch, tmp_path)
+        shown.append(run("encode", *argv[:4], "--accelerator", accelerator, *ON_DATAFLOW, "--dry_run").out)
+    assert shown[0] == shown[1]
+    batches = [int(re.search(r"cuda, batch (\d+)", text)[1]) for text in shown]  # type: ignore[index]
+    assert batches[2] == 4 * batches[1]
 
 
 def test_a_machine_of_each_type_and_number_says_its_cores() -> None:

@@ -154,6 +154,17 @@ def test_shards_done_elsewhere_are_counted_by_their_marks(tmp_path, images, tiny
     assert re.search(r"  speed      \d[\d,]*\.\d images/s a worker\n", outcome.out)
 
 
+def test_shards_that_overlap_in_one_process_are_the_work_of_one_worker(tmp_path, images, tiny_model):
+    """Each had counted in full, so that two threads seemed half as fast."""
+    flags = ("--direct_running_mode", "multi_threading", "--workers", "2")
+    outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
+    told = outcome.last_run()["workers"]
+    assert (told["number"], told["rows_written"]) == (1, outcome.total("rows_written"))
+    assert f"  speed      {told['rows_written'] / told['seconds']:,.1f} images/s a worker\n" in outcome.out
+    again = encode_small(images, tmp_path / "out", tiny_model)
+    assert "Done already" in again.out
+
+
 def test_workers_with_other_versions_fail_their_shards_and_name_both(tmp_path, images, tiny_model, monkeypatch):
     monkeypatch.setattr("pipelines.run.versions_here", lambda: {"pillow": "0.1"})
     flags = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from models.find import cache_folder
 from pipelines.accelerators import GPU_GIB, MACHINES, Accelerator
 from tests.support.job_service import Script, State, job_service
+from tests.support.large_machine import make_large
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset
 from transforms.engine.beam import ProcessShards
 from transforms.engine.job import Job
-
-
-def make_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Makes this machine one with GPUs, many cores, and folders of its own."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 << 30))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    for name in ("VQBEAM_CACHE", "XDG_CACHE_HOME", "TMPDIR"):
-        monkeypatch.setenv(name, str(tmp_path))
 
 
 @pytest.fixture

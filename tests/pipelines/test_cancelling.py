@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -86,15 +85,17 @@ def test_each_engine_has_its_way(flags: list[str], answers: bool, told: str) -> 
     assert how_to_cancel([f"--runner={runner}", *others], "job-1", answers=answers, at_once=True).startswith(told)
 
 
-def test_a_job_service_lists_its_jobs_and_cancels_one(tmp_path: Path, tiny_model: Path, capsys) -> None:
-    images, begun = dataset(tmp_path / "in", 1), threading.Event()
-    with job_service(Script(ends=None, begun=begun.set)) as running, ThreadPoolExecutor(1) as other:
+def test_a_job_service_lists_its_jobs_and_cancels_one(tmp_path: Path, tiny_model: Path) -> None:
+    images, codes, script = dataset(tmp_path / "in", 1), [], Script(ends=None)
+    with job_service(script) as running:
+        script.begun = lambda: codes.extend(
+            (jobs.main([running.endpoint]), jobs.main([running.endpoint, "--cancel", "job-1"]))
+        )
         flags = ("--runner=PortableRunner", f"--job_endpoint={running.endpoint}", "--environment_type=LOOPBACK")
-        job = other.submit(encode_small, images, tmp_path / "out", tiny_model, *flags)
-        assert begun.wait(60)
-        assert jobs.main([running.endpoint]) == 0
-        assert jobs.main([running.endpoint, "--cancel", "job-1"]) == 0
-        assert "PortableRunner: it was cancelled." in job.result(60).err
+        job = encode_small(images, tmp_path / "out", tiny_model, *flags)
+    assert codes == [0, 0]
+    assert "PortableRunner: it was cancelled." in job.err
+    assert "job-1 RUNNING\n" in job.out
     assert running.service.cancelled == 1
 
 

@@ -9,11 +9,9 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
-from apache_beam.portability.api import beam_job_api_pb2 as api
-from apache_beam.portability.api import beam_job_api_pb2_grpc
-from apache_beam.runners.runner import PipelineState
 
 from pipelines.engine_errors import reason_of
 from pipelines.engines import check_answers
@@ -37,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         say(str(error), file=sys.stderr)
         return 2
+    from apache_beam.portability.api import beam_job_api_pb2_grpc
+
     with grpc.insecure_channel(args.service) as channel:
         stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
         try:
@@ -46,13 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
 
 
-def _list(stub: beam_job_api_pb2_grpc.JobServiceStub) -> int:
+def _list(stub: Any) -> int:
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+
     for job in stub.GetJobs(api.GetJobsRequest(), timeout=ANSWER_SECONDS).job_info:
         say(f"{job.job_id} {_name(job.state)}")
     return 0
 
 
-def _cancel(stub: beam_job_api_pb2_grpc.JobServiceStub, job: str) -> int:
+def _cancel(stub: Any, job: str) -> int:
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+    from apache_beam.runners.runner import PipelineState
+
     state = _name(stub.Cancel(api.CancelJobRequest(job_id=job), timeout=ANSWER_SECONDS).state)
     deadline = time.monotonic() + END_SECONDS
     while not PipelineState.is_terminal(state) and time.monotonic() < deadline:
@@ -63,6 +68,8 @@ def _cancel(stub: beam_job_api_pb2_grpc.JobServiceStub, job: str) -> int:
 
 
 def _name(state: int) -> str:
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+
     return str(api.JobState.Enum.Name(state))
 
 

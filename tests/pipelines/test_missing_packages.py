@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset
@@ -26,7 +26,7 @@ PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
     for scheme, package in PACKAGES.items():
         monkeypatch.setitem(sys.modules, package, None)
-        monkeypatch.delitem(fsspec.registry._registry, scheme, raising=False)
+        monkeypatch.delitem(_registry, scheme, raising=False)
 
 
 @pytest.mark.usefixtures("without")

@@ -11,7 +11,7 @@ import pytest
 from models.weights import checkpoint as checkpoints
 from models.weights.checkpoint import weights_id
 from models.weights.checks import Leaves
-from pipelines import planning
+from pipelines import sizing
 from tests.support.run_command import run
 from tests.support.small_jobs import dataset, encode_small
 from tests.support.tiny_generator import write_prompts
@@ -25,7 +25,7 @@ from transforms.inputs.provenance import token_provenance
 def test_workers_share_the_cores_by_whichever_name_they_are_asked_for(
     tiny_generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    monkeypatch.setattr(planning, "cores", lambda: 8)
+    monkeypatch.setattr(sizing, "cores", lambda: 8)
     source = write_prompts(tmp_path / "prompts.jsonl", [{"prompt": " "}])  # nothing to draw
     words = ("--model", tiny_generator, "--device", "cpu", "--direct_running_mode", "multi_threading")
     outcome = run("generate", "--input", source, *words, flag, "2", output=tmp_path / "out")

@@ -46,6 +46,7 @@ setup(
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]"],
+        "s3": ["s3fs>=2025.7"],
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
         "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
         "test": [
@@ -58,6 +59,10 @@ setup(
             "duckdb>=1.3",
             "webdataset>=0.2.100",
             "gcp-storage-emulator>=2026.7.18",
+            "s3fs>=2025.7",
+            "moto[s3]>=5.1",
+            "flask>=3.1",  # with flask-cors, what moto's server needs for S3; [server] would bring twenty others
+            "flask-cors>=5.0",
             "google-cloud-dataflow-client>=0.8.17",  # what describes a job of Dataflow; [gcp] would bring thirty others
             "ipykernel>=6.29",
             "nbclient>=0.10",

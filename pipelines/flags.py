@@ -102,7 +102,7 @@ def add_output_flags(parser: argparse.ArgumentParser, *, required: bool = True) 
     group = parser.add_argument_group("output")
     otherwise = "" if required else "; default: none, only the totals are printed"
     group.add_argument(
-        "--output", required=required, metavar="DIR", help=f"a folder, local or on any fsspec URL{otherwise}"
+        "--output", required=required, metavar="DIR", help=f"a folder, local, gs://, s3:// or any fsspec URL{otherwise}"
     )
     group.add_argument("--overwrite", action="store_true", help="first remove what an earlier job wrote there")
     group.add_argument("--extend", action="store_true", help="add new input files to the stored plan, as more shards")

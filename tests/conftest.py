@@ -55,6 +55,22 @@ def gcs_bucket() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def s3_bucket() -> Iterator[str]:
+    """`s3://bucket`, an empty bucket of an emulated store, for this process and those that it starts."""
+    from tests.support.s3_bucket import emulated_bucket
+
+    with emulated_bucket() as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=["gs", "s3"])
+def cloud_bucket(request: pytest.FixtureRequest) -> str:
+    """`gs://bucket` and `s3://bucket`, each empty and emulated."""
+    url: str = request.getfixturevalue({"gs": "gcs_bucket", "s3": "s3_bucket"}[request.param])
+    return url
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Prints the line; pytest's own header is left out by `-q`."""

@@ -385,5 +385,5 @@ def test_fsspec_passes_the_wish_to_create_only_through_to_stores() -> None:
     from fsspec.asyn import AsyncFileSystem
 
     for method in ("_put_file", "_pipe_file"):
-        message = gone("fsspec", f"mode of {method}", "transforms/storage.py, for commits that replace nothing,")
+        message = gone("fsspec", f"mode of {method}", "transforms/object_stores.py, for commits that replace nothing,")
         assert "mode" in inspect.signature(getattr(AsyncFileSystem, method)).parameters, message

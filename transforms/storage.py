@@ -13,10 +13,11 @@ import os
 import re
 import shutil
 import stat as file_status
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,15 +28,17 @@ from fsspec.utils import glob_translate
 from transforms import local_files
 from transforms.errors import StorageFailed, UsageError
 from transforms.local_files import PARTIAL_PREFIX as PARTIAL_PREFIX
+from transforms.object_stores import ObjectStore, create, object_store, remove_below
+from transforms.source_files import RangeReader, SourceFile
+from transforms.source_files import faults as faults
 
 HASH_CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
-PAGE = 1000  # objects of a listing
-OBJECT_FIELDS = "name,size,generation,etag,updated,crc32c,md5Hash"
 MD5 = re.compile(r'"?(?P<hex>[0-9a-f]{32})"?')  # as an ETag of S3, unless it was put in parts or with a key of its own
 CHECKSUMS = ("crc32c", "md5Hash", "content_md5")  # as stores call those of a content
 SAMPLE_PARTS, SAMPLE_BYTES = 16, 1 << 16  # so up to 1 MiB is read, and smaller files whole
-ANSWERS = (FileNotFoundError, FileExistsError)
+STORE_BUFFER = 1 << 14  # of an object of a store; RangeReader has its own
+S3_SCHEMES = ("s3", "s3a")
 SPECIAL = {
     file_status.S_IFIFO: "a FIFO",
     file_status.S_IFSOCK: "a socket",
@@ -73,7 +76,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         fs, path = cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(name))
     except (ValueError, ImportError, TypeError) as error:
-        raise UsageError(f"{uri}: {error}") from error
+        raise UsageError(f"{uri}: {_unknown(name.partition(':')[0], error)}") from error
     except FileNotFoundError:
         raise
     except Exception as error:  # an archive that is none, for one
@@ -87,7 +90,14 @@ def file_system_class(scheme: str) -> type[fsspec.AbstractFileSystem]:
     try:
         return cast("type[fsspec.AbstractFileSystem]", fsspec.get_filesystem_class(scheme))
     except (ValueError, ImportError) as error:
-        raise UsageError(f"{scheme}: {error}") from error
+        raise UsageError(f"{scheme}: {_unknown(scheme, error)}") from error
+
+
+def _unknown(scheme: str, error: Exception) -> str:
+    """Why no file system is there for a scheme."""
+    if scheme not in S3_SCHEMES or not isinstance(error, ImportError):
+        return str(error)
+    return f"{error.__cause__ or error}; for S3, install the extra: pip install 'vqbeam[s3]'"
 
 
 def is_local(uri: str) -> bool:
@@ -104,18 +114,6 @@ def join(folder: str, *parts: str) -> str:
     return "/".join([folder.rstrip("/"), *parts])
 
 
-@contextmanager
-def faults(action: str, uri: str, answers: tuple[type[OSError], ...] = ANSWERS) -> Iterator[None]:
-    """Re-raises any storage error as `StorageFailed`, except `answers`: by default "not found" and "exists already"."""
-    try:
-        yield
-    except Exception as error:  # stores raise their own types: HttpError, ClientError, RefreshError, ...
-        if isinstance(error, (*answers, StorageFailed)):
-            raise
-        detail = f"{type(error).__name__}: {error}".strip(": ")
-        raise StorageFailed(f"cannot {action} {uri}: {detail}") from error
-
-
 def has_wildcard(pattern: str) -> bool:
     return any(char in pattern for char in "*?[")
 
@@ -126,17 +124,13 @@ def list_files(pattern: str) -> list[FileInfo]:
 
 
 def iterate_files(pattern: str) -> Iterator[FileInfo]:
-    """As `list_files`, for very many, and most often in order: Google Cloud Storage is read page by page.
+    """As `list_files`, for very many, and most often in order: Google Cloud Storage and S3 are read page by page.
 
     gcsfs holds some KB of each object until it has all, and stops at ten million without a word.
     """
     fs, path = filesystem(pattern)
-    yield from _paged(fs, path, pattern) if _is_google(fs) else _listed(pattern)
-
-
-def _is_google(fs: fsspec.AbstractFileSystem) -> bool:
-    """Whether one request can be sent where gcsfs sends two or three, to find out whether a name is a folder."""
-    return "gs" in fs.protocol and hasattr(fs, "call")
+    store = object_store(fs)
+    yield from _paged(fs, store, path, pattern) if store else _listed(pattern)
 
 
 def _listed(pattern: str) -> Iterator[FileInfo]:
@@ -157,21 +151,21 @@ def _listed(pattern: str) -> Iterator[FileInfo]:
             yield _file_info(fs, info)
 
 
-def _paged(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> Iterator[FileInfo]:
-    """The objects of Google Cloud Storage that match, in the store's order, which is that of their names."""
+def _paged(fs: fsspec.AbstractFileSystem, store: ObjectStore, path: str, pattern: str) -> Iterator[FileInfo]:
+    """The objects of a store that match, in its order, which most often is that of their names."""
     matches = re.compile(glob_translate(path)).match if has_wildcard(path) else None
     bucket, _, key = (re.split(r"[*?\[]", path, maxsplit=1)[0] if matches else f"{path.rstrip('/')}/").partition("/")
-    asked = {"prefix": key or None, "maxResults": PAGE, "fields": f"nextPageToken,items({OBJECT_FIELDS})"}
-    token: str | None = ""
-    while token is not None:
+    pages = store.pages(bucket, key)
+    while True:
         with faults("list", pattern):
             try:
-                page = fs.call("GET", "b/{}/o", bucket, **asked, pageToken=token or None, json_out=True)
+                page = next(pages, None)
             except FileNotFoundError:
                 return
-            found = [{**item, "name": f"{bucket}/{item['name']}"} for item in page.get("items", ())]
-            infos = [_file_info(fs, item) for item in found if matches is None or matches(item["name"])]
-            token = page.get("nextPageToken")
+            if page is None:
+                return
+            named = [item for item in page if not item["name"].endswith("/")]  # these are made to look like folders
+            infos = [_file_info(fs, item) for item in named if matches is None or matches(item["name"])]
         yield from infos
 
 
@@ -206,11 +200,10 @@ def special_kind(path: str) -> str | None:
 def stat(uri: str) -> FileInfo:
     """Size and version of a file as the store has them now. Raises `FileNotFoundError`."""
     fs, path = filesystem(uri)
-    bucket, _, key = path.partition("/")
+    store = object_store(fs)
     with faults("stat", uri):
-        if _is_google(fs) and key:
-            found = fs.call("GET", "b/{}/o/{}", bucket, key, fields=OBJECT_FIELDS, json_out=True)
-            return _file_info(fs, {**found, "name": path})
+        if store and "/" in path.rstrip("/"):
+            return _file_info(fs, store.look(path))
         fs.invalidate_cache()
         info = fs.info(path)
         if info.get("type") == "directory":
@@ -228,51 +221,28 @@ def exists(uri: str) -> bool:
     return True
 
 
-class SourceFile(io.RawIOBase):
-    """A readable, seekable file whose failures are `StorageFailed`, so that a parser's own are the data's."""
+def open_read(uri: str, buffer_size: int = 1 << 20, whole: bool = False) -> io.BufferedReader:
+    """Open for streaming and seeking. Raises `FileNotFoundError` and `StorageFailed`, also from later reads.
 
-    def __init__(self, file: BinaryIO, uri: str) -> None:
-        self._file = file
-        self._uri = uri
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with faults("read", self._uri):
-            data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with faults("read", self._uri):
-            return self._file.seek(offset, whence)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-def open_read(uri: str, buffer_size: int = 1 << 20) -> io.BufferedReader:
-    """Open for streaming and seeking. Raises `FileNotFoundError` and `StorageFailed`, also from later reads."""
+    An object of a store is read by ranges that follow what is asked for (`RangeReader`); with `whole`, by large ones.
+    """
     fs, path = filesystem(uri)
+    store = object_store(fs)
     with faults("open", uri):
         if isinstance(fs, LocalFileSystem):
             check_regular(path)
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - handed to SourceFile, which closes it
+        elif store:
+            buffer_size = STORE_BUFFER
+            file = cast(io.FileIO, RangeReader(partial(store.read, path), stat(uri).size, whole))
         else:
-            known = {"size": stat(uri).size} if _is_google(fs) else {}
-            file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20), **known)
+            file = fs.open(path, "rb", block_size=max(buffer_size, 1 << 20))
     return io.BufferedReader(SourceFile(cast(BinaryIO, file), uri), buffer_size)
 
 
-def open_unpacked(uri: str, buffer_size: int = 1 << 20) -> BinaryIO:
+def open_unpacked(uri: str, buffer_size: int = 1 << 20, whole: bool = False) -> BinaryIO:
     """As `open_read`, unpacked if the content, not the name, is gzipped: then reading raises gzip's own errors, too."""
-    file = open_read(uri, buffer_size)
+    file = open_read(uri, buffer_size, whole)
     return cast(BinaryIO, gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP_MAGIC else file)
 
 
@@ -282,7 +252,8 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
     with faults("read", uri):
         if isinstance(fs, LocalFileSystem):
             check_regular(path)
-        return cast(bytes, fs.cat_file(path, end=limit))
+        store = object_store(fs)
+        return store.read(path, end=limit) if store else cast(bytes, fs.cat_file(path, end=limit))
 
 
 def put_new(source: bytes | Path, uri: str, *, sync: bool = True) -> bool:
@@ -298,14 +269,7 @@ def put_new(source: bytes | Path, uri: str, *, sync: bool = True) -> bool:
             if created and sync:
                 local_files.sync_folder(Path(path).parent)
             return created
-        try:
-            if isinstance(source, bytes):
-                fs.pipe_file(path, source, mode="create")
-            else:
-                fs.put_file(str(source), path, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        return create(fs, source, path)
 
 
 def put_bytes(data: bytes, uri: str) -> None:
@@ -358,7 +322,7 @@ def delete_folder(uri: str) -> None:
     """Remove everything below a folder, if it exists."""
     fs, path = filesystem(uri)
     with suppress(FileNotFoundError), faults("delete", uri):
-        fs.rm(path, recursive=True)
+        remove_below(fs, path)
 
 
 def delete_empty_folders(uri: str, top: str) -> None:
@@ -376,7 +340,7 @@ def delete_empty_folders(uri: str, top: str) -> None:
 def sha256(uri: str) -> str:
     """Hex digest of the content, streamed."""
     digest = hashlib.sha256()
-    with open_read(uri) as file:
+    with open_read(uri, whole=True) as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -398,7 +362,7 @@ def free_bytes(folder: str | Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
+def _file_info(fs: fsspec.AbstractFileSystem, info: Mapping[str, Any]) -> FileInfo:
     local = isinstance(fs, LocalFileSystem)
     uri = info["name"] if local else fs.unstrip_protocol(info["name"])
     names = ("mtime",) if local else ("generation", "ETag", "etag", "LastModified", "mtime", "updated", "created")
@@ -409,7 +373,7 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: dict[str, Any]) -> FileInfo:
     return FileInfo(uri, int(info.get("size") or 0), version, checksum, "" if local else _md5(info))
 
 
-def _md5(info: dict[str, Any]) -> str:
+def _md5(info: Mapping[str, Any]) -> str:
     if info.get("md5Hash"):  # of Google Cloud Storage, which has none for composed objects
         return base64.b64decode(info["md5Hash"]).hex()
     found = MD5.fullmatch(str(info.get("ETag", "")))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import fsspec
 import gcsfs
 import pytest
 
-from transforms import storage
+from transforms import object_stores, storage
 from transforms.errors import StorageFailed
 from transforms.inputs.listing import find_inputs
 
@@ -35,9 +36,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch, names: list[str], fails_at: int | N
     def info(self: Any, path: str, **options: Any) -> dict[str, Any]:
         raise FileNotFoundError(path)
 
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})  # else credentials are looked for
     monkeypatch.setattr(gcsfs.GCSFileSystem, "call", call)
     monkeypatch.setattr(gcsfs.GCSFileSystem, "info", info)
-    monkeypatch.setattr(storage, "PAGE", 5)
+    monkeypatch.setattr(object_stores, "PAGE", 5)
     return requests
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,11 @@ def test_special_files_are_never_opened(tmp_path: Path) -> None:
         for look in (storage.stat, storage.open_read, storage.read_bytes, storage.sha256):
             with pytest.raises(storage.SpecialFile, match=f"is {kind}, and no file"):
                 look(path)
+
+
+def test_a_missing_s3fs_is_named_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # known if it was used before
+    for look in (lambda: storage.exists("s3://bucket/x"), lambda: storage.file_system_class("s3")):
+        with pytest.raises(UsageError, match=r"s3fs.*pip install 'vqbeam\[s3\]'"):
+            look()

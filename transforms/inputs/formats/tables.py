@@ -90,7 +90,7 @@ def _quoting_of(source: Source) -> Quoting | None:
     _check_encoding(source)
     csv.field_size_limit(MAX_TEXT_BYTES)
     marks = Marks()
-    with storage.open_unpacked(source.uri) as stream, suppress(EOFError, zlib.error, gzip.BadGzipFile):
+    with storage.open_unpacked(source.uri, whole=True) as stream, suppress(EOFError, zlib.error, gzip.BadGzipFile):
         marks.look(line.decode("utf-8", "surrogateescape") for line in _Lines(stream, 0))
     try:
         return marks.verdict()
@@ -148,7 +148,7 @@ def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]
     folders = values_of(source, schema)
     number = part.start if part.offset else 0
     quoting = schema.quoting if source.format in DELIMITERS else "csv"
-    for record in records(source, part.offset, quoting):
+    for record in records(source, part.offset, quoting, part.whole):
         if part.stop is not None and number >= part.stop:
             return
         if number >= part.start:
@@ -227,14 +227,17 @@ def _read_header(source: Source, quoting: Quoting) -> list[str]:
         return _header(_Lines(stream, 0), source, quoting)
 
 
-def records(source: Source, offset: int = 0, quoting: Quoting = "csv") -> Iterator[Record]:
-    """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too."""
+def records(source: Source, offset: int = 0, quoting: Quoting = "csv", whole: bool = True) -> Iterator[Record]:
+    """Every record from the byte `offset` on (0, or where a record begins), in order, broken ones too.
+
+    A caller who will not take all of the table says so by `whole`, and fewer bytes of a store are read ahead.
+    """
     syntax = _syntax(source)
     if syntax == PARQUET:
         yield from (Record(0, values) for values in parquet_records(source.uri))
         return
-    header = _read_header(source, quoting) if syntax in DELIMITERS and offset else []
-    with storage.open_unpacked(source.uri) as stream:
+    with storage.open_unpacked(source.uri, whole=whole) as stream:
+        header = _header(_Lines(stream, 0), source, quoting) if syntax in DELIMITERS and offset else []
         stream.seek(offset)
         lines = _Lines(stream, offset)
         try:

@@ -10,6 +10,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from tarfile import TarInfo
 from typing import BinaryIO, cast
 
@@ -65,15 +66,25 @@ class _Headers:
         return data
 
 
-def members(stream: BinaryIO, read_on: bool = True) -> Iterator[TarInfo]:
+@dataclass
+class Progress:
+    """Where members are read from, and whether those read since are `plain`: what follows can be read without them."""
+
+    begin: int = 0
+    plain: bool = True
+
+
+def members(stream: BinaryIO, read_on: bool = True, progress: Progress | None = None) -> Iterator[TarInfo]:
     """Members in order, without folders and `__meta__`. Raises `BrokenTar` and `NoEnd`.
 
     With `read_on`, a tar joined to the end of another is read, too.
     """
+    progress = progress or Progress()
     try:
         headers = _Headers(stream)
+        headers.seek(progress.begin)  # where `TarFile` reads a header as it opens
         tar = tarfile.TarFile(fileobj=cast(BinaryIO, headers), mode="r")
-        tar.offset = 0
+        tar.offset = progress.begin
         joined = False
         while True:
             headers.seek(tar.offset)
@@ -86,7 +97,7 @@ def members(stream: BinaryIO, read_on: bool = True) -> Iterator[TarInfo]:
                 following = _after_zeros(stream, header) if read_on else None
                 if following is None:
                     return
-                tar.offset, joined = following, True
+                tar.offset, joined, progress.plain = following, True, False
                 tar.pax_headers = {}
                 continue
             except NO_END as error:
@@ -102,6 +113,7 @@ def members(stream: BinaryIO, read_on: bool = True) -> Iterator[TarInfo]:
                 raise BrokenTar(
                     f"the global headers before byte {tar.offset} have more than {MAX_HEADER_BYTES:,} bytes"
                 )
+            progress.plain &= not tar.pax_headers  # those are of all that follow
             if member.sparse is not None:
                 _check_sparse(member, header, tar.offset)
             if not (member.isdir() or META_MEMBER.match(member.name)):

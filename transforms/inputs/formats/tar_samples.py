@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from tarfile import TarInfo
 from typing import BinaryIO
 
 from transforms.inputs.formats import tar
 from transforms.inputs.formats.tar_links import Links, LostLink
+from transforms.inputs.formats.tar_places import Place, Places
 from transforms.inputs.request import READING
 from transforms.inputs.values import utf8
 from transforms.ledger.types import Slice
@@ -20,6 +21,7 @@ MAX_MEMBERS = 1024  # of a sample; what follows under the same name is another s
 MAX_HELD_BYTES = 256 << 20  # of one sample's members, unless a single one may be larger
 UNDECIDED_MEMBERS = 32  # of one name, after which it is decided whether they are one sample
 UNDECIDED_BYTES = 64 << 20
+PLACES = Places()
 NO_SAMPLE = "members whose names have no ending, or begin with a dot, belong to no sample and were left out"
 NO_FILE = "members that are no files (devices, pipes) were left out"
 
@@ -75,8 +77,11 @@ class BrokenSamples(Exception):
         return part.start <= self.number and (part.stop is None or self.number < part.stop)
 
 
-def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> Iterator[Sample]:
-    """Samples [start, stop) in order; only the headers of those before `start` are read.
+def samples(
+    stream: BinaryIO, start: int, stop: int | None, wanted: Wanted, tar_is: Hashable = None
+) -> Iterator[Sample]:
+    """Samples [start, stop) in order; only the headers of those before `start` are read, and none if this process has
+    read `tar_is` up to there by the same rules.
 
     A member whose extension the sample has already begins another sample of the same name: both are kept. A name
     without an image by its first dot may be several samples by its last: see `_split`.
@@ -84,15 +89,17 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
     none is missing that the sample before it has: half a sample would be an image that lost its caption.
     """
     current: Sample | None = None
-    before: set[str] = set()
-    following = 0
+    place = PLACES.nearest(tar_is, start) if tar_is else Place()
+    before = set(place.before)
+    following = place.number
+    progress = tar.Progress(place.offset)
     lenient = wanted.rule > 1
 
     def within(sample: Sample) -> bool:
         return start <= sample.number and (stop is None or sample.number < stop)
 
     try:
-        for member in tar.members(stream, read_on=lenient):
+        for member in tar.members(stream, lenient, progress):
             linked = not member.isreg()
             if linked and not (lenient and (member.islnk() or member.issym())):
                 if wanted.notices is not None and following >= start:
@@ -105,7 +112,8 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
                 continue
             group, tail = utf8(match.group(1)), match.group(2)
             name = group
-            if current is not None and current.by_last_dot and group == current.group:
+            by_last_dot = place.by_last_dot if current is None else current.by_last_dot and current.group == group
+            if by_last_dot:
                 name, _, tail = f"{group}.{tail}".rpartition(".")
             extension = tail.lower()
             if (
@@ -114,14 +122,14 @@ def samples(stream: BinaryIO, start: int, stop: int | None, wanted: Wanted) -> I
                 or extension in current.sizes
                 or (lenient and len(current.sizes) >= MAX_MEMBERS)
             ):
-                by_last_dot = False
                 if current is not None:
                     done = _split(current, wanted)
                     yield from filter(within, done)
                     before = set(done[-1].sizes)
                     following = done[-1].number + 1
-                    by_last_dot = current.by_last_dot and current.group == group
                 if stop is not None and following >= stop:
+                    if tar_is and progress.plain:
+                        PLACES.add(tar_is, Place(following, member.offset, by_last_dot, frozenset(before)))
                     return
                 current = Sample(name, following, member.offset, group, by_last_dot or not lenient, by_last_dot)
             _add(current, extension, tail, member, stream, start, wanted)

@@ -21,7 +21,7 @@ from transforms.inputs.file_list import Found
 from transforms.inputs.formats import tar
 from transforms.inputs.formats.format import PEEKED_FILES, PEEKERS, Format, Piece, Planned, PlanTask, by_slice
 from transforms.inputs.formats.tar_links import Links
-from transforms.inputs.formats.tar_samples import BrokenSamples, Sample, Wanted, samples
+from transforms.inputs.formats.tar_samples import PLACES, BrokenSamples, Sample, Wanted, samples
 from transforms.inputs.request import READING, InputSchema
 from transforms.inputs.rows import Row, fill_sample
 from transforms.inputs.uris import relative_to, stem
@@ -176,9 +176,11 @@ def read(part: Slice, schema: InputSchema, max_bytes: int, notices: Counter[str]
     links = Links(uri, max(max_bytes, MAX_TEXT_BYTES))
     told = notices if schema.reading > 1 else None
     wanted = Wanted(limit, partial(_is_image, image=schema.image), schema.reading, links, told)
-    with storage.open_unpacked(uri, READ_BUFFER) as stream, closing(links):
+    tar_is = part.source, schema.image, schema.reading
+    sought = PLACES.nearest(tar_is, part.start).number < part.start  # and a request takes as long as some MiB
+    with storage.open_unpacked(uri, READ_BUFFER, part.whole or sought) as stream, closing(links):
         try:
-            for sample in samples(stream, part.start, part.stop, wanted):
+            for sample in samples(stream, part.start, part.stop, wanted, tar_is):
                 yield _row(sample, uri, schema, texts, max_bytes, notices)
         except BrokenSamples as broken:
             if broken.is_in(part):

@@ -16,6 +16,7 @@ from typing import IO
 
 from transforms import storage
 from transforms.errors import OutputDamaged, ShardFailed
+from transforms.ledger.file_lists import store_list
 from transforms.ledger.folder import FILES_BELOW, STATS, OutputFolder, is_inside
 from transforms.ledger.marks import REPAIR, identity_of, read_mark
 from transforms.ledger.seal import broken_seal
@@ -92,26 +93,30 @@ class ShardTransaction:
     def _complete(self, report: ShardReport, objects: list[StoredObject]) -> ShardReport:
         if self.main.files:
             storage.sync_folder(self.folder.files(self.main.files, self.shard))
-        self.sweep({item.path for item in objects})
-        mark, data = self.folder.stats(self.shard), stats_json(report, objects, self.version)
+        files = [item for item in objects if item.path.startswith(FILES_BELOW)]
+        own = tuple(item for item in objects if not item.path.startswith(FILES_BELOW))
+        listed = store_list(self.folder, self.shard, files) if files else None
+        self.sweep({item.path for item in (*objects, listed) if item})
+        whole = replace(report, objects=own, bytes=sum(item.size for item in objects))
+        mark, data = self.folder.stats(self.shard), stats_json(whole, own, self.version, listed)
         first = storage.put_new(data, mark)
         storage.delete_partials(mark)
-        if not first:
-            return report
-        own = tuple(item for item in objects if not item.path.startswith(FILES_BELOW))
-        return replace(report, mark=identity_of(data, mark), objects=own, bytes=sum(item.size for item in objects))
+        return replace(whole, mark=identity_of(data, mark)) if first else report
 
     def sweep(self, kept: set[str]) -> None:
         """Delete what other attempts at this shard left behind. They have lost: the main object names `kept`."""
-        errors = self.folder.errors_prefix(self.shard)
-        found = list(storage.iterate_files(f"{errors}*"))
+        prefixes = [self.folder.errors_prefix(self.shard)]
+        if self.main.files:
+            prefixes.append(self.folder.file_lists_prefix(self.shard))
+        found = [info for prefix in prefixes for info in storage.iterate_files(f"{prefix}*")]
         if self.main.files:
             found += storage.list_files(self.folder.files(self.main.files, self.shard))
         for info in found:
             if self.folder.relative(info.uri) not in kept:
                 storage.delete(info.uri)
         storage.delete_partials(self.main_uri)
-        storage.delete_partials(errors)
+        for prefix in prefixes:
+            storage.delete_partials(prefix)
 
     def _object(self, local: Path, uri: str) -> StoredObject:
         return StoredObject(self.folder.relative(uri), os.path.getsize(local), storage.sha256(str(local)))

@@ -18,6 +18,7 @@ INDEX = "index.json"  # of an export in a layout whose readers ask for one
 FILES = "files"  # the layout with a file for each image, and their paths in the table
 JOB = "_vqbeam"  # holds the accounts of the job that writes here
 ERRORS = "_vqbeam/errors"  # holds tables of rejected rows
+FILE_LISTS = "_vqbeam/files"  # holds a list of the files of images or codes of each shard that has some
 STATS = "_vqbeam/stats"  # holds the marks of shards
 DIGESTS = "_vqbeam/digests"  # holds what the marks of a thousand shards add up to, so that they are read once
 ATTEMPTS = "_vqbeam/attempts"  # holds an empty file for each attempt at a shard that has not ended
@@ -56,6 +57,13 @@ class OutputFolder:
     def errors_prefix(self, shard: str) -> str:
         """The prefix of every file of rejected rows, of any attempt at a shard."""
         return join(self.root, ERRORS, f"{shard}.")
+
+    def file_list(self, shard: str, content_hash: str) -> str:
+        return f"{self.file_lists_prefix(shard)}{content_hash[:16]}.parquet"
+
+    def file_lists_prefix(self, shard: str) -> str:
+        """The prefix of every list of files, of any attempt at a shard."""
+        return join(self.root, FILE_LISTS, f"{shard}.")
 
     def shards(self, segment: int) -> str:
         """The shards of a plan; each extension adds a segment."""

@@ -20,11 +20,14 @@ REPAIR = "`vqbeam verify --repair {}` has the shard done again"
 
 @dataclass(frozen=True)
 class Mark:
-    """`objects` begin with the main object; `values` are all of the JSON."""
+    """`objects` begin with the main object; `files` is the list of further ones (`ledger/file_lists.py`), which marks
+    of earlier versions have in `objects`; `bytes` are those of all; `values` are all of the JSON."""
 
     counts: ShardCounts
     objects: tuple[StoredObject, ...]
     values: Mapping[str, Any]
+    files: StoredObject | None = None
+    bytes: int = 0
 
 
 def read_mark(uri: str) -> Mark:
@@ -35,11 +38,13 @@ def read_mark(uri: str) -> Mark:
         if not isinstance(values, dict) or f"{shard_name(values['shard'])}.json" != uri.rpartition("/")[2]:
             raise ValueError("it is of no shard, or of another one")
         objects = tuple(StoredObject(**item) for item in values["objects"])
-        if not objects or not all(is_inside(item.path) for item in objects):
+        files = StoredObject(**values["files"]) if "files" in values else None
+        size = values.get("bytes", sum(item.size for item in objects)) + 0
+        if not objects or not all(is_inside(item.path) for item in (*objects, files) if item):
             raise ValueError("it lists files outside of the folder, or none")
         for name in ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions"):
             values[name] += 0
-        return Mark(ShardCounts.from_json(data), objects, values)
+        return Mark(ShardCounts.from_json(data), objects, values, files, size)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         said = "empty" if not data else f"damaged ({type(error).__name__}: {error})"
         output = uri.rpartition("/_vqbeam/")[0]

@@ -13,6 +13,7 @@ from transforms.ledger.folder import (
     DIGESTS,
     ERRORS,
     FILE_FOLDERS,
+    FILE_LISTS,
     IMAGES,
     PLAN,
     REDONE,
@@ -28,7 +29,8 @@ SEGMENT = re.compile(r"shards(?:-\d{3,})?\.parquet")
 OURS = re.compile(
     rf"(?:[^/]+/(?P<main>{SHARD})\.(?:parquet|tar|mds)|{IMAGES}/(?P<images>{SHARD})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
     rf"|{CODES}/(?P<codes>{SHARD})(?:/\d+\.npy|/codes\.bin|\.jsonl)"
-    rf"|{ERRORS}/(?P<errors>{SHARD})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>{SHARD})\.json)"
+    rf"|{ERRORS}/(?P<errors>{SHARD})\.[0-9a-f]{{16}}\.parquet"
+    rf"|{FILE_LISTS}/(?P<list>{SHARD})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>{SHARD})\.json)"
 )
 
 
@@ -44,7 +46,7 @@ def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> li
     None stands for all shards. Returns the paths of files there that no job wrote; they stay.
     """
     kept: list[str] = []
-    for folder in (STATS, *folders, ERRORS):
+    for folder in (STATS, *folders, ERRORS, FILE_LISTS):
         kept += _remove(output, storage.join(output, folder), None if shards is None else range(shards))
     for folder in (DIGESTS, RETRY, REDONE, ATTEMPTS):
         storage.delete_folder(storage.join(output, folder))
@@ -53,7 +55,7 @@ def remove_shards(output: str, folders: Iterable[str], shards: int | None) -> li
 
 def remove_leftovers(output: str, folders: Iterable[str]) -> None:
     """Delete the partial files that killed runs left beside the plan, the marks and what is in `folders`."""
-    for folder in ("", "_vqbeam", STATS, ERRORS, DIGESTS, RETRY, ATTEMPTS, *folders):
+    for folder in ("", "_vqbeam", STATS, ERRORS, FILE_LISTS, DIGESTS, RETRY, ATTEMPTS, *folders):
         storage.delete_leftovers(storage.join(output, folder))
 
 
@@ -65,7 +67,8 @@ def remove_shard(output: str, folders: Iterable[str], shard: int) -> None:
         if folder in FILE_FOLDERS:
             _remove(output, here.files(folder, shard_name(shard)), {shard})
         _remove(output, storage.join(output, folder, f"{shard_name(shard)}.*"), {shard})
-    _remove(output, f"{here.errors_prefix(shard_name(shard))}*", {shard})
+    for prefix in (here.errors_prefix(shard_name(shard)), here.file_lists_prefix(shard_name(shard))):
+        _remove(output, f"{prefix}*", {shard})
 
 
 def remove_plan(output: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.errors import RetryRefused, amount
+from transforms.errors import OutputDamaged, RetryRefused, amount
+from transforms.ledger.file_lists import listed_objects
 from transforms.ledger.folder import ERRORS, REDONE, RETRY, SUCCESS, OutputFolder
+from transforms.ledger.marks import read_mark
 from transforms.ledger.totals import requested_shards, total_of
 from transforms.ledger.types import ShardCounts, Source, shard_name
 
@@ -91,26 +93,25 @@ class Redoing:
         the given paths. Raises `RetryRefused` if rows would be lost.
         """
         try:
-            data = storage.read_bytes(new.stats(self.shard))
-            mark = json.loads(data)
+            mark = read_mark(new.stats(self.shard))
+            objects = listed_objects(new.root, mark)
             sizes = {new.relative(info.uri): info.size for info in storage.list_files(new.root)}
-            paths = [item["path"] for item in mark["objects"]]
-            whole = all(sizes.get(item["path"]) == item["size"] for item in mark["objects"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            whole = all(sizes.get(item.path) == item.size for item in objects)
+        except (FileNotFoundError, OutputDamaged):
             whole = False
         if not whole:
             storage.delete_folder(new.root)
             return None
-        if "sources" not in mark:
-            self._check_nothing_lost(new, mark)
-        main, *others = paths
+        if "sources" not in mark.values:
+            self._check_nothing_lost(new, mark.values)
+        main, *others = paths = [item.path for item in objects]
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(lambda path: self._replace(new, path), others))
         self._replace(new, main)
-        storage.put_bytes(data, self.output.stats(self.shard))
+        storage.put_bytes(storage.read_bytes(new.stats(self.shard)), self.output.stats(self.shard))
         sweep(set(paths))
         self.end()
-        return ShardCounts.from_json(data)
+        return mark.counts
 
     def end(self) -> None:
         """Remove the request, then what was made for it."""
@@ -120,7 +121,7 @@ class Redoing:
     def _replace(self, new: OutputFolder, path: str) -> None:
         storage.replace_with(storage.join(new.root, path), storage.join(self.output.root, path))
 
-    def _check_nothing_lost(self, new: OutputFolder, mark: dict[str, Any]) -> None:
+    def _check_nothing_lost(self, new: OutputFolder, mark: Mapping[str, Any]) -> None:
         """Raise `RetryRefused` if the new version rejects a row that the old one has, from the same sources."""
         if not mark["rows_rejected"]:
             return
@@ -141,7 +142,7 @@ class Redoing:
             )
 
 
-def _rejected(folder: OutputFolder, mark: dict[str, Any]) -> dict[tuple[str, str], tuple[str, str]]:
+def _rejected(folder: OutputFolder, mark: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, str]]:
     """The rejected rows of a mark, by URI and key: code and message of each."""
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for path in (item["path"] for item in mark["objects"] if item["path"].startswith(f"{ERRORS}/")):

@@ -133,10 +133,10 @@ def _read(uri: str, look: QuickLook | None) -> tuple[tuple[dict[str, Any], list[
         return None, None
     except OutputDamaged as error:
         return None, str(error)
-    values = {name: value for name, value in mark.values.items() if name != "objects"}
+    values = {name: value for name, value in mark.values.items() if name not in ("objects", "files")}
     if damage and storage.exists(storage.join(uri.rpartition(f"/{STATS}/")[0], RETRY, uri.rpartition("/")[2])):
         damage = None  # its new version takes its place just now, or in the next run
-    values["bytes"] = sum(item.size for item in mark.objects)
+    values["bytes"] = mark.bytes
     return (values, [item for item in mark.objects if not item.path.startswith(FILES_BELOW)]), damage
 
 

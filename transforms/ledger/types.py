@@ -173,9 +173,14 @@ def mark_values(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def stats_json(report: ShardReport, objects: list[StoredObject], version: str) -> bytes:
-    """The mark of a shard: counts, timings and every object with size and checksum."""
-    values = mark_values(asdict(report)) | {"objects": [asdict(item) for item in objects]}
+def stats_json(
+    report: ShardReport, objects: Sequence[StoredObject], version: str, files: StoredObject | None = None
+) -> bytes:
+    """The mark of a shard: counts, timings, and its objects with size and checksum. `report` says the bytes of all;
+    `files` is the list of those that are files of images or codes (`ledger/file_lists.py`)."""
+    values = mark_values(asdict(report)) | {"objects": [asdict(item) for item in objects], "bytes": report.bytes}
+    if files:
+        values["files"] = asdict(files)
     if report.sources:
         values["sources"] = [{"uri": it.uri, "size": it.size, "version": it.version} for it in report.sources]
     values["vqbeam_version"] = version

@@ -9,7 +9,8 @@ from functools import partial
 
 from transforms import storage
 from transforms.errors import OutputDamaged, amount
-from transforms.ledger.folder import ERRORS, FILE_FOLDERS, FILES_BELOW, OutputFolder
+from transforms.ledger.file_lists import listed_objects
+from transforms.ledger.folder import ERRORS, FILE_FOLDERS, FILE_LISTS, FILES_BELOW, OutputFolder
 from transforms.ledger.marks import Mark, read_mark
 from transforms.ledger.objects import end_problem, size_problem
 from transforms.ledger.plan import Plan
@@ -51,7 +52,7 @@ def found_problems(
             known |= paths
             yield from ((index, line) for line in found)
             progress(number)
-    for folder in (*folders, ERRORS):
+    for folder in (*folders, ERRORS, FILE_LISTS):
         for path in _strangers(output, folder, known):
             shard = shard_of(path)
             yield shard if shard in pending else None, f"{path} is in no mark"
@@ -75,8 +76,13 @@ def _check_shard(output: str, index: int, views: int = 1) -> tuple[set[str], lis
         found.append(f"shard {shard_name(index)}: {rows}, no multiple of the {views:,} views of an image")
     if counts.rows_read != ended:
         found.append(f"shard {shard_name(index)}: {amount(counts.rows_read, 'rows')} read, {ended:,} accounted for")
-    found += filter(None, (_check_object(output, item, mark) for item in mark.objects))
-    paths = {item.path for item in mark.objects}
+    try:
+        objects = listed_objects(output, mark)
+    except OutputDamaged as error:
+        objects = mark.objects
+        found.append(str(error))
+    found += filter(None, (_check_object(output, item, mark) for item in objects))
+    paths = {item.path for item in objects}
     for files in (folder.relative(folder.files(name, shard_name(index))) for name in FILE_FOLDERS):
         if any(path.startswith(f"{files}/") for path in paths):
             found += [f"{path} is in no mark" for path in _strangers(output, files, paths)]
@@ -99,7 +105,7 @@ def _check_object(output: str, item: StoredObject, mark: Mark) -> str | None:
         return problem
     if found != item.sha256:
         return f"{item.path} has another checksum than its mark says"
-    return end_problem(output, item, mark) if item.path.endswith(".parquet") else None
+    return end_problem(output, item, mark) if item in mark.objects and item.path.endswith(".parquet") else None
 
 
 def _strangers(output: str, folder: str, known: set[str]) -> list[str]:

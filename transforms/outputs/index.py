@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from transforms import storage
 from transforms.errors import UsageError
+from transforms.ledger.file_lists import listed_objects
 from transforms.ledger.folder import CODES, INDEX
 from transforms.ledger.marks import Mark, read_mark
 from transforms.ledger.totals import mark_uris
@@ -28,7 +29,7 @@ def write_index(output: str, index: Index, codes_per_image: int, codebook_size: 
     check_index(output)
     uri = storage.join(output, INDEX)
     with ThreadPoolExecutor(READERS) as pool:
-        shards = list(pool.map(lambda uri: _codes_of(read_mark(uri)), mark_uris(output)))
+        shards = list(pool.map(lambda uri: _codes_of(output, read_mark(uri)), mark_uris(output)))
     found = {**index(shards, codes_per_image, codebook_size), **WRITER}
     storage.put_bytes(f"{json.dumps(found, indent=1, sort_keys=True)}\n".encode(), uri)
 
@@ -40,8 +41,8 @@ def remove_index(output: str) -> None:
         storage.delete(uri)
 
 
-def _codes_of(mark: Mark) -> tuple[str, int, int]:
-    held = next((item for item in mark.objects if item.path.startswith(f"{CODES}/")), mark.objects[0])
+def _codes_of(output: str, mark: Mark) -> tuple[str, int, int]:
+    held = next((item for item in listed_objects(output, mark) if item.path.startswith(f"{CODES}/")), mark.objects[0])
     return held.path, held.size, mark.counts.rows_written
 
 

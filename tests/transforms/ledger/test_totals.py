@@ -19,7 +19,8 @@ def put_mark(output: Path, shard: int, **counts: object) -> None:
     used = np.zeros(20, bool)
     used[shard % 20] = True
     values = {"rows_read": 10, "rows_written": 10, "codes_used": pack_codes(used)} | counts
-    report = ShardReport(shard, "done", ShardCounts(**values), 2.0, {"read": 0.5, "model": 1.5})  # type: ignore[arg-type]
+    timings = {"read": 0.5, "model": 1.5}
+    report = ShardReport(shard, "done", ShardCounts(**values), 2.0, timings, bytes=111)  # type: ignore[arg-type]
     objects = [StoredObject(f"data/{shard_name(shard)}.parquet", 100, "0" * 64), StoredObject("images/x", 11, "1" * 64)]
     storage.put_bytes(stats_json(report, objects, "1"), OutputFolder(str(output)).stats(shard_name(shard)))
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,9 +29,11 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0")
 MODELS = ("model", "vqgan", "clip", "bart")
 MAGIC_MASTERS = ("[local]", "[auto]", "[collection]")  # of Flink: no address
 JARS = {
-    "flinkrunner": ("flink_job_server_jar", "runners:flink:{version}:job-server"),
-    "sparkrunner": ("spark_job_server_jar", "runners:spark:3:job-server"),
+    "flinkrunner": ("flink_job_server_jar", "beam-runners-flink-{version}-job-server"),
+    "sparkrunner": ("spark_job_server_jar", "beam-runners-spark-3-job-server"),
 }
+MAVEN = "https://repo.maven.apache.org/maven2/org/apache/beam"
+KEPT = "~/.apache_beam/cache"  # where Beam keeps jars, and Prism: known without its imports
 NEEDS_ENVIRONMENT = (
     "; or --environment_type, if vqbeam is installed where the workers run: EXTERNAL or PROCESS on machines of a "
     "cluster, LOOPBACK for workers in this process"
@@ -133,11 +136,8 @@ def _check_prism(options: argparse.Namespace) -> None:
         if "://" not in location and not Path(location).is_file():
             raise UsageError(f"--prism_location {location} is no file")
         return
-    from apache_beam.runners.portability.prism_runner import PrismJobServer
-    from apache_beam.version import __version__ as version
-
-    kept = Path(PrismJobServer.BIN_CACHE)
-    if not any(kept.glob(f"*v{version}*")):
+    version = metadata.version("apache-beam")
+    if not any(Path(KEPT, "prism", "bin").expanduser().glob(f"*v{version}*")):
         raise UsageError(
             f"Prism is not here: give --prism_location, the binary that `go install "
             f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{version}` makes, or an address of one to download"
@@ -168,22 +168,18 @@ def address_of(master: str) -> str | None:
 
 
 def _check_jar(name: str, runner: str, jar: str | None, options: argparse.Namespace) -> None:
-    flag, target = JARS[name]
+    flag, known_as = JARS[name]
     if jar:
         if "://" not in jar and not Path(jar).is_file():
             raise UsageError(f"--{flag} {jar} is no file")
         return
-    from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
-    from apache_beam.utils.subprocess_server import JavaJarServer
-
-    newest = PipelineOptions([]).view_as(FlinkRunnerOptions).flink_version
-    target = target.format(version=options.flink_version or newest)
-    where = JavaJarServer.path_to_beam_jar(f":{target}:shadowJar")
-    kept = options.jar_cache_dir or JavaJarServer.JAR_CACHE
-    if not Path(where).is_file() and not Path(kept, Path(where).name).is_file():
+    version = metadata.version("apache-beam")
+    kept = Path(options.jar_cache_dir or f"{KEPT}/jars").expanduser()
+    if not any(kept.glob(f"{known_as.format(version=options.flink_version or '*')}-{version}.jar")):
+        jar = known_as.format(version=options.flink_version or "VERSION")
         raise UsageError(
             f"{runner} needs a job server: give --job_endpoint HOST:PORT of one that runs, or --{flag} with the jar, "
-            f"which is {where}"
+            f"which is {MAVEN}/{jar}/{version}/{jar}-{version}.jar"
         )
 
 

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 import urllib3
 from torch import nn
 
+from pipelines import engines
+
 
 def gone(package: str, what: str, user: str) -> str:
     seen = platform.python_version() if package == "Python" else version(package)
@@ -136,10 +138,15 @@ def test_the_portable_runner_shows_its_job_servers_and_results() -> None:
     for kind, names in (
         (PortableRunner, ("default_job_server",)),
         (PrismJobServer, ("BIN_CACHE",)),
-        (JavaJarServer, ("path_to_beam_jar", "JAR_CACHE")),
+        (JavaJarServer, ("path_to_maven_jar", "JAR_CACHE")),
     ):
         for name in names:
             assert hasattr(kind, name), gone("apache-beam", f"{kind.__name__}.{name}", "pipelines/engines.py")
+    kept = Path(engines.KEPT).expanduser()
+    assert (Path(PrismJobServer.BIN_CACHE), Path(JavaJarServer.JAR_CACHE)) == (kept / "prism" / "bin", kept / "jars")
+    name = engines.JARS["flinkrunner"][1].format(version="1.19")
+    known = f"{engines.MAVEN}/{name}/2.77.0/{name}-2.77.0.jar"
+    assert JavaJarServer.path_to_maven_jar(name, JavaJarServer.BEAM_GROUP_ID, "2.77.0") == known
     cached = getattr(SubprocessServer, "_cache", None)
     assert hasattr(cached, "_cache"), gone("apache-beam", "SubprocessServer._cache", "pipelines/elsewhere.py")
 

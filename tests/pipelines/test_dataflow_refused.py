@@ -112,13 +112,14 @@ def hiding(*names: str):
     return lambda name, package=None: None if name in names else find_spec(name, package)
 
 
-def test_a_refusal_does_not_wait_for_torch_and_beam() -> None:
+@pytest.mark.parametrize("flags", [ON_DATAFLOW, ("--runner", "FlinkRunner")], ids=["dataflow", "flink"])
+def test_a_refusal_does_not_wait_for_torch_and_beam(flags: tuple[str, ...]) -> None:
     """They take seconds to import."""
     program = (
         "import sys\nfrom pipelines.__main__ import main\ncode = main(sys.argv[1:])\n"
         "print(code, 'torch' in sys.modules, 'apache_beam' in sys.modules)"
     )
-    argv = ["encode", *IN, "--output", "here", *ON_DATAFLOW]
+    argv = ["encode", *IN, "--output", "here", *flags]
     done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True, check=True)
     assert done.stdout == "2 False False\n"
 

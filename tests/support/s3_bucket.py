@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import fsspec
 import pytest
 import s3fs
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -31,6 +32,7 @@ def emulated_bucket() -> Iterator[str]:
         }.items():
             patch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
+        s3_backends.reset()  # what it holds is the process's, and outlives a server
         try:
             fsspec.filesystem("s3").mkdir(BUCKET)
             yield f"s3://{BUCKET}"

@@ -58,7 +58,8 @@ def run(
         except KeyboardInterrupt as signal:
             if cloud.template_location or options.view_as(TestOptions).dry_run:
                 raise
-            raise _left(signal, f"The job {cloud.job_name} was being handed over. {_how_to_find(cloud)}") from None
+            told = f"It may go on: {_how_to_find(cloud)}"
+            raise _left(signal, f"The job {cloud.job_name} was being handed over. {told}") from None
         if cloud.template_location:
             say(f"The template was written to {cloud.template_location}; no job was started")
             return LaunchResult(SUBMITTED)
@@ -85,7 +86,7 @@ def _how_to_find(cloud: GoogleCloudOptions) -> str:
     """What to type about a job whose id is not known."""
     where = f"--region {cloud.region} --project {cloud.project}"
     return (
-        f"It may go on: `gcloud dataflow jobs list --status active --filter name={cloud.job_name} {where}` says its "
+        f"`gcloud dataflow jobs list --status active --filter name={cloud.job_name} {where}` says its "
         f"id, `gcloud dataflow jobs cancel ID {where}` ends it"
     )
 
@@ -98,7 +99,8 @@ def _submitted(pipeline: beam.Pipeline) -> Any:
         return pipeline.run()
     except DataflowJobAlreadyExistsError as error:
         raise UsageError(
-            f"{one_line(str(error)).partition(' If you want')[0]} It does this job: wait for its end, or cancel it"
+            f"{one_line(str(error)).partition(' If you want')[0]} It does this job: wait for its end, or cancel it: "
+            f"{_how_to_find(pipeline.options.view_as(GoogleCloudOptions))}"
         ) from error
     except Exception as error:  # of Google's packages, of several kinds
         raise RunFailed(f"Dataflow took no job: {one_line(str(error) or type(error).__name__)}") from error

@@ -23,7 +23,7 @@ from pipelines.dataflow import NEEDS_VQBEAM
 from pipelines.terminal import say
 from transforms.errors import UsageError
 
-REACH_SECONDS = 6.0  # for a service to take a connection and to answer
+REACH_SECONDS = 5.0  # for a service to take a connection and to answer
 LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "switchingdirectrunner")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0")
 MODELS = ("model", "vqgan", "clip", "bart")

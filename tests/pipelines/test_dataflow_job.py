@@ -181,7 +181,8 @@ def test_the_same_job_is_not_started_twice(service: Service, images: str, output
     assert refused.code == 2
     (line,) = refused.err.splitlines()
     assert "There is already active job named vqbeam-encode-" in line
-    assert line.endswith("It does this job: wait for its end, or cancel it")
+    assert "It does this job: wait for its end, or cancel it: `gcloud dataflow jobs list --status active " in line
+    assert line.endswith("`gcloud dataflow jobs cancel ID --region us-central1 --project my-project` ends it")
 
 
 def test_a_service_that_is_unwell_for_a_time_ends_nothing(

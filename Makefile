@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	@touch $@
 
 .venv/.tests: .venv/.runs
-	@$(PIP) -e ".[cpu,test,test-datasets,bench,dev]"
+	@$(PIP) -e ".[cpu,dask,test,test-datasets,bench,dev]"
 	@touch $@
 
 # Versions by setup.py alone; constraints.txt only says which uv looks for them.
@@ -72,16 +72,16 @@ test-oldest: .venv-oldest/.tests
 test-newest: .venv-newest/.tests
 	.venv-newest/bin/python -m pytest $(PARALLEL) -m "not slow and not runners"
 
-# Prism is built from its Go module, in the version of the Beam that is installed: some minutes, once.
+# Dask comes with the other packages. Prism is built from its Go module, in the version of the Beam that is installed: some minutes, once.
 PRISM_SECONDS ?= 300
 PRISM_MODULE = github.com/apache/beam/sdks/v2/go/cmd/prism@v$(shell $(BIN)/python -c \
 	"import importlib.metadata as m; print(m.version('apache-beam'))")
 
 test-runners: .venv/.tests
-	@if ! command -v go >/dev/null; then echo "SKIPPED: make test-runners needs Go to build Prism, and there is no go"; \
+	@if ! command -v go >/dev/null; then echo "SKIPPED: the tests on Prism, which Go builds, and there is no go"; \
 	elif ! { test -x $(BIN)/prism || GOBIN="$(CURDIR)/$(BIN)" timeout $(PRISM_SECONDS) go install $(PRISM_MODULE); }; then \
-	echo "SKIPPED: make test-runners could not build Prism in $(PRISM_SECONDS) s; go's reason may be above"; \
-	else $(BIN)/python -m pytest -m runners tests/pipelines; fi
+	echo "SKIPPED: the tests on Prism, which could not be built in $(PRISM_SECONDS) s; go's reason may be above"; fi
+	$(BIN)/python -m pytest -m runners -rs tests/pipelines
 
 lint: .venv/.tests
 	$(BIN)/ruff check .

@@ -47,6 +47,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "s3": ["s3fs>=2025.7"],
+        "dask": ["apache-beam[dask]"],
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
         "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
         "test": [

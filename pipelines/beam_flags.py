@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from transforms.errors import UsageError
 
+# Runners that Beam itself knows by the full name of their class alone, and the extra of vqbeam with what they need.
+RUNNERS = {"daskrunner": ("apache_beam.runners.dask.dask_runner.DaskRunner", "dask")}
 LITERALS = ("dest", "nargs", "const", "default", "action")  # of argparse, that decide how words become values
 TYPES: Mapping[str, type] = {"int": int, "float": float}
 COMMA_SEPARATED = "_CommaSeparatedListAction"  # Beam's, for --experiments and --dataflow_service_options
@@ -81,10 +83,7 @@ def beam_parser(runner: str | None = None) -> argparse.ArgumentParser:
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     if runner:
-        try:
-            importlib.import_module(runner.rpartition(".")[0])
-        except ImportError as error:
-            raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error
+        import_runner(runner)
     parser: argparse.ArgumentParser = _BeamArgumentParser(
         allow_abbrev=False, add_help=False, conflict_handler="resolve"
     )
@@ -95,3 +94,22 @@ def beam_parser(runner: str | None = None) -> argparse.ArgumentParser:
         if "_add_argparse_args" in kind.__dict__:
             kind._add_argparse_args(parser)
     return parser
+
+
+def runner_class(name: str) -> str:
+    """A runner as Beam takes it: "DaskRunner" and "dask" as the full name of that class, others as they are."""
+    short = name.lower()
+    full, _ = RUNNERS.get(short if short.endswith("runner") else short + "runner", (name, ""))
+    return full
+
+
+def import_runner(runner: str) -> None:
+    """Import the module of a runner's class. Raises `UsageError`, with the extra that is missing if it is one."""
+    try:
+        importlib.import_module(runner.rpartition(".")[0])
+    except (ImportError, AttributeError) as error:  # the latter with dask, and without distributed
+        for name, extra in RUNNERS.values():
+            if name == runner:
+                missing = f"{name.rpartition('.')[2]} needs more packages ({error})"
+                raise UsageError(f'{missing}: pip install "vqbeam[{extra}]"') from error
+        raise UsageError(f"--runner {runner}: cannot be imported ({error})") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines import beam_flags
 from pipelines.clusters import asked
-from pipelines.engines import JARS, address_of, bare
+from pipelines.engines import DASK, JARS, address_of, bare
 
 ENDED = ("FINISHED", "CANCELED", "FAILED")  # states of Flink's jobs
 
@@ -26,6 +26,8 @@ def how_to_cancel(beam_args: list[str], job: str | None, *, answers: bool, at_on
     if name == "sparkrunner" and options.spark_submit_uber_jar:
         master = address_of(options.spark_master_url)
         return f"`spark-submit --master spark://{master} --kill ID` cancels it, by the id in Spark's web interface"
+    if name == DASK:
+        return "its workers finish the shards that they are at, and begin none"
     if name not in ("portablerunner", "prismrunner", *JARS):
         return "cancel it where the engine shows its jobs"
     if endpoint in (None, "embed"):

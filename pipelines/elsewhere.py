@@ -20,9 +20,10 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.utils.subprocess_server import SubprocessServer
 
+from pipelines.beam_flags import runner_class
 from pipelines.cancelling import how_to_cancel
 from pipelines.engine_errors import is_gone, reason_of
-from pipelines.engines import bare
+from pipelines.engines import DASK, bare
 from pipelines.far_progress import Watched, counters, far_progress
 from pipelines.launch_result import SUBMITTED, LaunchResult
 from pipelines.process import hushed
@@ -43,9 +44,11 @@ def run_elsewhere(
     *,
     scratch: str,
     watched: Watched | None = None,
+    follow: Callable[[Any], Any] | None = None,
 ) -> LaunchResult:
     """Runs what `build` puts into a pipeline with the runner that `beam_args` name, and waits for its end.
 
+    `follow` makes of the runner's result one that can be followed, and that lets go of the engine by `stop`.
     Raises `UsageError` for a runner that there is not, `RunFailed` if it takes no job, and `LeftRunning` if a signal
     came and the job could not be stopped. A job that fails is a result with its reason.
     """
@@ -74,6 +77,9 @@ def run_elsewhere(
                 if stop.number is not None:
                     return LaunchResult("STOPPED", stop.number)
                 raise RunFailed(f"{name} took no job: {reason_of(error, service)}") from error
+            if follow is not None:
+                result = follow(result)
+                servers.append(result)
             shown = watched and replace(watched, look=_where_to_look(name, service))
             ended = _follow(result, stop, shown, service, cancel)
         finally:
@@ -87,7 +93,7 @@ def run_elsewhere(
 def runner_of(name: str) -> Any:
     """The runner of Beam of that name, or of a class with its module. Raises `UsageError` if there is none."""
     try:
-        return create_runner(name)
+        return create_runner(runner_class(name))
     except (ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"--runner {name}: {error}") from error
 
@@ -141,6 +147,8 @@ def _where_to_look(name: str, service: str) -> str:
         "flinkrunner": "Flink's web interface (too few free slots for --parallelism?) and ",
         "sparkrunner": "Spark's web interface (no master, too little memory?) and ",
     }
+    if bare(name) == DASK:
+        return "Dask's dashboard (has a worker joined the scheduler?) and the logs of its workers"
     return f"{advice.get(bare(name), '')}the log of {service}"
 
 

@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from importlib import metadata
@@ -28,6 +28,7 @@ LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebaseddirectrunner", "swit
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0")
 MODELS = ("model", "vqgan", "clip", "bart")
 MAGIC_MASTERS = ("[local]", "[auto]", "[collection]")  # of Flink: no address
+DASK = "daskrunner"
 JARS = {
     "flinkrunner": ("flink_job_server_jar", "beam-runners-flink-{version}-job-server"),
     "sparkrunner": ("spark_job_server_jar", "beam-runners-spark-3-job-server"),
@@ -50,6 +51,8 @@ def check(args: argparse.Namespace, beam_args: list[str]) -> None:
     name = bare(runner) if runner else ""
     if name not in ("", *LOCAL_RUNNERS) and not args.output:
         raise UsageError(f"{runner} needs --output, a folder that its workers can reach")
+    if name == DASK:
+        _check_dask(args, beam_args)
     if name not in ("portablerunner", "prismrunner", *JARS):
         return
     if options.job_endpoint:
@@ -130,6 +133,14 @@ def _check_connects(address: str, flag: str) -> None:
         connecting.shutdown(wait=False)
 
 
+def _check_dask(args: argparse.Namespace, beam_args: list[str]) -> None:
+    """Its scheduler, its workers, and whether they may be on other machines."""
+    beam_flags.import_runner(beam_flags.runner_class(DASK))
+    from pipelines import dask_cluster  # which imports Beam, as its runner does
+
+    _warn_of_places(list(_local_places(args)), [dask_cluster.check(beam_args, REACH_SECONDS)])
+
+
 def _check_prism(options: argparse.Namespace) -> None:
     location = options.prism_location
     if location:
@@ -195,8 +206,14 @@ def _check_places(args: argparse.Namespace, options: argparse.Namespace, name: s
             "another --environment_type than DOCKER"
         )
     masters = (options.job_endpoint, address_of(options.flink_master), address_of(options.spark_master_url))
+    if options.environment_type != "LOOPBACK":
+        _warn_of_places(here, masters)
+
+
+def _warn_of_places(here: list[tuple[str, str]], masters: Iterable[str | None]) -> None:
+    """Tell of a path of this machine if one of the `masters`, each HOST:PORT, is on another."""
     far = [at for at in masters if at and at != "embed" and at.rpartition(":")[0] not in LOCAL_NAMES]
-    if far and options.environment_type != "LOOPBACK":
+    if here and far:
         flag, path = here[0]
         say(
             f"warning: {flag} {path} is a path of this machine: the workers of {far[0]} must see the same files there",

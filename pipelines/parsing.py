@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
-from pipelines.beam_flags import beam_parser, declared
+from pipelines.beam_flags import beam_parser, declared, runner_class
 from pipelines.command import Command, JobCommand
 from transforms.errors import UsageError
 
@@ -136,11 +136,11 @@ def _house_form(token: str) -> tuple[str, str, str]:
 
 
 def _runner_class_named(argv: Sequence[str]) -> str | None:
-    """The value of --runner if it is a class with its module, not one of Beam's short names."""
+    """The class of the runner that --runner names, with its module; None if Beam knows a short name of it."""
     for index, token in enumerate(argv):
         name, _, value = token.partition("=")
         if name == "--runner":
-            value = value or "".join(argv[index + 1 : index + 2])
+            value = runner_class(value or "".join(argv[index + 1 : index + 2]))
             return value if "." in value else None
     return None
 

@@ -17,7 +17,14 @@ LARGEST = 1 << 28  # bytes of one array of activations; what is larger still com
 KEPT = 1 << 30  # bytes of free memory that the process holds on to
 SILENT = logging.CRITICAL + 1
 BEAM_FOLDER = f"{os.sep}apache_beam{os.sep}"
-ENGINES = ("PrismRunner", "SdkWorker", "PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")  # names of loggers
+ENGINES = (
+    "PrismRunner",
+    "SdkWorker",
+    "PrismJobServer",
+    "FlinkJarJobServer",
+    "SparkJarJobServer",
+    "distributed",
+)  # names of loggers
 
 
 class _Shown(logging.Formatter):

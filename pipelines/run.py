@@ -11,11 +11,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.vqgan import jax_codec
-from pipelines import clusters, dataflow, dataflow_job, planning
+from pipelines import clusters, dask_job, dataflow, dataflow_job, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand, version
 from pipelines.elsewhere import runner_of
-from pipelines.engines import is_local, runner_name
+from pipelines.engines import DASK, is_local, runner_name
 from pipelines.far_progress import Watched
 from pipelines.keys import repeated_keys_at_the_end
 from pipelines.launch import LaunchResult, local_processes, local_workers, run_pipeline
@@ -215,14 +215,17 @@ def _launch(request: PlanRequest, plan: Plan, pending: list[int], beam_args: lis
 
     if not local:
         beam_args = clusters.for_plan(beam_args, len(pending))
-    seen = local and storage.is_local(output)  # by `_finish` of the pipeline as well
+    seen = local and storage.is_local(output)  # by `finish` of the pipeline as well
     before = _last_run(output) if seen or not local else None
     with progress(scratch, expected) if local else nullcontext():
+        watched = Watched(output, expected)
         if on_dataflow:
             result = dataflow_job.run(build, beam_args, expected, wait=not options.no_wait)
+        elif runner_name(beam_args) == DASK:
+            result = dask_job.run(job, pending, beam_args, scratch=scratch, watched=watched)
         else:
-            watched = None if local else Watched(output, expected)
-            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, watched=watched)
+            shown = None if local else watched
+            result = run_pipeline(build, beam_args, workers=workers, scratch=scratch, watched=shown)
     if seen and result.stop_signal is None and _last_run(output) == before:
         say(
             f"warning: the account of this run could not be written to {output}/{LAST_RUN}; the marks of its shards "

@@ -15,7 +15,8 @@ import pytest
 
 from tests.support.make_inputs import folder
 from tests.support.paths import ROOT
-from tests.support.prism import PRISM, children, prism_server, worker_pool
+from tests.support.prism import PATIENCE, PRISM, children, prism_server, worker_pool
+from tests.support.real_runs import start, wait_for_objects
 from tests.support.run_command import SMALL, Outcome, run
 from tests.support.small_jobs import dataset, encode_small
 
@@ -91,6 +92,29 @@ def test_a_killed_worker_of_a_job_server_fails_the_job_and_the_same_command_resu
         there = encode_small(images, tmp_path / "there", tiny_model, *flags)
         assert there.code == 0, there.err
     assert data(here) == data(there)
+
+
+def test_of_two_jobs_of_a_server_the_one_with_a_killed_worker_fails_and_the_other_goes_on(tmp_path, images, tiny_model):
+    """A job has one worker process: Prism starts one for each environment, and ours have one environment."""
+    here = encode_small(images, tmp_path / "here", tiny_model, "--rows_per_shard", "1")
+    with prism_server() as endpoint, worker_pool() as (pool, pool_pid), worker_pool() as (other_pool, _):
+        flags = ("--runner=PortableRunner", f"--job_endpoint={endpoint}", "--environment_type=EXTERNAL")
+        words = ["encode", "--input", images, "--model", tiny_model, *SMALL, "--rows_per_shard", "1"]
+        other_words = [*words, "--output", tmp_path / "other", *flags, f"--environment_config={other_pool}"]
+        other = start(list(map(str, other_words)), tmp_path / "temporary")
+        wait_for_objects(other, tmp_path / "other", 1)
+        killer = threading.Thread(target=kill_at_work, args=(pool_pid, tmp_path / "there"))
+        killer.start()
+        words = [*words, *flags, f"--environment_config={pool}"]
+        there = run(*words, output=tmp_path / "there")
+        killer.join()
+        _, errors = other.communicate(timeout=PATIENCE)
+        assert other.returncode == 0, errors
+        assert there.code == 1, there.err
+        assert there.err.count("the same command resumes") == 1
+        there = run(*words, output=tmp_path / "there")
+    assert there.code == 0, there.err
+    assert data(here) == data(there) == data(Outcome(0, str(tmp_path / "other"), "", ""))
 
 
 def kill_at_work(pool: int, output: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from transforms import storage
-from transforms.engine import speed
+from transforms.engine import runs, speed
 from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.resources import Resources
@@ -56,8 +56,22 @@ class ProcessShards(beam.PTransform):
             | "Together" >> beam.GroupByKey()
             | "Digest" >> beam.Map(digest_block, self.job.output)
             | "Summarise" >> beam.CombineGlobally(_Summarise())
-            | "Finish" >> beam.Map(_finish, self.job.output, self.job.max_error_rate, self.job.work.main)
+            | "Finish" >> beam.Map(finish, self.job.output, self.job.max_error_rate, self.job.work.main)
         )
+
+
+@dataclass
+class ProcessBlocks(beam.PTransform):
+    """Blocks of shard numbers -> a summary of each, for engines whose shuffles are not to be relied on.
+
+    The launcher adds the summaries up, and calls `finish`. `run` is a name for this run (`transforms.engine.runs`).
+    """
+
+    job: Job
+    run: str
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        return blocks | "Process" >> beam.ParDo(_ProcessBlock(self.job, self.run))
 
 
 def shard_ranges(pending: Iterable[int]) -> list[tuple[int, int]]:
@@ -71,41 +85,62 @@ def shard_ranges(pending: Iterable[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-class _ProcessShard(beam.DoFn):
-    """All threads of a process share one `Resources` and read the plan once."""
+class _Held:
+    """What the threads of a process share. One object: Beam keeps no more than one of a step from bundle to bundle."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._shared = Shared()
-        self._shared_shards = Shared()
-
-    def setup(self) -> None:
-        self._resources: Resources = self._shared.acquire(self._make_resources)
-        self._shards: ShardReader = self._shared_shards.acquire(partial(ShardReader, self._job.output))
-
-    def process(self, index: int) -> Iterator[dict[str, Any]]:
-        resources, began = self._resources, time.time()
-        report = guarded(index, resources, lambda: self._attempt(index, resources))
-        count_report(report)
-        yield asdict(replace(report, worker=speed.worker(), began=began, ended=time.time()))
-
-    def _attempt(self, index: int, resources: Resources) -> ShardReport:
-        job = self._job
-        check_versions(job.versions)
-        if job.scratch is None:
-            job = replace(job, temp_dir=resources.folder(job.temp_dir))
-        return ShardAttempt(self._shards.shard(index), job, resources).run()
-
-    def _make_resources(self) -> Resources:
-        job = self._job
-        return Resources(
+    def __init__(self, job: Job, stopped: Callable[[], bool] | None) -> None:
+        self.resources = Resources(
             make_steps(job),
             decode_threads=job.decode_threads,
             max_error_rate=job.max_error_rate,
-            monitor=Monitor(job.scratch),
+            monitor=Monitor(job.scratch, stopped),
             calls=calls_at_once(job),
             alone=job.scratch is not None,
         )
+        self.shards = ShardReader(job.output)
+
+
+class _Worker(beam.DoFn):
+    """Makes reports of shards; all threads of a process share the models, and read the plan once. `stopped` tells of a
+    request to stop that does not come through the scratch folder."""
+
+    def __init__(self, job: Job, stopped: Callable[[], bool] | None = None) -> None:
+        self._job = job
+        self._stopped = stopped
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._held: _Held = self._shared.acquire(partial(_Held, self._job, self._stopped))
+
+    def report(self, index: int) -> dict[str, Any]:
+        held, began = self._held, time.time()
+        report = guarded(index, held.resources, lambda: self._attempt(index, held))
+        count_report(report)
+        return asdict(replace(report, worker=speed.worker(), began=began, ended=time.time()))
+
+    def _attempt(self, index: int, held: _Held) -> ShardReport:
+        job = self._job
+        check_versions(job.versions)
+        if job.scratch is None:
+            job = replace(job, temp_dir=held.resources.folder(job.temp_dir))
+        return ShardAttempt(held.shards.shard(index), job, held.resources).run()
+
+
+class _ProcessShard(_Worker):
+    def process(self, index: int) -> Iterator[dict[str, Any]]:
+        yield self.report(index)
+
+
+class _ProcessBlock(_Worker):
+    """A block of shards, one after the other. They stop with the `run`."""
+
+    def __init__(self, job: Job, run: str) -> None:
+        super().__init__(job, partial(runs.is_stopped, run))
+        self._run = run
+
+    def process(self, block: Sequence[int]) -> Iterator[dict[str, Any]]:
+        with runs.at_work(self._run):
+            yield merged(_summary(self.report(index)) for index in block)
 
 
 def count_report(report: ShardReport) -> None:
@@ -132,7 +167,7 @@ def digest_block(block: tuple[int, Iterable[dict[str, Any]]], output: str) -> di
             store_digest(output, number, digest_of(marks))
         except ShardFailed as error:  # then they are read
             log.warning("%s", error)
-    return _merged(map(_summary, found))
+    return merged(map(_summary, found))
 
 
 def counted_mark(report: dict[str, Any]) -> CountedMark:
@@ -154,36 +189,36 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _merged(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merged(summaries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Adds up; keeps the first reasons of failure by shard number."""
-    merged: dict[str, Any] = {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0, "workers": {}}
+    total: dict[str, Any] = {"shards": {}, "rows": {}, "seconds": {}, "failed": [], "advised": 0, "workers": {}}
     for one in summaries:
         for name in ("shards", "rows", "seconds"):
             for key, value in one[name].items():
-                merged[name][key] = merged[name].get(key, 0) + value
-        merged["advised"] += one["advised"]
-        merged["failed"] = sorted(merged["failed"] + one["failed"])[:REASONS_KEPT]
-        merged["workers"] = speed.together([merged["workers"], one["workers"]])
-    return merged
+                total[name][key] = total[name].get(key, 0) + value
+        total["advised"] += one["advised"]
+        total["failed"] = sorted(total["failed"] + one["failed"])[:REASONS_KEPT]
+        total["workers"] = speed.together([total["workers"], one["workers"]])
+    return total
 
 
 class _Summarise(beam.CombineFn):
     """Adds up the summaries of blocks."""
 
     def create_accumulator(self) -> dict[str, Any]:
-        return _merged(())
+        return merged(())
 
     def add_input(self, total: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
-        return _merged([total, summary])
+        return merged([total, summary])
 
     def merge_accumulators(self, totals: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        return _merged(totals)
+        return merged(totals)
 
     def extract_output(self, total: dict[str, Any]) -> dict[str, Any]:
         return total
 
 
-def _finish(summary: dict[str, Any], output: str, max_error_rate: float, main: MainObject) -> dict[str, Any]:
+def finish(summary: dict[str, Any], output: str, max_error_rate: float, main: MainObject) -> dict[str, Any]:
     """Write the summary of this run and, if the whole plan is done and did not fail, `_SUCCESS` and the dataset card.
 
     If the store refuses them, that is logged and no more: what is done is done, and the launcher looks for itself.

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,12 +37,14 @@ LOOK_INTERVAL = 0.1  # seconds between two looks for the request to stop
 class Monitor:
     """Counts for one worker, and looks for the request to stop; safe to share between threads.
 
-    `folder` is the scratch folder of a local run; if it is None, every method does nothing. Several monitors in one
-    process are fine: their counters are added up. Errors of the folder never harm the work.
+    `folder` is the scratch folder of a local run; if it is None, nothing is counted. Several monitors in one process
+    are fine: their counters are added up. Errors of the folder never harm the work. `stopped` tells of a request to
+    stop that comes another way.
     """
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, stopped: Callable[[], bool] | None = None) -> None:
         self._folder = folder
+        self._stopped = stopped
         self._file = f"counters-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._lock = threading.Lock()
         self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
@@ -67,7 +69,7 @@ class Monitor:
     def stop_requested(self) -> bool:
         """Whether the run is to stop; cheap enough to ask for every batch. A vanished scratch folder means yes."""
         if self._folder is None or self._stop:
-            return self._stop
+            return self._stop or (self._stopped is not None and self._stopped())
         now = time.monotonic()
         if now - self._looked_at >= LOOK_INTERVAL:
             self._looked_at = now

@@ -15,10 +15,11 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from transforms.errors import RowFiltered, RowRejected
+from transforms.errors import RowFiltered, RowRejected, UsageError
 from transforms.work.step import Step
 
 INTERACTIVE = "apache_beam.runners.interactive.interactive_environment"  # Beam imports it at every `|` in IPython
+MIXING = ("apache_beam.runners.dask.dask_runner",)  # their runners give every output of a step to each consumer
 GOOD = "good"
 REJECTED = "rejected"
 
@@ -81,7 +82,16 @@ def through_model(
     handler: StepHandler,
     add: beam.PTransform,
 ) -> Outcome:
-    """Read rows, run the step on them, and `add` the parts that it returned to their rows."""
+    """Read rows, run the step on them, and `add` the parts that it returned to their rows.
+
+    Raises `UsageError` for a runner that does not tell good rows from rejected ones.
+    """
+    runner = type(rows.pipeline.runner)
+    if any(kind.__module__ in MIXING for kind in runner.__mro__):
+        raise UsageError(
+            f"{runner.__name__} mixes the outputs of a step: good rows would arrive as rejected ones. Use another "
+            "runner, or the commands of vqbeam, which run on it"
+        )
     reading, running, adding = labels
     read = rows | reading >> beam.ParDo(ReadRows(open_reader)).with_outputs(REJECTED, main=GOOD)
     return Outcome(read[GOOD] | running >> RunInference(handler) | adding >> add, read[REJECTED])

@@ -66,11 +66,11 @@ class S3:
 
     def look(self, path: str) -> Mapping[str, Any]:
         bucket, key, _ = self._fs.split_path(path)
-        found = self._fs.call_s3("head_object", Bucket=bucket, Key=key)
+        found = self._fs.call_s3("head_object", Bucket=bucket, Key=key, **self._fs.req_kw)
         return {**found, "size": found["ContentLength"], "name": path}
 
     def pages(self, bucket: str, prefix: str) -> Iterator[list[dict[str, Any]]]:
-        asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE}
+        asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE, **self._fs.req_kw}
         while True:
             page = self._fs.call_s3("list_objects_v2", **asked)
             yield [

@@ -61,7 +61,7 @@ setup(
             "webdataset>=0.2.100",
             "gcp-storage-emulator>=2026.7.18",
             "s3fs>=2025.7",
-            "moto[s3]>=5.1",
+            "moto[s3]>=5.2",
             "flask>=3.1",  # with flask-cors, what moto's server needs for S3; [server] would bring twenty others
             "flask-cors>=5.0",
             "google-cloud-dataflow-client>=0.8.17",  # what describes a job of Dataflow; [gcp] would bring thirty others

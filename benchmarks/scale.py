@@ -1,4 +1,5 @@
-"""Resume and summary of jobs of very many shards: requests, CPU seconds and peak memory of the launcher.
+"""Resume and summary of jobs of very many shards: requests, CPU seconds and peak memory of the launcher, and what all
+shards of a stored plan take.
 
 python -m benchmarks.scale                    100,000 and a million shards, of which 10, 50, 90 and 99 % are done
 python -m benchmarks.scale --against FOLDER   beside another version, checked out there: some hours
@@ -32,8 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     versions = {"here": machine.ROOT} | ({"there": args.against.absolute()} if args.against else {})
     print(f"{machine.describe()}\n")
-    print("| shards | done, % | version | requests | workers', for digests | CPU s | peak MiB |\n|" + "---|" * 7)
-    for shards in args.shards or (QUICK if args.quick else FULL):
+    sizes = args.shards or (QUICK if args.quick else FULL)
+    print("| shards | version | CPU s to read the plan | MiB for it |\n|" + "---|" * 4)
+    for shards in sizes:
+        for name, home in versions.items():
+            one = _measure(home, shards)
+            print(f"| {shards:,} | {name} | {one['seconds']:.1f} | {one['mib']:.0f} |", flush=True)
+    print("\n| shards | done, % | version | requests | workers', for digests | CPU s | peak MiB |\n|" + "---|" * 7)
+    for shards in sizes:
         for percent in args.percent:
             found = {name: _measure(home, shards, shards * percent // 100) for name, home in versions.items()}
             for name, one in found.items():
@@ -47,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(home: Path, shards: int, done: int) -> dict[str, Any]:
+def _measure(home: Path, *case: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ALONE), folder, str(shards), str(done)]
+        command = [sys.executable, str(ALONE), folder, *map(str, case)]
         environment = {**os.environ, "PYTHONPATH": str(home), "STORAGE_EMULATOR_HOST": "http://localhost:1"}
         ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
     if ended.returncode:
-        raise RuntimeError(f"{shards} shards ended with {ended.returncode}:\n{ended.stderr}")
+        raise RuntimeError(f"{case[0]} shards ended with {ended.returncode}:\n{ended.stderr}")
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 

@@ -2,7 +2,8 @@
 
 `python scale_alone.py FOLDER SHARDS DONE` prints them as JSON. It answers for a bucket in which the first `DONE` shards
 have their marks; the others get theirs while the job "runs". Listings and bodies are made up, as Google's JSON API has
-them; all else is the code that it finds first on the path, of this version or of another one.
+them; all else is the code that it finds first on the path, of this version or of another one. Without `DONE`, it reads
+the shards of a stored plan instead, of a tar each.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def body(shard: int) -> bytes:
 def report(shard: int) -> dict[str, Any]:
     """What a worker reports of a shard, as it crosses the shuffle."""
     how = {"status": "done", "seconds": 240.0, "timings": {"read": 1.0, "model": 200.0}, "reason": "", "advised": False}
+    how |= {"worker": f"host-{shard % 256}", "began": 0.0, "ended": 240.0}
     made = {"mark": md5(body(shard)).hexdigest(), "objects": [table(shard)], "bytes": table(shard)["size"]}
     return {"shard": shard, "counts": counts(), **how, "notices": {}, "sources": [], **made}
 
@@ -172,12 +174,47 @@ def measure(folder: str, shards: int, done: int) -> dict[str, float]:
     seconds = before_work + time.process_time() - start
     if outcome.undone or outcome.totals.rows_written != ROWS * shards or outcome.totals.damaged:
         raise RuntimeError(f"{outcome.totals.rows_written} rows of {ROWS * shards}")
+    return {"requests": bucket.requests, "seconds": seconds, "mib": peak_mib()}
+
+
+def peak_mib() -> float:
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    mib = int(peak[1]) / 1024 if peak else float("nan")
-    return {"requests": bucket.requests, "seconds": seconds, "mib": mib}
+    return int(peak[1]) / 1024 if peak else float("nan")
+
+
+def store_plan(folder: str, shards: int) -> None:
+    """A plan in which each shard is a tar."""
+    from transforms.ledger import plan
+
+    def shard(index: int) -> types.Shard:
+        uri, version = f"gs://bucket/pairs/{index:07d}.tar", str(1732924800000000 + 7919 * index)
+        return types.Shard(index, (types.Slice(types.Source(uri, "webdataset", 500_000_000 + index, version)),))
+
+    plan.store_segment(folder, plan.Plan("encode", {}, {}, {}), [*map(shard, range(shards))])
+
+
+def read_plan(folder: str, shards: int) -> dict[str, float]:
+    """All shards of a stored plan, as the versions give them: the MiB that are needed beside what is imported."""
+    from transforms.ledger import plan
+
+    if hasattr(plan, "load_shards"):
+        load = plan.load_shards
+    else:
+        from transforms.ledger.stored_shards import StoredShards as load
+    stored, imported = plan.load_plan(folder), peak_mib()
+    start = time.process_time()
+    found = sum(1 for _ in load(folder, stored))
+    if found != shards:
+        raise RuntimeError(f"{found} shards of {shards}")
+    return {"seconds": time.process_time() - start, "mib": peak_mib() - imported}
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        with ProcessPoolExecutor(1) as other:
+            other.submit(store_plan, sys.argv[1], int(sys.argv[2])).result()
+        print(json.dumps(read_plan(sys.argv[1], int(sys.argv[2]))))
+        sys.exit()
     case = (sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     with ProcessPoolExecutor(1) as other:  # so that what it holds does not count
         of_workers = other.submit(prepare, *case).result()

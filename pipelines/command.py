@@ -21,6 +21,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "rank": "score images against their captions with a CLIP",
     "convert": "turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format",
     "verify": "check that an output folder is complete and undamaged",
+    "errors": "show the rows that the job in an output folder rejected",
     "status": "show how far the run in an output folder has come",
 }
 

@@ -6,12 +6,14 @@ A thread reads what the workers wrote into the scratch folder (`transforms.engin
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,10 +23,11 @@ from pipelines.parsing import in_flags, parser_of
 from pipelines.terminal import say
 from transforms import storage
 from transforms.engine.monitor import read_totals
-from transforms.errors import StorageFailed, amount, size_text
+from transforms.errors import ShardFailed, StorageFailed, amount, size_text
 from transforms.inputs.passed_over import passed_over_text
 from transforms.ledger.folder import LAST_RUN, PLAN
 from transforms.ledger.plan import Plan
+from transforms.ledger.rejected import rejected_rows
 from transforms.ledger.sums import Totals
 from transforms.ledger.totals import Outcome, most_common
 from transforms.ledger.types import STAGES, shard_name
@@ -32,6 +35,8 @@ from transforms.ledger.types import STAGES, shard_name
 BAR_SECONDS = 0.5  # between two looks on a terminal
 LINE_SECONDS = 15.0  # between two lines elsewhere
 REASONS_SHOWN = 5
+REJECTED_SHOWN = 5
+MAX_TEXT = 200  # characters of a key, a URI or a message on the screen
 BAR_FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
 
 
@@ -165,7 +170,7 @@ def print_summary(
         lines.append(f"  FAILED     {len(undone):,} of {every}{advice}")
         lines += [f"    shard {shard_name(shard)}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if totals.rows_rejected and look:
-        lines.append(f"  look into  {storage.join(output, '_vqbeam/errors')}: one row for each that was rejected")
+        lines += _first_rejected(output, totals.rows_rejected)
     if outcome.well and look:
         lines.append(f"  look at    {look}")
     if outcome.failing:  # although every shard is done
@@ -175,6 +180,23 @@ def print_summary(
     else:
         headline = f"{'Done already' if already else 'Done'}: {shards:,} of {every}"
     say(headline, *lines)
+
+
+def _first_rejected(output: str, every: int) -> list[str]:
+    """The first rejected rows, and where all of them are."""
+    try:
+        lines = [f"    {rejected_line(row)}" for row in islice(rejected_rows(output), REJECTED_SHOWN)]
+    except ShardFailed as error:  # the store's, or a damaged list: what else there is to say is said
+        lines = [f"    {error}"]
+    first = f"the first {REJECTED_SHOWN}; " if every > REJECTED_SHOWN else ""
+    return [f"  rejected   {first}`vqbeam errors {shlex.quote(output)}` shows {amount(every, 'rows')}", *lines]
+
+
+def rejected_line(row: Mapping[str, Any]) -> str:
+    """A rejected row for people."""
+    texts = (" ".join(str(row[name]).split()) for name in ("error", "key", "uri", "message"))
+    code, key, uri, message = (text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..." for text in texts)
+    return f"{code}  {key}  {uri}: {message}"
 
 
 def counts_lines(counted: str, totals: Totals, views: int = 0, unit: str = "images", *, speed: str = "") -> list[str]:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.errors import OutputDamaged, RetryRefused, amount
 from transforms.ledger.file_lists import listed_objects
-from transforms.ledger.folder import ERRORS, REDONE, RETRY, SUCCESS, OutputFolder
-from transforms.ledger.marks import read_mark
+from transforms.ledger.folder import REDONE, RETRY, SUCCESS, OutputFolder
+from transforms.ledger.marks import Mark, read_mark
+from transforms.ledger.rejected import rejected_of
 from transforms.ledger.totals import requested_shards, total_of
 from transforms.ledger.types import ShardCounts, Source, shard_name
 
@@ -103,7 +101,7 @@ class Redoing:
             storage.delete_folder(new.root)
             return None
         if "sources" not in mark.values:
-            self._check_nothing_lost(new, mark.values)
+            self._check_nothing_lost(new, mark)
         main, *others = paths = [item.path for item in objects]
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(lambda path: self._replace(new, path), others))
@@ -121,18 +119,17 @@ class Redoing:
     def _replace(self, new: OutputFolder, path: str) -> None:
         storage.replace_with(storage.join(new.root, path), storage.join(self.output.root, path))
 
-    def _check_nothing_lost(self, new: OutputFolder, mark: Mapping[str, Any]) -> None:
+    def _check_nothing_lost(self, new: OutputFolder, mark: Mark) -> None:
         """Raise `RetryRefused` if the new version rejects a row that the old one has, from the same sources."""
-        if not mark["rows_rejected"]:
+        if not mark.counts.rows_rejected:
             return
         try:
-            old = json.loads(storage.read_bytes(self.output.stats(self.shard)))
-        except (FileNotFoundError, ValueError):
+            old = read_mark(self.output.stats(self.shard))
+        except (FileNotFoundError, OutputDamaged):
             return
-        if old.get("sources"):
+        if old.values.get("sources"):
             return
-        rejected = _rejected(self.output, old)
-        again = _rejected(new, mark)
+        rejected, again = _reasons(self.output, old), _reasons(new, mark)
         lost = [row for row in again if row not in rejected]
         if lost:
             storage.delete_folder(new.root)
@@ -142,11 +139,6 @@ class Redoing:
             )
 
 
-def _rejected(folder: OutputFolder, mark: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, str]]:
+def _reasons(folder: OutputFolder, mark: Mark) -> dict[tuple[str, str], tuple[str, str]]:
     """The rejected rows of a mark, by URI and key: code and message of each."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for path in (item["path"] for item in mark["objects"] if item["path"].startswith(f"{ERRORS}/")):
-        with storage.open_read(storage.join(folder.root, path)) as file:
-            for row in pq.read_table(file).to_pylist():
-                found[row["uri"], row["key"]] = (row["error"], row["message"])
-    return found
+    return {(row["uri"], row["key"]): (row["error"], row["message"]) for row in rejected_of(folder.root, mark)}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
+SHORT_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as other tools call them
 INT8 = "int8"  # of a DALL·E BART's decoder alone
 ASSUMED_GPU_BYTES = 16 << 30  # of a GPU that nothing is known of
 HUGE = 1 << 21  # bytes, of a large page
@@ -41,10 +42,11 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """ "auto" is bfloat16 on a GPU and float32 on a CPU; others are checked. Raises `ConfigError`.
+    """ "auto" is bfloat16 on a GPU and float32 on a CPU; others are checked, short names as well. Raises `ConfigError`.
 
     `device` is not opened: the launcher of a job may have none.
     """
+    dtype = SHORT_NAMES.get(dtype, dtype)
     if dtype == "auto":
         return "bfloat16" if device.startswith("cuda") else "float32"
     if dtype not in DTYPES:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import get_args
 
 from models.bart.options import OPTIONS
+from models.devices import SHORT_NAMES
 from transforms.errors import RowRejected
 from transforms.image_options import AUTO, BY_ROW, Resize
 from transforms.inputs.options import option_value
@@ -45,6 +46,11 @@ def option(name: str) -> Callable[[str], int | float]:
         return found
 
     return value
+
+
+def dtype(text: str) -> str:
+    """The name of a dtype, also from a short one; which there are is for the flag to say."""
+    return SHORT_NAMES.get(text, text)
 
 
 def pixel_range(text: str) -> tuple[float, float]:

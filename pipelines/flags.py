@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from models.bart.options import SAMPLING
 from models.image_tokenizer import FAMILIES
 from pipelines.accelerators import FLAG as ACCELERATOR
-from pipelines.flag_values import SQUARES, buckets, number, option, pair, pixel_range, positive, resize, share
+from pipelines.flag_values import SQUARES, buckets, dtype, number, option, pair, pixel_range, positive, resize, share
 from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
@@ -25,7 +25,7 @@ Options = TypeVar("Options")
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16")
 TOKENIZER_OPTIONS = ("pixel_range", "image_size", "weights")  # of `TokenizerOptions`
-DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU"
+DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU; fp32, bf16, fp16 will do"
 
 
 # What flags have in common.
@@ -187,7 +187,7 @@ def add_model_flags(group: argparse._ArgumentGroup, *names: str, action: type[ar
         },
         "backend": {"choices": ("torch", "vqgan-jax"), "default": "torch", "help": "default torch"},
         "device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default auto)"},
-        "dtype": {"choices": DTYPES, "default": "auto", "help": DTYPE_HELP},
+        "dtype": {"type": dtype, "choices": DTYPES, "default": "auto", "help": DTYPE_HELP},
         "pixel_range": {
             "type": pixel_range,
             "metavar": "LOW,HIGH",

@@ -13,7 +13,7 @@ from models.clip.text import ClipText
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.flag_values import option, positive
+from pipelines.flag_values import dtype, option, positive
 from pipelines.request import (
     CLIP_TEXTS,
     OPEN_CLIP_TEXT,
@@ -54,6 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_model_flags(group, "device")
     group.add_argument(
         "--dtype",
+        type=dtype,
         choices=(*flags.DTYPES, "int8"),
         default="auto",
         help=f"{flags.DTYPE_HELP}; int8: on a CPU, for one or two images at a time",

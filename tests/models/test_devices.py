@@ -38,6 +38,9 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         ("auto", "cuda:1", "bfloat16"),
         ("tf32", "cuda", "tf32"),
         ("float16", "cpu", "float16"),
+        ("fp16", "cpu", "float16"),
+        ("bf16", "cpu", "bfloat16"),
+        ("fp32", "cuda", "float32"),
     ],
 )
 def test_dtypes_resolve_by_device_without_opening_it(dtype: str, device: str, resolved: str) -> None:

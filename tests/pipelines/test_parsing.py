@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from pipelines import beam_flags, flag_values, parsing
+from pipelines.command import find
 from transforms.errors import UsageError
 
 READ = (
@@ -206,3 +207,14 @@ def test_what_is_no_number_is_told_what_is_expected(kind, message):
 )
 def test_what_the_library_calls_an_option_is_shown_as_a_flag(parser, message, option, shown):
     assert parsing.in_flags(message, parser, option) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16"), ("tf32", "tf32")]
+)
+@pytest.mark.parametrize("name", ["encode", "generate", "evaluate"])
+def test_a_short_name_of_a_dtype_will_do(name: str, given: str, meant: str) -> None:
+    parser = parsing.parser_of(name, find(name))
+    line = ["--input", "a", "--output", "b", *(["--model", "emoji"] if name == "evaluate" else []), "--dtype", given]
+    args, _ = parsing.parse(parser, line, launches=True)
+    assert args.dtype == meant

@@ -120,13 +120,14 @@ def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None =
     """A message of the library with its options as flags: "max_error_rate 0.1" as "--max_error_rate 0.1".
 
     Only names with an underscore are looked for, since "columns" may be a plain word. `option` is the one at fault. Its
-    name begins a `UsageError`: its flag begins the message instead, unless it is in the rest.
+    name begins a `UsageError`: its flag begins the message instead, unless it is in the rest, or no flag of `parser`.
     """
     message = message.removeprefix(f"{option}: ")
     names = [name[2:] for name in flag_names(parser) if "_" in name]
     if names:
         message = re.sub(rf"(?<![^\s(])({'|'.join(names)})(?=[\s,;:)=]|$)", r"--\1", message)
-    return message if option is None or f"--{option}" in message else f"--{option}: {message}"
+    flag = f"--{option}"
+    return message if flag in message or flag not in flag_names(parser) else f"{flag}: {message}"
 
 
 def _house_form(token: str) -> tuple[str, str, str]:

@@ -81,3 +81,6 @@ def test_a_list_that_is_gone_is_said_and_the_summary_goes_on(job: Outcome, tiny_
 def test_a_folder_without_a_job_is_refused(tmp_path: Path) -> None:
     refused = run("errors", tmp_path)
     assert (refused.code, "holds no plan of vqbeam" in refused.err) == (2, True)
+    (tmp_path / "file").touch()
+    refused = run("errors", tmp_path / "file")
+    assert refused.err.startswith(f"vqbeam errors: {tmp_path}/file is a file, or in one, and no folder: choose another")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.errors import OutputDamaged, UsageError
+from transforms.errors import OutputDamaged, StorageFailed, UsageError
 from transforms.ledger.folder import PLAN, OutputFolder
 from transforms.ledger.types import Shard, Source, known_rows
 
@@ -171,6 +171,10 @@ def load_plan(output: str) -> Plan | None:
                 metadata = pq.read_schema(file).metadata or {}
         except FileNotFoundError:
             return plan
+        except StorageFailed as error:
+            if isinstance(error.__cause__, NotADirectoryError):
+                raise UsageError(f"{output} is a file, or in one, and no folder: choose another", "output") from error
+            raise
         except (pa.ArrowException, OSError) as error:  # failures of the store are `StorageFailed`, no OSError
             raise OutputDamaged(f"the plan {uri} is damaged: {error}; {RESTORE}") from error
         if HEADER_KEY not in metadata:

@@ -37,6 +37,13 @@ def test_a_plan_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "_vqbeam" / "plan.json").read_text())["fingerprint"] == PLAN.fingerprint
 
 
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"{name} is a file, or in one, and no folder"):
+        load_plan(str(tmp_path / name))
+
+
 def test_the_first_of_two_plans_wins_and_the_other_run_gets_it(tmp_path: Path) -> None:
     first = store_segment(str(tmp_path), PLAN, shards(0, 5))
     second = store_segment(str(tmp_path), replace(PLAN, settings={"batch_size": 64}), shards(0, 2, "b"))

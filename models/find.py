@@ -218,8 +218,10 @@ def _from_store(uri: str, cache_dir: Path) -> Path:
     try:
         file_system, root = fsspec.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        extra = "; for S3, install the extra: pip install 'vqbeam[s3]'" if uri.startswith(("s3://", "s3a://")) else ""
-        raise CheckpointError(f"{uri}: {error.__cause__ or error}{extra}") from error
+        why = str(error)
+        if isinstance(error, ImportError) and uri.startswith(("s3://", "s3a://")):
+            why = f"{error.__cause__ or error}; for S3, install the extra: pip install 'vqbeam[s3]'"
+        raise CheckpointError(f"{uri}: {why}") from error
     root = root.rstrip("/")
     single = bool(file_system.isfile(root))
     base = str(PurePosixPath(root).parent) if single else root

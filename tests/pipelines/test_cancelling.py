@@ -77,7 +77,8 @@ def test_a_job_of_flink_is_cancelled_by_its_web_interface(flink):
             True,
             "`spark-submit --master spark://h:6066 --kill ID` cancels it",
         ),
-        (["DaskRunner"], True, "cancel it where the engine shows its jobs"),
+        (["DaskRunner"], True, "its workers finish the shards that they are at, and begin none"),
+        (["FnApiRunner"], True, "cancel it where the engine shows its jobs"),
     ],
 )
 def test_each_engine_has_its_way(flags: list[str], answers: bool, told: str) -> None:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.encode                     f16 with 16,384 codes at 256x256, random weights, about five minutes
 python -m benchmarks.encode --family chameleon  the tokenizer of another family, at its real size
+python -m benchmarks.encode --family llamagen --image_size 384    at another size of images
 python -m benchmarks.encode --quick             a tiny network, some seconds: its figures mean nothing
 """
 
@@ -57,9 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encode", description=__doc__)
     rounds.add_flags(parser)
     parser.add_argument("--family", choices=FAMILIES, default="vqgan", help="whose network (default: %(default)s)")
+    parser.add_argument("--image_size", type=int, metavar="N", help="pixels a side (default: the usual of the family)")
     args = parser.parse_args(argv)
     reuse_freed_memory()  # as the command does
     config = tiny(FAMILIES[args.family]) if args.quick else FAMILIES[args.family]
+    config = config.at(args.image_size) if args.image_size else config
     peer_name, loader = PEERS.get(args.family, (None, ""))
     device = torch.device(args.device)
     torch.manual_seed(0)
@@ -86,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
             print(_ratios(contenders, peer_name, args.dtypes), "\n")
             if peer is not None:
                 print(_same_work(model, device, images[:2], *peer), "\n", flush=True)
-        print(_command(folder, tar, args.dtypes[-1]), "\n")
+        if not args.image_size:
+            print(_command(folder, tar, args.dtypes[-1]), "\n")
     if args.family == "vqgan":
         print(compare_precision(args.device, 16 if args.quick else None))
     return 0

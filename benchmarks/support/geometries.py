@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from models.vqgan.config import HIGH_SIGNS, MAGVIT2, MASKGIT, SIGNS, LevelShape, VQGANConfig
+from models.vqgan.config import EMU3, HIGH_SIGNS, MAGVIT2, MASKGIT, SIGNS, LevelShape, VQGANConfig
 
 F16 = VQGANConfig()  # 16,384 codes, 256x256
 SIGNED = (-1.0, 1.0)
 WIDTHS = (128, 128, 256, 256, 512)
+EMU3_WIDTHS = (256, 512, 512, 1024)
 
 
 def _levels(blocks: tuple[int, ...], widths: tuple[int, ...] = WIDTHS) -> tuple[LevelShape, ...]:
     return tuple(LevelShape(width, number, False) for width, number in zip(widths, blocks, strict=True))
+
+
+def _attended(blocks: tuple[int, ...], widths: tuple[int, ...]) -> tuple[LevelShape, ...]:
+    """With attention in the last level only."""
+    levels = _levels(blocks, widths)
+    return (*levels[:-1], levels[-1]._replace(attention=True))
 
 
 FAMILIES: Mapping[str, VQGANConfig] = {
@@ -66,6 +73,31 @@ FAMILIES: Mapping[str, VQGANConfig] = {
         network=MASKGIT,
         encoder_levels=_levels((2,) * 5),
         decoder_levels=_levels((2,) * 5),
+    ),
+    "emu3": replace(
+        F16,
+        ch=256,
+        attn_resolutions=(),
+        resolution=512,
+        z_channels=4,
+        embed_dim=4,
+        n_embed=32_768,
+        pixel_range=SIGNED,
+        frames=4,
+        network=EMU3,
+        encoder_levels=_attended((2,) * 4, EMU3_WIDTHS),
+        decoder_levels=_attended((3,) * 4, EMU3_WIDTHS),
+    ),
+    "emoji": VQGANConfig(  # the embedded one
+        ch=32,
+        ch_mult=(2, 1, 2, 4),
+        num_res_blocks=1,
+        attn_resolutions=(),
+        resolution=64,
+        z_channels=64,
+        embed_dim=8,
+        n_embed=1024,
+        pixel_range=SIGNED,
     ),
 }
 

@@ -45,7 +45,7 @@ def test_encode_compares_a_family_with_its_original() -> None:
 
 
 def test_encode_measures_a_family_whose_original_is_no_package() -> None:
-    shown = _quick("benchmarks.encode", "--family", "maskgit", "--dtypes", "float32")
+    shown = _quick("benchmarks.encode", "--family", "emu3", "--image_size", "16", "--dtypes", "float32")
     assert ("| model | float32 | 8 |" in shown, "the same values" in shown) == (True, False)
 
 

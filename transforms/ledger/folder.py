@@ -59,7 +59,7 @@ class OutputFolder:
         return join(self.root, ERRORS, f"{shard}.")
 
     def file_list(self, shard: str, content_hash: str) -> str:
-        return f"{self.file_lists_prefix(shard)}{content_hash[:16]}.parquet"
+        return f"{self.file_lists_prefix(shard)}{content_hash[:16]}.jsonl"
 
     def file_lists_prefix(self, shard: str) -> str:
         """The prefix of every list of files, of any attempt at a shard."""

@@ -30,7 +30,7 @@ OURS = re.compile(
     rf"(?:[^/]+/(?P<main>{SHARD})\.(?:parquet|tar|mds)|{IMAGES}/(?P<images>{SHARD})/\d{{7,}}[a-z0-9_-]*_\d+\.(?:png|webp|jpg)"
     rf"|{CODES}/(?P<codes>{SHARD})(?:/\d+\.npy|/codes\.bin|\.jsonl)"
     rf"|{ERRORS}/(?P<errors>{SHARD})\.[0-9a-f]{{16}}\.parquet"
-    rf"|{FILE_LISTS}/(?P<list>{SHARD})\.[0-9a-f]{{16}}\.parquet|{STATS}/(?P<mark>{SHARD})\.json)"
+    rf"|{FILE_LISTS}/(?P<list>{SHARD})\.[0-9a-f]{{16}}\.jsonl|{STATS}/(?P<mark>{SHARD})\.json)"
 )
 
 

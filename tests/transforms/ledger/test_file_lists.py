@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.shard_runs import ShardCase, attempt, faults_of, shard_case
-from transforms.ledger.file_lists import listed_objects
+from transforms.ledger.file_lists import listed_objects, store_list
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.marks import read_mark
 from transforms.ledger.totals import total_of
+from transforms.ledger.types import StoredObject
 
 
 def written(folder: Path, rows: int) -> ShardCase:
@@ -56,3 +57,13 @@ def test_the_mark_of_an_earlier_version_lists_the_files_itself(tmp_path: Path, h
     if harm:
         next(Path(case.output, "images", "00000").iterdir()).unlink()
     assert [line.partition("png ")[2] for line in faults_of(case)] == ["is missing"] * harm
+
+
+def test_the_list_depends_on_the_files_alone(tmp_path: Path) -> None:
+    """An attempt that comes late sweeps the lists of others: its own must be that of the mark."""
+    files = [StoredObject(f"images/00000/{name}.png", 7, "0" * 64) for name in "bca"]
+    folder = OutputFolder(str(tmp_path))
+    lists = [store_list(folder, "00000", order) for order in (files, files[::-1])]
+    assert lists[0] == lists[1]
+    assert [*(tmp_path / "_vqbeam" / "files").iterdir()] == [tmp_path / lists[0].path]
+    assert "a.png" in (tmp_path / lists[0].path).read_text().splitlines()[0]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -54,9 +53,8 @@ def one_row_less(output: Path) -> None:
 
 def change_list(output: Path, **values: object) -> None:
     path = first(output, "_vqbeam/files/*")
-    table = pq.read_table(path)
-    row, *rows = table.to_pylist()
-    pq.write_table(pa.Table.from_pylist([row | values, *rows], table.schema), path)
+    row, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps(json.loads(row) | values) + "\n", *rows]))
 
 
 def no_table(output: Path) -> None:
@@ -76,10 +74,11 @@ def no_table(output: Path) -> None:
         (lambda output: rewrite_mark(output, rows_read=9), "shard 00000: 9 rows read, 8 accounted for"),
         (one_row_less, "data/00000.parquet has 6 rows, its mark says 7"),
         (no_table, "data/00000.parquet is no readable Parquet file"),
-        (lambda output: first(output, "_vqbeam/files/*").unlink(), "parquet is missing: `vqbeam verify --repair "),
-        (lambda output: first(output, "_vqbeam/files/*").write_bytes(b"no list"), "parquet is damaged: "),
+        (lambda output: first(output, "_vqbeam/files/*").unlink(), "jsonl is missing: `vqbeam verify --repair "),
+        (lambda output: first(output, "_vqbeam/files/*").write_bytes(b"no list"), "jsonl is damaged: "),
         (lambda output: change_list(output, path="../../x"), "is damaged: it lists files outside of the folder"),
         (lambda output: change_list(output, size=7), "bytes, its mark says 7"),
+        (lambda output: change_list(output, size="7"), "jsonl is damaged: "),
         (lambda output: (output / "images" / "00000" / "extra.png").touch(), "images/00000/extra.png is in no mark"),
         (lambda output: (output / "data" / "00001.parquet").touch(), "data/00001.parquet is in no mark"),
         (

@@ -104,7 +104,7 @@ def test_exit_codes_and_words_arrive_as_in_a_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *(ROOT / name for name in ("benchmarks/README.md", "models/emoji/README.md"))]
+    "page", [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "benchmarks/README.md", "models/emoji/README.md"))]
 )
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for path, anchor in LINK.findall(page.read_text()):

@@ -34,11 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     versions = {"here": machine.ROOT} | ({"there": args.against.absolute()} if args.against else {})
     print(f"{machine.describe()}\n")
     sizes = args.shards or (QUICK if args.quick else FULL)
-    print("| shards | version | CPU s to read the plan | MiB for it |\n|" + "---|" * 4)
+    print("| shards | version | plan, bytes a shard | CPU s to read it | MiB for it |\n|" + "---|" * 5)
     for shards in sizes:
         for name, home in versions.items():
             one = _measure(home, shards)
-            print(f"| {shards:,} | {name} | {one['seconds']:.1f} | {one['mib']:.0f} |", flush=True)
+            figures = f"{one['bytes']:.1f} | {one['seconds']:.1f} | {one['mib']:.0f}"
+            print(f"| {shards:,} | {name} | {figures} |", flush=True)
     print("\n| shards | done, % | version | requests | workers', for digests | CPU s | peak MiB |\n|" + "---|" * 7)
     for shards in sizes:
         for percent in args.percent:

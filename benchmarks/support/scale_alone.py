@@ -206,7 +206,8 @@ def read_plan(folder: str, shards: int) -> dict[str, float]:
     found = sum(1 for _ in load(folder, stored))
     if found != shards:
         raise RuntimeError(f"{found} shards of {shards}")
-    return {"seconds": time.process_time() - start, "mib": peak_mib() - imported}
+    size = os.path.getsize(Path(folder) / "_vqbeam" / "shards.parquet")
+    return {"bytes": size / shards, "seconds": time.process_time() - start, "mib": peak_mib() - imported}
 
 
 if __name__ == "__main__":

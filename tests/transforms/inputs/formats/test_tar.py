@@ -58,7 +58,9 @@ def test_a_tar_without_its_end_is_whole_where_its_last_sample_is(tmp_path: Path)
     assert "no end" in rows[-1]["error_message"]
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>not a tar</html>" * 100, gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>not a tar</html>" * 100, gzip.compress(b"")], ids=["empty", "HTML", "gzip of nothing"]
+)
 def test_a_file_that_is_no_tar_is_one_rejected_row(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(pairs(2)))
     (tmp_path / "b.tar").write_bytes(data)

@@ -76,6 +76,10 @@ def run_elsewhere(
             except (grpc.RpcError, grpc.FutureTimeoutError, RuntimeError, ValueError, OSError) as error:
                 if stop.number is not None:
                     return LaunchResult("STOPPED", stop.number)
+                if is_gone(error):  # it may have taken the job, and its answer is lost
+                    return LaunchResult(
+                        PipelineState.FAILED, reason=f"{reason_of(error, service)}; {cancel(None, answers=False)}"
+                    )
                 raise RunFailed(f"{name} took no job: {reason_of(error, service)}") from error
             if follow is not None:
                 result = follow(result)

@@ -60,8 +60,10 @@ def test_a_job_that_ends_badly_is_told_in_one_line_with_a_summary(tmp_path, imag
     assert "Traceback" not in outcome.err + outcome.out
 
 
-def test_a_service_that_goes_away_is_named_and_the_same_command_resumes(tmp_path, images, tiny_model):
-    script = Script(ends=None)
+@pytest.mark.parametrize("early", [False, True])
+def test_a_service_that_goes_away_is_named_and_the_same_command_resumes(tmp_path, images, tiny_model, early):
+    """Also before it is known whether it has taken the job."""
+    script = Script(ends=None, early=early)
     with job_service(script) as running:
         script.begun = running.go_away
         outcome = encode_small(images, tmp_path / "out", tiny_model, *on(running))

@@ -21,7 +21,8 @@ ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 class Script:
     """What becomes of a job: it ends `ends`, at once, or once it is cancelled if that is None. `error` is the message
     of a failure. `begun` is called when it runs. A `deaf` service takes the request to cancel and does nothing; one
-    that `refuses` answers with an error. `options` are those that it knows besides Beam's."""
+    that `refuses` answers with an error. `options` are those that it knows besides Beam's. With `early`, `begun` is
+    called before the client hears that there is a job."""
 
     ends: int | None = State.DONE
     error: str = ""
@@ -29,6 +30,7 @@ class Script:
     deaf: bool = False
     refuses: bool = False
     options: tuple[str, ...] = ()
+    early: bool = False
 
 
 @dataclass
@@ -51,7 +53,10 @@ class JobService(beam_job_api_pb2_grpc.JobServiceServicer):
 
     def Run(self, request: Any, context: Any) -> Any:
         self._move_to(State.RUNNING)
-        threading.Thread(target=self._begin, daemon=True).start()
+        beginning = threading.Thread(target=self._begin, daemon=True)
+        beginning.start()
+        if self.script.early:
+            beginning.join()
         return api.RunJobResponse(job_id="job-1")
 
     def _begin(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from benchmarks.support import machine
+from models.vqgan.checkpoint import open_checkpoint
 from models.vqgan.config import EMU3, HIGH_SIGNS, MAGVIT2, MASKGIT, SIGNS, LevelShape, VQGANConfig
 
+EMBEDDED = open_checkpoint(machine.ROOT / "models" / "emoji").config
 F16 = VQGANConfig()  # 16,384 codes, 256x256
 SIGNED = (-1.0, 1.0)
 WIDTHS = (128, 128, 256, 256, 512)
@@ -88,17 +91,7 @@ FAMILIES: Mapping[str, VQGANConfig] = {
         encoder_levels=_attended((2,) * 4, EMU3_WIDTHS),
         decoder_levels=_attended((3,) * 4, EMU3_WIDTHS),
     ),
-    "emoji": VQGANConfig(  # the embedded one
-        ch=32,
-        ch_mult=(2, 1, 2, 4),
-        num_res_blocks=1,
-        attn_resolutions=(),
-        resolution=64,
-        z_channels=64,
-        embed_dim=8,
-        n_embed=1024,
-        pixel_range=SIGNED,
-    ),
+    "emoji": EMBEDDED,
 }
 
 

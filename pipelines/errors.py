@@ -26,10 +26,11 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     output, _, _ = open_output(args)
     limit = None if args.json and args.limit is None else args.limit or SHOWN
     shown = 0
-    for row in islice(_of_codes(rejected_rows(output), args.code), limit):
+    totals = total_of(output)
+    for row in islice(_of_codes(rejected_rows(output, totals.shards_with_rejected), args.code), limit):
         shown += 1
         say(json.dumps(row) if args.json else rejected_line(row))
-    counts = {code: count for code, count in total_of(output).errors.items() if not args.code or code in args.code}
+    counts = {code: count for code, count in totals.errors.items() if not args.code or code in args.code}
     every = sum(counts.values())
     of = f"{shown:,} of {every:,} rejected rows" if every else "no rejected rows"
     kinds = ", ".join(f"{code} {count:,}" for code, count in most_common(counts))

@@ -170,7 +170,7 @@ def print_summary(
         lines.append(f"  FAILED     {len(undone):,} of {every}{advice}")
         lines += [f"    shard {shard_name(shard)}: {in_flags(reason, parser)}" for shard, reason in failures(output)]
     if totals.rows_rejected and look:
-        lines += _first_rejected(output, totals.rows_rejected)
+        lines += _first_rejected(output, totals)
     if outcome.well and look:
         lines.append(f"  look at    {look}")
     if outcome.failing:  # although every shard is done
@@ -182,10 +182,12 @@ def print_summary(
     say(headline, *lines)
 
 
-def _first_rejected(output: str, every: int) -> list[str]:
+def _first_rejected(output: str, totals: Totals) -> list[str]:
     """The first rejected rows, and where all of them are."""
+    every = totals.rows_rejected
     try:
-        lines = [f"    {rejected_line(row)}" for row in islice(rejected_rows(output), REJECTED_SHOWN)]
+        rows = islice(rejected_rows(output, totals.shards_with_rejected), REJECTED_SHOWN)
+        lines = [f"    {rejected_line(row)}" for row in rows]
     except ShardFailed as error:  # the store's, or a damaged list: what else there is to say is said
         lines = [f"    {error}"]
     first = f"the first {REJECTED_SHOWN}; " if every > REJECTED_SHOWN else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -12,18 +12,17 @@ from transforms import storage
 from transforms.errors import OutputDamaged
 from transforms.ledger.folder import ERRORS, OutputFolder
 from transforms.ledger.marks import REPAIR, Mark, read_mark
-from transforms.ledger.totals import total_of
 from transforms.ledger.types import shard_name
 
 ROWS = 1024  # held
 
 
-def rejected_rows(output: str) -> Iterator[dict[str, Any]]:
-    """The rejected rows of all shards that are done, in order: the columns of their lists, and `shard`.
+def rejected_rows(output: str, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The rejected rows of these shards, in order: the columns of their lists, and `shard`. Those not done have none.
 
     Raises `OutputDamaged` if a list is gone or cannot be read.
     """
-    for shard in total_of(output).shards_with_rejected:
+    for shard in shards:
         try:
             mark = read_mark(OutputFolder(output).stats(shard_name(shard)))
         except FileNotFoundError:  # taken back meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.peak_memory import STEADY
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,7 +52,7 @@ def tokens(folder: Path, rows: int) -> Path:
 def peak(source: Path, output: Path, shard: int, layout: str) -> int:
     words = ["export", "--input", source, "--output", output, "--layout", layout, "--rows_per_shard", shard]
     command = [sys.executable, "-c", MEASURE, str(SHARD), *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **STEADY}, capture_output=True, text=True)
     code, found = done.stdout.split()[-2:]
     assert code == "0", done.stderr
     return int(found)

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
+STEADY = {  # what is freed goes back to the kernel at once: a peak is what was held, and the same each time
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 16),
+}
 SCRIPT = """
 import sys
 {imports}
@@ -27,7 +31,7 @@ print(memory("VmHWM") - before)
 
 def peak_of(imports: str, warm_up: str, call: str, *arguments: Path) -> int:
     """Bytes above what the process held after `warm_up`; both expressions may use `arguments`. Linux only."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **STEADY, "PYTHONPATH": str(ROOT)}
     script = SCRIPT.format(imports=imports, warm_up=warm_up, call=call)
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return int(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)

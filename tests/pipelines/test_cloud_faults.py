@@ -65,10 +65,11 @@ def rule_of(way: Way) -> Callable[[Request], Answer | None]:
 
 
 LOST = Answer(instead="reset", delivered=True)
+DELAY = 5.0  # seconds
 
 
 def late(request: Request, before: int) -> None:
-    """Clients do nothing but wait, up to limits of theirs that are far from 5 s, so that less time shows the same."""
+    """A delay that every request can have; see below for `DELAY`."""
     time.sleep(0.02)
 
 
@@ -118,6 +119,36 @@ def test_what_passes_by_itself_changes_nothing(
     assert [result.read(path) for path in result.files("data/*")] == tables
     assert result.last_run()["rows"]["rows_written"] == len(KEYS)
     assert result.files("_SUCCESS")
+    assert run("verify", f"{folder}/out").code == 0
+
+
+@pytest.mark.slow
+def test_answers_that_come_five_seconds_late_change_nothing(
+    folder: str, store: FaultyStore, tables: list[bytes], tiny_model: Path
+) -> None:
+    """A read, the plan, a table, a mark and the account of the run, each at its first try."""
+    delayed: list[str] = []
+
+    def slow(request: Request, before: int) -> None:
+        for name, concerns in {
+            "read": request.reads("/in/b.parquet"),
+            "plan": request.uploads("/out/_vqbeam/shards.parquet"),
+            "table": request.uploads("/out/data/00001.parquet"),
+            "mark": request.uploads("/out/_vqbeam/stats/00002.json"),
+            "account": request.uploads("/out/_vqbeam/last_run.json"),
+        }.items():
+            if concerns and name not in delayed:
+                delayed.append(name)
+                time.sleep(DELAY)
+
+    store.rule = rule_of(slow)
+    began = time.monotonic()
+    result = encode(f"{folder}/in", f"{folder}/out", tiny_model, *TWO_ROWS)
+    assert result.code == 0, result.err
+    assert sorted(delayed) == ["account", "mark", "plan", "read", "table"]
+    assert time.monotonic() - began > 2 * DELAY
+    assert [result.read(path) for path in result.files("data/*")] == tables
+    assert result.last_run()["rows"]["rows_written"] == len(KEYS)
     assert run("verify", f"{folder}/out").code == 0
 
 

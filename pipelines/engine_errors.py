@@ -14,6 +14,8 @@ RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Failed|Fail
 OURS = ("transforms", "pipelines", "models", "vqbeam")
 NO_VQBEAM = "the workers have no vqbeam: it must be installed where they run, in the version of this command"
 OTHER_VQBEAM = "the workers have another version of vqbeam: install there the version of this command"
+WORKER_GONE = re.compile(r"RuntimeError: (Channel closed prematurely|Worker subprocess exited)")  # Beam's own runner
+LOST_WORKER = "a worker process ended abruptly; if memory is short, the system ends the largest process"
 
 
 def one_line(text: str) -> str:
@@ -23,10 +25,13 @@ def one_line(text: str) -> str:
         return NO_VQBEAM if missing[0].count(".") == 0 else OTHER_VQBEAM
     if re.search(rf"AttributeError: .*({'|'.join(OURS)})\.\w+", text):
         return OTHER_VQBEAM
+    if WORKER_GONE.search(text):
+        return LOST_WORKER
     text = re.sub(r"^Pipeline \S+ failed in state \w+: ", "", text)
     before, found, trace = text.rpartition(TRACEBACK)
     lines = _raised(trace.splitlines()) if found else (line.strip() for line in text.splitlines())
-    return shortened(next(filter(None, lines), before.strip().partition("\n")[0] or "it gave no reason"))
+    line = next(filter(None, lines), before.strip().partition("\n")[0] or "it gave no reason")
+    return shortened(line.removesuffix("."))
 
 
 def _raised(lines: Iterable[str]) -> Iterator[str]:

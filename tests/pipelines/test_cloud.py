@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 from PIL import Image
 
+from tests.support.cloud_tables import KEYS, TABLES, TWO_ROWS
 from tests.support.faulty_store import FaultyStore, Request
-from tests.support.faulty_ways import faulty_way
 from tests.support.make_inputs import GOOD, image_table
-from tests.support.run_command import SMALL, Outcome, decode, encode, run
+from tests.support.run_command import SMALL, decode, encode, run
 from transforms import storage
 from transforms.engine import beam
 from transforms.ledger import totals
-
-TABLES = {f"{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"}
-KEYS = ["a0", "a1", "b0", "b1", "c0", "c1"]
-TWO_ROWS = ("--rows_per_shard", "2")
-
-
-@pytest.fixture
-def folder(cloud_bucket: str, tmp_path: Path) -> str:
-    """A new folder of the bucket for each test, with three tables of two rows below `in`."""
-    url = f"{cloud_bucket}/{tmp_path.name}"
-    for name, data in TABLES.items():
-        storage.put_bytes(data, f"{url}/in/{name}")
-    return url
-
-
-@pytest.fixture
-def store(cloud_bucket: str) -> Iterator[FaultyStore]:
-    """The way to the bucket leads through this store."""
-    with faulty_way(cloud_bucket) as server:
-        yield server
-
-
-def keys(result: Outcome) -> list[str]:
-    return [row["key"] for row in result.rows()]
 
 
 def test_a_dataset_in_a_bucket_gives_the_same_bytes_as_on_disk(folder: str, tmp_path: Path, tiny_model: Path) -> None:
@@ -53,7 +28,7 @@ def test_a_dataset_in_a_bucket_gives_the_same_bytes_as_on_disk(folder: str, tmp_
     result = encode(f"{folder}/in/{{a,b,c}}.parquet", f"{folder}/out", tiny_model, *TWO_ROWS)
 
     assert result.code == 0, result.err
-    assert keys(result) == KEYS
+    assert result.keys() == KEYS
     empty = "_vqbeam/attempts"  # a folder that stays on disk
     assert [path for path in result.files("**") if path != empty] == [
         path for path in on_disk.files("**") if path != empty
@@ -124,7 +99,7 @@ def test_of_two_attempts_that_differ_the_first_to_put_wins_whole(
 
     assert result.code == 0, result.err
     assert result.read("data/00001.parquet") == content
-    assert keys(result) == ["a0", "a1", "b0", "c0", "c1"]
+    assert result.keys() == ["a0", "a1", "b0", "c0", "c1"]
     assert [mark["rows_written"] for mark in result.marks()] == [2, 1, 2]
     assert result.last_run()["shards"] == {"done": 2, "adopted": 1}
     assert run("verify", f"{folder}/out").code == 0
@@ -135,7 +110,7 @@ def test_images_in_a_bucket(folder: str, tiny_model: Path) -> None:
     source = f"{folder}/tokens/data/*.parquet"
     result = decode(source, f"{folder}/out", tiny_model, *TWO_ROWS, "--contact_sheet")
     assert result.code == 0, result.err
-    assert keys(result) == KEYS
+    assert result.keys() == KEYS
     images = [result.read(row["image_path"]) for row in result.rows()]
     assert all(Image.open(io.BytesIO(data)).size == (16, 16) for data in images)
     assert result.files("contact_sheet.png")

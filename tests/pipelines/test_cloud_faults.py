@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.cloud_tables import KEYS, TABLES, TWO_ROWS
 from tests.support.faulty_store import Answer, FaultyStore, Request
-from tests.support.faulty_ways import faulty_way
-from tests.support.make_inputs import GOOD, image_table
-from tests.support.run_command import Outcome, encode, run
+from tests.support.make_inputs import GOOD
+from tests.support.run_command import encode, run
 from transforms import storage
 
-TABLES = {f"{name}.parquet": image_table([GOOD, GOOD], key=[f"{name}0", f"{name}1"]) for name in "abc"}
-KEYS = ["a0", "a1", "b0", "b1", "c0", "c1"]
-TWO_ROWS = ("--rows_per_shard", "2")
 Way = Callable[[Request, int], Answer | None]  # of a request, and how often it was sent before
 NO_ACCESS = Answer(403, "the account has no access")
-
-
-@pytest.fixture
-def folder(cloud_bucket: str, tmp_path: Path) -> str:
-    """A new folder of the bucket for each test, with three tables of two rows below `in`."""
-    url = f"{cloud_bucket}/{tmp_path.name}"
-    for name, data in TABLES.items():
-        storage.put_bytes(data, f"{url}/in/{name}")
-    return url
-
-
-@pytest.fixture
-def store(cloud_bucket: str) -> Iterator[FaultyStore]:
-    """The way to the bucket leads through this store."""
-    with faulty_way(cloud_bucket) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +28,6 @@ def tables(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[b
         (home / "in" / name).write_bytes(data)
     result = encode(home / "in", home / "out", tiny_model, *TWO_ROWS)
     return [result.read(path) for path in result.files("data/*")]
-
-
-def keys(result: Outcome) -> list[str]:
-    return [row["key"] for row in result.rows()]
 
 
 def rule_of(way: Way) -> Callable[[Request], Answer | None]:
@@ -210,14 +187,14 @@ def test_a_fault_of_the_store_fails_its_shard_until_it_is_mended(
     assert shard == 1
     assert answer.message in why
     assert answer.message in result.out
-    assert keys(result) == ["a", "c"]
+    assert result.keys() == ["a", "c"]
     assert result.rejected() == []
     assert not result.files("_SUCCESS")
 
     store.rule = lambda request: None
     again = encode(images, f"{folder}/out", tiny_model, "--rows_per_shard", "1")
     assert again.code == 0, again.err
-    assert keys(again) == ["a", "b", "c"]
+    assert again.keys() == ["a", "b", "c"]
     assert run("verify", f"{folder}/out").code == 0
 
 

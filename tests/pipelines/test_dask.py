@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 from pipelines import engines
 from pipelines.__main__ import _as_process
 from tests.support import dask_workers
-from tests.support.make_inputs import folder
-from tests.support.run_command import SMALL, Outcome, run
-from tests.support.small_jobs import dataset, encode_small
+from tests.support.real_runs import children
+from tests.support.run_command import SMALL, run
+from tests.support.small_jobs import encode_small
 
 pytestmark = pytest.mark.runners
 distributed = pytest.importorskip("distributed", reason='no Dask: `make test-runners` installs it, or ".[dask]"')
@@ -35,44 +35,13 @@ def there(client: Any) -> tuple[str, ...]:
     return ("--runner=DaskRunner", f"--dask_client_address={client.scheduler.address}")
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dataset(tmp_path_factory.mktemp("images"), 4)
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory, images: Path, tiny_model: Path) -> Path:
-    output = tmp_path_factory.mktemp("tokens") / "out"
-    assert encode_small(images, output, tiny_model).code == 0
-    return output / "data"
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = tmp_path_factory.mktemp("prompts")
-    folder(source, {"a.txt": "\n".join(f"a red thing {row}" for row in range(8)).encode()})
-    return source / "a.txt"
-
-
-def data(outcome: Outcome) -> Mapping[str, bytes]:
-    """What was written besides the ledger."""
-    paths = [path for path in outcome.files("**/*.*") if not path.startswith("_vqbeam")]
-    return {path: outcome.read(path) for path in paths}
-
-
 @pytest.mark.parametrize("command", ["encode", "decode", "generate"])
-def test_every_command_gives_the_same_bytes(tmp_path, request, there, command):
-    get = request.getfixturevalue
-    jobs = {
-        "encode": lambda: ["--input", get("images"), "--model", get("tiny_model"), "--rows_per_shard", "5"],
-        "decode": lambda: ["--input", get("tokens"), "--model", get("tiny_model"), "--rows_per_shard", "8"],
-        "generate": lambda: ["--input", get("prompts"), "--model", get("tiny_generator"), "--rows_per_shard", "3"],
-    }
-    job = [*jobs[command](), *SMALL]
+def test_every_command_gives_the_same_bytes(tmp_path, engine_job, there, command):
+    job = engine_job(command)
     here = run(command, *job, output=tmp_path / "here")
     outcome = run(command, *job, *there, output=tmp_path / "there")
     assert (here.code, outcome.code) == (0, 0), here.err + outcome.err
-    assert data(here) == data(outcome) != {}
+    assert here.data() == outcome.data() != {}
     assert len(outcome.marks()) > 1
     assert "Traceback" not in outcome.err
     assert outcome.files("_SUCCESS")
@@ -80,9 +49,9 @@ def test_every_command_gives_the_same_bytes(tmp_path, request, there, command):
     assert outcome.last_run()["rows"]["rows_written"] == outcome.total("rows_written")
 
 
-def test_shards_are_done_in_both_processes_with_one_model_each(tmp_path, images, tiny_model, client, there):
+def test_shards_are_done_in_both_processes_with_one_model_each(tmp_path, engine_images, tiny_model, client, there):
     client.run(dask_workers.begin_counting)
-    outcome = encode_small(images, tmp_path / "out", tiny_model, "--rows_per_shard", "3", *there)
+    outcome = encode_small(engine_images, tmp_path / "out", tiny_model, "--rows_per_shard", "3", *there)
     assert outcome.code == 0, outcome.err
     counted = list(client.run(dask_workers.counted).values())
     shards = [counts["ShardAttempt.run"] for counts in counted]
@@ -93,18 +62,18 @@ def test_shards_are_done_in_both_processes_with_one_model_each(tmp_path, images,
 
 
 def test_shards_that_fail_are_told_with_their_reasons_and_the_same_command_resumes(
-    tmp_path, images, tiny_model, there, monkeypatch
+    tmp_path, engine_images, tiny_model, there, monkeypatch
 ):
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.run.versions_here", lambda: {"pillow": "0.1"})
-        outcome = encode_small(images, tmp_path / "out", tiny_model, *there)
+        outcome = encode_small(engine_images, tmp_path / "out", tiny_model, *there)
     assert outcome.code == 1
     assert "shard 00000: the worker has pillow" in outcome.out
     assert len(outcome.last_run()["failed"]) == 4
-    assert encode_small(images, tmp_path / "out", tiny_model, *there).code == 0
+    assert encode_small(engine_images, tmp_path / "out", tiny_model, *there).code == 0
 
 
-def test_ctrl_c_has_the_workers_drop_their_shards(tmp_path, images, tiny_model, client, there, capfd):
+def test_ctrl_c_has_the_workers_drop_their_shards(tmp_path, engine_images, tiny_model, client, there, capfd):
     client.run(dask_workers.wait_in_shards, str(tmp_path))
 
     def press() -> None:
@@ -112,15 +81,16 @@ def test_ctrl_c_has_the_workers_drop_their_shards(tmp_path, images, tiny_model, 
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press, daemon=True).start()
-    flags = ["--input", images, "--output", tmp_path / "out", "--model", tiny_model, *SMALL, "--rows_per_shard", "5"]
-    assert _as_process(["encode", *map(str, flags), *there]) == 130
+    places = ["--input", engine_images, "--output", tmp_path / "out", "--model", tiny_model]
+    flags = map(str, [*places, *SMALL, "--rows_per_shard", "5"])
+    assert _as_process(["encode", *flags, *there]) == 130
     assert len(list(tmp_path.glob("began-*"))) == 2, "no shard is begun after the signal"
     assert not any(client.run(at_work).values())
     told = capfd.readouterr().err
     assert "Stopped. Finished shards are kept; to resume:\n  " in told
     assert "Traceback" not in told
     (tmp_path / "finish").touch()
-    assert encode_small(images, tmp_path / "out", tiny_model, "--rows_per_shard", "5", *there).code == 0
+    assert encode_small(engine_images, tmp_path / "out", tiny_model, "--rows_per_shard", "5", *there).code == 0
 
 
 def at_work() -> bool:
@@ -129,15 +99,15 @@ def at_work() -> bool:
     return any(runs._at_work.values())
 
 
-def test_a_killed_worker_is_made_good_by_dask(tmp_path, images, tiny_model, client, there):
-    here = encode_small(images, tmp_path / "here", tiny_model)
+def test_a_killed_worker_is_made_good_by_dask(tmp_path, engine_images, tiny_model, client, there):
+    here = encode_small(engine_images, tmp_path / "here", tiny_model)
     client.run(dask_workers.wait_in_shards, str(tmp_path))
     killer = threading.Thread(target=kill_one_at_work, args=(tmp_path,))
     killer.start()
-    outcome = encode_small(images, tmp_path / "there", tiny_model, *there)
+    outcome = encode_small(engine_images, tmp_path / "there", tiny_model, *there)
     killer.join()
     assert outcome.code == 0, outcome.err
-    assert data(here) == data(outcome)
+    assert here.data() == outcome.data()
     assert "Traceback" not in outcome.err
 
 
@@ -147,11 +117,9 @@ def kill_one_at_work(signs: Path) -> None:
     (signs / "finish").touch()
 
 
-def test_without_an_address_dask_makes_a_cluster_that_ends_with_the_command(tmp_path, images, tiny_model):
-    from tests.support.prism import children
-
+def test_without_an_address_dask_makes_a_cluster_that_ends_with_the_command(tmp_path, engine_images, tiny_model):
     before = set(children(os.getpid()))
-    outcome = encode_small(images, tmp_path / "out", tiny_model, "--runner=DaskRunner")
+    outcome = encode_small(engine_images, tmp_path / "out", tiny_model, "--runner=DaskRunner")
     assert outcome.code == 0, outcome.err
     assert set(children(os.getpid())) <= before
 
@@ -170,14 +138,14 @@ def test_the_public_transforms_refuse_dask(client):
 
 
 def test_workers_that_lack_a_module_are_refused_before_anything_is_stored(
-    tmp_path, images, tiny_model, there, monkeypatch
+    tmp_path, engine_images, tiny_model, there, monkeypatch
 ):
     (tmp_path / "only_here.py").write_text("def versions(): pass")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here
 
     monkeypatch.setattr("pipelines.dask_cluster.versions_here", only_here.versions)
-    outcome = encode_small(images, tmp_path / "out", tiny_model, *there)
+    outcome = encode_small(engine_images, tmp_path / "out", tiny_model, *there)
     outcome.check_refused(there[1].replace("=", " "), "No module named 'only_here'")
     assert outcome.err.count("\n") == 1
 

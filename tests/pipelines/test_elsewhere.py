@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -220,17 +219,3 @@ def test_reasons_of_an_earlier_run_are_not_taken_for_those_of_a_failed_job(tmp_p
         outcome = encode_small(images, output, tiny_model, *on(running))
     assert "no slots" in outcome.err
     assert "an earlier reason" not in outcome.out
-
-
-@pytest.mark.slow
-def test_workers_in_processes_of_their_own_give_the_same_bytes(tmp_path, images, tiny_model):
-    here = encode_small(images, tmp_path / "here", tiny_model)
-    worker = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
-    flags = ("--job_endpoint=embed", "--environment_type=beam:env:harness_subprocess_python:v1")
-    there = encode_small(
-        images, tmp_path / "there", tiny_model, "--runner=PortableRunner", *flags, f"--environment_config={worker}"
-    )
-    assert there.code == 0, there.err
-    names = here.files("data/*.parquet")
-    assert len(names) == 2
-    assert [here.read(name) for name in names] == [there.read(name) for name in names]

@@ -61,9 +61,3 @@ def worker_pool() -> Iterator[tuple[str, int]]:
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     with listening(command, port, environment) as process:
         yield f"localhost:{port}", process.pid
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(word) for path in lists for word in path.read_text(encoding="ascii").split()]

@@ -54,6 +54,21 @@ def session(leader: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in lists for word in path.read_text(encoding="ascii").split()]
+
+
+def descendants(pid: int) -> dict[int, list[str]]:
+    """The processes that a process and those below it have started, with their command lines."""
+    found: dict[int, list[str]] = {}
+    for child in children(pid):
+        words = Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8").split("\0")
+        found |= {child: words, **descendants(child)}
+    return found
+
+
 def visible(output: Path) -> dict[str, bytes]:
     """What a run leaves, without the plan, which holds the number of workers."""
     return {name: data for name, data in snapshot(str(output)).items() if name not in PLAN_FILES}

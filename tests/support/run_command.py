@@ -38,6 +38,15 @@ class Outcome:
         fs.invalidate_cache()
         return fs.cat_file(f"{root}/{path}")
 
+    def data(self) -> dict[str, bytes]:
+        """What was written besides the ledger."""
+        paths = [path for path in self.files("**/*.*") if not path.startswith("_vqbeam")]
+        return {path: self.read(path) for path in paths}
+
+    def keys(self) -> list[str]:
+        """The keys of the rows written, in order."""
+        return [row["key"] for row in self.rows()]
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows written, in order."""
         return self._table_rows("data/*.parquet")

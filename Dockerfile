@@ -22,7 +22,7 @@ COPY models models
 COPY pipelines pipelines
 COPY transforms transforms
 COPY vqbeam vqbeam
-RUN pip install --no-cache-dir -c constraints.txt ".[gcp]" && pip check
+RUN pip install --no-cache-dir -c constraints.txt ".[gcp,cpu]" && pip check
 
 COPY --from=template_launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 COPY deploy/flex_launch.py /template/flex_launch.py

@@ -49,7 +49,9 @@ setup(
         "s3": ["s3fs>=2025.7"],
         "dask": ["apache-beam[dask]"],
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
-        "cpu": ["numba>=0.61"],  # large models on a CPU: models/bart/compiled
+        "cpu": [
+            "numba>=0.61"
+        ],  # large models on a CPU: models/bart/compiled; images: transforms/compiled_resampling.py
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",

@@ -23,9 +23,8 @@ from transforms.errors import RowFiltered, RowRejected, amount
 from transforms.image_formats import READERS, sniff_format, unreadable
 from transforms.image_options import BY_ROW, DRAFT_MARGIN, FILTER, ImageLimits, ImageOptions
 from transforms.own_preprocessing import Rule
+from transforms.resampling import Box, resize
 from transforms.target_sizes import Sides
-
-Box = tuple[float, float, float, float]
 
 NOT_TURNED = "an image was not turned as its EXIF says: the model's own preprocessing does not"
 WHITE = (255, 255, 255)  # under transparent pixels, and beside padded images
@@ -311,7 +310,7 @@ def fit_to(image: Image.Image, box: Box, target: Sides, options: ImageOptions, p
         across, down = target[0] * scale, target[1] * scale
         left, top = (width - across) / 2, (height - down) / 2
         box = (left, top, min(width, left + across), min(height, top + down))
-    return profile.apply(image.resize(target, BY_ROW[options.resize], box=box))
+    return profile.apply(resize(image, target, BY_ROW[options.resize], box))
 
 
 def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = SRGB) -> Image.Image:
@@ -323,12 +322,12 @@ def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = 
     if options.resize == "center_crop":
         short = min(width, height)
         left, top = (width - short) / 2, (height - short) / 2
-        return profile.apply(image.resize((side, side), FILTER, box=(left, top, left + short, top + short)))
+        return profile.apply(resize(image, (side, side), FILTER, (left, top, left + short, top + short)))
     if options.resize == "squash":
-        return profile.apply(image.resize((side, side), FILTER, box=box))
+        return profile.apply(resize(image, (side, side), FILTER, box))
     scale = side / max(width, height)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     padded = Image.new("RGB", (side, side), WHITE)
-    resized = profile.apply(image.resize(inner, FILTER, box=box))
+    resized = profile.apply(resize(image, inner, FILTER, box))
     padded.paste(resized, ((side - inner[0]) // 2, (side - inner[1]) // 2))
     return padded

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-Sides = tuple[int, int]
-Resampling = Image.Resampling
+from transforms.resampling import Resampling, Sides, resize
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Rule:
         image = self.rgb(image)
         target = self.shrink(image.size, size)
         while image.size != target:
-            image = image.resize(half(image.size), Resampling.BOX)
+            image = resize(image, half(image.size), Resampling.BOX)
         sides = self.sides(image.size, size)
-        image = image.resize(sides, self.resampling) if self.resize is None else self.resize(image, sides)
+        image = resize(image, sides, self.resampling) if self.resize is None else self.resize(image, sides)
         left, top = self.offset(image.width - size), self.offset(image.height - size)
         return image.crop((left, top, left + size, top + size))
 

@@ -17,6 +17,7 @@ from models.uniforms import uniforms
 from transforms.errors import RowRejected, UsageError
 from transforms.image_options import FILTER, ImageOptions
 from transforms.images import DecodedImage, decode_image
+from transforms.resampling import resize
 
 KINDS = {"center": 1, "flip": 2, "ten_crop": 10}  # and their number of views
 RANDOM = "random"
@@ -161,7 +162,7 @@ def _cut(pixels: Pixels, box: Crop, options: ImageOptions) -> Pixels:
         if rule and rule.resize:
             part = np.asarray(rule.resize(image, square))
         else:
-            part = np.asarray(image.resize(square, rule.resampling if rule else FILTER))
+            part = np.asarray(resize(image, square, rule.resampling if rule else FILTER))
     return np.flip(part, 1) if box.flipped else part
 
 

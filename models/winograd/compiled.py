@@ -15,6 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from models.machine_code import compiled
 from models.winograd.algorithm import PANEL, POINTS, A, B
 
 Array = Any  # numpy arrays of float32
@@ -30,15 +31,6 @@ ZERO = np.float32(0)
 
 SINGLE, SIZE, FLAG = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 VECTOR = ir.VectorType(SINGLE, PANEL // 2)
-
-
-def _compiled(function: Any, **options: Any) -> Any:
-    """Machine code that is kept for later processes if a folder can be written."""
-    options |= {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that can be written
-        return numba.njit(**options)(function)
 
 
 @intrinsic
@@ -192,7 +184,7 @@ def _convolve_image(image: Array, weights: Array, bias: Array, made: Array, grou
                             pixel[output + c] = tile[at + c] + bias[output + c]
 
 
-_convolve = _compiled(_convolve_image, parallel=True)
+_convolve = compiled(_convolve_image, parallel=True)
 
 
 def convolve(image: Array, weights: Array, bias: Array, made: Array, threads: int) -> None:

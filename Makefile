@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	@touch $@
 
 .venv/.tests: .venv/.runs
-	@$(PIP) -e ".[cpu,dask,test,test-datasets,bench,dev]"
+	@$(PIP) -e ".[numba,dask,test,test-datasets,bench,dev]"
 	@touch $@
 
 # Versions by setup.py alone; constraints.txt only says which uv looks for them.
@@ -41,11 +41,11 @@ unexport PYTHONDONTWRITEBYTECODE
 	@touch $@
 
 .venv-oldest/.tests: .venv-oldest/.runs
-	@$(UV_INSTALL) -e ".[cpu,test]"
+	@$(UV_INSTALL) -e ".[numba,test]"
 	@touch $@
 
 .venv-newest/.tests: .venv-newest/.runs FORCE  # what is newest changes
-	@$(UV_INSTALL) --upgrade -e ".[cpu,test,test-datasets]"
+	@$(UV_INSTALL) --upgrade -e ".[numba,test,test-datasets]"
 	@touch $@
 
 FORCE:

@@ -49,9 +49,8 @@ setup(
         "s3": ["s3fs>=2025.7"],
         "dask": ["apache-beam[dask]"],
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
-        "cpu": [
-            "numba>=0.61"
-        ],  # large models on a CPU: models/bart/compiled; images: transforms/compiled_resampling.py
+        # large models on a CPU: models/bart/compiled, models/winograd; images: transforms/compiled_resampling.py
+        "numba": ["numba>=0.61"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",

@@ -35,6 +35,7 @@ class Command:
     add_flags: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, list[str]], int]
     launches: bool = False
+    examples: tuple[str, ...] = ()  # command lines, which end the help
 
 
 class Options(Protocol):
@@ -63,6 +64,7 @@ class JobCommand:
     writes_images: bool = False
     counts: Literal["rows", "images"] = "rows"
     unit: Literal["rows", "images"] = "images"
+    examples: tuple[str, ...] = ()
     launches: ClassVar[bool] = True
 
 

@@ -191,4 +191,8 @@ COMMAND = Command(
     "and says what it is. A folder that holds both, as min-dalle's does, becomes one with dalle_bart and vqgan in it.",
     add_flags,
     run,
+    examples=(
+        "vqbeam convert vqgan_imagenet_f16_16384 my_model",
+        "vqbeam convert vqgan_imagenet_f16_16384 checked_model --check photo.png",
+    ),
 )

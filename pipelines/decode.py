@@ -93,6 +93,10 @@ def prepare(chosen: DecodeOptions) -> Task:
 COMMAND = JobCommand(
     name="decode",
     description="Turn VQGAN tokens back into images: files, WebDataset tars or Parquet. Resumes by itself.",
+    examples=(
+        "vqbeam decode --input tokens/data --output images --contact_sheet",
+        "vqbeam decode --input tokens/data --output webp --image_format webp",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -165,6 +165,10 @@ def prepare(chosen: EncodeOptions) -> Task:
 COMMAND = JobCommand(
     name="encode",
     description="Turn images with captions into VQGAN tokens, as Parquet ready for training. Resumes by itself.",
+    examples=(
+        "vqbeam encode --input 'pairs/*.tar' --output tokens",
+        "vqbeam encode --input photos --output more_tokens --views flip --dry_run",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -60,4 +60,8 @@ COMMAND = Command(
     "Print the rows that the job in an output folder rejected, with the reason of each; safe while it runs.",
     add_errors_flags,
     run,
+    examples=(
+        "vqbeam errors tokens",
+        "vqbeam errors tokens --code broken_image --json",
+    ),
 )

@@ -59,6 +59,10 @@ COMMAND = JobCommand(
     name="evaluate",
     description="Measure how near the reconstructions of a tokenizer are to images, or of several on the same images: "
     "PSNR, SSIM, the codes in use and, with --clip, the cosine and CMMD. Resumes by itself.",
+    examples=(
+        "vqbeam evaluate --input photos --model emoji",
+        "vqbeam evaluate --input photos --clip emoji --output measured",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -366,4 +366,8 @@ COMMAND = Command(
     add_flags,
     run,
     launches=True,
+    examples=(
+        "vqbeam export --input tokens/data --output shuffled --shuffle 1",
+        "vqbeam export --input tokens/data --output packed --layout webdataset",
+    ),
 )

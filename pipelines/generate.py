@@ -263,6 +263,10 @@ def open_models(
 COMMAND = JobCommand(
     name="generate",
     description="Draw images for prompts with a DALL·E mini model, ranked by a CLIP if you like. Resumes by itself.",
+    examples=(
+        'vqbeam generate --prompt "a red apple" --output drawn --contact_sheet',
+        "vqbeam generate --input prompts.txt --output best --clip emoji --keep_best 1",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -26,10 +26,12 @@ LIKENESS = 0.71  # of a suggestion, 1 is equal: "batch" is like "batchsize", "st
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argparse parser that raises `UsageError`, takes no abbreviations and keeps its usage line short."""
+    """An argparse parser that raises `UsageError`, takes no abbreviations and keeps its usage line short. Its help ends
+    with `examples`."""
 
-    def __init__(self, prog: str, description: str, *, epilog: str | None = None) -> None:
+    def __init__(self, prog: str, description: str, *, epilog: str | None = None, examples: Sequence[str] = ()) -> None:
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+        self._examples = examples
         self._negative_number_matcher = re.compile(r"-\d[\d.,-]*$")  # so that -1,1 is a value and not a flag
 
     def error(self, message: str) -> NoReturn:
@@ -41,12 +43,14 @@ class CommandParser(argparse.ArgumentParser):
             needed = [action for action in self._actions if action.required]
             formatter.add_usage(None, needed, [], prefix="")
             self.usage = formatter.format_help().strip().replace("%", "%%") + " [flags]"
-        return super().format_help()
+        examples = "".join(f"\n  {example}" for example in self._examples)  # as they are: argparse would wrap them
+        return super().format_help() + (f"\nexamples:{examples}\n" if examples else "")
 
 
 def parser_of(name: str, command: Command | JobCommand) -> CommandParser:
     """A parser of a command's own flags."""
-    parser = CommandParser(f"vqbeam {name}", command.description, epilog=EPILOG if command.launches else None)
+    epilog = EPILOG if command.launches else None
+    parser = CommandParser(f"vqbeam {name}", command.description, epilog=epilog, examples=command.examples)
     command.add_flags(parser)
     return parser
 

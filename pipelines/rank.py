@@ -126,6 +126,10 @@ COMMAND = JobCommand(
     name="rank",
     description="Score images against their captions with a CLIP, and keep the good ones if you like. "
     "Resumes by itself.",
+    examples=(
+        "vqbeam rank --input 'pairs/*.tar' --output ranked --clip emoji",
+        "vqbeam rank --input 'pairs/*.tar' --output good --min_clip_score 0.3",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -64,4 +64,8 @@ COMMAND = Command(
     "Show how far the job in an output folder has come. Reads plan, marks and the ends of tables; safe while it runs.",
     add_flags,
     run,
+    examples=(
+        "vqbeam status tokens",
+        "vqbeam status gs://my-bucket/tokens",
+    ),
 )

@@ -300,6 +300,10 @@ COMMAND = JobCommand(
     name="vary",
     description="Make variations of images, or of the images that tokens stand for, by noise on their codes or by "
     "having a DALL·E mini model redraw a part. Strength 0 gives their reconstructions. Resumes by itself.",
+    examples=(
+        "vqbeam vary --input photos --output varied --strength 0.4",
+        "vqbeam vary --input tokens/data --output redrawn --method codes",
+    ),
     add_flags=add_flags,
     options=options,
     prepare=prepare,

@@ -85,4 +85,8 @@ COMMAND = Command(
     "keys that repeat, too.",
     add_verify_flags,
     run,
+    examples=(
+        "vqbeam verify tokens",
+        "vqbeam verify tokens --repair",
+    ),
 )

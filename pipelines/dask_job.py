@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.elsewhere import run_elsewhere
+from pipelines.elsewhere import ANSWER_SECONDS, in_thread, run_elsewhere
 from pipelines.far_progress import Watched
 from pipelines.launch_result import LaunchResult
 from transforms.engine import runs
@@ -25,6 +26,9 @@ from transforms.engine.job import Job
 
 MOST_BLOCKS = 10_000  # tasks: a scheduler spends about a millisecond on each
 LOOK_SECONDS = 0.2
+DROP_SECONDS = 6.0  # for the workers, of the time that `elsewhere` gives a job to stop
+NOT_DROPPED = "its workers do not drop their shards"
+NO_ANSWER = "not every worker answers"
 
 
 def run(job: Job, pending: Sequence[int], beam_args: list[str], *, scratch: str, watched: Watched) -> LaunchResult:
@@ -79,9 +83,15 @@ class DaskJob:
         return str(state)
 
     def cancel(self) -> None:
-        """Have the workers drop what they are at, which Dask alone does not, and then the rest of the job."""
+        """Have the workers drop what they are at, which Dask alone does not, and then the rest of the job.
+
+        Raises `TimeoutError` if they do not in time: they begin no other shard, but they have not stopped.
+        """
+        deadline = time.monotonic() + DROP_SECONDS
         self._on_workers(runs.stop)
         while any(self._on_workers(runs.threads_at_work)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(NOT_DROPPED)
             time.sleep(LOOK_SECONDS)
         self._result.cancel()
 
@@ -93,6 +103,12 @@ class DaskJob:
         self._client.close()
 
     def _on_workers(self, call: Callable[[str], Any]) -> list[Any]:
-        """What a function of the run returns in each worker; those that are lost are left out."""
-        answers = self._client.run(call, self._run, on_error="ignore")
-        return list(answers.values())
+        """What a function of the run returns in each worker; those that are lost are left out.
+
+        Raises `TimeoutError` if one that is not lost does not answer.
+        """
+        asking = in_thread(lambda: self._client.run(call, self._run, on_error="ignore"))
+        try:
+            return list(asking.result(ANSWER_SECONDS).values())
+        except FutureTimeoutError as error:
+            raise TimeoutError(NO_ANSWER) from error

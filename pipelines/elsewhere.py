@@ -114,13 +114,13 @@ def _follow(
     result: Any, stop: StopSignals, watched: Watched | None, service: str, cancel: Callable[..., str]
 ) -> LaunchResult:
     """Waits for the end of a job. In other threads, which end with the process if they are given up on."""
-    waiting = _in_thread(result.wait_until_finish)
+    waiting = in_thread(result.wait_until_finish)
     cancelling: Future[Any] | None = None
     with handled(dict.fromkeys(SIGNALS, stop.take)), far_progress(watched, partial(counters, result)):
         while not waiting.done() and not stop.overdue():
             wait([waiting], timeout=TICK_SECONDS)
             if stop.number is not None and cancelling is None:
-                cancelling = _in_thread(result.cancel)
+                cancelling = in_thread(result.cancel)
                 wait([waiting], timeout=TICK_SECONDS)
             if cancelling is not None and cancelling.done() and cancelling.exception() is not None:
                 break  # it will not be stopped
@@ -166,13 +166,14 @@ def _why_left(service: str, cancelling: Future[Any] | None, gone: bool) -> str:
 
 def _state(result: Any) -> str | None:
     """The state of a job now; None if there is no answer."""
-    asking = _in_thread(lambda: result.state)
+    asking = in_thread(lambda: result.state)
     with suppress(Exception):
         return str(asking.result(ANSWER_SECONDS))
     return None
 
 
-def _in_thread(work: Callable[[], Any]) -> Future[Any]:
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """What `work` will return, done in a thread of its own that ends with the process if it is given up on."""
     executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
     future = executor.submit(work)
     executor.shutdown(wait=False)

@@ -15,6 +15,7 @@ OURS = ("transforms", "pipelines", "models", "vqbeam")
 NO_VQBEAM = "the workers have no vqbeam: it must be installed where they run, in the version of this command"
 OTHER_VQBEAM = "the workers have another version of vqbeam: install there the version of this command"
 WORKER_GONE = re.compile(r"RuntimeError: (Channel closed prematurely|Worker subprocess exited)")  # Beam's own runner
+LOST_SCHEDULER = "the scheduler of Dask went away"
 LOST_WORKER = "a worker process ended abruptly; if memory is short, the system ends the largest process"
 
 
@@ -27,6 +28,8 @@ def one_line(text: str) -> str:
         return OTHER_VQBEAM
     if WORKER_GONE.search(text):
         return LOST_WORKER
+    if "cancelled for reason: scheduler-connection-lost" in text:
+        return LOST_SCHEDULER
     text = re.sub(r"^Pipeline \S+ failed in state \w+: ", "", text)
     before, found, trace = text.rpartition(TRACEBACK)
     lines = _raised(trace.splitlines()) if found else (line.strip() for line in text.splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.engine_errors import LOST_WORKER, NO_VQBEAM, OTHER_VQBEAM, one_line
+from pipelines.engine_errors import LOST_SCHEDULER, LOST_WORKER, NO_VQBEAM, OTHER_VQBEAM, one_line
 
 CHAINED = """bundle inst003 failed:Traceback (most recent call last):
   File "sdk_worker.py", line 1, in _execute
@@ -33,6 +33,7 @@ JAVA = """java.lang.RuntimeException: The Job server is too old
         ('Traceback (most recent call last):\n  File "a"\n', "it gave no reason"),
         ("The pool is empty.", "The pool is empty"),
         ("Traceback (most recent call last):\n  x\nRuntimeError: Channel closed prematurely.", LOST_WORKER),
+        ("finalize-1 cancelled for reason: scheduler-connection-lost.", LOST_SCHEDULER),
         ("", "it gave no reason"),
         ("ModuleNotFoundError: No module named 'vqbeam'", NO_VQBEAM),
         ("ModuleNotFoundError: No module named 'transforms'", NO_VQBEAM),

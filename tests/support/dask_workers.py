@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.support.paths import ROOT
+from tests.support.prism import PATIENCE, free_port, listening
 
 WORKERS = 2
 counts: Counter[str] = Counter()  # of a worker process
@@ -24,6 +31,36 @@ def cluster() -> Iterator[Any]:
         Client(made, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def separate_cluster() -> Iterator[tuple[Any, int]]:
+    """A client, and the process of the scheduler, beside which are two of workers."""
+    from distributed import Client
+
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    begin = [sys.executable, "-m"]
+    scheduler = [*begin, "distributed.cli.dask_scheduler", f"--port={port}", "--host=127.0.0.1", "--no-dashboard"]
+    workers = [
+        *begin,
+        "distributed.cli.dask_worker",
+        address,
+        f"--nworkers={WORKERS}",
+        "--nthreads=1",
+        "--no-dashboard",
+    ]
+    with listening(scheduler, port, environment) as one, TemporaryDirectory() as folder:
+        command = [*workers, f"--local-directory={folder}"]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as other:
+            try:
+                with Client(address, set_as_default=False) as client:
+                    client.wait_for_workers(WORKERS, timeout=PATIENCE)
+                    yield client, one.pid
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(other.pid, signal.SIGKILL)
 
 
 def begin_counting() -> None:

@@ -18,8 +18,8 @@ def how_to_cancel(beam_args: list[str], job: str | None, *, answers: bool, at_on
     name, endpoint = bare(options.runner or ""), options.job_endpoint
     if endpoint not in (None, "embed") and answers:
         if job:
-            return f"`python -m pipelines.jobs {endpoint} --cancel {job}` cancels it"
-        return f"`python -m pipelines.jobs {endpoint}` lists the jobs, with `--cancel JOB` it cancels one"
+            return f"`vqbeam jobs {endpoint} --cancel {job}` cancels it"
+        return f"`vqbeam jobs {endpoint}` lists the jobs, with `--cancel JOB` it cancels one"
     master = address_of(options.flink_master)
     if name == "flinkrunner" and master:
         return _on_flink(master, None if at_once else asked(master, "jobs/overview"))

@@ -23,6 +23,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "verify": "check that an output folder is complete and undamaged",
     "errors": "show the rows that the job in an output folder rejected",
     "status": "show how far the run in an output folder has come",
+    "jobs": "list or cancel the jobs of a job service of Beam",
 }
 
 

@@ -1,48 +1,40 @@
-"""Lists or cancels the jobs of a job service of Beam, which has no such command of its own.
-
-`python -m pipelines.jobs HOST:PORT` lists them, with `--cancel JOB` it cancels one and waits for its end.
-"""
+"""`vqbeam jobs HOST:PORT`: lists or cancels the jobs of a job service of Beam, which has no such command of its own."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
-import grpc
-
-from pipelines.engine_errors import reason_of
-from pipelines.engines import check_answers
-from pipelines.process import quiet_logging
+from pipelines.command import Command
 from pipelines.terminal import say
-from transforms.errors import UsageError
 
 ANSWER_SECONDS = 10.0  # for each question
 END_SECONDS = 10.0  # for a job that is cancelled
 TICK_SECONDS = 0.2
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 1 if the job goes on, 2 if nothing answers."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.jobs", description=__doc__)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="HOST:PORT", help="the job service")
-    parser.add_argument("--cancel", metavar="JOB", help="a job's id, as the list has it")
-    args = parser.parse_args(argv)
-    try:
-        check_answers(args.service, "the job service")
-    except UsageError as error:
-        say(str(error), file=sys.stderr)
-        return 2
+    parser.add_argument("--cancel", metavar="JOB", help="cancel this job, by its id in the list, and wait for its end")
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Returns the exit code: 1 if the job goes on. Raises `UsageError` if nothing answers."""
+    import grpc
     from apache_beam.portability.api import beam_job_api_pb2_grpc
 
+    from pipelines.engine_errors import reason_of
+    from pipelines.engines import check_answers
+
+    check_answers(args.service, "the job service")
     with grpc.insecure_channel(args.service) as channel:
         stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
         try:
             return _cancel(stub, args.cancel) if args.cancel else _list(stub)
         except grpc.RpcError as error:
-            say(reason_of(error, f"the job service {args.service}"), file=sys.stderr)
+            say(f"vqbeam jobs: {reason_of(error, f'the job service {args.service}')}", file=sys.stderr)
             return 1
 
 
@@ -73,6 +65,4 @@ def _name(state: int) -> str:
     return str(api.JobState.Enum.Name(state))
 
 
-if __name__ == "__main__":
-    quiet_logging()
-    sys.exit(main())
+COMMAND = Command("Lists the jobs of a job service of Beam, or cancels one of them.", add_flags, run)

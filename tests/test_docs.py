@@ -1,7 +1,8 @@
 """Every command and every snippet of the README and the pages under docs/, page by page, as a reader would run them.
 
-`bash` blocks run in one real bash a page. A job for Dataflow is planned against a storage emulator and not launched.
-`python` blocks run after them in the same folder. `text` blocks are not run; `make` targets are CI's.
+`bash` blocks run in one real bash a page, with emulated buckets and services (`tests/support/named_in_docs.py`).
+Jobs for Dataflow, Flink and Prism are planned and not launched. `python` blocks run after them in the same folder.
+`text` blocks are not run; `make` targets are CI's.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from pipelines.__main__ import main
+from tests.support.named_in_docs import run_here, stand_ins
 from tests.support.paths import GOLDEN, ROOT, SAMPLE
 from tests.support.shell import run_in_bash
+from transforms import storage
 
 TAR = SAMPLE / "emoji-00000.tar"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_BLOCKS = [page for page in PAGES if re.search(r"^```(bash|python)$", page.read_text(), re.MULTILINE)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-STUBS = {"dataflow": ("git", "python3.11", "pip", "gcloud")}  # by page, programs that do nothing
+STUBS = {  # by page, programs that do nothing
+    "dataflow": ("git", "python3.11", "pip", "gcloud"),
+    "runners": ("go", "pip"),
+    "stores": ("pip",),
+}
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 
 
@@ -44,7 +51,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with the files that the pages name."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copytree(GOLDEN / "vqgan_small", tmp_path / "vqgan_imagenet_f16_16384")
-    for name in ("photo.png", "a.png"):
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.png", "a.png", "photos/a.png"):
         (tmp_path / name).write_bytes(first_image())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPOSITORY", "https://example.org/vqbeam")
@@ -52,21 +60,24 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_commands(page: Path, folder: Path, bucket: str) -> None:
-    def vqbeam(argv: list[str]) -> int:
-        argv = [word.replace("gs://my-bucket", bucket) for word in argv]
-        return main([*argv, "--dry_run"] if "DataflowRunner" in argv else argv)
-
-    done = run_in_bash("\n".join(blocks(page, "bash")), vqbeam, folder, STUBS.get(page.stem, ()))
+def run_commands(page: Path, folder: Path, bucket: Callable[[str], str]) -> None:
+    script = "\n".join(blocks(page, "bash"))
+    with stand_ins(script, folder, bucket) as named:
+        done = run_in_bash(script, lambda argv: run_here(argv, named, main), folder, STUBS.get(page.stem, ()))
     assert done.returncode == 0, f"{page.name}: bash ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(
-    page: Path, reader: Path, gcs_bucket: str, capsys: pytest.CaptureFixture[str]
+    page: Path, reader: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fsspec.filesystem("gs", token="anon").pipe_file(f"{gcs_bucket}/pairs/00000.tar", TAR.read_bytes())
-    run_commands(page, reader, gcs_bucket)
+    def bucket(scheme: str) -> str:
+        """A folder of an emulated bucket, for this page alone, with a tar of images."""
+        url = f"{request.getfixturevalue({'gs': 'gcs_bucket', 's3': 's3_bucket'}[scheme])}/{page.stem}"
+        storage.put_bytes(TAR.read_bytes(), f"{url}/pairs/00000.tar")
+        return url
+
+    run_commands(page, reader, bucket)
     for number, snippet in enumerate(blocks(page, "python")):
         exec(compile(snippet, f"{page.name}, snippet {number}", "exec"), {})
     if page.stem == "runners":

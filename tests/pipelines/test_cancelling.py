@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import jobs
+from pipelines.__main__ import main
 from pipelines.cancelling import how_to_cancel
 from tests.support.job_service import Script, job_service
 from tests.support.paths import ROOT
@@ -65,8 +65,8 @@ def test_a_job_of_flink_is_cancelled_by_its_web_interface(flink):
 @pytest.mark.parametrize(
     ("flags", "answers", "told"),
     [
-        (["PortableRunner", "--job_endpoint=h:1"], True, "`python -m pipelines.jobs h:1 --cancel job-1` cancels it"),
-        (["SparkRunner", "--job_endpoint=h:1"], True, "`python -m pipelines.jobs h:1 --cancel job-1` cancels it"),
+        (["PortableRunner", "--job_endpoint=h:1"], True, "`vqbeam jobs h:1 --cancel job-1` cancels it"),
+        (["SparkRunner", "--job_endpoint=h:1"], True, "`vqbeam jobs h:1 --cancel job-1` cancels it"),
         (["PortableRunner", "--job_endpoint=h:1"], False, "on Flink " + LIST.format("JOBMANAGER:8081")),
         (["SparkRunner", "--spark_master_url=spark://h:7077"], False, "it ends with its job server"),
         (["PrismRunner"], True, "it ends with its job server"),
@@ -90,7 +90,7 @@ def test_a_job_service_lists_its_jobs_and_cancels_one(tmp_path: Path, tiny_model
     images, codes, script = dataset(tmp_path / "in", 1), [], Script(ends=None)
     with job_service(script) as running:
         script.begun = lambda: codes.extend(
-            (jobs.main([running.endpoint]), jobs.main([running.endpoint, "--cancel", "job-1"]))
+            (main(["jobs", running.endpoint]), main(["jobs", running.endpoint, "--cancel", "job-1"]))
         )
         flags = ("--runner=PortableRunner", f"--job_endpoint={running.endpoint}", "--environment_type=LOOPBACK")
         job = encode_small(images, tmp_path / "out", tiny_model, *flags)
@@ -103,17 +103,21 @@ def test_a_job_service_lists_its_jobs_and_cancels_one(tmp_path: Path, tiny_model
 def test_the_command_that_is_told_can_be_typed() -> None:
     with job_service(Script(ends=None, refuses=True)) as running:
         told = how_to_cancel(["--runner=PortableRunner", f"--job_endpoint={running.endpoint}"], "job-1", answers=True)
-        command = told.split("`")[1].replace("python", sys.executable, 1).split()
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        program, *words = told.split("`")[1].split()
+        command = [sys.executable, "-m", "pipelines", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert program == "vqbeam"
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"the job service {running.endpoint} answers UNIMPLEMENTED: this engine cancels nothing\n"
+    assert (
+        done.stderr
+        == f"vqbeam jobs: the job service {running.endpoint} answers UNIMPLEMENTED: this engine cancels nothing\n"
+    )
 
 
 def test_a_job_that_is_deaf_is_not_called_cancelled(monkeypatch, capsys) -> None:
     monkeypatch.setattr(jobs, "END_SECONDS", 0.3)
     with job_service(Script(ends=None, deaf=True)) as running:
-        assert jobs.main([running.endpoint, "--cancel", "job-1"]) == 1
+        assert main(["jobs", running.endpoint, "--cancel", "job-1"]) == 1
     assert capsys.readouterr().out == "job-1 STOPPED\n"
-    assert jobs.main([running.endpoint]) == 2
+    assert main(["jobs", running.endpoint]) == 2
     assert "cannot be reached" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_stopped_is_not_said_of_a_job_that_goes_on(tmp_path, images, tiny_model,
     assert code == 130
     errors = capfd.readouterr().err
     assert re.search(told, errors)
-    assert f"`python -m pipelines.jobs {running.endpoint} --cancel job-1` cancels it. " in errors
+    assert f"`vqbeam jobs {running.endpoint} --cancel job-1` cancels it. " in errors
     assert "Stopped" not in errors
     assert "to resume:" in errors
 

@@ -82,7 +82,7 @@ def _dispatch(argv: list[str]) -> int:
         say(f"vqbeam {version(otherwise='(run from a checkout, not installed)')}")
         return 0
     from models.errors import ModelError  # slower than all of the above
-    from pipelines import dataflow, engines, parsing
+    from pipelines import config_file, dataflow, engines, parsing
     from pipelines.scratch import scratch_folder
     from transforms.errors import RunFailed, ShardFailed, UsageError, WorkerLost
 
@@ -93,7 +93,11 @@ def _dispatch(argv: list[str]) -> int:
     command = find(name)
     parser = parsing.parser_of(name, command)
     try:
+        config = ""
+        if command.launches:
+            rest, config = config_file.with_config(rest, parser)
         args, beam_args = parsing.parse(parser, rest, launches=command.launches, takers=_takers, check=_check)
+        args.config = config
         if command.launches:
             args.local = engines.is_local(beam_args)
             beam_args = dataflow.settle(args, beam_args)

@@ -159,12 +159,16 @@ def add_measuring_clip_flag(group: argparse._ArgumentGroup) -> None:
 class _AnotherModel(argparse.Action):
     """Begins what is said of a model."""
 
+    repeats = True
+
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         namespace.models = [*(namespace.models or []), {"model": values}]
 
 
 class _OfTheModel(argparse.Action):
     """Says something of the model named last, or of all before the first."""
+
+    of_the_last = True
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         if namespace.models:
@@ -271,6 +275,9 @@ def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "ca
 def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:
     """How the work is divided; `shard_of` and `batch_of` are what shards and batches count."""
     group = parser.add_argument_group("how it runs")
+    group.add_argument(
+        "--config", metavar="FILE", help="flags from a YAML or TOML file, by their names; those typed here come first"
+    )
     group.add_argument("--rows_per_shard", **COUNT, help=f"{shard_of} a shard; default: some minutes of work")
     group.add_argument("--batch_size", **COUNT, help=f"{batch_of} at once on the device; default: by device")
     group.add_argument("--workers", **COUNT, help="on this machine; default: one per GPU, else one")

@@ -87,7 +87,7 @@ def parse(
         if not token.startswith("--") or token == "--":
             own_argv.append(token)
             continue
-        name, equals, value = _house_form(token)
+        name, equals, value = house_form(token)
         if name in own:
             own_argv.append(name + equals + value)
             continue
@@ -107,7 +107,7 @@ def parse(
                 parser.error(f"{name} needs a value")
     if unknown:
         known = beam or ()
-        lines = [_unknown_message(name, own, known, takers(_house_form(name)[0])) for name in unknown]
+        lines = [_unknown_message(name, own, known, takers(house_form(name)[0])) for name in unknown]
         parser.error("\n".join(lines))
     args, extra = parser.parse_known_args(own_argv)
     if extra:
@@ -134,7 +134,7 @@ def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None =
     return message if flag in message or flag not in flag_names(parser) else f"{flag}: {message}"
 
 
-def _house_form(token: str) -> tuple[str, str, str]:
+def house_form(token: str) -> tuple[str, str, str]:
     """("--name_with_underscores", "=" or "", value) of "--name-with-hyphens=value"."""
     name, equals, value = token.partition("=")
     return "--" + name[2:].replace("-", "_"), equals, value

@@ -117,7 +117,7 @@ class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
     named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `local`: workers
     are processes of this machine; else one has `worker_cores`, and `worker_gpu_bytes` on its GPU, 0 if not known, and
-    `no_wait` leaves the job to itself."""
+    `no_wait` leaves the job to itself. `config`: all flags as text for a file, if some came from one."""
 
     files: InputFiles
     output: str
@@ -140,6 +140,7 @@ class JobOptions:
     worker_cores: int = 0
     worker_gpu_bytes: int = 0
     no_wait: bool = False
+    config: str | None = None
 
     def check_names(self) -> None:
         """Checks that the local models and, for a new job, the input files exist, before imports take seconds.

@@ -33,7 +33,7 @@ from transforms.engine.resources import require_room
 from transforms.engine.versions import versions_here
 from transforms.errors import UsageError, amount
 from transforms.inputs.request import InputSchema
-from transforms.ledger.folder import CARD, CONTACT_SHEET, LAST_RUN, SUCCESS
+from transforms.ledger.folder import CARD, CONFIG, CONTACT_SHEET, LAST_RUN, SUCCESS
 from transforms.ledger.plan import Plan, copied_plan, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
@@ -69,6 +69,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         return _show(request, stored, beam_args)
     remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
+    if job.config:
+        storage.put_bytes(job.config.encode(), storage.join(job.output, CONFIG))
     pending = pending_shards(job.output, plan.shards)
     code, reason = 0, ""
     if pending:

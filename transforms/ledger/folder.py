@@ -27,6 +27,7 @@ REDONE = "_vqbeam/redone"  # holds a folder for each of them: its new version, u
 SORTED = "_vqbeam/sorted"  # holds the job of export that sorts, an output folder of its own
 PLAN = "_vqbeam/plan.json"
 LAST_RUN = "_vqbeam/last_run.json"
+CONFIG = "_vqbeam/config.yaml"  # the flags of the last run that took some from a file
 
 
 def is_inside(path: str) -> bool:

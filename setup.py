@@ -38,6 +38,7 @@ setup(
         "braceexpand>=0.1.7",
         "urllib3>=2.2",
         "tqdm>=4.66",
+        "argcomplete>=3.5",
         "transformers>=4.57",  # CLIP, Emu3
         "tokenizers>=0.22",
         "ftfy>=6.1",

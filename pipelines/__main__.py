@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from pipelines import completion
 from pipelines.command import COMMANDS, Command, find, version
 from pipelines.siblings import shadowed_sibling
 from pipelines.supervisor import WATCH, code_of_lost_worker, supervised
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _as_program(argv: list[str]) -> int:
+    if completion.ASKED in os.environ:
+        completion.answer(os.environ)
     from pipelines.process import quiet_logging, reuse_freed_memory
 
     reuse_freed_memory()

@@ -24,6 +24,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "errors": "show the rows that the job in an output folder rejected",
     "status": "show how far the run in an output folder has come",
     "jobs": "list or cancel the jobs of a job service of Beam",
+    "completion": "print what makes a shell complete commands and flags",
 }
 
 

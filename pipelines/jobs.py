@@ -65,4 +65,9 @@ def _name(state: int) -> str:
     return str(api.JobState.Enum.Name(state))
 
 
-COMMAND = Command("Lists the jobs of a job service of Beam, or cancels one of them.", add_flags, run)
+COMMAND = Command(
+    "List the jobs of a job service of Beam, or cancel one of them.",
+    add_flags,
+    run,
+    examples=("vqbeam jobs jobs-host:8099", "vqbeam jobs jobs-host:8099 --cancel job-1"),
+)

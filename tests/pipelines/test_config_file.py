@@ -34,9 +34,7 @@ def test_a_file_gives_flags_in_both_spellings_as_text_numbers_lists_and_switches
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML from 3.11 on")
 def test_toml_gives_the_same(tmp_path: Path) -> None:
-    text = (
-        'input = ["a/*.tar", "b"]\noutput = "t"\nlimit = 10\nmax_error_rate = 0.5\noverwrite = true\n'
-    )
+    text = 'input = ["a/*.tar", "b"]\noutput = "t"\nlimit = 10\nmax_error_rate = 0.5\noverwrite = true\n'
     args, _, kept = read(tmp_path, text, name="job.toml")
     assert (args.patterns, args.limit, args.max_error_rate, args.overwrite) == (["a/*.tar", "b"], 10, 0.5, True)
     again, *_ = read(tmp_path, kept, name="kept.yaml")

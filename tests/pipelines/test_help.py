@@ -40,6 +40,7 @@ def test_the_examples_of_all_commands_run_one_after_another(tmp_path: Path) -> N
     def vqbeam(argv: list[str]) -> int:
         return main([word.replace("gs://my-bucket/", "") for word in argv])
 
-    script = "\n".join(chain.from_iterable(find(name).examples for name in COMMANDS))
+    here = (name for name in COMMANDS if name != "jobs")  # it asks a service: `docs/runners.md` has it, and its test
+    script = "\n".join(chain.from_iterable(find(name).examples for name in here))
     done = run_in_bash(script, vqbeam, tmp_path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -18,11 +18,12 @@ COPY constraints.txt .
 RUN pip install --no-cache-dir -c constraints.txt torch
 
 COPY setup.py pyproject.toml MANIFEST.in README.md LICENSE NOTICE ./
+COPY deploy/links.py deploy/links.py
 COPY models models
 COPY pipelines pipelines
 COPY transforms transforms
 COPY vqbeam vqbeam
-RUN pip install --no-cache-dir -c constraints.txt ".[gcp,cpu]" && pip check
+RUN pip install --no-cache-dir -c constraints.txt ".[gcp,numba]" && pip check
 
 COPY --from=template_launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 COPY deploy/flex_launch.py /template/flex_launch.py

@@ -20,7 +20,7 @@ test test-all test-plain test-oldest test-newest: export OMP_WAIT_POLICY ?= PASS
 # uv does not compile what it installs; unless Python may store bytecode, every process compiles torch and Beam again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint flex-template bench clean
+.PHONY: demo demo-oldest test test-all test-plain test-runners test-oldest test-newest lint docs flex-template bench clean
 
 .venv/.runs: setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -87,6 +87,9 @@ lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.tests  # build/docs, without a network; anything that mkdocs warns of is an error
+	PYTHONPATH="$(CURDIR)" NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 flex-template: .venv/.runs  # the parameters of deploy/flex_template.json follow the flags
 	$(BIN)/python -m deploy.flex_template

@@ -3,16 +3,27 @@
 The lowest versions are tested by `make test-oldest`, the newest by `make test-newest`: see docs/contributing.md.
 """
 
+import os
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+from deploy.links import below, relinked  # noqa: E402  builds do not look here
+
+# The address of the repository's files, for links of the README in a package index: without it they are plain text.
+REPOSITORY = os.environ.get("VQBEAM_REPOSITORY", "")
 
 setup(
     name="vqbeam",
     version="0.1.0",
     description="Bulk VQGAN encoding and text-to-image generation as Apache Beam pipelines",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=relinked((ROOT / "README.md").read_text(encoding="utf-8"), below(REPOSITORY)),
     long_description_content_type="text/markdown",
+    keywords="vqgan image-tokenizer text-to-image dalle-mini apache-beam webdataset parquet datasets",
+    project_urls={"Source": REPOSITORY} if REPOSITORY else {},
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.10",
@@ -72,7 +83,14 @@ setup(
             "nbformat>=5.10",
         ],
         "test-datasets": ["datasets>=4.1"],  # apart: it needs pyarrow 21, so Beam 2.72, and would hide what is older
-        "dev": ["ruff>=0.17", "mypy>=2.4", "types-PyYAML>=6.0", "types-tqdm>=4.70", "build>=1.6"],
+        "dev": [
+            "ruff>=0.17",
+            "mypy>=2.4",
+            "types-PyYAML>=6.0",
+            "types-tqdm>=4.70",
+            "build>=1.6",
+            "mkdocs-material>=9.7",
+        ],
         "bench": ["diffusers>=0.35", "min-dalle==0.4.11", "numba>=0.61"],
     },
     classifiers=[

@@ -66,8 +66,21 @@ def test_the_package_that_is_installed_is_whole() -> None:
     copied = " ".join(of("COPY"))
     for package in re.findall(r"\"(\w+)", packages):
         assert f"{package} {package}" in copied
-    for file in re.findall(r"Path\(\"(.*?)\"\)", setup):
+    read = re.findall(r"ROOT / \"(.*?)\"", setup)
+    modules = [f"{name.replace('.', '/')}.py" for name in re.findall(r"^from (deploy\.\w+)", setup, re.MULTILINE)]
+    assert (read, modules) == (["README.md"], ["deploy/links.py"])
+    for file in (*read, *modules):
         assert file in copied
+
+
+@pytest.mark.parametrize(
+    "path", ["Dockerfile", "Makefile", "README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+)
+def test_the_extras_that_are_named_exist(path: str) -> None:
+    (defined,) = re.findall(r"extras_require=\{(.*?)^    \}", (ROOT / "setup.py").read_text(), re.DOTALL | re.MULTILINE)
+    extras = set(re.findall(r"^        \"([\w-]+)\":", defined, re.MULTILINE))
+    named = re.findall(r"(?:\.|vqbeam)\[([\w,-]+)\]", (ROOT / path).read_text())
+    assert {extra for names in named for extra in names.split(",")} <= extras
 
 
 def test_the_template_is_that_of_the_flags() -> None:

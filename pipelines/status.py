@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from typing import Any
 
 from pipelines.command import Command, find_job
 from pipelines.screen import counts_lines, failures, passed_over_lines
@@ -12,6 +14,7 @@ from transforms import storage
 from transforms.errors import UsageError, size_text
 from transforms.ledger.folder import PLAN, SUCCESS
 from transforms.ledger.plan import Plan, copied_plan, load_plan
+from transforms.ledger.sums import Totals
 from transforms.ledger.totals import pending_shards, total_of
 from transforms.ledger.types import shard_name
 
@@ -22,17 +25,36 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     totals = total_of(output, look=True)
     complete = storage.exists(storage.join(output, SUCCESS))
     state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
+    problems = [*copy_problems(output), *totals.damaged]
+    failed = [] if complete else failures(output)
+    if args.json:
+        told: dict[str, Any] = {
+            "output": output,
+            "command": plan.command,
+            "state": "failed" if "failed" in state else state,
+        }
+        told |= {"shards": plan.shards, "shards_done": done, **counts_as_json(totals), "views": plan.views}
+        told |= {"damaged": problems, "failed": [{"shard": shard, "reason": reason} for shard, reason in failed]}
+        say(json.dumps(told))
+        return 0
     say(f"{output}: {plan.command}, {state}")
     say(f"  shards     {done:,} of {plan.shards:,} done")
     made_by = find_job(plan.command)
     unit = made_by.unit if made_by else "rows"
     say(*counts_lines(made_by.counts if made_by else "rows", totals, plan.views, unit))
     say(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)))
-    for message in (*copy_problems(output), *totals.damaged):
+    for message in problems:
         say(f"  damaged    {message}")
-    for shard, reason in [] if complete else failures(output):
+    for shard, reason in failed:
         say(f"  failed in the last run: shard {shard_name(shard)}: {reason}")
     return 0
+
+
+def counts_as_json(totals: Totals) -> dict[str, Any]:
+    """What has been counted in a folder, by the names in docs/errors.md."""
+    counts = ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "errors", "filters", "notices")
+    more = ("missing_captions", "bytes", "seconds", "timings", "codes_used")
+    return {name: getattr(totals, name) for name in (*counts, *more)}
 
 
 def copy_problems(output: str) -> list[str]:
@@ -46,6 +68,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", metavar="DIR", help="an output folder of encode, decode, generate, vary, rank, evaluate or export"
     )
+
+
+def add_status_flags(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object; docs/errors.md has its fields")
 
 
 def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:
@@ -62,7 +89,7 @@ def open_output(args: argparse.Namespace) -> tuple[str, Plan, int]:
 
 COMMAND = Command(
     "Show how far the job in an output folder has come. Reads plan, marks and the ends of tables; safe while it runs.",
-    add_flags,
+    add_status_flags,
     run,
     examples=(
         "vqbeam status tokens",

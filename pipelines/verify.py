@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from tqdm import tqdm
@@ -29,38 +30,45 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     output, plan, done = open_output(args)
     if sum(1 for _ in StoredShards(output, plan)) != plan.shards:  # reads all of the plan
         raise OutputDamaged(f"the plan of {output} lacks shards: {RESTORE}")
-    copies = copy_problems(output)
-    if copies and args.repair:
+    problems = copy_problems(output)
+    if problems and args.repair:
         write_copy(output, plan)
-    for problem in copies:
-        say(problem)
-    count = len(copies)
+    tell = (lambda problem: None) if args.json else say
+    for problem in problems:
+        tell(problem)
     damaged: dict[int, None] = {}
     with tqdm(total=done, unit=" shards", disable=not sys.stderr.isatty(), leave=False) as bar:
         for shard, problem in found_problems(output, plan, main_folders(), lambda number: bar.update(1)):
-            count += 1
-            say(problem)
+            problems.append(problem)
+            tell(problem)
             if shard is not None:
                 damaged[shard] = None
     if args.repair and damaged:
         storage.delete(storage.join(output, SUCCESS))
         for shard in damaged:
             remove_shard(output, (*main_folders(), *FILE_FOLDERS), shard)
-        say(f"{output}: {amount(len(damaged), 'shards')} to be done again: rerun the command of the job")
+        tell(f"{output}: {amount(len(damaged), 'shards')} to be done again: rerun the command of the job")
     elif damaged:
         say(f"{output}: `vqbeam verify --repair {args.directory}` has damaged shards done again", file=sys.stderr)
-    wrong = None if count else evaluation_problem(output, plan)
+    wrong = None if problems else evaluation_problem(output, plan)
     if wrong:
-        count += 1
-        say(wrong)
-    if count:
-        say(f"{output}: {amount(count, 'problems')}", file=sys.stderr)
-        return 1
-    say(f"{output}: {amount(done, 'shards')}, every object as its mark says")
-    keys = repeated_keys(output, plan, total_of(output).rows_written)
-    if keys:
-        say(f"{output}: {keys}")
-    return 0
+        problems.append(wrong)
+        tell(wrong)
+    keys = None if problems else repeated_keys(output, plan, total_of(output).rows_written)
+    if args.json:
+        told = {"output": output, "well": not problems, "shards": plan.shards, "shards_done": done, "keys": keys}
+        say(
+            json.dumps(
+                told | {"problems": problems, "damaged_shards": [*damaged], "removed": bool(args.repair and damaged)}
+            )
+        )
+    elif problems:
+        say(f"{output}: {amount(len(problems), 'problems')}", file=sys.stderr)
+    else:
+        say(f"{output}: {amount(done, 'shards')}, every object as its mark says")
+        if keys:
+            say(f"{output}: {keys}")
+    return 1 if problems else 0
 
 
 def evaluation_problem(output: str, plan: Plan) -> str | None:
@@ -77,6 +85,7 @@ def evaluation_problem(output: str, plan: Plan) -> str | None:
 
 def add_verify_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object; docs/errors.md has its fields")
     parser.add_argument("--repair", action="store_true", help="have damaged shards done again; only if no run goes on")
 
 

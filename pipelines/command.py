@@ -23,6 +23,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "verify": "check that an output folder is complete and undamaged",
     "errors": "show the rows that the job in an output folder rejected",
     "status": "show how far the run in an output folder has come",
+    "watch": "show the status again and again until the job is complete",
     "jobs": "list or cancel the jobs of a job service of Beam",
     "completion": "print what makes a shell complete commands and flags",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from datetime import datetime, timezone
 from typing import Any
 
 from pipelines.command import Command, find_job
@@ -11,43 +13,95 @@ from pipelines.screen import counts_lines, failures, passed_over_lines
 from pipelines.terminal import say
 from pipelines.written import splits_of
 from transforms import storage
-from transforms.errors import UsageError, size_text
+from transforms.errors import UsageError, amount, size_text
 from transforms.ledger.folder import PLAN, SUCCESS
+from transforms.ledger.pace import Pace, pace_of
 from transforms.ledger.plan import Plan, copied_plan, load_plan
 from transforms.ledger.sums import Totals
 from transforms.ledger.totals import pending_shards, total_of
 from transforms.ledger.types import shard_name
 
+COMPLETE, FAILED = "complete", "failed"
+IN_WORK_SHOWN = 8
+
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Prints the state, and returns 0."""
+    if args.json:
+        say(json.dumps(as_json(args)))
+    else:
+        say(*lines(args)[0])
+    return 0
+
+
+def lines(args: argparse.Namespace) -> tuple[list[str], bool]:
+    """The state for people, and whether the job is complete."""
     output, plan, done = open_output(args)
     totals = total_of(output, look=True)
-    complete = storage.exists(storage.join(output, SUCCESS))
-    state = "complete" if complete else "all shards done, but the job failed" if done == plan.shards else "not complete"
-    problems = [*copy_problems(output), *totals.damaged]
-    failed = [] if complete else failures(output)
-    if args.json:
-        told: dict[str, Any] = {
-            "output": output,
-            "command": plan.command,
-            "state": "failed" if "failed" in state else state,
-        }
-        told |= {"shards": plan.shards, "shards_done": done, **counts_as_json(totals), "views": plan.views}
-        told |= {"damaged": problems, "failed": [{"shard": shard, "reason": reason} for shard, reason in failed]}
-        say(json.dumps(told))
-        return 0
-    say(f"{output}: {plan.command}, {state}")
-    say(f"  shards     {done:,} of {plan.shards:,} done")
+    state = _state(output, plan, done)
+    complete = state == COMPLETE
+    told = [f"{output}: {plan.command}, {'all shards done, but the job failed' if state == FAILED else state}"]
+    told.append(f"  shards     {done:,} of {plan.shards:,} done")
     made_by = find_job(plan.command)
     unit = made_by.unit if made_by else "rows"
-    say(*counts_lines(made_by.counts if made_by else "rows", totals, plan.views, unit))
-    say(f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan)))
-    for message in problems:
-        say(f"  damaged    {message}")
-    for shard, reason in failed:
-        say(f"  failed in the last run: shard {shard_name(shard)}: {reason}")
-    return 0
+    told += counts_lines(made_by.counts if made_by else "rows", totals, plan.views, unit)
+    told += [f"  size       {size_text(totals.bytes)}", *(f"  {line}" for line in passed_over_lines(plan))]
+    told += _pace_lines(pace_of(output), plan.shards - done, time.time())
+    told += [f"  damaged    {message}" for message in (*copy_problems(output), *totals.damaged)]
+    failed = [] if complete else failures(output)
+    told += [f"  failed in the last run: shard {shard_name(shard)}: {reason}" for shard, reason in failed]
+    return told, complete
+
+
+def as_json(args: argparse.Namespace) -> dict[str, Any]:
+    """The state by the names in docs/errors.md."""
+    output, plan, done = open_output(args)
+    totals, state, pace, now = total_of(output, look=True), _state(output, plan, done), pace_of(output), time.time()
+    failed = [] if state == COMPLETE else failures(output)
+    return {
+        "output": output,
+        "command": plan.command,
+        "state": state,
+        "shards": plan.shards,
+        "shards_done": done,
+        **counts_as_json(totals),
+        "views": plan.views,
+        "in_work": list(pace.in_work),
+        "rows_per_second": pace.rate,
+        "seconds_left": pace.seconds_left(plan.shards - done, now) if done < plan.shards else None,
+        "last_sign": pace.last_sign or None,
+        "damaged": [*copy_problems(output), *totals.damaged],
+        "failed": [{"shard": shard, "reason": reason} for shard, reason in failed],
+    }
+
+
+def _state(output: str, plan: Plan, done: int) -> str:
+    if storage.exists(storage.join(output, SUCCESS)):
+        return COMPLETE
+    return FAILED if done == plan.shards else "not complete"
+
+
+def _pace_lines(pace: Pace, pending: int, now: float) -> list[str]:
+    told = []
+    if pending and pace.in_work:
+        first = ", ".join(map(shard_name, pace.in_work[:IN_WORK_SHOWN]))
+        more = ", ..." if len(pace.in_work) > IN_WORK_SHOWN else ""
+        told.append(
+            f"  in work    {amount(len(pace.in_work), 'shards')} ({first}{more}), or left by a worker that was lost"
+        )
+    left = pace.seconds_left(pending, now)
+    if pending and left is not None:
+        told.append(f"  pace       {pace.rate:,.1f} rows/s over the last shards, {duration(left)} left")
+    if pace.last_sign:
+        at = datetime.fromtimestamp(pace.last_sign, timezone.utc)
+        told.append(f"  last sign  {duration(max(0.0, now - pace.last_sign))} ago, {at:%Y-%m-%d %H:%M:%S} UTC")
+    return told
+
+
+def duration(seconds: float) -> str:
+    """ "0:02:05"."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def counts_as_json(totals: Totals) -> dict[str, Any]:

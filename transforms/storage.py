@@ -55,13 +55,14 @@ class SpecialFile(FileNotFoundError):
 class FileInfo:
     """`version` changes when the content does: generation or etag of an object store, mtime locally. `checksum` is the
     store's, of the content alone; empty if it has none. `md5` is of the content, in hex, empty if the store does not
-    tell it; an ETag that looks like one may be none."""
+    tell it; an ETag that looks like one may be none. `modified`: seconds since 1970, 0 if not told."""
 
     uri: str
     size: int
     version: str
     checksum: str = ""
     md5: str = field(default="", compare=False)
+    modified: float = field(default=0.0, compare=False)
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -370,7 +371,16 @@ def _file_info(fs: fsspec.AbstractFileSystem, info: Mapping[str, Any]) -> FileIn
         info = {**info, "created": datetime.fromtimestamp(info["created"], timezone.utc)}
     version = next((str(info[name]) for name in names if info.get(name)), "")
     checksum = "" if local else next((str(info[name]) for name in CHECKSUMS if info.get(name)), "")
-    return FileInfo(uri, int(info.get("size") or 0), version, checksum, "" if local else _md5(info))
+    return FileInfo(uri, int(info.get("size") or 0), version, checksum, "" if local else _md5(info), _modified(info))
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    found = next((info[name] for name in ("mtime", "LastModified", "updated", "created") if info.get(name)), 0.0)
+    try:
+        found = datetime.fromisoformat(found.replace("Z", "+00:00")) if isinstance(found, str) else found
+        return found.timestamp() if isinstance(found, datetime) else float(found)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _md5(info: Mapping[str, Any]) -> str:

@@ -52,11 +52,13 @@ def read_mark(uri: str) -> Mark:
 
 
 class ListedMark(NamedTuple):
-    """A mark as a listing has it. `identity` is another one if the content is; empty if the store does not tell."""
+    """A mark as a listing has it. `identity` is another one if the content is; empty if the store does not tell.
+    `modified`: seconds since 1970, 0 if it does not tell that."""
 
     shard: int
     uri: str
     identity: str
+    modified: float = 0.0
 
 
 def listed_marks(output: str) -> Iterator[ListedMark]:
@@ -65,7 +67,7 @@ def listed_marks(output: str) -> Iterator[ListedMark]:
     for info in storage.iterate_files(storage.join(output, STATS)):
         named = MARK.fullmatch(info.uri.rpartition("/")[2])
         if named:
-            yield ListedMark(shard_number(named[1]), info.uri, _identity(info, local))
+            yield ListedMark(shard_number(named[1]), info.uri, _identity(info, local), info.modified)
 
 
 def _identity(info: storage.FileInfo, local: bool) -> str:

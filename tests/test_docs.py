@@ -7,8 +7,10 @@ Jobs for Dataflow, Flink and Prism are planned and not launched. `python` blocks
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.__main__ import main
+from tests.support.cookbook_data import write_cookbook_data
 from tests.support.named_in_docs import run_here, stand_ins
 from tests.support.paths import GOLDEN, ROOT, SAMPLE
 from tests.support.shell import run_in_bash
@@ -54,6 +57,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos").mkdir()
     for name in ("photo.png", "a.png", "photos/a.png"):
         (tmp_path / name).write_bytes(first_image())
+    write_cookbook_data(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # its python is ours
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPOSITORY", "https://example.org/vqbeam")
     monkeypatch.syspath_prepend(tmp_path)  # models.md sets PYTHONPATH, and commands run in this process

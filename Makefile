@@ -10,7 +10,7 @@ UV_INSTALL = $(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolu
 # As on a processor with SSE alone, for torch, oneDNN and numba; and the tests of what these compute.
 PLAIN := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic
 PLAIN_TESTS := tests/test_units.py tests/models/test_devices.py tests/models/vqgan tests/models/winograd tests/models/clip \
-	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder network decoder sampling generator)) \
+	$(addprefix tests/models/bart/test_,$(addsuffix .py,compiled_decoder panels network decoder sampling generator)) \
 	tests/transforms/inference/test_images.py
 
 # Two processes with half of the tests each; the first to end takes over tests of the other. Idle threads do not spin.

@@ -1,6 +1,6 @@
-"""Image tokens/s of the token generator beside min-dalle and the limits of memory and matrix unit.
+"""Image tokens/s of the token generator beside min-dalle and the limits of memory and the units that multiply.
 
-python -m benchmarks.generate                two rounds at the size of DALL·E mini, random weights, about five minutes
+python -m benchmarks.generate                at the size of DALL·E mini, random weights, at most eight minutes
 python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, a quarter of an hour
 python -m benchmarks.generate --quick        a tiny network, some seconds: its figures mean nothing
 """
@@ -24,6 +24,7 @@ from benchmarks.peers.min_dalle import MinDalleGenerator, load_generator
 from benchmarks.peers.process import PeerProcess
 from benchmarks.support import machine
 from benchmarks.support.rounds import ratio
+from models.bart.compiled.decoder import kind_of_products, worth_it
 from models.bart.config import DalleBartConfig
 from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart
@@ -60,11 +61,11 @@ CODEBOOK = 16384
 SHAPES = ((1, 1), (1, 9), (32, 1))  # prompts, images of each
 GPU_SHAPES = (*SHAPES, (128, 1), (512, 1))  # the best batch is a large one there
 PEER_IMAGES = (1, 9)
-ONLY_ONE = ((1, 1),)  # what int8 is for
 TARGETS = {1: 6, 9: 12, 32: 18}  # on a CPU
 GPU_TARGET = 30  # at the best batch
 GUIDANCE, TOP_K = 10, 50
 PIECES = 12  # of each caption
+SINGLES, BYTES = "float32 in registers", "bytes in registers, two an input,"
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Rates:
     dtype: str
     images: int
     what: str
+    path: str = ""  # what computes the products
     limits: tuple[float, float] | None = None  # tokens/s if only bytes, or only products, took time
     rates: list[float] = field(default_factory=list)
 
@@ -87,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__)
     parser.add_argument("--size", choices=("mini", "mega"), default="mini")
     parser.add_argument("--quick", action="store_true", help="a tiny network, one round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=2.5, help="rounds begin until then; at least one is made")
     parser.add_argument("--peer_steps", type=int, default=12, help="of min-dalle's steps, which all cost the same")
     parser.add_argument(
         "--dtypes", help="of ours, with commas; min-dalle runs float32 as it ships (default: all that pay)"
@@ -97,28 +99,30 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device(args.device)
     config = SIZES["tiny" if args.quick else args.size]
     print(f"{machine.describe(device)}\n", flush=True)
-    dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "bfloat16,int8")).split(",")
+    dtypes = (args.dtypes or ("bfloat16" if device.type == "cuda" else "float32,bfloat16,int8")).split(",")
+    start = time.monotonic()
     bandwidth = machine.memory_bandwidth(device)
     contenders = [Rates("min-dalle", "float32", images, "of one prompt") for images in PEER_IMAGES]
-    peaks: dict[str, float] = {}
+    peaks = Peaks(device, args.quick)
     for dtype in dtypes:
-        if dtype != INT8:
-            peaks[dtype] = machine.matrix_peak(device, torch_dtype(dtype), args.quick)
         for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
-            limits = _limits(config, prompts, images, dtype, bandwidth, max(peaks.values()))
-            contenders.append(Rates("vqbeam", dtype, prompts * images, what, limits))
-    for number in range(1 if args.quick else args.rounds):
+            path, unit = _path(config, 2 * prompts * images, dtype, device)
+            limits = _limits(config, prompts, images, dtype, bandwidth, peaks.of(unit))
+            contenders.append(Rates("vqbeam", dtype, prompts * images, what, path, limits))
+    number = 0
+    while not number or (not args.quick and time.monotonic() < start + 60 * args.minutes):
         theirs = _measure_peer(config, device, contenders[: len(PEER_IMAGES)], args.peer_steps)
         ours = _measure_ours(config, device, contenders[len(PEER_IMAGES) :], dtypes)
         print(
-            f"round {number + 1}: " + ", ".join(f"{c.name} {c.images} {c.rates[-1]:.1f}" for c in contenders),
+            f"round {(number := number + 1)}: "
+            + ", ".join(f"{c.name} {c.images} {c.rates[-1]:.1f}" for c in contenders),
             file=sys.stderr,
         )
     mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"memory {bandwidth / 1e9:.1f} GB/s; matrix peak "
-        + ", ".join(f"{d} {p / 1e9:.0f} GFLOP/s" for d, p in peaks.items())
+        f"memory {bandwidth / 1e9:.1f} GB/s; peak of products "
+        + ", ".join(f"{unit} {peak / 1e9:.0f} GFLOP/s" for unit, peak in peaks.found.items())
     )
     print(f"{theirs:,} weights in min-dalle, {ours:,} here; peak memory here {mebibytes:,.0f} MiB\n")
     print(_table(contenders, config.image_length), "\n")
@@ -126,10 +130,42 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+@dataclass
+class Peaks:
+    """Operations/s of each unit that is asked for: torch's by a dtype, and those of the compiled products."""
+
+    device: torch.device
+    quick: bool
+    found: dict[str, float] = field(default_factory=dict)
+
+    def of(self, unit: str) -> float:
+        if unit not in self.found:
+            self.found[unit] = self._measured(unit)
+        return self.found[unit]
+
+    def _measured(self, unit: str) -> float:
+        if unit not in (SINGLES, BYTES):
+            return machine.matrix_peak(self.device, torch_dtype(unit), self.quick)
+        from benchmarks.support.unit_peak import unit_peak
+
+        peak = torch.get_num_threads() * unit_peak(of_bytes=unit == BYTES)
+        return peak / 2 if unit == BYTES else peak  # each input is two bytes
+
+
+def _path(config: DalleBartConfig, rows: int, dtype: str, device: torch.device) -> tuple[str, str]:
+    """What computes the products, and the unit that it uses."""
+    kept = torch_dtype(dtype)
+    if not worth_it(config, rows, device, kept, "panels"):
+        return "torch", dtype
+    from models.bart.compiled import panels
+
+    kind = kind_of_products(rows, kept, "panels")
+    of_bytes = kind == "panels" and dtype == INT8 and panels.multiplies_bytes()
+    return f"{kind} of bytes" if of_bytes else kind, BYTES if of_bytes else dtype if kind == "tiles" else SINGLES
+
+
 def _shapes(config: DalleBartConfig, dtype: str, device: torch.device) -> tuple[tuple[int, int], ...]:
     """(prompts, images of each); on a GPU only shapes whose caches fill at most half of its memory."""
-    if dtype == INT8:
-        return ONLY_ONE
     if device.type == "cpu":
         return SHAPES
     row = 2 * config.decoder_layers * config.image_length * config.d_model * torch_dtype(dtype).itemsize
@@ -204,11 +240,11 @@ def _limits(
 
 
 def _table(contenders: list[Rates], length: int) -> str:
-    columns = ["what", "dtype", "images at once", "image tokens/s", "lowest to highest", "images/min"]
+    columns = ["what", "dtype", "products by", "images at once", "image tokens/s", "lowest to highest", "images/min"]
     columns += ["limit: memory", "limit: products", "share of the nearer"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for c in contenders:
-        cells = [c.name, c.dtype, f"{c.images} {c.what}", f"{c.median:.1f}"]
+        cells = [c.name, c.dtype, c.path, f"{c.images} {c.what}", f"{c.median:.1f}"]
         cells += [f"{min(c.rates):.1f} to {max(c.rates):.1f}", f"{60 * c.median / length:.2f}"]
         cells += (
             [f"{c.limits[0]:.0f}", f"{c.limits[1]:.0f}", f"{c.median / min(c.limits):.0%}"] if c.limits else [""] * 3

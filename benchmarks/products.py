@@ -1,7 +1,7 @@
 """The products with weights of a token step alone: few rows, by layout of the weights and size of pages.
 
 *Blocked* is oneDNN's layout, measured if this processor and build of torch have it for the dtype. *Compiled* products
-are those of `models/bart/compiled`, with a matrix unit in bfloat16 on a processor that has one.
+are those of `models/bart/compiled`: by pairs of rows, by panels and, in bfloat16 where there is one, by a matrix unit.
 
 python -m benchmarks.products            DALL·E mini's decoder in bfloat16, three rounds, about four minutes
 python -m benchmarks.products --quick    a small decoder, some seconds: its figures mean nothing
@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.generate import SIZES
 from benchmarks.support import machine
 from benchmarks.support.rounds import ratio
-from models.bart.compiled import TURN, tiles
+from models.bart.compiled import TURN, panels, tiles
 from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
 from models.bart.compiled.products import dense
@@ -37,7 +37,7 @@ from models.devices import collapse_into_huge_pages, torch_dtype
 
 ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance
 PLAIN, BLOCKED, WHOLE_TILES = "plain", "blocked", "blocked, whole tiles"
-COMPILED, TILED = "compiled", "compiled, matrix unit"
+COMPILED, PANELS, TILED = "compiled, pairs", "compiled, panels", "compiled, matrix unit"
 Times = dict[str, tuple[float, float]]  # seconds of a step by layout, with small and with large pages
 
 
@@ -74,6 +74,7 @@ def layouts(dtype: torch.dtype) -> list[str]:
     if Dense([torch.ones(1, 1)], rows=LEAST_PACKED_ROWS, device=machine.CPU, dtype=dtype).packed:
         found += [BLOCKED, WHOLE_TILES]
     found.append(COMPILED)
+    found.append(PANELS)
     if dtype == torch.bfloat16 and tiles.usable():
         found.append(TILED)
     return found
@@ -103,8 +104,8 @@ def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: in
     for layout in layouts(dtype):
         products = steps[layout] = []
         for weight in weights:
-            if layout in (COMPILED, TILED):
-                products.append(_compiled(weight, rows, threads, tiled=layout == TILED))
+            if layout in (COMPILED, PANELS, TILED):
+                products.append(_compiled(weight, rows, threads, layout))
                 continue
             outputs, inputs = (tiled.get(side, side) if layout == WHOLE_TILES else side for side in weight.shape)
             product: Callable[[Tensor], Tensor] = partial(F.linear, weight=weight)
@@ -117,16 +118,18 @@ def _measure(config: DalleBartConfig, rows: int, dtype: torch.dtype, threads: in
     return {layout: (small[layout], _seconds(products, seconds)) for layout, products in steps.items()}
 
 
-def _compiled(weight: Tensor, rows: int, threads: int, *, tiled: bool) -> Callable[[], object]:
+def _compiled(weight: Tensor, rows: int, threads: int, layout: str) -> Callable[[], object]:
     """A function that multiplies random rows by `weight`: `rows` rounded up to pairs, or to whole tiles."""
-    together = tiles.TILE if tiled else 2
+    together = {COMPILED: 2, PANELS: 1, TILED: tiles.TILE}[layout]
     rows = -(-rows // together) * together
     weight = F.pad(weight, (0, -weight.shape[1] % TURN))
     x = torch.randn(rows, weight.shape[1])
-    held, read = (tiles.arranged(weight), x.bfloat16()) if tiled else (weight, x)
+    held = {PANELS: panels.arranged, TILED: tiles.arranged}.get(layout, Tensor.contiguous)(weight)
+    read = x.bfloat16() if layout == TILED else x
+    room = panels.room(*x.shape) if layout == PANELS else tiles.set_up()
     out = np.zeros((rows, -(-len(weight) // tiles.TILE) * tiles.TILE), np.float32)
     scale = np.ones(len(weight), np.float32)
-    given = (readable(held), scale, readable(read), out, tiles.set_up())
+    given = (readable(held), scale, readable(read), out, room)
     return lambda: dense(*given, use_threads(threads))
 
 

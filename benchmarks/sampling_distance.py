@@ -19,8 +19,8 @@ from torch import Tensor
 
 from benchmarks.support import machine
 from benchmarks.support.emoji import MODEL, PROMPTS
-from models.bart.compiled import tiles
-from models.bart.compiled.decoder import LEAST_TILED_ROWS, CompiledDecoder
+from models.bart.compiled import panels, tiles
+from models.bart.compiled.decoder import MOST_PAIRED_ROWS, CompiledDecoder, Products
 from models.bart.decoder import CachedDecoder
 from models.bart.network import DalleBart, broadcast_mask
 from models.bart.request import blank_caption
@@ -33,7 +33,7 @@ GUIDANCE = (1.0, 2.0, 10.0)
 TOP_K = 50
 CPU = machine.CPU
 ROWS = 2  # of one image with its guidance
-TILED_ROWS = 2 * LEAST_TILED_ROWS  # repetitions of that image, enough for a matrix unit to be used
+MANY_ROWS = 2 * (MOST_PAIRED_ROWS + 1)  # repetitions of that image, enough for panels or a matrix unit to be used
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,19 @@ def _contenders(model: DalleBart) -> Iterator[Contender]:
     def cached(dtype: torch.dtype) -> CachedDecoder:
         return CachedDecoder(model.decoder, rows=ROWS, predicted_rows=1, codebook_size=size, device=CPU, dtype=dtype)
 
-    def compiled(dtype: torch.dtype, rows: int = ROWS) -> CompiledDecoder:
-        return CompiledDecoder(model.decoder, rows=rows, codebook_size=size, dtype=dtype)
+    def compiled(dtype: torch.dtype, rows: int = ROWS, products: Products = "panels") -> CompiledDecoder:
+        return CompiledDecoder(model.decoder, rows=rows, codebook_size=size, dtype=dtype, products=products)
 
     exact, half = encoders[torch.float32], encoders[torch.bfloat16]
     yield Contender("float32", cached(torch.float32), exact)
     yield Contender("float32, compiled", compiled(torch.float32), exact)
     yield Contender("bfloat16", cached(torch.bfloat16), half)
     yield Contender("bfloat16, compiled, one image", compiled(torch.bfloat16), half)
-    if tiles.usable():
-        yield Contender("bfloat16, compiled, matrix unit", compiled(torch.bfloat16, TILED_ROWS), half, TILED_ROWS)
-    yield Contender("int8, compiled", compiled(torch.int8), half)
+    many = "matrix unit" if tiles.usable() else "panels"
+    yield Contender(f"bfloat16, compiled, {many}", compiled(torch.bfloat16, MANY_ROWS), half, MANY_ROWS)
+    yield Contender("int8, compiled, one image", compiled(torch.int8, products="pairs"), half)
+    units = ", products of bytes" if panels.multiplies_bytes() else ""
+    yield Contender(f"int8, compiled, panels{units}", compiled(torch.int8, MANY_ROWS), half, MANY_ROWS)
 
 
 def _drawn(exact: Contender, model: DalleBart, caption: Caption, scale: float) -> tuple[list[int], Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import ConfigError
+from models.processor import multiplies_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 SHORT_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as other tools call them
+FASTEST = "fastest"  # of those that this processor has arithmetic for
 INT8 = "int8"  # of a DALL·E BART's decoder alone
 ASSUMED_GPU_BYTES = 16 << 30  # of a GPU that nothing is known of
 HUGE = 1 << 21  # bytes, of a large page
@@ -42,15 +44,17 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """ "auto" is bfloat16 on a GPU and float32 on a CPU; others are checked, short names as well. Raises `ConfigError`.
+    """ "auto" is bfloat16 on a GPU and float32 on a CPU; "fastest" asks this CPU; others, also short ones, are checked.
 
-    `device` is not opened: the launcher of a job may have none.
+    `device` is not opened: the launcher of a job may have none. Raises `ConfigError`.
     """
     dtype = SHORT_NAMES.get(dtype, dtype)
     if dtype == "auto":
         return "bfloat16" if device.startswith("cuda") else "float32"
+    if dtype == FASTEST:
+        return "bfloat16" if device.startswith("cuda") or multiplies_bfloat16() else "float32"
     if dtype not in DTYPES:
-        raise ConfigError(f"dtype {dtype!r}: expected auto, {', '.join(DTYPES)}")
+        raise ConfigError(f"dtype {dtype!r}: expected auto, fastest, {', '.join(DTYPES)}")
     if dtype == "tf32" and not device.startswith("cuda"):
         raise ConfigError("dtype 'tf32' exists on NVIDIA GPUs only; use float32 or bfloat16")
     return dtype
@@ -59,6 +63,13 @@ def resolve_dtype(dtype: str, device: str) -> str:
 def resolve_drawing_dtype(dtype: str, device: str) -> str:
     """The dtype of a DALL·E BART: as `resolve_dtype` gives it, or "int8"."""
     return dtype if dtype == INT8 else resolve_dtype(dtype, device)
+
+
+def painting_dtype(drawn: str, device: str) -> str:
+    """The dtype of the networks of torch around a decoder that draws in the dtype `drawn`."""
+    if drawn not in (INT8, "bfloat16"):
+        return drawn
+    return resolve_dtype("bfloat16" if device.startswith("cuda") else FASTEST, device)
 
 
 def gpu_bytes(device: str = "cuda") -> int:

@@ -57,7 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=dtype,
         choices=(*flags.DTYPES, "int8"),
         default="auto",
-        help=f"{flags.DTYPE_HELP}; int8: on a CPU, for one or two images at a time",
+        help=f"{flags.DTYPE_HELP}; int8: the weights that draw, on a CPU",
     )
     flags.add_model_flags(group, "pixel_range", "model_cache")
     group = parser.add_argument_group("drawing; columns of the input may set each of the last six for a row")
@@ -157,6 +157,7 @@ def prepare(chosen: GenerateOptions) -> Task:
         provenance=lambda plan: models.provenance(plan) | fingerprint | as_planned(scored, plan),
         written=written,
         open=OPEN_CLIP_TEXT if scored else {},
+        drawn=models.bart.config,
         images_per_row=chosen.images_per_prompt,
         least_rows=1,
         fit_batch=True,
@@ -193,7 +194,7 @@ class Models:
         images = min(int(drawing["images"]), settings.batch_size)
         vqgan = replace(
             settings,
-            dtype="bfloat16" if settings.dtype == INT8 else settings.dtype,
+            dtype=plan.choice("painted_in") or ("bfloat16" if settings.dtype == INT8 else settings.dtype),
             batch_size=min(settings.batch_size, int(plan.settings["models"]["vqgan"]["batch_size"])),
         )
         asked = plan.schema.get("options", ())
@@ -207,6 +208,7 @@ class Models:
             guided="guidance_scale" in map(str.lower, asked) or drawing["guidance_scale"] != 1,
             clip=sources.get("clip"),
             clip_text=plan.choice("clip_text"),
+            products=plan.choice("products"),
         )
 
     def provenance(self, plan: Plan) -> dict[str, Any]:
@@ -239,7 +241,7 @@ def open_models(
     bart.text_encoder()
     if settings.dtype == INT8:
         device = resolve_device(settings.device) if job.local else settings.device.replace("auto", "cpu")
-        check_int8(bart.config, 2 * (settings.batch_size or 1), torch.device(device))
+        check_int8(bart.config, torch.device(device))
     if vqgan is None and not model.has_tokenizer:
         raise CheckpointError(f"--model {name} holds no VQGAN to paint with: name the one it goes with by --vqgan")
     painter = TokenizerChoice(vqgan or name, cache, pixel_range)
@@ -249,7 +251,7 @@ def open_models(
     except ConfigError as error:
         raise ConfigError(f"--model {name} and --vqgan {painter.model} do not go together: {error}") from error
     planned = [
-        bart_model(bart, name, cache, most_images=2 if settings.dtype == INT8 else None),
+        bart_model(bart, name, cache),
         tokenizer_model(checkpoint, vqgan or name, "vqgan"),
     ]
     clip_pixels = None

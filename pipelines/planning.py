@@ -10,9 +10,19 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
-from models.devices import resolve_drawing_dtype
+from models.devices import FASTEST
+from models.processor import multiplies_bfloat16
 from pipelines.command import find_job
-from pipelines.sizing import PlanRequest, convolutions, default_rows_per_shard, fitted, resolved_settings, worker_cores
+from pipelines.sizing import (
+    PlanRequest,
+    convolutions,
+    default_rows_per_shard,
+    drawing,
+    dtype,
+    fitted,
+    resolved_settings,
+    worker_cores,
+)
 from pipelines.terminal import say
 from pipelines.written import written_folders
 from transforms import storage
@@ -77,7 +87,7 @@ def fingerprint(request: PlanRequest) -> dict[str, Any]:
         },
         **identities,
         "backend": task.backend,
-        "dtype": None if job.settings.dtype == "auto" else job.settings.dtype,
+        "dtype": None if job.settings.dtype in ("auto", FASTEST) else job.settings.dtype,
         "rows_per_shard": job.rows_per_shard,
         "limit": job.limit or 0,
         **task.fingerprint,
@@ -128,17 +138,20 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")
     if task.fit_batch and not job.settings.batch_size and not has_own_number(schema.options):
         settings["batch_size"] = fitted(settings["batch_size"], shards, task.images_per_row)
+    device, chosen = str(settings["device"]), dtype(request, settings)
+    _tell_of_dtype(request, device, chosen)
     resolved = fingerprint(request) | {
-        "dtype": resolve_drawing_dtype(job.settings.dtype, str(settings["device"])),
+        "dtype": chosen,
         "rows_per_shard": rows,
         "sealed": True,
-        "convolutions": convolutions(request, str(settings["device"])),
+        "convolutions": convolutions(request, device, chosen),
+        **drawing(request, device, chosen),
         **({"image_feature": True} if task.written and IMAGE in dict(task.written.layout.columns) else {}),
     }
     for path, value in {**_open_input(task.input), **task.open}.items():
         _settle(resolved, path.split("."), value)
     for name in UNSAID:
-        if resolved.get(name) == EARLIER[name]:
+        if resolved.get(name, ...) == EARLIER[name]:
             del resolved[name]
     return Plan(request.command.name, resolved, settings, schema.to_json(), passed_over=passed_over), shards
 
@@ -188,6 +201,20 @@ def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
         say(
             f"{request.command.name} writes columns that the input has, too; the input's are kept, {', '.join(moved)} "
             "(--rename gives other names, --columns leaves them out)",
+            file=sys.stderr,
+        )
+
+
+def _tell_of_dtype(request: PlanRequest, device: str, chosen: str) -> None:
+    """Say which dtype is the fastest, and warn of one that this processor has no arithmetic for."""
+    asked, drawn = request.job.settings.dtype, request.task.drawn
+    if asked == FASTEST:
+        say(f"--dtype fastest: {chosen} on this {device}", file=sys.stderr)
+    by_torch = asked == "bfloat16" and device == "cpu" and not (drawn and drawn.is_large(asked))
+    if by_torch and request.local and not multiplies_bfloat16():
+        say(
+            "warning: this processor has no fast arithmetic for bfloat16, and float32 takes less time; --dtype fastest "
+            "chooses by the processor",
             file=sys.stderr,
         )
 

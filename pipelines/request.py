@@ -34,6 +34,7 @@ from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
     from models.bart.checkpoint import BartCheckpoint
+    from models.bart.config import DalleBartConfig
     from models.clip.checkpoint import ClipCheckpoint
     from models.clip.pixels import ClipPixels
     from models.clip.text import ClipText
@@ -264,11 +265,8 @@ def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "m
     )
 
 
-def bart_model(checkpoint: BartCheckpoint, source: str, cache: str, most_images: int | None = None) -> PlannedModel:
-    """A DALL·E BART with its tokenizer, which draws `most_images` at once if given.
-
-    `cache` remembers the fingerprint of weights that carry none.
-    """
+def bart_model(checkpoint: BartCheckpoint, source: str, cache: str) -> PlannedModel:
+    """A DALL·E BART with its tokenizer. `cache` remembers the fingerprint of weights that carry none."""
     config = checkpoint.config
     identity = {
         "weights_id": checkpoint.weights_id(cache_folder(cache)),
@@ -284,7 +282,7 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: str, most_images:
         f"{config.image_length} codes of {config.image_vocab_size}",
         identity=identity,
         flops=config.flops,
-        batch_size=lambda device, gpu: min(size := config.batch_size(device, gpu), most_images or size),
+        batch_size=config.batch_size,
     )
 
 
@@ -354,7 +352,8 @@ class Task:
     `open` has what a new plan takes for choices that the fingerprint leaves open (None), by their paths, such as
     "preprocessing.icc"; `Plan.choice` reads what a stored plan has.
 
-    `tokenizer` is the one that codes in the input are for, None if it holds none.
+    `tokenizer` is the one that codes in the input are for, None if it holds none. `drawn` describes the network that
+    draws codes, if one does.
 
     A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
     chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
@@ -373,6 +372,7 @@ class Task:
     images_per_row: int = 1
     least_rows: int = LEAST_ROWS
     tokenizer: TokenizerSpec | None = None
+    drawn: DalleBartConfig | None = None
     fit_batch: bool = False
     open: Mapping[str, Any] = field(default_factory=dict)
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None

@@ -6,10 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.devices import ASSUMED_GPU_BYTES, resolve_device
+from models.devices import (
+    ASSUMED_GPU_BYTES,
+    FASTEST,
+    painting_dtype,
+    resolve_device,
+    resolve_drawing_dtype,
+    resolve_dtype,
+)
 from pipelines.command import JobCommand
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
+from transforms.errors import UsageError
 from transforms.ledger.plan import Plan
 from transforms.ledger.types import Shard, known_rows
 
@@ -84,11 +92,35 @@ def fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int
     return min(batch_size, 1 << max(0, most - 1).bit_length())
 
 
-def convolutions(request: PlanRequest, device: str) -> str:
+def dtype(request: PlanRequest, settings: Mapping[str, Any]) -> str:
+    """The dtype of a new plan with these settings. Raises `ConfigError`, and `UsageError` for `FASTEST` elsewhere."""
+    asked, device, drawn = request.job.settings.dtype, str(settings["device"]), request.task.drawn
+    if asked != FASTEST:
+        return resolve_drawing_dtype(asked, device)
+    if device == "cpu" and not request.local:
+        raise UsageError("--dtype fastest asks this machine's processor, and the workers are other machines: name one")
+    if drawn is None:
+        return resolve_dtype(asked, device)
+    from models.bart.generator import fastest_dtype
+
+    return fastest_dtype(drawn, int(settings["batch_size"]), device)
+
+
+def drawing(request: PlanRequest, device: str, dtype: str) -> dict[str, Any]:
+    """What new plans choose for a network that draws on a CPU. Its VQGAN is in float32 if drawn codes are in less and
+    this processor has no arithmetic for that; what workers on other machines have is not known."""
+    config = request.task.drawn
+    if config is None or device != "cpu" or not config.is_large(dtype):
+        return {}
+    painted = painting_dtype(dtype, device)
+    return {"products": "panels", "painted_in": painted if request.local and painted != dtype else None}
+
+
+def convolutions(request: PlanRequest, device: str, dtype: str) -> str:
     """How new plans compute them; workers on other machines may lack what the faster way needs."""
     from models.winograd.layers import suits
 
-    dtype, task = request.job.settings.dtype, request.task
+    task = request.task
     ours = request.local and task.backend == "torch"
     if ours and any(model.convolutional and suits(device, dtype, model.flops) for model in task.models):
         return "winograd"

@@ -224,6 +224,7 @@ def prepare(chosen: VaryOptions) -> Task:
         backend=chosen.backend,
         max_image_bytes=image.max_image_bytes,
         tokenizer=vqgan.spec if kind == "codes" else None,
+        drawn=drawn.bart.config if drawn else None,
         images_per_row=images,
         least_rows=1 if drawn else max(1, LEAST_ROWS // images),
         fit_batch=drawn is not None,

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks.support import machine
+from models import processor
 from tests.support.paths import ROOT
 
 CORE = "processor\t: {}\nmodel name\t: A\nflags\t\t: fpu sse2 {}\n\n"
@@ -51,7 +52,7 @@ def test_the_line_names_the_units_and_the_switches(
     flags: str, told: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(CORE.format(0, flags) + CORE.format(1, flags))
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "X")
     for name in machine.SWITCHES:
         monkeypatch.delenv(name, raising=False)
@@ -61,7 +62,7 @@ def test_the_line_names_the_units_and_the_switches(
 
 
 def test_the_line_says_so_if_the_units_are_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
     assert machine.units().startswith("units: unknown for ")
 
 

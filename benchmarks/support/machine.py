@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from models import processor
 from models.devices import collapse_into_huge_pages
 
 CPU = torch.device("cpu")
@@ -22,7 +23,6 @@ QUICK_SIDES = (256,)  # without a unit for bfloat16 a large product takes many m
 READ_BYTES = 1 << 29  # to measure the memory's bandwidth
 UNITS = {"avx2": "AVX2", "fma": "FMA", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
 SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: torch.device = CPU) -> str:
@@ -64,7 +64,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def units() -> str:
     """One line: the processor's units for arithmetic, and what the environment tells libraries to leave out."""
-    flags = _cpuinfo().get("flags", "").split()
+    flags = processor.flags()
     there = [label for flag, label in UNITS.items() if flag in flags]
     absent = [f"no {label}" for flag, label in UNITS.items() if flag not in flags]
     told = [f"{name}={os.environ[name]}" for name in SWITCHES if name in os.environ]
@@ -75,22 +75,14 @@ def units() -> str:
 
 def _processor() -> str:
     """Model name and best unit on Linux; elsewhere what Python knows."""
-    values = _cpuinfo()
+    values = processor.described()
     if not values:
         return platform.processor() or platform.machine()
-    flags = values.get("flags", "").split()
+    flags = processor.flags()
     found = [label for flag, label in UNITS.items() if flag in flags and flag != "fma"]
     return f"{values.get('model name', platform.machine())} with {os.cpu_count()} cores" + (
         f" and {found[-1]}" if found else ""
     )
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The last processor as Linux describes it; empty elsewhere."""
-    if not CPUINFO.exists():
-        return {}
-    lines = [line.partition(":") for line in CPUINFO.read_text(encoding="utf-8").splitlines()]
-    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def _commit() -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from models.devices import gpu_bytes, largest_batch
+from models.devices import INT8, gpu_bytes, largest_batch
 from models.errors import ConfigError
 from models.weights.checks import MOST, MOST_LAYERS
 
 CPU_CACHE_BYTES = 2 << 30  # of the keys and values of all images that are drawn at once
 GPU_CACHE_SHARE = 0.25  # of the GPU's memory, for the same
 VALUE_BYTES = {"cpu": 4, "cuda": 2}
+LEAST_COMPILED_BYTES = 1 << 26  # of weights: what stays in caches gains little, and compiling takes seconds
 MOST_IMAGES = {"cpu": 64, "cuda": 256}  # drawn at once: more makes a device hardly faster
 # Options of dalle-mini that change the network, with the values that are implemented: each is compared with outputs
 # of dalle-mini itself in `tests/models/bart/test_network.py`. Any other value is refused by name.
@@ -111,6 +112,11 @@ class DalleBartConfig:
     def decoder_weights(self) -> int:
         """The number of weights in the decoder's layers."""
         return self.decoder_layers * (6 * self.d_model**2 + 3 * self.d_model * self.decoder_ffn_dim)
+
+    def is_large(self, dtype: str) -> bool:
+        """Whether compiling its decoder for a CPU pays, if weights are held in `dtype`. int8 has no other decoder."""
+        width = {"bfloat16": 2, "float16": 2}.get(dtype, 4)
+        return dtype == INT8 or self.decoder_weights * width >= LEAST_COMPILED_BYTES
 
     @property
     def flops(self) -> float:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.bart.compiled import decoder as compiled
-from models.bart.compiled.decoder import CompiledDecoder
+from models.bart.compiled.decoder import CompiledDecoder, Products
 from models.bart.config import DalleBartConfig
 from models.bart.decoder import CachedDecoder
 from models.bart.network import DalleBart, broadcast_mask
@@ -27,10 +27,13 @@ from models.bart.options import SAMPLING
 from models.bart.request import RequestShape, TokenRequest, blank_caption
 from models.bart.sampling import Search, guide, sample
 from models.devices import (
+    FASTEST,
     INT8,
     collapse_into_huge_pages,
+    painting_dtype,
     resolve_device,
     resolve_drawing_dtype,
+    resolve_dtype,
     set_torch_state,
     torch_dtype,
 )
@@ -46,8 +49,8 @@ class TokenGenerator:
     Calls are padded to the full shape, so an image depends on its own arguments only, not on its position in the batch
     or on its neighbours. `guided=False` leaves the unconditional half out, for prompts that all have guidance 1.
     `dtype` is "float32" (no TF32), "tf32" (on a GPU), "bfloat16" or "float16": what weights and caches are held in;
-    logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws one or two images of a
-    large network, or any number in bfloat16 with a matrix unit; for one or two the decoder's weights can be "int8".
+    logits and sampling are float32 in each. On a CPU with numba, `models/bart/compiled` draws with a large network,
+    whose decoder's weights can be "int8"; `products` "pairs" is for jobs that began when it took few rows only.
     `threads` is the number of threads within an operation on a CPU, by default what torch has now; torch rounds by it,
     and by a row's position in the batch if the batch is no multiple of it. The model is not changed. Memory beside the
     weights: two caches of every layer, 2 x P x S x codes x d_model values each.
@@ -64,6 +67,7 @@ class TokenGenerator:
         dtype: str = "float32",
         threads: int | None = None,
         guided: bool = True,
+        products: Products = "panels",
     ) -> None:
         config = model.config
         if codebook_size > config.output_size:
@@ -95,13 +99,17 @@ class TokenGenerator:
         rows = 2 * images if guided else images
         kept = torch_dtype(self.dtype)  # in which the decoder's weights are held
         if self.dtype == INT8:
-            check_int8(config, rows, self.device)
+            check_int8(config, self.device, rows, products)
         held = torch.bfloat16 if self.dtype == INT8 else kept
+        if products == "panels" and config.is_large(self.dtype):
+            held = torch_dtype(painting_dtype(self.dtype, str(self.device)))  # of the encoder
         with torch.inference_mode():
             self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False).to(self.device, held)
             self.decoder: CachedDecoder | CompiledDecoder
-            if self.dtype == INT8 or compiled.worth_it(config, rows, self.device, held):
-                self.decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept)
+            if compiled.worth_it(config, rows, self.device, kept, products):
+                self.decoder = CompiledDecoder(
+                    model.decoder, rows=rows, codebook_size=codebook_size, dtype=kept, products=products
+                )
             else:
                 self.decoder = CachedDecoder(
                     model.decoder,
@@ -109,7 +117,7 @@ class TokenGenerator:
                     predicted_rows=images,
                     codebook_size=codebook_size,
                     device=self.device,
-                    dtype=held,
+                    dtype=kept,
                 )
             self._buffers = _Buffers.empty(images, self.length, self.device)
         if self.device.type == "cpu":
@@ -196,11 +204,23 @@ class TokenGenerator:
         b.codes.index_copy_(1, b.position, code[:, None])
 
 
-def check_int8(config: DalleBartConfig, rows: int, device: torch.device) -> None:
-    """Raise `ConfigError` if weights of 8 bits cannot draw `rows` images and guidance halves at once."""
-    obstacle = compiled.obstacle(config, rows, device, torch.int8)
+def fastest_dtype(config: DalleBartConfig, images: int, device: str) -> str:
+    """The dtype that draws this many images at once in the least time on `device`, "cpu" or a GPU.
+
+    Weights of 8 bits, if the network is worth compiling; but a matrix unit draws three images and more faster.
+    """
+    if config.is_large("bfloat16") and compiled.obstacle(config, 1, torch.device(device), torch.int8, "panels") is None:
+        rows = 2 * images
+        if rows <= compiled.MOST_PAIRED_ROWS or compiled.kind_of_products(rows, torch.bfloat16, "panels") != "tiles":
+            return INT8
+    return resolve_dtype(FASTEST, device)
+
+
+def check_int8(config: DalleBartConfig, device: torch.device, rows: int = 1, products: Products = "panels") -> None:
+    """Raise `ConfigError` if weights of 8 bits cannot draw."""
+    obstacle = compiled.obstacle(config, rows, device, torch.int8, products)
     if obstacle is not None:
-        raise ConfigError(f"dtype int8 is for one or two images at a time on a CPU, but {obstacle}")
+        raise ConfigError(f"dtype int8 is for drawing on a CPU, but {obstacle}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from models.devices import FASTEST
 from models.errors import ConfigError
 from models.image_tokenizer import TokenizerSpec
 from models.vqgan import names as vqgan_names
@@ -103,7 +104,7 @@ def _devices(jax: Any, device: str) -> list[Any]:
 
 
 def _resolve_dtype(dtype: str, on_cpu: bool) -> str:
-    if dtype == "auto":
+    if dtype in ("auto", FASTEST):
         return "float32" if on_cpu else "bfloat16"
     if dtype not in PRECISIONS:
         raise ConfigError(f"dtype {dtype!r}: expected auto, {', '.join(PRECISIONS)}")

@@ -61,7 +61,7 @@ def test_decode_compares_the_decoder_with_two_peers_of_the_same_weights() -> Non
 @needs_min_dalle
 def test_generate_compares_our_shapes_with_the_peer() -> None:
     shown = _quick("benchmarks.generate")
-    for what in ("min-dalle | float32 | 9 of one prompt", "vqbeam | bfloat16 | 32 of as many prompts"):
+    for what in ("min-dalle | float32 |  | 9 of one prompt", "vqbeam | bfloat16 | torch | 32 of as many prompts"):
         assert f"| {what} |" in shown
     assert "| 1 of one prompt, bfloat16 / 1 of one prompt |" in shown
 
@@ -105,7 +105,7 @@ def test_products_are_measured_in_each_layout() -> None:
 
 def test_the_distance_of_reduced_precision_grows_from_float32_to_int8() -> None:
     shown = _quick("benchmarks.sampling_distance").splitlines()
-    rows = [line for line in shown if "compiled" in line and "matrix unit" not in line]
+    rows = [line for line in shown if "compiled" in line and "matrix unit" not in line and "panels" not in line]
     moved = [float(line.split("|")[2].split("%")[0]) for line in rows]
     assert [line.split("|")[1].split(",")[0].strip() for line in rows] == ["float32", "bfloat16", "int8"]
     assert moved == sorted(moved)

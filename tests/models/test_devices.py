@@ -48,7 +48,7 @@ def test_dtypes_resolve_by_device_without_opening_it(dtype: str, device: str, re
 
 
 @pytest.mark.parametrize(
-    ("dtype", "message"), [("tf32", "NVIDIA GPUs only"), ("int8", "'int8': expected auto, float32")]
+    ("dtype", "message"), [("tf32", "NVIDIA GPUs only"), ("int8", "'int8': expected auto, fastest, float32")]
 )
 def test_a_dtype_that_the_device_lacks_is_refused(dtype: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

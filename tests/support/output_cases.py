@@ -566,7 +566,7 @@ generate --prompt a --temperature 0
 generate --prompt a --seed -1
 generate --prompt a --images_per_prompt 0
 generate --prompt a --model IN/models/own
-generate --prompt a --dtype int8 --batch_size 3
+generate --prompt a --dtype int8 --device cuda:99
 generate --input IN/prompts/p.csv --rename note=clip_score
 vary --input IN/table --strength 1.1
 vary --input IN/table --keep_rows 2

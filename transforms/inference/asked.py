@@ -8,9 +8,10 @@ from typing import Any
 
 from models import find
 from models.bart.checkpoint import check_pair
+from models.bart.generator import fastest_dtype
 from models.bart.options import OPTIONS, SAMPLING, Drawing, read_generation_defaults
 from models.clip.text import ClipText
-from models.devices import resolve_device, resolve_dtype
+from models.devices import FASTEST, painting_dtype, resolve_device, resolve_drawing_dtype
 from models.image_tokenizer import TokenizerOptions
 from transforms.batch import IMAGES, KEY, PROMPT, SEED
 from transforms.errors import RowRejected, UsageError
@@ -78,8 +79,12 @@ class Asked:
     def settings(self) -> GeneratorSettings:
         """Finds the models and checks that they go together. Raises `CheckpointError` and `ConfigError`."""
         device = resolve_device(self.device)
-        spec = find(self.vqgan, self.cache_dir).tokenizer.spec
-        check_pair(find(self.model, self.cache_dir).bart.config, spec)
+        spec, config = find(self.vqgan, self.cache_dir).tokenizer.spec, find(self.model, self.cache_dir).bart.config
+        check_pair(config, spec)
+        if self.dtype == FASTEST:
+            dtype = fastest_dtype(config, self.batch_size, device)
+        else:
+            dtype = resolve_drawing_dtype(self.dtype, device)
         return GeneratorSettings(
             bart=self.model,
             vqgan=ModelSettings(
@@ -87,7 +92,7 @@ class Asked:
                 cache_dir=self.cache_dir,
                 backend="torch",
                 device=device,
-                dtype=resolve_dtype(self.dtype, device),
+                dtype=painting_dtype(dtype, device) if config.is_large(dtype) else dtype,
                 batch_size=min(self.batch_size, spec.batch_size(device)),
                 threads=self.threads,
             ),
@@ -96,6 +101,7 @@ class Asked:
             guided=self.drawing()["guidance_scale"] != 1,
             clip=self.clip,
             clip_text=self.clip_text,
+            dtype=dtype,
         )
 
 

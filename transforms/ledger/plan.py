@@ -63,9 +63,11 @@ EARLIER: Mapping[str, Any] = {
     "grids": "one",
     "evaluate": False,
     "convolutions": "direct",
+    "products": "pairs",
+    "painted_in": None,  # the dtype that it is drawn in
 }
 # Of these, the ones that a plan holds only if something else was chosen, so that other jobs keep their bytes.
-UNSAID = ("views", "grids", "evaluate", "convolutions")
+UNSAID = ("views", "grids", "evaluate", "convolutions", "products", "painted_in")
 
 
 @dataclass(frozen=True)

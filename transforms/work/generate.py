@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from models import find
+from models.bart.compiled.decoder import Products
 from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
@@ -60,7 +61,7 @@ class GeneratorSettings:
 
     `bart` and `clip` are names as `vqgan.name` is; the device, threads and cache of `vqgan` serve all, its dtype the
     BART too unless `dtype` is given. A batch has `slots` for prompts, with `images_per_slot` each. `guided` is false if
-    every prompt has guidance 1.
+    every prompt has guidance 1. `products` is as `TokenGenerator` takes it.
     """
 
     bart: str
@@ -71,6 +72,7 @@ class GeneratorSettings:
     clip: str | None = None
     clip_text: ClipText = "raw"
     dtype: str | None = None
+    products: Products = "panels"
 
     @property
     def batch_size(self) -> int:
@@ -97,6 +99,7 @@ class GeneratorSettings:
             dtype=self.dtype or model.dtype,
             threads=model.threads,
             guided=self.guided,
+            products=self.products,
         )
 
     def open_clip(self) -> ClipScorer | None:

@@ -22,7 +22,7 @@ ERFC_P = np.float32(0.3275911)  # Abramowitz and Stegun, 1964, 7.1.26: 1.5e-7
 
 
 @intrinsic
-def _bits(context: Any, value: Any) -> Any:
+def bits(context: Any, value: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], FLAG)
 
@@ -30,7 +30,7 @@ def _bits(context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _of_bits(context: Any, bits: Any) -> Any:
+def of_bits(context: Any, bits: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], SINGLE)
 
@@ -44,10 +44,10 @@ def rounded(value: Any, array: Any) -> Any:
 @overload(rounded)
 def _rounded_to(value: Any, array: Any) -> Any:
     def nearest(value: Any, array: Any) -> Any:
-        bits = _bits(value)
-        whole = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        given = bits(value)
+        whole = given + np.uint32(0x7FFF) + ((given >> np.uint32(16)) & np.uint32(1))
         if value != value:  # what is no number would be rounded to zero or infinity
-            whole = bits | np.uint32(0x400000)
+            whole = given | np.uint32(0x400000)
         return np.uint16(whole >> np.uint32(16))
 
     def same(value: Any, array: Any) -> Any:
@@ -77,7 +77,7 @@ def exp(x: float) -> float:
     value = EXP2[7]
     for n in range(7):
         value = _fused(value, part, EXP2[6 - n])
-    return value * _of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return value * of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @compiled

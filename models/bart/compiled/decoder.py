@@ -1,15 +1,16 @@
 """DALL·E BART's decoder one code at a time on a CPU: all layers of a step in one compiled call.
 
 Replaces `models/bart/decoder.py`, with the same arithmetic, if numba is installed and this decoder is faster:
-`models/bart/generator.py` chooses. A product of up to four rows reads its weights at the speed of the memory on
-any processor; one of more rows needs a matrix unit for bfloat16 (Intel's AMX).
+`models/bart/generator.py` chooses. Its products are of three kinds. `pairs` takes two rows at a time and reads the
+weights of up to four at the speed of the memory on any processor; `panels` takes more, and int8 with a unit for it;
+`tiles` needs a matrix unit for bfloat16 (Intel's AMX).
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from models.bart.config import DalleBartConfig
 from models.bart.network import Decoder, DecoderLayer, Norm
 from models.one_call import ONE_CALL
 
-MOST_ROWS = 4  # without a matrix unit: more are faster with `models/bart/decoder.py`
-LEAST_TILED_ROWS = 3  # with one: fewer are faster without it
-LEAST_BYTES = 1 << 26  # of weights: what stays in a processor's caches gains little, and compiling takes seconds
+MOST_PAIRED_ROWS = 4  # more are faster as panels
+LEAST_TILED_ROWS = 3  # with a matrix unit: fewer are faster without it
+Products: TypeAlias = Literal["pairs", "panels"]
 BUILT = {  # the options that are compiled: those of the published models
     "activation_function": "gelu",
     "ln_positions": "normformer",
@@ -33,19 +34,20 @@ BUILT = {  # the options that are compiled: those of the published models
 }
 
 
-def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
+def worth_it(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype, products: Products) -> bool:
     """Whether this decoder can run and is faster than `CachedDecoder`."""
-    return config.decoder_weights * dtype.itemsize >= LEAST_BYTES and obstacle(config, rows, device, dtype) is None
+    name = str(dtype).removeprefix("torch.")
+    return config.is_large(name) and obstacle(config, rows, device, dtype, products) is None
 
 
-def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype) -> str | None:
+def obstacle(
+    config: DalleBartConfig, rows: int, device: torch.device, dtype: torch.dtype, products: Products
+) -> str | None:
     """The reason why this decoder cannot run, in words; None if it can."""
     if device.type != "cpu":
         return f"the device is {device}: choose cpu"
     if dtype not in (torch.float32, torch.bfloat16, torch.int8):
         return f"weights are held in {dtype}"
-    if rows > MOST_ROWS and dtype != torch.bfloat16:
-        return f"{rows} rows at once, images and guidance halves, are more than {MOST_ROWS}"
     other = [f"{name} {getattr(config, name)}" for name, value in BUILT.items() if getattr(config, name) != value]
     head = config.d_model // config.decoder_attention_heads
     for name, size, multiple in (("a width", config.d_model, TURN), ("heads", head, LANES)):
@@ -57,16 +59,19 @@ def obstacle(config: DalleBartConfig, rows: int, device: torch.device, dtype: to
         importlib.import_module("numba")
     except (ImportError, OSError) as error:  # not there, or not made for this numpy or this system
         return f"numba cannot be used ({error}): pip install numba"
-    if rows > MOST_ROWS and not _tiled(rows, dtype):
-        return f"{rows} rows at once need a processor with a matrix unit"
+    if rows > MOST_PAIRED_ROWS and kind_of_products(rows, dtype, products) == "pairs":
+        return f"this job began when {rows} rows at once, images and guidance halves, were too many"
     return None
 
 
-def _tiled(rows: int, dtype: torch.dtype) -> bool:
-    """Whether the matrix unit computes the products."""
-    from models.bart.compiled import tiles
+def kind_of_products(rows: int, dtype: torch.dtype, products: Products) -> Literal["pairs", "panels", "tiles"]:
+    """How the products of `rows` are computed on this processor, of the kinds that `products` allows."""
+    from models.bart.compiled import panels, tiles
 
-    return dtype == torch.bfloat16 and rows >= LEAST_TILED_ROWS and tiles.usable()
+    if dtype == torch.bfloat16 and rows >= LEAST_TILED_ROWS and tiles.usable():
+        return "tiles"
+    many = rows > MOST_PAIRED_ROWS or (dtype == torch.int8 and panels.multiplies_bytes())
+    return "panels" if many and products == "panels" else "pairs"
 
 
 class CompiledDecoder:
@@ -75,15 +80,19 @@ class CompiledDecoder:
     Weights are held in `dtype`: float32, bfloat16, or int8 with a scale for each output; with int8 those of embeddings,
     `lm_head` and the products with captions in bfloat16. Caches are float32 with float32 and otherwise bfloat16. All
     arithmetic is float32; if a matrix unit multiplies, the inputs of a product are rounded to bfloat16 first, except
-    those of `lm_head`, which keep 16 bits. From the captions' states on no bit depends on the number of threads, and no
-    bit of a row on other rows.
+    those of `lm_head`, which keep 16 bits; if bytes are multiplied, inputs are rounded to 16 bits of a row's largest.
+    From the captions' states on no bit depends on the number of threads, and no bit of a row on other rows.
+    `products` is the choice of the plan, `kind` what that is here.
     """
 
-    def __init__(self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype) -> None:
-        from models.bart.compiled import compiling, products, tiles
+    def __init__(
+        self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype, products: Products = "panels"
+    ) -> None:
+        from models.bart.compiled import compiling, panels, tiles
         from models.bart.compiled import layers as compiled
+        from models.bart.compiled.products import dense
 
-        self._run_layers, self._dense, self._use_threads = compiled.run_layers, products.dense, compiling.use_threads
+        self._run_layers, self._dense, self._use_threads = compiled.run_layers, dense, compiling.use_threads
         layers = cast("list[DecoderLayer]", list(decoder.layers))
         size, heads = decoder.embed_tokens.embedding_dim, layers[0].self_attn.heads
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
@@ -93,9 +102,10 @@ class CompiledDecoder:
         self.codes = decoder.embed_tokens.weight.detach().to(rest)
         self.positions = decoder.embed_positions.weight.detach().float()
         self.embedding_norm = decoder.layernorm_embedding
-        self._tiled = _tiled(rows, dtype)
-        self._row_step = tiles.TILE if self._tiled else 2  # products take whole tiles of rows, or pairs
-        arranged = tiles.arranged if self._tiled else None
+        self.kind = kind_of_products(rows, dtype, products)
+        self._tiled = self.kind == "tiles"
+        self._row_step = {"pairs": 2, "panels": 1, "tiles": tiles.TILE}[self.kind]  # a product takes whole ones
+        arranged = {"pairs": None, "panels": panels.arranged, "tiles": tiles.arranged}[self.kind]
 
         def matrices(*names: str, kept: torch.dtype = dtype, inputs: int = 0, outputs: int = 0) -> Any:
             """Those of `names` side by side, in each layer; `inputs` and `outputs` of zeros are added to each."""
@@ -147,7 +157,7 @@ class CompiledDecoder:
             branch=np.zeros((whole, size), np.float32),
             gated=np.zeros((whole, 2 * (hidden + padding)), np.float32),
             scores=np.zeros((compiling.most_threads(), length), np.float32),
-            tiles=tiles.set_up(),
+            room=tiles.set_up() if self._tiled else panels.room(whole, hidden + padding),
         )
         blank = torch.zeros(1, 1, size, dtype=rest), torch.ones(1, 1)
         self.begin([blank])
@@ -226,7 +236,13 @@ class CompiledDecoder:
         """`rows` [whole, inputs] times a matrix as `_held` gives it -> float32 `out` [whole, outputs or more]."""
         with ONE_CALL:
             threads = self._use_threads(torch.get_num_threads())
-            self._dense(weight, scale, readable(rows), out.numpy(), self._scratch.tiles, threads)
+            self._dense(weight, scale, readable(rows), out.numpy(), self._room(*rows.shape), threads)
+
+    def _room(self, rows: int, inputs: int) -> np.ndarray:
+        from models.bart.compiled import panels
+
+        kept = self._scratch.room
+        return kept if self._tiled or panels.room_size(rows, inputs) <= len(kept) else panels.room(rows, inputs)
 
     def _whole(self, rows: int) -> int:
         """`rows`, rounded up to what a product takes."""
@@ -235,14 +251,16 @@ class CompiledDecoder:
 
 def _held(weight: Tensor, dtype: torch.dtype, arranged: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
     """float32 [O, I] as a product reads it, and float32 [O], what its outputs are multiplied with."""
+    scale = torch.ones(len(weight))
     if dtype == torch.int8:
         scale = weight.float().abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        return (weight / scale[:, None]).round().to(torch.int8), scale
-    return arranged(weight) if arranged else weight.to(dtype), torch.ones(len(weight))
+        weight = (weight / scale[:, None]).round()
+    held = weight.to(dtype)
+    return arranged(held) if arranged else held, scale
 
 
 def readable(values: Tensor) -> np.ndarray:
-    """float32, int8, or the bits of bfloat16 as uint16, in the memory of `values`."""
+    """float32, bytes, or the bits of bfloat16 as uint16, in the memory of `values`."""
     values = values.contiguous()
     return values.view(torch.int16).numpy().view(np.uint16) if values.dtype == torch.bfloat16 else values.numpy()
 

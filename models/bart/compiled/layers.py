@@ -16,8 +16,7 @@ from models.bart.compiled.products import dense
 class Matrices(NamedTuple):
     """Weights of N layers, and what each output is multiplied with, float32 [N, outputs].
 
-    [N, outputs, inputs] float32, bfloat16 or int8; or bfloat16 [N, tiles of outputs, tiles of inputs, 16, 16, 2]: pairs
-    of inputs of 16 outputs.
+    [N, outputs, inputs] float32, bfloat16 or int8, or as `panels.arranged` or `tiles.arranged` has them.
     """
 
     weight: Array
@@ -62,7 +61,7 @@ class Scratch(NamedTuple):
     branch: Array  # float32 [R, D]
     gated: Array  # float32 [R, twice the hidden size, each rounded up]
     scores: Array  # float32 [threads, positions]
-    tiles: Array  # uint8 [64]: how the matrix unit is set up
+    room: Array  # uint8 [64], how the matrix unit is set up; else uint32, for packed rows
 
 
 @compiled_for_threads
@@ -128,17 +127,17 @@ def run_layers(
     filled = np.full(len(x), position + 1)
     for n in range(len(layers.own_norm)):
         _norm_all(x, layers.own_norm[n], s.normed, threads)
-        dense(layers.own_in.weight[n], layers.own_in.scale[n], s.normed, s.projected, s.tiles, threads)
+        dense(layers.own_in.weight[n], layers.own_in.scale[n], s.normed, s.projected, s.room, threads)
         _keep(s.projected, own.keys[n], own.values[n], position, threads)
         attend(parts, s.projected, own.keys[n], own.values[n], own.group, filled, s.scores, s.found, threads)
-        dense(layers.own_out.weight[n], layers.own_out.scale[n], s.found, s.branch, s.tiles, threads)
+        dense(layers.own_out.weight[n], layers.own_out.scale[n], s.found, s.branch, s.room, threads)
         _add_normed(x, s.branch, layers.own_branch_norm[n], layers.text_norm[n], s.normed, threads)
-        dense(layers.text_in.weight[n], layers.text_in.scale[n], s.normed, s.projected, s.tiles, threads)
+        dense(layers.text_in.weight[n], layers.text_in.scale[n], s.normed, s.projected, s.room, threads)
         attend(parts, s.projected, text.keys[n], text.values[n], text.group, pieces, s.scores, s.found, threads)
-        dense(layers.text_out.weight[n], layers.text_out.scale[n], s.found, s.branch, s.tiles, threads)
+        dense(layers.text_out.weight[n], layers.text_out.scale[n], s.found, s.branch, s.room, threads)
         _add_normed(x, s.branch, layers.text_branch_norm[n], layers.glu_norm[n], s.normed, threads)
-        dense(layers.glu_in.weight[n], layers.glu_in.scale[n], s.normed, s.gated, s.tiles, threads)
+        dense(layers.glu_in.weight[n], layers.glu_in.scale[n], s.normed, s.gated, s.room, threads)
         _gate(s.gated, len(x), layers.hidden_norm[n], s.hidden, threads)
-        dense(layers.glu_out.weight[n], layers.glu_out.scale[n], s.hidden, s.branch, s.tiles, threads)
+        dense(layers.glu_out.weight[n], layers.glu_out.scale[n], s.hidden, s.branch, s.room, threads)
         x += s.branch[: len(x)]
     _norm_all(x, final_norm, x, threads)

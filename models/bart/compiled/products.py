@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 from models.bart.compiled import LANES, TURN
 from models.bart.compiled.compiling import Array, compiled, compiled_for_threads
+from models.bart.compiled.panels import dense_of_panels
 from models.bart.compiled.tiles import dense_of_tiles
 from models.bart.compiled.vectors import SIZE, VECTOR, Loop, address_of, load, multiply_add, prefetch, total
 
@@ -57,12 +58,15 @@ def _dense_of_pairs(weight: Array, scale: Array, x: Array, out: Array, threads: 
 
 
 @compiled
-def dense(weight: Array, scale: Array, x: Array, out: Array, tiles: Array, threads: int) -> None:
+def dense(weight: Array, scale: Array, x: Array, out: Array, room: Array, threads: int) -> None:
     """A matrix of `Matrices` times `x` [R, inputs] -> float32 `out` [R, outputs or more].
 
     `x` is float32, for a matrix unit bfloat16. A few rows are dot products: each weight is used as soon as it arrives.
+    `room` is what the kind of product asks for.
     """
     if weight.ndim == 2:
         _dense_of_pairs(weight, scale, x, out, threads)
+    elif weight.ndim == 5:
+        dense_of_tiles(weight, x, out, room, threads)
     else:
-        dense_of_tiles(weight, x, out, tiles, threads)
+        dense_of_panels(weight, scale, x, out, room, threads)

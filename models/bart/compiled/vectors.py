@@ -49,9 +49,9 @@ def load(builder: Any, address: Any, width: int, number: Any) -> Any:
 
 def spread(builder: Any, value: Any) -> Any:
     """A vector of one value."""
-    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, FLAG(0))
+    nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     zeros = ir.Constant(ir.VectorType(FLAG, LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
+    return builder.shuffle_vector(builder.insert_element(nothing, value, FLAG(0)), nothing, zeros)
 
 
 def total(builder: Any, vector: Any) -> Any:

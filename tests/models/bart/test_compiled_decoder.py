@@ -1,4 +1,4 @@
-"""An image or two at a time: the compiled decoder gives the reference's logits, and the codes of the other decoder."""
+"""The compiled decoder gives the reference's logits, and the codes of the other decoder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.bart import config
 from models.bart.checkpoint import open_bart
 from models.bart.compiled import decoder as compiled
 from models.bart.compiled.decoder import CompiledDecoder
@@ -35,7 +36,7 @@ from tests.support.bart_checkpoints import (
 pytest.importorskip("numba")
 from llvmlite import binding
 
-from models.bart.compiled import tiles
+from models.bart.compiled import panels, tiles
 
 CODES, STEPS = 64, 16
 CPU = torch.device("cpu")
@@ -49,7 +50,7 @@ def model() -> DalleBart:
 
 @pytest.fixture
 def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
+    monkeypatch.setattr(config, "LEAST_COMPILED_BYTES", 0)
 
 
 def _logits(model: DalleBart, rows: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,7 +84,7 @@ def test_logits_are_those_of_the_reference(model: DalleBart, rows: int) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("rows", [2, pytest.param(4, marks=needs_tiles)])
+@pytest.mark.parametrize("rows", [2, 4])
 def test_bfloat16_moves_the_logits_a_little(rows: int, model: DalleBart) -> None:
     found, expected = _logits(model, rows, torch.bfloat16)
     assert 1e-4 < (found - expected).square().mean().sqrt() < 0.011 * expected.std()
@@ -150,7 +151,7 @@ def test_the_codes_of_both_decoders_are_equal(
 ) -> None:
     options = {"images_per_prompt": images, "guided": guided, "guidance": 3 if guided else 1, "top_k": 20}
     others = _draw(model, 0, **options)
-    monkeypatch.setattr(compiled, "LEAST_BYTES", 0)
+    monkeypatch.setattr(config, "LEAST_COMPILED_BYTES", 0)
     assert np.array_equal(_draw(model, 0, **options), others)
 
 
@@ -201,7 +202,7 @@ def test_every_float32_is_rounded_as_torch_does() -> None:
 
 held_in = pytest.mark.parametrize(
     ("dtype", "rows"),
-    [("float32", 2), ("float32", 4), ("bfloat16", 2), ("int8", 2), pytest.param("bfloat16", 34, marks=needs_tiles)],
+    [("float32", 2), ("float32", 4), ("float32", 34), ("bfloat16", 2), ("bfloat16", 34), ("int8", 2), ("int8", 34)],
 )
 
 
@@ -255,19 +256,20 @@ def _decoder_of(model: DalleBart, **options: object) -> type:
 
 @pytest.mark.usefixtures("small_ones_too")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_without_a_matrix_unit_it_is_chosen_for_up_to_two_guided_images(
+def test_jobs_that_began_before_panels_keep_the_other_decoder_for_more_than_two_guided_images(
     dtype: str, model: DalleBart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "usable", lambda: False)
-    assert _decoder_of(model, images_per_prompt=2, dtype=dtype) is CompiledDecoder
-    assert _decoder_of(model, images_per_prompt=3, dtype=dtype) is CachedDecoder
+    assert _decoder_of(model, images_per_prompt=2, dtype=dtype, products="pairs") is CompiledDecoder
+    assert _decoder_of(model, images_per_prompt=3, dtype=dtype, products="pairs") is CachedDecoder
+    assert _decoder_of(model, images_per_prompt=3, dtype=dtype) is CompiledDecoder
 
 
 @needs_tiles
-@pytest.mark.usefixtures("small_ones_too")
-def test_with_a_matrix_unit_it_is_chosen_for_any_number_of_images_in_bfloat16(model: DalleBart) -> None:
-    assert _decoder_of(model, images_per_prompt=40, dtype="bfloat16") is CompiledDecoder
-    assert _decoder_of(model, images_per_prompt=40) is CachedDecoder
+def test_with_a_matrix_unit_it_multiplies_many_rows_of_bfloat16() -> None:
+    assert compiled.kind_of_products(80, torch.bfloat16, "panels") == "tiles"
+    assert compiled.kind_of_products(80, torch.bfloat16, "pairs") == "tiles"
+    assert compiled.kind_of_products(80, torch.float32, "panels") == "panels"
 
 
 @pytest.mark.parametrize(("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "")])
@@ -315,13 +317,13 @@ def test_its_options_give_the_logits_of_the_plain_network(option: str, model: Da
     ids=str,
 )
 def test_options_that_it_does_not_have_are_left_to_the_other_decoder(options: dict[str, Any], model: DalleBart) -> None:
-    assert compiled.obstacle(model.config, 2, CPU, torch.float32) is None
-    obstacle = compiled.obstacle(replace(model.config, **options), 2, CPU, torch.float32)
+    assert compiled.obstacle(model.config, 2, CPU, torch.float32, "panels") is None
+    obstacle = compiled.obstacle(replace(model.config, **options), 2, CPU, torch.float32, "panels")
     assert str(next(iter(options.values()))) in str(obstacle)
 
 
 def test_float16_is_left_to_the_other_decoder(model: DalleBart) -> None:
-    assert compiled.obstacle(model.config, 2, CPU, torch.float16) is not None
+    assert compiled.obstacle(model.config, 2, CPU, torch.float16, "panels") is not None
 
 
 def test_weights_of_8_bits_move_the_logits_a_little(model: DalleBart) -> None:
@@ -334,12 +336,6 @@ def test_a_generator_of_8_bits_draws_valid_codes_again_and_again(model: DalleBar
     assert first.min() >= 0
     assert first.max() < CODES
     assert np.array_equal(first, _draw(model, 0, dtype="int8", top_k=20))
-
-
-@pytest.mark.parametrize("images", [3, 9])
-def test_8_bits_are_refused_for_many_images_at_once(model: DalleBart, images: int) -> None:
-    with pytest.raises(ConfigError, match=f"one or two images at a time on a CPU, but {2 * images} rows"):
-        _draw(model, 0, dtype="int8", images_per_prompt=images)
 
 
 @pytest.mark.usefixtures("small_ones_too")
@@ -405,7 +401,8 @@ torch.manual_seed(0)
 size = dict(d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2)
 small = dict(encoder_vocab_size=9, image_vocab_size=64, decoder_start_token_id=64, image_length=64)
 model = DalleBart(DalleBartConfig(**size, **small, encoder_ffn_dim=99, decoder_ffn_dim=99)).eval()
-for dtype, rows in ((torch.float32, 2), (torch.bfloat16, 2), (torch.bfloat16, 4), (torch.int8, 2)):
+many = ((torch.float32, 7), (torch.bfloat16, 7), (torch.int8, 7))
+for dtype, rows in ((torch.float32, 2), (torch.bfloat16, 2), (torch.bfloat16, 4), (torch.int8, 2), *many):
     with torch.inference_mode():
         decoder = CompiledDecoder(model.decoder, rows=rows, codebook_size=64, dtype=dtype)
         decoder.begin([(torch.randn(rows, 40, 64), torch.ones(rows, 40))])
@@ -421,7 +418,7 @@ def _bits(folder: Path, **settings: str) -> tuple[list[str], bool]:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)} | settings
     ended = subprocess.run([sys.executable, "-c", BITS], env=environment, capture_output=True, text=True)
     *found, loaded = ended.stdout.splitlines() or [ended.stderr]
-    assert (len(found), loaded in ("True", "False")) == (4, True), ended.stderr
+    assert (len(found), loaded in ("True", "False")) == (7, True), ended.stderr
     return found, loaded == "True"
 
 
@@ -433,8 +430,9 @@ def test_what_a_process_compiles_and_what_others_load_or_compile_otherwise_are_t
     assert _bits(tmp_path) == (compiled_here, True)
     host = binding.get_host_cpu_features()
     if host.get("avx2") and host.get("fma"):
-        narrow, _ = _bits(tmp_path, NUMBA_CPU_NAME="haswell")  # vectors of half the width, and no matrix unit
-        assert narrow[:2] + narrow[3:] == compiled_here[:2] + compiled_here[3:]
+        narrow, _ = _bits(tmp_path, NUMBA_CPU_NAME="haswell")  # vectors of half the width, and no other units
+        other = ({2, 5} if tiles.usable() else set()) | ({3, 6} if panels.multiplies_bytes() else set())
+        assert [n for n in range(7) if narrow[n] != compiled_here[n]] == sorted(other)
 
 
 def test_8_bits_need_numba(model: DalleBart, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms import object_stores, storage
 from transforms.errors import RowRejected, SourceChanged, StorageFailed
 from transforms.inputs.fetch import MAX_IMAGE_BYTES, fetch_image
-from transforms.inputs.formats import read_slices
+from transforms.inputs.formats import read_slices, tar_samples, webdataset
+from transforms.inputs.formats.tar_places import Places
+from transforms.source_files import MOST
 
 
 def parquet_bytes() -> bytes:
@@ -139,6 +141,25 @@ def test_hardly_more_bytes_are_read_than_a_slice_has(
             read_rows += batch.num_rows
         assert SLICE < store.sent.total() <= 1.2 * SLICE, store.sent
     assert read_rows == rows * SHARDS
+
+
+def test_a_process_that_has_not_read_the_slice_before_reads_all_from_the_last_place_that_it_knows(
+    cloud_bucket: str, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes over one tar in turns, as `docs/scaling.md` says."""
+    uri = f"{cloud_bucket}/shared/a.tar"
+    storage.put_bytes(large_tar(), uri)
+    planned = plan(uri, rows_per_shard=ROWS)
+    processes, slices = [Places(), Places()], []
+    for number, piece in enumerate(planned.pieces):
+        for module in (tar_samples, webdataset):
+            monkeypatch.setattr(module, "PLACES", processes[number % 2])
+        store.sent.clear()
+        assert sum(batch.num_rows for batch in read_slices([piece.slice], planned.schema, MAX_IMAGE_BYTES)) == ROWS
+        slices.append((store.sent.total() - MOST, store.sent.total()))
+    assert slices[0][1] <= 1.2 * SLICE
+    for least, read_bytes in slices[1:]:  # the slice before and its own, and at most one request of many MiB ahead
+        assert least <= 2.2 * SLICE < 1.2 * read_bytes
 
 
 def test_what_s3_does_not_remove_is_told(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import webdataset as wds
 from tests.support.make_inputs import Members, tar_of
 from tests.support.read_inputs import column, errors, plan, read, read_plan
 from transforms.errors import UsageError
-from transforms.inputs.formats import count_rows
+from transforms.inputs.fetch import MAX_IMAGE_BYTES
+from transforms.inputs.formats import count_rows, read_slices
 from transforms.inputs.request import InputSchema
 
 
@@ -161,3 +162,24 @@ def test_no_shard_is_planned_for_the_zeros_at_the_end_of_a_tar(tmp_path: Path, r
     (tmp_path / "a.tar").write_bytes(tar_of([(f"{row:03d}.jpg", b"x" * 3000) for row in range(200)]))
     pieces = plan(tmp_path / "a.tar", rows_per_shard=rows).pieces
     assert len(pieces) == 200 // rows
+
+
+@pytest.mark.parametrize(
+    ("sizes", "last"),
+    [
+        pytest.param([1_000] * 1200 + [60_000] * 60, range(1), id="larger"),
+        pytest.param([60_000] * 40 + [1_000] * 400, range(51, 1000), id="smaller"),
+    ],
+)
+def test_the_last_shard_of_a_tar_whose_later_samples_are_unlike_the_first_has_no_rows_or_more(
+    tmp_path: Path, sizes: list[int], last: range
+) -> None:
+    """The number of samples is estimated from the first MiB, as `docs/scaling.md` says; no row is lost by that."""
+    (tmp_path / "a.tar").write_bytes(tar_of((f"{row:05d}.jpg", bytes(size)) for row, size in enumerate(sizes)))
+    planned = plan(tmp_path / "a.tar", rows_per_shard=50)
+    rows = [
+        sum(batch.num_rows for batch in read_slices([piece.slice], planned.schema, MAX_IMAGE_BYTES))
+        for piece in planned.pieces
+    ]
+    assert sum(rows) == len(sizes)
+    assert rows[-1] in last

@@ -102,6 +102,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.generate_pipeline
 	$(BIN)/python -m benchmarks.same_images
 	$(BIN)/python -m benchmarks.sampling_distance
+	$(BIN)/python -m benchmarks.image_path
 	$(BIN)/python -m benchmarks.colour_profiles
 	$(BIN)/python -m benchmarks.variations
 	$(BIN)/python -m benchmarks.memory

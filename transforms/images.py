@@ -148,7 +148,10 @@ def resized_image(image: Image.Image, options: ImageOptions) -> np.ndarray:
     try:
         image.load()
         turn = None if options.rule else upright(image)
-        return _pixels(image, turn, box_to_fit(image, options), options)[0]
+        box = box_to_fit(image, options)
+        if image.mode == "RGB":  # of `Image.fromarrow`, whose memory must not be read as `resize` does
+            image = image.copy()
+        return _pixels(image, turn, box, options)[0]
     except BAD_DATA as error:
         raise RowRejected("broken_image", _reason(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 
 Sides = tuple[int, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-Resample = Callable[[np.ndarray, np.ndarray, int, np.ndarray], None]
+Resample = Callable[[np.ndarray, Box, int, np.ndarray], None]
 Resampling = Image.Resampling
 
 KINDS = {Resampling.BOX: 0, Resampling.BICUBIC: 1, Resampling.LANCZOS: 2}  # those of `compiled_resampling`
@@ -39,6 +40,11 @@ class Resizer:
         self._loaded = False
         self._resample: Resample | None = None
 
+    @property
+    def ready(self) -> bool:
+        """Whether machine code was loaded, or found to be of no use."""
+        return self._loaded
+
     def __call__(
         self, image: Image.Image, size: Sides, resampling: Image.Resampling, box: Box | None = None
     ) -> Image.Image:
@@ -46,11 +52,14 @@ class Resizer:
         box = box or (0.0, 0.0, float(image.width), float(image.height))
         if not suits(image, size, resampling, box):
             return image.resize(size, resampling, box=box)
-        if not self._loaded and self._patience <= 0 and self._loading.acquire(blocking=False):
+        if not self.ready and self._patience <= 0 and self._loading.acquire(blocking=False):
             self._resample, self._loaded = load(), True
         pixels = None if self._resample is None else pixels_of(image)
+        result = None
         if self._resample is not None and pixels is not None:
-            return Image.fromarray(resized(self._resample, pixels, size, resampling, box))
+            result = resized(self._resample, pixels, size, resampling, box)
+        if result is not None:
+            return result
         start = time.perf_counter()
         result = image.resize(size, resampling, box=box)
         self._patience -= time.perf_counter() - start
@@ -62,6 +71,7 @@ def suits(image: Image.Image, size: Sides, resampling: Image.Resampling, box: Bo
     return (
         image.mode == "RGB"
         and resampling in KINDS
+        and (image.size != size or box != (0, 0, *size))  # which Pillow only copies
         and min(size) > 0
         and max(*image.size, *size) <= MOST_SIDE
         and 0 <= box[0] < box[2] <= image.width
@@ -91,22 +101,28 @@ def load() -> Resample | None:
 
 
 def pixels_of(image: Image.Image) -> np.ndarray | None:
-    """uint32 [H, W], the memory of an RGB image itself; None if a large one lies in several pieces, or Pillow is older
-    than 11.2."""
+    """uint32 [H, W], the memory of an RGB image itself, as long as there is the image; None if a large one lies in
+    several pieces, or Pillow is older than 11.2."""
     if not hasattr(image, "__arrow_c_array__"):
         return None
     try:
         values: Any = pa.array(image)
     except ValueError:
         return None
-    return values.values.to_numpy().view(np.uint32).reshape(image.height, image.width)
+    memory: Any = (ctypes.c_uint32 * (image.width * image.height)).from_address(values.values.buffers()[1].address)
+    return np.frombuffer(memory, np.uint32).reshape(image.height, image.width)
 
 
-def resized(resample: Resample, pixels: np.ndarray, size: Sides, resampling: Image.Resampling, box: Box) -> np.ndarray:
-    """uint8 [h, w, 3]."""
-    made = np.empty((size[1], size[0], 3), np.uint8)
-    resample(pixels, np.array(box, np.float32), KINDS[resampling], made)
-    return made
+def resized(
+    resample: Resample, pixels: np.ndarray, size: Sides, resampling: Image.Resampling, box: Box
+) -> Image.Image | None:
+    """An RGB image; None if it is so large that it lies in several pieces of memory."""
+    image = Image.new("RGB", size, None)  # `Image.fromarrow` makes images that end the process when they are read so
+    made = pixels_of(image)
+    if made is None:
+        return None
+    resample(pixels, box, KINDS[resampling], made.view(np.uint8))
+    return image
 
 
 def equals_pillow(resample: Resample) -> bool:
@@ -118,8 +134,7 @@ def equals_pillow(resample: Resample) -> bool:
         if pixels is None:  # nor will those of others be there
             return False
         for resampling in KINDS:
-            expected = np.asarray(image.resize(size, resampling, box=box))
-            if not np.array_equal(resized(resample, pixels, size, resampling, box), expected):
+            if resized(resample, pixels, size, resampling, box) != image.resize(size, resampling, box=box):
                 return False
     return True
 

@@ -20,8 +20,15 @@ CAPTION = "an image made of noise, for measuring"
 
 
 def photograph(random: np.random.Generator, sides: tuple[int, int]) -> bytes:
-    """One JPEG of `sides[0]` to `sides[1]` pixels a side: 1/f noise in three channels, a few edges, some grain."""
+    """One JPEG of `sides[0]` to `sides[1]` pixels a side."""
     width, height = (int(random.integers(sides[0], sides[1] + 1)) for _ in range(2))
+    buffer = io.BytesIO()
+    drawn(random, width, height).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def drawn(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    """1/f noise in three channels, a few edges, some grain."""
     light = np.zeros((height, width, 3), np.float32)
     for strength, cells in enumerate(OCTAVES):
         coarse = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
@@ -31,9 +38,7 @@ def photograph(random: np.random.Generator, sides: tuple[int, int]) -> bytes:
         left, top = int(random.integers(0, width)), int(random.integers(0, height))
         light[top : top + height // 4, left : left + width // 4] += random.normal(0, 60, 3)
     light += random.normal(0, GRAIN, light.shape)
-    buffer = io.BytesIO()
-    Image.fromarray((light + 127.5).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return Image.fromarray((light + 127.5).clip(0, 255).astype(np.uint8))
 
 
 def photographs(count: int, sides: tuple[int, int], seed: int = 0) -> Iterator[tuple[str, bytes]]:

@@ -126,6 +126,14 @@ def test_marks_of_many_shards_are_seldom_read() -> None:
     assert requests < 3_000 / 50
 
 
+def test_the_image_path_is_measured_beside_another_version_and_other_resizers() -> None:
+    shown = _quick("benchmarks.image_path", "--against", str(ROOT))
+    for what in ("JPEG 450 x 450 | there", "JPEG 512 x 384 | here", "450 x 450 | Pillow", "512 x 384 | torch, float32"):
+        assert f"| {what}" in shown
+    same = [line for line in shown.splitlines() if "machine code" in line]
+    assert all("| equal | 0 | 0.00% |" in line for line in same)
+
+
 def test_colour_profiles() -> None:
     rows = [line.split("|")[2].strip() for line in _quick("benchmarks.colour_profiles").splitlines() if "|" in line]
     assert rows[2:] == ["none", "sRGB", "Display P3"] * 2

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -16,7 +17,7 @@ from tests.support.images import encoded, scene
 from tests.support.paths import ROOT
 from transforms import images, own_preprocessing, resampling
 from transforms.image_options import ImageOptions
-from transforms.images import decode_image
+from transforms.images import decode_image, resized_image
 from transforms.resampling import KINDS, MOST_SIDE, Resampling, Resizer, load, pixels_of, resized
 from transforms.target_sizes import TargetSizes
 
@@ -58,8 +59,8 @@ def test_machine_code_gives_the_bytes_of_pillow(resampling: Image.Resampling) ->
         box = box if number % 3 else (0.0, 0.0, float(width), float(height))
         pixels = pixels_of(image)
         assert pixels is not None
-        expected = np.asarray(image.resize(size, resampling, box=box))
-        np.testing.assert_array_equal(resized(resample, pixels, size, resampling, box), expected, str((box, size)))
+        expected = image.resize(size, resampling, box=box)
+        assert resized(resample, pixels, size, resampling, box) == expected, (image.size, box, size)
 
 
 @needs_memory_of_images
@@ -160,6 +161,7 @@ def test_pillow_resizes_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         (scene().convert("L"), LANCZOS),
         (scene().convert("CMYK"), LANCZOS),
         (scene(), Resampling.BILINEAR),
+        (scene(16, 16), LANCZOS),  # which has the size already
         (Image.new("RGB", (MOST_SIDE + 1, 1)), LANCZOS),
         (noise(2100, 2100), LANCZOS),  # in more than one piece of memory
     ],
@@ -174,3 +176,14 @@ def test_pillow_resizes_the_rest(
 def test_a_box_that_is_none_is_refused_as_by_pillow() -> None:
     with pytest.raises(ValueError, match="exceed"):
         Resizer(patience=0)(scene(), (8, 8), LANCZOS, (0.0, 0.0, 99.0, 64.0))
+
+
+@needs_memory_of_images
+def test_an_image_in_the_memory_of_arrow_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow ends the process if such an image is asked for its memory."""
+    pytest.importorskip("numba")
+    levels = pa.array(np.asarray(scene().convert("RGBX")).reshape(-1))
+    image = Image.fromarrow(pa.FixedSizeListArray.from_arrays(levels, 4), "RGB", scene().size)
+    monkeypatch.setattr(images, "resize", Resizer(patience=0))
+    expected = np.asarray(scene().resize((16, 16), LANCZOS))
+    np.testing.assert_array_equal(resized_image(image, ImageOptions(16)), expected)

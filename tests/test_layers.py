@@ -16,7 +16,14 @@ PACKAGES = ("models", "transforms", "pipelines", "vqbeam")
 # A name covers everything in that package; `__init__` is listed by itself if the package's modules have other lines.
 LAYERS = (
     ("models.errors",),
-    ("models.devices", "models.machine_code", "models.one_call", "models.uniforms", "models.quantiser"),
+    (
+        "models.devices",
+        "models.machine_code",
+        "models.one_call",
+        "models.processor",
+        "models.uniforms",
+        "models.quantiser",
+    ),
     ("models.winograd",),
     ("models.image_tokenizer", "models.tokenizer_network"),
     ("models.weights",),

@@ -137,3 +137,11 @@ def test_the_image_path_is_measured_beside_another_version_and_other_resizers() 
 def test_colour_profiles() -> None:
     rows = [line.split("|")[2].strip() for line in _quick("benchmarks.colour_profiles").splitlines() if "|" in line]
     assert rows[2:] == ["none", "sRGB", "Display P3"] * 2
+
+
+def test_steps_of_drawing_are_compared_with_another_checkout() -> None:
+    pytest.importorskip("numba")
+    shown = _quick("benchmarks.drawing_steps", "--rounds", "1", "--here", "int8:9", "--there", "float32:9")
+    (row,) = (line.split(" | ") for line in shown.splitlines() if line.startswith("| 9 "))
+    assert (row[1], row[3]) == ("float32", "int8")
+    assert min(float(row[2]), float(row[4])) > 0

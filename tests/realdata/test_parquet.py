@@ -17,8 +17,7 @@ from tests.support.images import encoded, scene
 from tests.support.read_inputs import column, errors, plan, read
 from tests.support.run_command import encode
 from transforms.errors import UsageError
-from transforms.inputs.formats import large_pages, read_slices
-from transforms.inputs.formats import parquet as parquet_format
+from transforms.inputs.formats import large_pages, page_codecs, parquet_rows, read_slices
 
 IMAGES = [encoded(scene(40, 24 + number), "JPEG") for number in range(3)]
 
@@ -197,11 +196,11 @@ def test_large_pages_are_read_as_arrow_reads_them(
     read_large: list[str] = []
     whole = large_pages.LargeColumn.values
     monkeypatch.setattr(large_pages, "LARGE", 10_000)
-    monkeypatch.setattr(parquet_format, "LARGE", 10_000)
+    monkeypatch.setattr(parquet_rows, "LARGE", 10_000)
     monkeypatch.setattr(
         large_pages.LargeColumn, "values", lambda self, *rows: read_large.append("") or whole(self, *rows)
     )
-    monkeypatch.setattr(parquet_format._Reader, "_rows_of", only_other_columns(parquet_format._Reader._rows_of))
+    monkeypatch.setattr(parquet_rows._Reader, "_rows_of", only_other_columns(parquet_rows._Reader._rows_of))
     assert read(path, rows_per_shard=64) == expected
     assert len(read_large) >= 7
 
@@ -224,9 +223,9 @@ CONTENTS = [b"", b"x", bytes(3_000_000), flat(2_500_000), noise(1) * 9000, np.ra
 def test_pages_are_decompressed_a_part_at_a_time(
     content: bytes, codec: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_pages, "CHUNK", chunk)
+    monkeypatch.setattr(page_codecs, "CHUNK", chunk)
     parts: list[bytes] = []
-    large_pages.UNPACK[codec](
+    page_codecs.UNPACK[codec](
         io.BytesIO(pa.compress(content, NAMES.get(codec, codec.lower()), asbytes=True)).read, parts.append
     )
     assert b"".join(parts) == content
@@ -255,7 +254,7 @@ def test_a_damaged_large_page_is_what_arrow_says_of_it(
     path.write_bytes(data)
     expected = read(path)
     monkeypatch.setattr(large_pages, "LARGE", 10_000)
-    monkeypatch.setattr(parquet_format, "LARGE", 10_000)
+    monkeypatch.setattr(parquet_rows, "LARGE", 10_000)
     found = read(path)
     assert [row["image"] for row in found[:50]] == [row["image"] for row in expected[:50]]
     assert len(found) == 100

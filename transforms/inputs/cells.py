@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from transforms.errors import RowRejected, amount
-from transforms.inputs.columns import is_binary, is_image_struct, is_list, is_string, plain
+from transforms.inputs.column_types import is_binary, is_image_struct, is_list, is_string, plain
 from transforms.inputs.embedded import embedded_image
 from transforms.inputs.options import arrow_type, option_value
 from transforms.inputs.request import InputSchema

@@ -11,88 +11,26 @@ import pyarrow.types as pt
 from models.bart.options import OPTIONS
 from transforms.batch import ORIGINAL_HEIGHT, ORIGINAL_WIDTH
 from transforms.errors import UsageError, brief, shortened
+from transforms.inputs.column_types import (
+    holds_caption,
+    holds_codes,
+    holds_image,
+    holds_key,
+    holds_number,
+    is_image_or_path,
+    is_list,
+    is_string,
+    may_be_called_caption,
+    may_hold_caption,
+    may_hold_key,
+    plain_columns,
+)
 from transforms.inputs.request import READING, InputRequest, InputSchema, moved_name
 
 STATUS = {"status", "error_message", "key"}  # together they are written by img2dataset
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # of the files of samples
 MAX_LISTING = 2000  # characters of the columns that a message lists
 ORIGINAL_SIZE = {ORIGINAL_WIDTH, ORIGINAL_HEIGHT}
-
-
-def is_binary(kind: pa.DataType) -> bool:
-    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
-
-
-def is_string(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
-
-
-def is_number(kind: pa.DataType) -> bool:
-    return pt.is_integer(kind) or pt.is_floating(kind)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
-
-
-def is_image_struct(kind: pa.DataType) -> bool:
-    """The `{bytes, path}` of Hugging Face datasets."""
-    return pt.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type)
-
-
-def holds_image(kind: pa.DataType) -> bool:
-    return is_binary(kind) or is_image_struct(kind)
-
-
-def is_image_or_path(kind: pa.DataType) -> bool:
-    return holds_image(kind) or is_string(kind)
-
-
-def holds_caption(kind: pa.DataType) -> bool:
-    return is_string(kind) or (is_list(kind) and is_string(kind.value_type))
-
-
-def holds_number(kind: pa.DataType) -> bool:
-    """Also text: csv has nothing else."""
-    return is_number(kind) or pt.is_decimal(kind) or is_string(kind) or pt.is_null(kind)
-
-
-def holds_key(kind: pa.DataType) -> bool:
-    return is_string(kind) or pt.is_integer(kind)
-
-
-def may_hold_caption(kind: pa.DataType) -> bool:
-    """Writers that mark no string as UTF-8 make binary columns, and a column that is all null has no type."""
-    return is_binary(kind) or pt.is_null(kind) or (is_list(kind) and is_binary(kind.value_type))
-
-
-def may_be_called_caption(kind: pa.DataType) -> bool:
-    """Whole numbers, such as classes, are captions if that is what their column is called."""
-    return may_hold_caption(kind) or is_number(kind)
-
-
-def may_hold_key(kind: pa.DataType) -> bool:
-    """Gaps in a column make floats of integers."""
-    return is_binary(kind) or pt.is_null(kind) or pt.is_floating(kind)
-
-
-def holds_codes(kind: pa.DataType) -> bool:
-    return (is_list(kind) and pt.is_integer(kind.value_type)) or is_binary(kind)
-
-
-def plain(kind: pa.DataType) -> pa.DataType:
-    """A dictionary type as the type of its values, a view as what it shows, in lists too; others as they are."""
-    if pt.is_dictionary(kind):
-        return plain(kind.value_type)
-    if pt.is_list(kind) and plain(kind.value_type) != kind.value_type:
-        return pa.list_(plain(kind.value_type))
-    if pt.is_string_view(kind):
-        return pa.string()
-    return pa.binary() if pt.is_binary_view(kind) else kind
-
-
-def _plain_columns(columns: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(field.name, plain(field.type)) for field in columns])
 
 
 def listing(columns: pa.Schema) -> str:
@@ -208,7 +146,7 @@ class ColumnPicker:
 
 def image_and_codes(columns: pa.Schema, where: str) -> tuple[str | None, str | None]:
     """The columns of a table that by their usual names hold image bytes and codes. Raises `UsageError`."""
-    picker = ColumnPicker(_plain_columns(columns), where)
+    picker = ColumnPicker(plain_columns(columns), where)
     return picker.guess(IMAGE_BYTES), picker.guess(CODES)
 
 
@@ -221,7 +159,7 @@ def table_schema(
     twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
     if twice:
         raise UsageError(f"{where} has several columns called {', '.join(twice)}; the columns are {listing(columns)}")
-    columns = pa.schema([*_plain_columns(columns), *folders.items()])
+    columns = pa.schema([*plain_columns(columns), *folders.items()])
     request = replace(request, moved=(*request.moved, *(name for name in folders if name in request.written)))
     picker = ColumnPicker(columns, where, {*folders})
     draws = request.kind == "prompts"

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from transforms.inputs.formats.page_codecs import UNPACK, varint
+
 LARGE = 64 << 20  # bytes of a page
 IN_MEMORY = 4 << 20  # bytes of a page that needs no file
 HEADER = 1 << 16  # bytes that hold the header of a page
-CHUNK = 1 << 20
-WINDOW = 1 << 18  # bytes that Snappy and LZ4 refer back to: blocks are of 64 KiB
 ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # types of pages
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8  # encodings
 FAULTS = (IndexError, KeyError, TypeError, ValueError, OverflowError, zlib.error, pa.ArrowException)
-LONGEST_MATCH = 64 << 20  # of LZ4
-LONGEST = 0xFE  # the first byte of Snappy's longest copies, of 64 bytes, which follow one another in flat images
 
 
 class Unsupported(Exception):
@@ -193,17 +190,6 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-
-
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
     """A struct of Thrift's compact protocol, by the numbers of its fields, and where it ends. Raises `IndexError`."""
     fields: dict[int, Any] = {}
@@ -213,7 +199,7 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
         if head >> 4:
             number += head >> 4
         else:
-            zigzag, at = _varint(data, at)
+            zigzag, at = varint(data, at)
             number = (zigzag >> 1) ^ -(zigzag & 1)
         fields[number], at = (head & 15 == 1, at) if head & 15 in (1, 2) else _value(data, at, head & 15)
     return fields, at + 1
@@ -223,18 +209,18 @@ def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
     if kind in (1, 2, 3):
         return data[at], at + 1
     if kind in (4, 5, 6):
-        zigzag, at = _varint(data, at)
+        zigzag, at = varint(data, at)
         return (zigzag >> 1) ^ -(zigzag & 1), at
     if kind == 7:
         return data[at : at + 8], at + 8
     if kind == 8:
-        size, at = _varint(data, at)
+        size, at = varint(data, at)
         return data[at : at + size], at + size
     if kind in (9, 10):
         size, inner = data[at] >> 4, data[at] & 15
         at += 1
         if size == 15:
-            size, at = _varint(data, at)
+            size, at = varint(data, at)
         items = []
         for _ in range(size):
             item, at = _value(data, at, inner)
@@ -252,7 +238,7 @@ def _runs(data: bytes, width: int, count: int) -> np.ndarray:
     parts: list[np.ndarray] = []
     at = found = 0
     while found < count:
-        head, at = _varint(data, at)
+        head, at = varint(data, at)
         if head & 1:
             size = (head >> 1) * width
             bits = np.unpackbits(np.frombuffer(data[at : at + size], np.uint8), bitorder="little")
@@ -266,155 +252,3 @@ def _runs(data: bytes, width: int, count: int) -> np.ndarray:
         if not len(parts[-1]):
             raise ValueError("an empty run")
     return np.concatenate(parts)[:count] if parts else np.zeros(0, np.int64)
-
-
-Read = Callable[[int], bytes]
-Write = Callable[[bytes], object]
-
-
-def _copy(read: Read, write: Write) -> None:
-    while data := read(CHUNK):
-        write(data)
-
-
-def _gunzip(read: Read, write: Write) -> None:
-    unpacker = zlib.decompressobj(47)
-    while data := unpacker.unconsumed_tail or read(CHUNK):
-        write(unpacker.decompress(data, CHUNK))
-    write(unpacker.flush())
-
-
-class _Limited:
-    """What `read` gives, as a file for Arrow."""
-
-    closed = False
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _stream(codec: str, read: Read, write: Write) -> None:
-    with pa.CompressedInputStream(pa.PythonFile(_Limited(read), "r"), codec) as stream:
-        while data := stream.read(CHUNK):
-            write(data)
-
-
-def _unsnappy(read: Read, write: Write) -> None:
-    """Raw Snappy, see its format_description.txt."""
-    data = read(CHUNK)
-    _, at = _varint(data, 0)
-    out = bytearray()  # the last bytes that were written, and then those that were not
-    written = 0  # of `out`
-    while True:
-        if len(data) - at < 5:
-            data, at = data[at:] + read(CHUNK), 0
-            if not data:
-                break
-        tag = data[at]
-        at += 1
-        kind, size = tag & 3, (tag >> 2) + 1
-        if kind == 0:
-            if size > 60:
-                extra = size - 60
-                size, at = int.from_bytes(data[at : at + extra], "little") + 1, at + extra
-            out += data[at : at + size]
-            missing = size - (len(data) - at)
-            at += size
-            while missing > 0:
-                data, at = read(CHUNK), 0
-                if not data:
-                    raise ValueError("the page ends early")
-                out += data[:missing]
-                at = min(missing, len(data))
-                missing -= at
-        else:
-            if kind == 1:
-                size, back, at = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | data[at], at + 1
-            else:
-                width = 2 if kind == 2 else 4
-                back, at = int.from_bytes(data[at : at + width], "little"), at + width
-            if not 0 < back <= len(out):
-                raise ValueError("Snappy refers too far back")
-            if tag == LONGEST:
-                again = data[at - 3 : at]
-                while size < CHUNK and data.startswith(again, at):
-                    size, at = size + 64, at + 3
-            begin = len(out) - back
-            out += (out[begin : begin + size] * (size // back + 1))[:size]
-        if len(out) - written > CHUNK:
-            write(bytes(out[written:]))
-            del out[: max(0, len(out) - WINDOW)]
-            written = len(out)
-    write(bytes(out[written:]))
-
-
-def _unlz4(read: Read, write: Write) -> None:
-    """A raw block of LZ4, see its lz4_Block_format.md."""
-    data, at = read(CHUNK), 0
-    out = bytearray()  # as above
-    written = 0
-
-    def long(size: int) -> int:
-        """A size whose four bits are all set, with the bytes that follow."""
-        nonlocal data, at
-        while True:
-            if at == len(data):
-                data, at = read(CHUNK), 0
-            byte = data[at]
-            at += 1
-            size += byte
-            if byte < 255:
-                return size
-
-    def give(tolerated: int) -> None:
-        nonlocal written
-        if len(out) - written > tolerated:
-            write(bytes(out[written:]))
-            del out[: max(0, len(out) - WINDOW)]
-            written = len(out)
-
-    while True:
-        if at == len(data):
-            data, at = read(CHUNK), 0
-            if not data:
-                break
-        token = data[at]
-        at += 1
-        size = token >> 4
-        if size == 15:
-            size = long(size)
-        while size > len(data) - at:
-            out += data[at:]
-            size -= len(data) - at
-            data, at = read(CHUNK), 0
-            if not data:
-                raise ValueError("the page ends early")
-            give(CHUNK)
-        out += data[at : at + size]
-        at += size
-        if len(data) - at < 8:
-            data, at = data[at:] + read(CHUNK), 0
-            if not data:
-                break  # the last ones are literals alone
-        back, size, at = data[at] | data[at + 1] << 8, (token & 15) + 4, at + 2
-        if size == 19:
-            size = long(size)
-        if not 0 < back <= len(out) or size > LONGEST_MATCH:
-            raise ValueError("LZ4 refers too far back, or to too much")
-        begin = len(out) - back
-        out += (out[begin : begin + size] * (size // back + 1))[:size]
-        give(CHUNK)
-    give(0)
-
-
-UNPACK: dict[str, Callable[[Read, Write], None]] = {
-    "UNCOMPRESSED": _copy,
-    "GZIP": _gunzip,
-    "ZSTD": partial(_stream, "zstd"),
-    "BROTLI": partial(_stream, "brotli"),
-    "SNAPPY": _unsnappy,
-    "LZ4": _unlz4,
-}

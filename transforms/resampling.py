@@ -20,6 +20,7 @@ Resampling = Image.Resampling
 
 KINDS = {Resampling.BOX: 0, Resampling.BICUBIC: 1, Resampling.LANCZOS: 2}  # those of `compiled_resampling`
 PATIENCE = 2.0  # seconds of resizing by Pillow, after which machine code is loaded: to compile it takes about as long
+TALL = 100  # times as high as wide: Pillow 12 weighs along the columns first where an image is higher than that
 MOST_SIDE = 1 << 16  # of an image: sixteen rows of one lie in memory once more
 CHECKED: tuple[tuple[Sides, Box, Sides], ...] = (  # sides, box and new sides of images of noise
     ((61, 47), (0.5, 0.0, 47.5, 47.0), (16, 16)),
@@ -74,6 +75,7 @@ def suits(image: Image.Image, size: Sides, resampling: Image.Resampling, box: Bo
         and (image.size != size or box != (0, 0, *size))  # which Pillow only copies
         and min(size) > 0
         and max(*image.size, *size) <= MOST_SIDE
+        and image.height <= TALL * image.width
         and 0 <= box[0] < box[2] <= image.width
         and 0 <= box[1] < box[3] <= image.height
     )

@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from transforms import images, own_preprocessing, resampling
 from transforms.image_options import ImageOptions
 from transforms.images import decode_image, resized_image
-from transforms.resampling import KINDS, MOST_SIDE, Resampling, Resizer, load, pixels_of, resized
+from transforms.resampling import KINDS, MOST_SIDE, TALL, Resampling, Resizer, load, pixels_of, resized
 from transforms.target_sizes import TargetSizes
 
 LANCZOS = Resampling.LANCZOS
@@ -53,6 +53,7 @@ def test_machine_code_gives_the_bytes_of_pillow(resampling: Image.Resampling) ->
     assert resample is not None
     for number in range(80):
         width, height, across, down = (int(side) for side in random.integers(1, 300, 4))
+        width = max(width, -(-height // TALL))
         image, size = noise(width, height, number), (across, down)
         left, top = random.uniform(0, width - 0.5), random.uniform(0, height - 0.5)
         box = (left, top, random.uniform(left + 0.1, width), random.uniform(top + 0.1, height))
@@ -61,6 +62,13 @@ def test_machine_code_gives_the_bytes_of_pillow(resampling: Image.Resampling) ->
         assert pixels is not None
         expected = image.resize(size, resampling, box=box)
         assert resized(resample, pixels, size, resampling, box) == expected, (image.size, box, size)
+
+
+@needs_memory_of_images
+@pytest.mark.parametrize("high", [3 * TALL, 3 * TALL + 1, 500])
+def test_very_high_images_get_the_bytes_of_pillow(high: int) -> None:
+    image = noise(3, high)
+    assert Resizer(patience=0)(image, (76, 153), LANCZOS) == image.resize((76, 153), LANCZOS)
 
 
 @needs_memory_of_images
@@ -163,6 +171,7 @@ def test_pillow_resizes_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         (scene(), Resampling.BILINEAR),
         (scene(16, 16), LANCZOS),  # which has the size already
         (Image.new("RGB", (MOST_SIDE + 1, 1)), LANCZOS),
+        (noise(3, TALL * 3 + 1), LANCZOS),
         (noise(2100, 2100), LANCZOS),  # in more than one piece of memory
     ],
 )

@@ -1,6 +1,6 @@
 """Image tokens/s of the token generator beside min-dalle and the limits of memory and the units that multiply.
 
-python -m benchmarks.generate                at the size of DALL·E mini, random weights: eight minutes, and one round at least
+python -m benchmarks.generate                at the size of DALL·E mini, random weights: eight minutes, a round at least
 python -m benchmarks.generate --size mega    the size of mega: 20 GiB of memory, a quarter of an hour
 python -m benchmarks.generate --quick        a tiny network, some seconds: its figures mean nothing
 """

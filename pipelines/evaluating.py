@@ -92,7 +92,6 @@ def evaluation(
     require_caption: bool,
 ) -> Task:
     """The job that encodes, decodes and measures. Raises `CheckpointError` and `ConfigError`."""
-    from models.clip.scorer import read_clip_parts
     from transforms.work.evaluate import Candidate, Evaluate, written
     from transforms.work.step import ClipSettings
 
@@ -103,6 +102,8 @@ def evaluation(
     seen_by_clip: dict[str, Any] = {}
     clip_about: dict[str, Any] = {}
     if clip is not None:
+        from models.clip.scorer import read_clip_parts
+
         checkpoint = find(clip, job.model_cache).clip
         models.append(clip_model(checkpoint, clip, job.model_cache))
         seen_by_clip = {"clip_preprocessing": clip_preprocessing(read_clip_parts(checkpoint)[0])}

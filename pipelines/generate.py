@@ -227,11 +227,7 @@ def open_models(
     job: JobOptions, name: str, vqgan: str | None, clip: str | None, pixel_range: PixelRange | None
 ) -> Models:
     """Find the models and check that they go together, and with --dtype. Raises `CheckpointError` and `ConfigError`."""
-    import torch
-
     from models.bart.checkpoint import check_pair
-    from models.bart.generator import check_int8
-    from models.clip.scorer import read_clip_parts
     from models.devices import INT8, resolve_device
     from models.errors import CheckpointError, ConfigError
 
@@ -240,6 +236,10 @@ def open_models(
     bart = model.bart
     bart.text_encoder()
     if settings.dtype == INT8:
+        import torch
+
+        from models.bart.generator import check_int8
+
         device = resolve_device(settings.device) if job.local else settings.device.replace("auto", "cpu")
         check_int8(bart.config, torch.device(device))
     if vqgan is None and not model.has_tokenizer:
@@ -256,6 +256,8 @@ def open_models(
     ]
     clip_pixels = None
     if clip is not None:
+        from models.clip.scorer import read_clip_parts
+
         scorer = find(clip, cache).clip
         clip_pixels, _ = read_clip_parts(scorer)
         planned.append(clip_model(scorer, clip, cache))

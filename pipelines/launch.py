@@ -31,42 +31,16 @@ from pipelines.engines import is_local
 from pipelines.far_progress import Watched
 from pipelines.launch_result import LaunchResult
 from pipelines.local_worker import worker_command, worker_pids
+from pipelines.local_workers import given
 from pipelines.stopping import SIGNALS, StopSignals, handled
 from transforms.engine.monitor import request_last, shards_in_flight
-from transforms.errors import UsageError, WorkerLost
+from transforms.errors import WorkerLost
 
 GRACE_SECONDS = 10.0  # between a request to stop and the end of the workers that did not
 TICK_SECONDS = 0.1
 WORKER_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
 TELL_OF_LOST_WORKERS = ("worker.data_plane", "portability.fn_api_runner.worker_handlers")
 CRASH_TICKS = 20  # a worker that is gone without having said so for this long has crashed
-
-
-def local_workers(beam_args: list[str], workers: int) -> int:
-    """The number of workers of a local run: Beam's `--direct_num_workers`, else `workers`; 0 leaves it open.
-
-    Raises `UsageError` if both are given and differ, or if a mode with one worker is asked for several.
-    """
-    direct = _given(beam_args, "direct_num_workers")
-    if direct == 0:
-        direct = os.cpu_count() or 1
-    if direct and workers not in (0, direct):
-        raise UsageError(f"--workers {workers} and --direct_num_workers {direct} are two names of one thing: give one")
-    number: int = direct or workers
-    if number > 1 and _given(beam_args, "direct_running_mode") == "in_memory":
-        raise UsageError("--direct_running_mode in_memory has one worker: use multi_processing, or leave --workers out")
-    return number
-
-
-def local_processes(beam_args: list[str], workers: int) -> int:
-    """The worker processes of a local run: one each, or one if the workers are threads."""
-    return 1 if _given(beam_args, "direct_running_mode") == "multi_threading" else workers
-
-
-def _given(beam_args: list[str], name: str) -> Any:
-    """The value of an option of Beam's local runner; None if it is not given."""
-    given = any(arg.partition("=")[0] == f"--{name}" for arg in beam_args)
-    return getattr(PipelineOptions(beam_args).view_as(DirectOptions), name) if given else None
 
 
 def run_pipeline(
@@ -94,7 +68,7 @@ def run_pipeline(
 def _run_here(
     build: Callable[[beam.Pipeline], None], beam_args: list[str], workers: int, scratch: str, grace: float
 ) -> LaunchResult:
-    mode = _given(beam_args, "direct_running_mode") or ("multi_processing" if workers > 1 else "in_memory")
+    mode = given(beam_args, "direct_running_mode") or ("multi_processing" if workers > 1 else "in_memory")
     options = PipelineOptions(beam_args)
     options.view_as(StandardOptions).runner = "FnApiRunner"
     options.view_as(DirectOptions).direct_num_workers = workers

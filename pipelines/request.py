@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,7 +237,7 @@ class PlannedModel:
     `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
     fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
     `batch_size` gives the default for "cpu" or "cuda", and the bytes of a GPU that is not this machine's, else None.
-    `convolutional`: a network of ours.
+    `convolutional`: a network of ours. `check` raises `CheckpointError` for weights that do not fit their network.
     """
 
     role: str
@@ -248,28 +248,39 @@ class PlannedModel:
     flops: float
     batch_size: Callable[[str, int | None], int]
     convolutional: bool = False
+    check: Callable[[], object] = field(default=str, compare=False)
+
+
+def _id_and_check(checkpoint: Any, *cache: Path) -> tuple[str, Callable[[], object]]:
+    """The fingerprint of the weights of a checkpoint, and what `PlannedModel.check` is: one that the checkpoint states
+    is believed until then, since looking at the shapes takes the network, and with it torch."""
+    stated = getattr(checkpoint, "stored", {}).get("weights_id")
+    return (str(stated), partial(checkpoint.weights_id, *cache)) if stated else (checkpoint.weights_id(*cache), str)
 
 
 def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
     spec = checkpoint.spec
     own = {name: value for name, value in checkpoint.choices.items() if name == "tokenizer"}
+    weights_id, check = _id_and_check(checkpoint)
     return PlannedModel(
         role=role,
         name=spec.name,
         source=anywhere(source),
         about=f"{spec.format}, {spec.resolution} px, {spec.codes_per_image} codes of {spec.codebook_size}",
-        identity={"weights_id": checkpoint.weights_id(), "pixel_range": list(spec.pixel_range), **own},
+        identity={"weights_id": weights_id, "pixel_range": list(spec.pixel_range), **own},
         flops=spec.flops,
         batch_size=spec.batch_size,
         convolutional=not own,
+        check=check,
     )
 
 
 def bart_model(checkpoint: BartCheckpoint, source: str, cache: str) -> PlannedModel:
     """A DALL·E BART with its tokenizer. `cache` remembers the fingerprint of weights that carry none."""
     config = checkpoint.config
+    weights_id, check = _id_and_check(checkpoint, cache_folder(cache))
     identity = {
-        "weights_id": checkpoint.weights_id(cache_folder(cache)),
+        "weights_id": weights_id,
         "config_id": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
         "text_id": files_id(checkpoint.tokenizer.values()),
         "normalizers": {name: version(name) for name in NORMALIZERS} if config.normalize_text else {},
@@ -283,15 +294,17 @@ def bart_model(checkpoint: BartCheckpoint, source: str, cache: str) -> PlannedMo
         identity=identity,
         flops=config.flops,
         batch_size=config.batch_size,
+        check=check,
     )
 
 
 def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedModel:
     """A CLIP with its text tokenizer and preprocessing. `cache` is as for the BART."""
     vision = checkpoint.config.vision_config
+    weights_id, check = _id_and_check(checkpoint, cache_folder(cache))
     described = [path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".txt")]
     identity = {
-        "weights_id": checkpoint.weights_id(cache_folder(cache)),
+        "weights_id": weights_id,
         "files_id": files_id(path for path in described if path.name != "config.json"),
     }
     return PlannedModel(
@@ -302,6 +315,7 @@ def clip_model(checkpoint: ClipCheckpoint, source: str, cache: str) -> PlannedMo
         identity=identity,
         flops=checkpoint.flops,
         batch_size=lambda device, gpu: CLIP_BATCH,
+        check=check,
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import gcsfs
 
 from benchmarks.support.peak_memory import own_peak_kib
-from pipelines import run
+from pipelines import pending
 from pipelines.__main__ import main
-from pipelines.launch import LaunchResult
+from pipelines.launch_result import LaunchResult
 from pipelines.process import reuse_freed_memory
 
 PAGE = 1000  # objects in an answer
@@ -71,7 +71,7 @@ def _pretend_to_be_a_bucket(images: int) -> None:
 if __name__ == "__main__":
     reuse_freed_memory()  # as the command does
     stopped = LaunchResult("STOPPED", signal.SIGINT)
-    run._launch = lambda *args: stopped
+    pending.run_pending = lambda *args: stopped
     _pretend_to_be_a_bucket(int(sys.argv[2]))
     code = main(sys.argv[3:])
     Path(sys.argv[1]).write_text(str(own_peak_kib()), encoding="ascii")

@@ -65,7 +65,7 @@ def test_shards_that_fail_are_told_with_their_reasons_and_the_same_command_resum
     tmp_path, engine_images, tiny_model, there, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.run.versions_here", lambda: {"pillow": "0.1"})
+        patch.setattr("pipelines.pending.versions_here", lambda: {"pillow": "0.1"})
         outcome = encode_small(engine_images, tmp_path / "out", tiny_model, *there)
     assert outcome.code == 1
     assert "shard 00000: the worker has pillow" in outcome.out

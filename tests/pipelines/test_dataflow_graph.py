@@ -103,7 +103,7 @@ def asked(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             return ProcessShards(job)
 
         monkeypatch.setattr(dataflow_job, "_submitted", submitted)
-        monkeypatch.setattr("pipelines.run.ProcessShards", process)
+        monkeypatch.setattr("pipelines.pending.ProcessShards", process)
         source = [word.replace("BUCKET", bucket) for word in COMMANDS[command]]
         done = run(
             *(command, *source, *flags, *shipped, "--runner", "DataflowRunner", "--project", "my-project"),

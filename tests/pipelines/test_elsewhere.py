@@ -167,7 +167,7 @@ def test_shards_that_overlap_in_one_process_are_the_work_of_one_worker(tmp_path,
 
 
 def test_workers_with_other_versions_fail_their_shards_and_name_both(tmp_path, images, tiny_model, monkeypatch):
-    monkeypatch.setattr("pipelines.run.versions_here", lambda: {"pillow": "0.1"})
+    monkeypatch.setattr("pipelines.pending.versions_here", lambda: {"pillow": "0.1"})
     flags = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
     outcome = encode_small(images, tmp_path / "out", tiny_model, *flags)
     assert outcome.code == 1

@@ -34,7 +34,7 @@ def planned(command: str, words: tuple[Any, ...], output: Path, monkeypatch: pyt
         jobs.append(job)
         return ProcessShards(job)
 
-    monkeypatch.setattr("pipelines.run.ProcessShards", process)
+    monkeypatch.setattr("pipelines.pending.ProcessShards", process)
     with job_service(Script(State.FAILED)) as running:
         flags = ("--runner=PortableRunner", f"--job_endpoint={running.endpoint}", "--environment_type=LOOPBACK")
         done = run(command, *words, *flags, output=output)

@@ -11,8 +11,9 @@ import apache_beam as beam
 import pytest
 
 from pipelines.engines import is_local, runner_name
-from pipelines.launch import local_workers, run_pipeline
+from pipelines.launch import run_pipeline
 from pipelines.local_worker import worker_pids
+from pipelines.local_workers import local_workers
 from pipelines.scratch import scratch_folder
 from transforms.engine.monitor import Monitor, read_totals
 from transforms.errors import UsageError

@@ -30,7 +30,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     import apache_beam as beam
     from waiting_shard import WaitInShard
 
-    from pipelines.launch import local_workers, run_pipeline
+    from pipelines.launch import run_pipeline
+    from pipelines.local_workers import local_workers
 
     with scratch_folder(args.output) as scratch:
         Path(args.output, "planning").touch()

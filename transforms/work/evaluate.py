@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from models.clip.scorer import ClipScorer
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from transforms.batch import (
     CAPTION,
@@ -36,6 +36,9 @@ from transforms.outputs.layout import Columns, SinkTarget
 from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, full_batches
 from transforms.work.step import ClipSettings, ModelSettings, in_batches
 from transforms.work.work import Work, output_columns
+
+if TYPE_CHECKING:
+    from models.clip.scorer import ClipScorer
 
 OF_A_ROW = (KEY, CAPTION, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)
 

@@ -7,17 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from models import find
-from models.bart.compiled.decoder import Products
-from models.bart.generator import TokenGenerator
 from models.bart.options import SAMPLING, Drawing
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
-from models.clip.scorer import ClipScorer
 from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from models.uniforms import uniforms
@@ -49,6 +47,11 @@ from transforms.work.prepare import Fetch, Pools, Prepared, Preparer, Refusal, i
 from transforms.work.prompts import prepare_prompts, slot_batches
 from transforms.work.step import ModelSettings, painted
 from transforms.work.work import Work, output_columns
+
+if TYPE_CHECKING:
+    from models.bart.compiled.decoder import Products
+    from models.bart.generator import TokenGenerator
+    from models.clip.scorer import ClipScorer
 
 WRITTEN = (KEY, PROMPT, SAMPLE, SEED, ENCODING, *image_columns(), CLIP_SCORE, RANK, WIDTH, HEIGHT)
 NOT_BEST = "not_best"  # the filter's name in the counts
@@ -89,6 +92,8 @@ class GeneratorSettings:
 
     def open_generator(self, codebook_size: int) -> TokenGenerator:
         """Load the BART onto the device."""
+        from models.bart.generator import TokenGenerator  # torch: not for a launcher that refuses the command
+
         model = self.vqgan
         return TokenGenerator(
             find(self.bart, model.cache_dir).bart.load(),
@@ -104,6 +109,8 @@ class GeneratorSettings:
 
     def open_clip(self) -> ClipScorer | None:
         """Load the CLIP onto the device; None without a CLIP."""
+        from models.clip.scorer import ClipScorer  # torch: not for a launcher that refuses the command
+
         if self.clip is None:
             return None
         checkpoint = find(self.clip, self.vqgan.cache_dir).clip

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from models.clip.pixels import ClipPixels
-from models.clip.scorer import ClipScorer
 from transforms.batch import (
     CAPTION,
     CLIP_PIXELS,
@@ -32,6 +32,9 @@ from transforms.outputs.table import TableSink
 from transforms.work.prepare import Fetch, Pools, Prepared, PrepareImages, Refusal, full_batches, refusal
 from transforms.work.step import ClipSettings
 from transforms.work.work import Work, output_columns
+
+if TYPE_CHECKING:
+    from models.clip.scorer import ClipScorer
 
 TOO_LOW = "min_clip_score"  # the filter's name in the counts
 WRITTEN = (KEY, CAPTION, CLIP_SCORE, IMAGE, ORIGINAL_WIDTH, ORIGINAL_HEIGHT)  # `IMAGE` only with `keep_images`

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from models import find
-from models.clip.scorer import ClipScorer
 from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerOptions, TokenizerSpec
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
+
+if TYPE_CHECKING:
+    from models.clip.scorer import ClipScorer
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class ClipSettings:
 
     def open(self) -> ClipScorer:
         """Find the weights by `name`, and load them."""
+        from models.clip.scorer import ClipScorer  # torch: not for a launcher that refuses the command
+
         checkpoint = find(self.name, self.cache_dir).clip
         return ClipScorer(
             checkpoint,

@@ -40,6 +40,7 @@ def main(scratch: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.path[:] = json.loads(Path(scratch, PATH_FILE).read_text(encoding="utf-8"))
+    from pipelines.lean_imports import resting_collector, without_optional
     from pipelines.process import SILENT, quiet_logging, reuse_freed_memory
     from pipelines.supervisor import end_with
 
@@ -50,8 +51,10 @@ def main(scratch: str) -> None:
 
     quiet_logging(prefix="worker: ", beam_level=SILENT)
     os.environ.pop("LOGGING_API_SERVICE_DESCRIPTOR", None)  # Beam would send every line to the launcher as well
-    from apache_beam.runners.worker import sdk_worker_main
+    with resting_collector(), without_optional():
+        from apache_beam.runners.worker import sdk_worker_main
 
+        from transforms.engine import beam  # noqa: F401 - as the job will, with torch
     from transforms.engine.monitor import shards_in_flight
 
     # What a pipeline raises goes to the launcher; what is raised here says that the launcher has gone.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from models.vqgan import jax_codec
 from pipelines import beam_flags, dataflow, planning
@@ -12,6 +14,7 @@ from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand
 from pipelines.engines import is_local, runner_name
 from pipelines.keys import repeated_keys_at_the_end
+from pipelines.lean_imports import resting_collector, without_optional
 from pipelines.local_workers import local_workers
 from pipelines.plan_text import describe_plan
 from pipelines.request import NO_MODEL, JobOptions, Task
@@ -30,6 +33,9 @@ from transforms.ledger.types import Shard
 from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import main_folders
+
+if TYPE_CHECKING:
+    from pipelines.launch_result import LaunchResult
 
 RESUMES = "Finished shards are kept; the same command resumes"
 
@@ -67,9 +73,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         storage.delete(storage.join(job.output, SUCCESS))
         if task.concluded:
             storage.delete(storage.join(job.output, task.concluded))
-        from pipelines.pending import run_pending  # torch and Beam: not for a job that is refused, or done already
-
-        result = run_pending(request, plan, pending, beam_args, scratch)
+        result = _runs_pending(request.local)(request, plan, pending, beam_args, scratch)
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code, reason = result.exit_code, result.reason
@@ -100,8 +104,17 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     return (0 if reason else code) if outcome.well else 1
 
 
+def _runs_pending(local: bool) -> Callable[..., LaunchResult]:
+    """What runs shards: it imports torch and Beam, which take seconds."""
+    with resting_collector(), without_optional() if local else nullcontext():
+        from pipelines.pending import run_pending
+    return run_pending
+
+
 def _check_weights(task: Task) -> None:
     """Raise `CheckpointError` for weights that do not fit their network; this takes torch."""
+    with resting_collector():
+        import torch  # noqa: F401
     for model in task.models:
         model.check()
 

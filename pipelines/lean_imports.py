@@ -1,0 +1,40 @@
+"""Imports of seconds made shorter: the collector rests while they last, and Beam finds no packages that a job on this
+machine does not use."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Beam imports these if they are installed, which takes longer than the rest of it: readers of databases and stores, of
+# which we use none, data frames, notebooks. It does as well without.
+OPTIONAL = ("IPython", "boto3", "bson", "google.cloud", "pandas", "pymongo")
+
+
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """Within, the garbage collector rests; afterwards it leaves alone what there is by then, such as modules."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if running:
+            gc.enable()
+
+
+@contextmanager
+def without_optional() -> Iterator[None]:
+    """Within, `OPTIONAL` packages cannot be imported, unless they are already. Python's documented way: an entry of
+    None in `sys.modules`."""
+    hidden = [name for name in OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipelines import completion
-from pipelines.command import COMMANDS, Command, find, version
+from pipelines.command import COMMANDS, LAUNCHING, Command, find, version
 from pipelines.siblings import shadowed_sibling
 from pipelines.supervisor import WATCH, code_of_lost_worker, supervised
 from pipelines.terminal import say
@@ -40,8 +40,12 @@ def _as_program(argv: list[str]) -> int:
 
     reuse_freed_memory()
     quiet_logging()
-    launches = bool(argv) and argv[0] in COMMANDS and find(argv[0]).launches
-    return supervised(argv, _as_process) if launches else _as_process(argv)
+    if not argv or argv[0] not in LAUNCHING:
+        return _as_process(argv)
+    if not {"-h", "--help"}.intersection(argv):
+        say(f"vqbeam {argv[0]}: starting", file=sys.stderr, flush=True)  # the flags alone take a second to import
+    find(argv[0])
+    return supervised(argv, _as_process)
 
 
 def _as_process(argv: list[str]) -> int:
@@ -87,6 +91,7 @@ def _dispatch(argv: list[str]) -> int:
     from models.errors import ModelError  # slower than all of the above
     from pipelines import config_file, dataflow, engines, parsing
     from pipelines.scratch import scratch_folder
+    from pipelines.stages import stage
     from transforms.errors import RunFailed, ShardFailed, UsageError, WorkerLost
 
     if name not in COMMANDS:
@@ -107,11 +112,13 @@ def _dispatch(argv: list[str]) -> int:
         if isinstance(command, Command):
             return command.run(args, beam_args)
         with scratch_folder(args.temp_dir if getattr(args, "local", True) else None) as scratch:
-            options = command.options(args)
-            options.job.check_names()
-            from pipelines.run import run_job  # torch and Beam take seconds: not for what has been refused by now
+            with stage("Looking at the input and the models"):
+                options = command.options(args)
+                options.job.check_names()
+                from pipelines.run import run_job
 
-            return run_job(command, options.job, command.prepare(options), beam_args, scratch)
+                task = command.prepare(options)
+            return run_job(command, options.job, task, beam_args, scratch)
     except (UsageError, ModelError) as error:
         return _refuse(parser.prog, parsing.in_flags(str(error), parser, getattr(error, "option", None)))
     except (ShardFailed, RunFailed) as error:

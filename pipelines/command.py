@@ -28,6 +28,9 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "completion": "print what makes a shell complete commands and flags",
 }
 
+# Those that take flags of Beam, known without importing them.
+LAUNCHING = ("encode", "decode", "generate", "vary", "evaluate", "export", "rank")
+
 
 @dataclass(frozen=True)
 class Command:

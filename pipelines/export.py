@@ -15,6 +15,7 @@ from pipelines.command import Command, JobCommand
 from pipelines.flag_values import option, share
 from pipelines.request import NO_MODEL, JobOptions, PlannedModel, Task
 from pipelines.scratch import scratch_folder
+from pipelines.stages import stage
 from pipelines.terminal import say
 from pipelines.token_tables import SIDES, grid_text, of_one_kind
 from transforms import storage
@@ -288,7 +289,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     from transforms.outputs.index import check_index
 
     args.rows_per_shard = args.rows_per_shard or 10_000
-    export = find_export(args)
+    with stage("Looking at the input"):
+        export = find_export(args)
     if export.job.dry_run:
         return export.sort(beam_args)
     if export.job.overwrite:
@@ -310,7 +312,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             say("The tables are being sorted: run the same command again once that job has ended", file=sys.stderr)
             return 0
         if None in plans.values():
-            planned = export.shards()
+            with stage("Reading where rows go"):
+                planned = export.shards()
     for name in export.folders:
         if name:
             say(f"split {name}", file=sys.stderr)

@@ -20,6 +20,7 @@ from pipelines.plan_text import describe_plan
 from pipelines.request import NO_MODEL, JobOptions, Task
 from pipelines.screen import passed_over_lines, print_summary
 from pipelines.sizing import PlanRequest
+from pipelines.stages import stage
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import UsageError, amount
@@ -37,6 +38,7 @@ from transforms.outputs.layout import main_folders
 if TYPE_CHECKING:
     from pipelines.launch_result import LaunchResult
 
+PLANNING = "Listing the input, planning the shards"
 RESUMES = "Finished shards are kept; the same command resumes"
 
 
@@ -52,11 +54,13 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         jax_codec.packages()
     if job.overwrite and (job.extend or job.retry_rejected):
         raise UsageError("--overwrite starts over: it cannot be combined with --extend or --retry_rejected")
-    stored = None if job.overwrite else planning.find_plan(request)
+    with stage("Looking into the output folder", short=True):
+        stored = None if job.overwrite else planning.find_plan(request)
     if stored is None and (job.extend or job.retry_rejected):
         raise UsageError(f"{job.output} holds no plan yet: run once without --extend and --retry_rejected")
     if stored is not None and not job.extend and task.planned is None:
-        tell_of_changes(request, stored)
+        with stage("Comparing the input with the plan", short=True):
+            tell_of_changes(request, stored)
     if stored is None:
         _check_weights(task)
     if job.dry_run:
@@ -65,7 +69,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     plan = _ready_plan(request, stored)
     if job.config:
         storage.put_bytes(job.config.encode(), storage.join(job.output, CONFIG))
-    pending = pending_shards(job.output, plan.shards)
+    with stage("Looking for finished shards", short=True):
+        pending = pending_shards(job.output, plan.shards)
     code, reason = 0, ""
     if pending:
         if stored is not None:
@@ -77,7 +82,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         if result.stop_signal is not None or result.state == "SUBMITTED":
             return result.exit_code
         code, reason = result.exit_code, result.reason
-    outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
+    with stage("Adding up what is done", short=True):
+        outcome = settle(job.output, plan.shards, job.max_error_rate, look=True)
     if reason:
         name = beam_flags.options(beam_args).runner
         kept = "The job failed after every shard was done" if outcome.well else RESUMES
@@ -106,29 +112,32 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
 
 def _runs_pending(local: bool) -> Callable[..., LaunchResult]:
     """What runs shards: it imports torch and Beam, which take seconds."""
-    with resting_collector(), without_optional() if local else nullcontext():
+    with stage("Loading Beam"), resting_collector(), without_optional() if local else nullcontext():
         from pipelines.pending import run_pending
     return run_pending
 
 
 def _check_weights(task: Task) -> None:
     """Raise `CheckpointError` for weights that do not fit their network; this takes torch."""
-    with resting_collector():
-        import torch  # noqa: F401
-    for model in task.models:
-        model.check()
+    with stage("Loading torch, checking the models"):
+        with resting_collector():
+            import torch  # noqa: F401
+        for model in task.models:
+            model.check()
 
 
 def _show(request: PlanRequest, stored: Plan | None, beam_args: list[str]) -> int:
     job = request.job
     if stored is None:
-        plan, shards = planning.make_plan(request)
+        with stage(PLANNING):
+            plan, shards = planning.make_plan(request)
         say(describe_plan(plan, shards, request))
         _show_workers(beam_args, len(shards))
         return 0
     planned: Sequence[Shard] = StoredShards(job.output, stored)
     if job.extend:
-        stored, planned = planning.extend_plan(request, stored)
+        with stage(PLANNING):
+            stored, planned = planning.extend_plan(request, stored)
     if planned:
         say(describe_plan(stored, planned, request))
     done = stored.shards - len(pending_shards(job.output, stored.shards))
@@ -147,7 +156,8 @@ def _show_workers(beam_args: list[str], pending: int) -> None:
 def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     job = request.job
     if stored is None:
-        plan, shards = planning.make_plan(request)
+        with stage(PLANNING):
+            plan, shards = planning.make_plan(request)
         for line in passed_over_lines(plan):
             say(line, file=sys.stderr)
         if job.overwrite:
@@ -162,7 +172,8 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     if copied_plan(job.output) is None:  # damaged
         write_copy(job.output, stored)
     if job.extend:
-        stored, shards = planning.extend_plan(request, stored)
+        with stage(PLANNING):
+            stored, shards = planning.extend_plan(request, stored)
         if shards:
             storage.delete(storage.join(job.output, SUCCESS))
             stored = planning.store_plan(request, stored, shards)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pipelines.command import JobCommand
 from pipelines.parsing import in_flags, parser_of
+from pipelines.stages import SILENT_SECONDS
 from pipelines.terminal import say
 from transforms import storage
 from transforms.engine.monitor import read_totals
@@ -68,11 +69,14 @@ def progress(scratch: str, expected: Expected, stream: TextIO | None = None) -> 
 def _show(scratch: str, expected: Expected, stream: TextIO, closing: threading.Event) -> None:
     """Draws over one line on a terminal, else prints a line now and then."""
     terminal, last = stream.isatty(), False
+    pause = BAR_SECONDS if terminal else 0.0
     now, began = time.monotonic(), None  # when the first row was read: loading a model does not count
     with tqdm(total=1.0, bar_format=BAR_FORMAT, file=stream, dynamic_ncols=True, disable=not terminal) as bar:
         while not last:
-            last = closing.wait(BAR_SECONDS if terminal else LINE_SECONDS)
+            last = closing.wait(pause)
             totals = read_totals(scratch)
+            if not terminal:
+                pause = LINE_SECONDS if _under_way(totals) else min(LINE_SECONDS, SILENT_SECONDS)
             before, now = now, time.monotonic()
             if began is None and totals["rows_read"]:
                 began = before
@@ -83,6 +87,21 @@ def _show(scratch: str, expected: Expected, stream: TextIO, closing: threading.E
                 bar.refresh()
             else:
                 say(line, file=stream, flush=True)
+
+
+def _under_way(totals: Mapping[str, float]) -> bool:
+    """Whether a batch has gone through, or a shard."""
+    ended = ("rows_written", "rows_rejected", "rows_filtered", "shards_done", "shards_failed")
+    return any(totals[counter] for counter in ended)
+
+
+def _beginning(totals: Mapping[str, float]) -> str:
+    """What the workers do before that."""
+    if not totals.get("shards_in_flight"):
+        return "starting"
+    if not totals["models_loaded"]:
+        return "loading the model"
+    return "the first batch is at work" if totals["rows_read"] else "reading"
 
 
 def share_done(totals: Mapping[str, float], expected: Expected, *, whole: bool) -> float:
@@ -106,8 +125,8 @@ def describe(totals: Mapping[str, float], expected: Expected, seconds: float) ->
     `seconds` is how long rows have been read for; 0 means that none has been yet.
     """
     shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
-    if not any(totals[counter] for counter in ("rows_read", "shards_done", "shards_failed")):
-        return f"{shards}, starting"
+    if not _under_way(totals):
+        return f"{shards}, {_beginning(totals)}"
     parts = [shards, amount(int(totals["rows_written"]), expected.unit)]
     if seconds > 0:
         parts.append(f"{_short(totals['rows_written'] / seconds)} {expected.unit}/s")

@@ -9,7 +9,7 @@ import pytest
 
 from models.image_tokenizer import FAMILIES
 from pipelines.__main__ import overview
-from pipelines.command import COMMANDS, JobCommand, find
+from pipelines.command import COMMANDS, LAUNCHING, JobCommand, find
 from pipelines.parsing import parser_of
 from tests.support.paths import ROOT
 from transforms.inputs.formats import BY_NAME
@@ -69,3 +69,7 @@ def test_every_launching_command_has_a_page_of_its_name(name: str) -> None:
 def test_a_name_is_a_whole_word() -> None:
     assert names("files: a file each; webdataset: tars", "webdataset")
     assert not names("--backend vqgan-jax", "vqgan")
+
+
+def test_the_commands_that_launch_are_known_without_importing_them() -> None:
+    assert tuple(name for name in COMMANDS if find(name).launches) == LAUNCHING

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.vqgan.checkpoint import save_vqgan
-from pipelines import run as jobs
+from pipelines import pending as jobs
 from tests.support.run_command import encode, run
 from tests.support.shard_runs import snapshot
 from tests.support.small_jobs import ROWS, SHARDS, dataset, encode_small, write_table

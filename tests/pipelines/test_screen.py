@@ -21,6 +21,14 @@ def totals(**counts: float) -> dict[str, float]:
     [
         ({}, Expected(4), 0, "0/4 shards, starting"),
         ({}, Expected(4, shards_before=3), 0, "3/4 shards, starting"),
+        ({"shards_in_flight": 1}, Expected(4), 0, "0/4 shards, loading the model"),
+        ({"shards_in_flight": 1, "models_loaded": 1}, Expected(4), 0, "0/4 shards, reading"),
+        (
+            {"shards_in_flight": 1, "models_loaded": 1, "rows_read": 9},
+            Expected(4),
+            3,
+            "0/4 shards, the first batch is at work",
+        ),
         (
             {"shards_done": 2, "rows_read": 3000, "rows_written": 2990, "rows_rejected": 3, "rows_filtered": 7},
             Expected(10, shards_before=0, rows=12000),

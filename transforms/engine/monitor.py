@@ -19,6 +19,7 @@ COUNTERS = (
     "shards_in_flight",
     "shards_done",
     "shards_failed",
+    "models_loaded",
     "rows_read",
     "rows_written",
     "rows_rejected",
@@ -53,13 +54,13 @@ class Monitor:
         self._stop = False
 
     def add(self, **counts: float) -> None:
-        """Adds to counters named in `COUNTERS`; the launcher sees it within a second, those of shards at once."""
+        """Adds to counters named in `COUNTERS`; the launcher sees it within a second, shards and models at once."""
         unknown = counts.keys() - self._counts.keys()
         if unknown:
             raise ValueError(f"unknown counters {sorted(unknown)}")
         if self._folder is None:
             return
-        of_shards = any(name.startswith("shards_") for name in counts)
+        of_shards = any(name.startswith(("shards_", "models_")) for name in counts)
         with self._lock:
             for name, count in counts.items():
                 self._counts[name] += count

@@ -200,6 +200,7 @@ class Resources:
                     with _of_the_worker():
                         self._steps[number].setup()
                     self._loaded[number] = True
+                    self.monitor.add(models_loaded=1)
             yield self._steps[number]
         finally:
             with self._lock:

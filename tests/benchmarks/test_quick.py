@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import gpu_check
 from benchmarks.memory import QUICK, every_case
+from benchmarks.support.gpu_parts import Part, Row, Setting
 from pipelines.__main__ import main
 from tests.support.paths import ROOT
 
@@ -132,6 +137,39 @@ def test_the_image_path_is_measured_beside_another_version_and_other_resizers() 
         assert f"| {what}" in shown
     same = [line for line in shown.splitlines() if "machine code" in line]
     assert all("| equal | 0 | 0.00% |" in line for line in same)
+
+
+def test_starting_measures_a_job_and_a_refusal() -> None:
+    (row,) = (line for line in _quick("benchmarks.starting").splitlines() if line.startswith("| here "))
+    line, shard, whole, model, refused, *_ = map(float, row.split("|")[2:-1])
+    assert 0 < line < whole
+    assert 0 < model < shard < whole
+    assert 0 < refused < whole
+
+
+def test_the_check_of_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
+    shown = _quick("benchmarks.gpu_check", "--device", "cpu", "--output", str(tmp_path))
+    assert shown.strip() == (tmp_path / "gpu_check.md").read_text(encoding="utf-8").strip()
+    parts = {part["part"]: part["state"] for part in json.loads((tmp_path / "gpu_check.json").read_text())["parts"]}
+    absent = {name for name, state in parts.items() if state == "absent"}
+    assert {"graphs", "oom"} <= absent <= {"graphs", "oom", "diffusers", "min_dalle"}
+    assert {parts[name] for name in parts.keys() - absent} == {"ok"}
+
+
+def test_a_part_that_fails_or_lasts_is_told_and_the_next_one_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(setting: Setting) -> Iterator[Row]:
+        yield Row("before", 1, "s")
+        raise RuntimeError("it broke")
+
+    def endless(setting: Setting) -> Iterator[Row]:
+        yield Row("before", 1, "s")
+        time.sleep(600)
+
+    parts = [Part("broken", broken, 60), Part("endless", endless, 0.5), Part("fine", lambda setting: (), 60)]
+    results = list(gpu_check.results(parts, Setting("cpu", False), time.monotonic() + 100))
+    assert [(one.state, len(one.rows)) for one in results] == [("failed", 1), ("cut off", 1), ("ok", 0)]
+    assert "| broken | failed |" in gpu_check.report("", results)
+    assert "it broke" in capfd.readouterr().err
 
 
 def test_colour_profiles() -> None:

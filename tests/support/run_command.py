@@ -16,12 +16,15 @@ import pyarrow.parquet as pq
 from pipelines.__main__ import main
 
 SMALL = ("--batch_size", "4", "--threads_per_worker", "1", "--max_error_rate", "1", "--device", "cpu")
+STAGES = ("Looking ", "Loading ", "Listing ", "Comparing ", "Adding ", "Reading where ")  # how lines of stages begin
 COUNTS = ("rows_read", "rows_written", "rows_rejected", "rows_filtered", "missing_captions")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The exit code and output of a command; `output` is the folder or URL that it wrote to."""
+    """The exit code and output of a command, without the lines of `pipelines.stages`, which come by time as well.
+
+    `output` is the folder or URL that it wrote to."""
 
     code: int
     output: str
@@ -101,7 +104,8 @@ def run(*argv: object, output: str | Path = "") -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
-    return Outcome(code, str(output), out.getvalue(), err.getvalue())
+    told = (line for line in err.getvalue().splitlines(keepends=True) if not line.startswith(STAGES))
+    return Outcome(code, str(output), out.getvalue(), "".join(told))
 
 
 def encode(source: str | Path, output: str | Path, model: Path, *flags: object) -> Outcome:

@@ -107,6 +107,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.variations
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.starting
 
 clean:
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -30,6 +30,7 @@ from pipelines.elsewhere import run_elsewhere
 from pipelines.engines import is_local
 from pipelines.far_progress import Watched
 from pipelines.launch_result import LaunchResult
+from pipelines.lean_imports import without_optional
 from pipelines.local_worker import worker_command, worker_pids
 from pipelines.local_workers import given
 from pipelines.stopping import SIGNALS, StopSignals, handled
@@ -72,8 +73,9 @@ def _run_here(
     options = PipelineOptions(beam_args)
     options.view_as(StandardOptions).runner = "FnApiRunner"
     options.view_as(DirectOptions).direct_num_workers = workers
-    pipeline = beam.Pipeline(runner=_local_runner(options, mode, scratch), options=options)
-    build(pipeline)
+    with without_optional():  # Beam asks at each step whether it is in a notebook
+        pipeline = beam.Pipeline(runner=_local_runner(options, mode, scratch), options=options)
+        build(pipeline)
     # In another thread, so that this one can take signals. An abandoned thread ends with the process.
     executor = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
     stop = StopSignals(scratch, grace)

@@ -95,7 +95,8 @@ class Checkpoint(ABC, Generic[Network]):
         import torch
 
         model = without_weights(self.builder())
-        weights = {name: leaf.to(torch.float32, copy=self.mapped) for name, leaf in self.checked_leaves()}
+        leaves = fitting(self.leaves(), lambda: model, self.path)
+        weights = {name: leaf.to(torch.float32, copy=self.mapped) for name, leaf in leaves}
         model.load_state_dict(weights, assign=True)
         return model
 

@@ -62,7 +62,7 @@ def test_a_job_that_is_refused_for_a_changed_flag_loads_neither_torch_nor_beam(
 def test_a_local_job_loads_nothing_that_beam_can_do_without(tmp_path: Path, tiny_model: Path) -> None:
     files = ("--input", dataset(tmp_path), "--output", tmp_path / "out")
     code, modules = loaded("encode", *files, "--model", tiny_model, *SMALL)
-    assert (code, modules & {*OPTIONAL}) == (0, set())
+    assert (code, modules & {*OPTIONAL} - {"IPython"}) == (0, set())  # which Beam looks for again as it ends
     assert {"torch", "apache_beam"} <= modules
 
 

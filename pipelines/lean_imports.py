@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Beam imports these if they are installed: its readers of databases and stores, of which vqbeam uses none, and notebooks.
-# It does as well without. (pandas, which it imports as well, is imported by pyarrow anyhow.)
+# Beam imports these if they are installed: readers of databases and stores, of which vqbeam uses none, and what knows
+# notebooks. It does as well without. (pandas, which it imports as well, is imported by pyarrow anyhow.)
 OPTIONAL = ("IPython", "boto3", "bson", "google.cloud", "pymongo")
 
 

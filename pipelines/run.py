@@ -21,6 +21,7 @@ from pipelines.request import NO_MODEL, JobOptions, Task
 from pipelines.screen import passed_over_lines, print_summary
 from pipelines.sizing import PlanRequest
 from pipelines.stages import stage
+from pipelines.supervisor import is_supervised
 from pipelines.terminal import say
 from transforms import storage
 from transforms.errors import UsageError, amount
@@ -111,8 +112,9 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
 
 
 def _runs_pending(local: bool) -> Callable[..., LaunchResult]:
-    """What runs shards: it imports torch and Beam, which take seconds."""
-    with stage("Loading Beam"), resting_collector(), without_optional() if local else nullcontext():
+    """What runs shards: it imports torch and Beam, which take seconds. A program that calls us may want all of Beam."""
+    lean = local and is_supervised()
+    with stage("Loading Beam"), resting_collector(), without_optional() if lean else nullcontext():
         from pipelines.pending import run_pending
     return run_pending
 

@@ -42,6 +42,11 @@ def tell_pending(shards: int) -> None:
             os.write(_pipe, f"{shards}\n".encode())
 
 
+def is_supervised() -> bool:
+    """Whether this process is that of one command and nothing else, below a supervisor."""
+    return _pipe is not None
+
+
 def code_of_lost_worker() -> int:
     """The exit code of a process that lost a worker."""
     return 1 if _pipe is None else BEGIN_AGAIN

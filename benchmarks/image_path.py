@@ -35,12 +35,11 @@ from transforms.image_formats import READERS
 from transforms.image_options import ImageOptions
 from transforms.images import box_to_fit, decode_image
 from transforms.inputs.formats import read_slices
-from transforms.resampling import PATIENCE, Box, Resampling, resize
+from transforms.resampling import Box, Resampling, resize
 
 SIDE = 256
 ALONE = Path(__file__).parent / "support" / "image_path_alone.py"
 PILLOW_ALONE = Path(__file__).parent / "peers" / "pillow_alone.py"
-WARM_SECONDS = 2 * PATIENCE  # of decoding, until which machine code is there
 
 
 class Case(NamedTuple):
@@ -81,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         for case in cases:
             write_tar(Path(folder) / f"{case}.tar", files[case], case.many)
         versions = {"here": machine.ROOT} | ({"there": args.against.absolute()} if args.against else {})
-        print_paths(Path(folder), cases, versions, rounds, 0.0 if args.quick else WARM_SECONDS)
+        print_paths(Path(folder), cases, versions, rounds, warm=not args.quick)
         print_stages(Path(folder), files, rounds)
         print_resizers(Path(folder), files, rounds, args.other_pillow)
         print_decoders(files, rounds)
@@ -110,16 +109,13 @@ def write_tar(path: Path, files: Sequence[bytes], count: int) -> None:
 class Alone:
     """A process of one version that takes the images of a tar to batches, as often as it is asked."""
 
-    def __init__(self, home: Path, tar: Path, warm: float) -> None:
+    def __init__(self, home: Path, tar: Path, warm: bool) -> None:
         environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(ALONE), str(tar), str(SIDE)],
+            [sys.executable, str(ALONE), str(tar), str(SIDE), *(["warm"] if warm else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=tar.parent,
         )  # fmt: skip
-        end = time.monotonic() + warm
         self.run(1)
-        while time.monotonic() < end:
-            self.run(1)
 
     def run(self, threads: int) -> dict[str, float]:
         assert self._process.stdin is not None
@@ -132,7 +128,7 @@ class Alone:
         self._process.communicate()
 
 
-def print_paths(folder: Path, cases: Sequence[Case], versions: dict[str, Path], rounds: int, warm: float) -> None:
+def print_paths(folder: Path, cases: Sequence[Case], versions: dict[str, Path], rounds: int, warm: bool) -> None:
     """Images/s of one core by processor time, and of one and two decode threads by the clock."""
     print("| images | version | images/s a core | beside there | 1 thread | 2 threads | 2 beside 1 |\n|" + "---|" * 7)
     for case in cases:

@@ -1,7 +1,7 @@
 """The images of a tar up to the batches of a model, in a process of its own: by the vqbeam that is found on the path.
 
-`python image_path_alone.py TAR SIDE` reads lines of a number of decode threads each, and answers with the seconds that
-an image takes from the tar's bytes to the uint8 batch, by the clock and of the processor, as JSON.
+`python image_path_alone.py TAR SIDE [warm]` reads lines of a number of decode threads each, and answers with the
+seconds that an image takes from the tar's bytes to the uint8 batch, by the clock and of the processor, as JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+
+from PIL import Image
 
 from pipelines.process import reuse_freed_memory
 from transforms.batch import PIXELS
@@ -50,8 +52,20 @@ class ImagePath:
         return {"clock": spent[0] / images, "processor": spent[1] / images}
 
 
+def wait_for_machine_code() -> None:
+    """Earlier versions have none."""
+    try:
+        from transforms.resampling import Resampling, resize
+    except ImportError:
+        return
+    while not resize.ready:
+        resize(Image.new("RGB", (1000, 1000)), (500, 500), Resampling.LANCZOS)
+
+
 if __name__ == "__main__":
     reuse_freed_memory()  # as workers do
     path = ImagePath(sys.argv[1], int(sys.argv[2]))
+    if sys.argv[3:] == ["warm"]:
+        wait_for_machine_code()
     for line in sys.stdin:
         print(json.dumps(path.run(int(line))), flush=True)

@@ -119,6 +119,7 @@ def test_small_jobs_do_not_load_numba() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@needs_memory_of_images
 def test_machine_code_comes_after_some_time_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(resampling, "load", lambda: lambda *given: calls.append(given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -56,8 +57,11 @@ def test_a_lost_scheduler_fails_the_job_in_one_line_and_the_same_command_resumes
         os.kill(scheduler, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, errors
-    told = [line for line in errors.splitlines() if not line.startswith("0/40 shards")]  # how far it is
-    assert told == [f"DaskRunner: {LOST_SCHEDULER}. {RESUMES}"]
+    *before, last = [line for line in errors.splitlines() if not line.startswith("0/40 shards")]  # how far it is
+    assert last == f"DaskRunner: {LOST_SCHEDULER}. {RESUMES}"
+    assert all(re.match("vqbeam encode: starting$|Looking |Comparing |Loading |Listing ", line) for line in before), (
+        before
+    )
     assert session(process.pid) == []
     again = encode_small(engine_images, output, tiny_model, "--runner=DaskRunner", "--rows_per_shard", "1")
     assert again.code == 0, again.err

@@ -27,6 +27,7 @@ FLAGS = {  # and a size at which the pixels of 3,000 rows would take some 330 MB
 IMPORTS = """
 import numpy as np
 from pipelines.__main__ import main
+from transforms import resampling
 from transforms.batch import ENCODING, PIXELS, fixed_lists, varying_lists
 from transforms.work import encode
 
@@ -38,6 +39,7 @@ def grids(self, batch):
 
 encode.EncodeStep.__call__, encode.EncodeGridsStep.__call__ = squares, grids
 encode.PIXELS_PREPARED = 1 << 20  # else ten times the rows are too few to fill what is in flight
+resampling.resize._patience = 0.0  # else only the longer job loads the compiler, which takes more than the rows
 
 def run(name, flags):
     words = ["encode", "--input", arguments[0] + "/" + name, "--output", arguments[0] + "/out-" + name]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_model, tokenizer_provenance
+from pipelines.planned_models import tokenizer_model
+from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_provenance
 from transforms.batch import GRID_H, GRID_W
 from transforms.errors import UsageError
 from transforms.inputs.grid import has_grids

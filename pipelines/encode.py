@@ -12,14 +12,8 @@ from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.evaluating import evaluation
 from pipelines.flag_values import numbers, option
-from pipelines.request import (
-    LEAST_ROWS,
-    JobOptions,
-    Task,
-    TokenizerChoice,
-    tokenizer_model,
-    tokenizer_provenance,
-)
+from pipelines.planned_models import tokenizer_model
+from pipelines.request import LEAST_ROWS, JobOptions, Task, TokenizerChoice, tokenizer_provenance
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.image_options import image_options, preprocessing_id

@@ -10,19 +10,8 @@ from models import find
 from models.errors import ConfigError
 from models.image_tokenizer import TokenizerCheckpoint
 from pipelines import image_reading
-from pipelines.request import (
-    CLIP_BATCH,
-    JobOptions,
-    PlannedModel,
-    Settings,
-    Task,
-    TokenizerChoice,
-    check_decoder,
-    clip_model,
-    clip_preprocessing,
-    tokenizer_model,
-    tokenizer_provenance,
-)
+from pipelines.planned_models import CLIP_BATCH, PlannedModel, clip_model, clip_preprocessing, tokenizer_model
+from pipelines.request import JobOptions, Settings, Task, TokenizerChoice, check_decoder, tokenizer_provenance
 from transforms import storage
 from transforms.image_options import ImageOptions, image_options, preprocessing_id
 from transforms.ledger.folder import EVALUATION

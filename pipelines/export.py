@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines import flags
 from pipelines.command import Command, JobCommand
 from pipelines.flag_values import option, share
-from pipelines.request import NO_MODEL, JobOptions, PlannedModel, Task
+from pipelines.planned_models import NO_MODEL, PlannedModel
+from pipelines.request import JobOptions, Task
 from pipelines.scratch import scratch_folder
 from pipelines.stages import stage
 from pipelines.terminal import say

@@ -14,21 +14,17 @@ from models.image_tokenizer import PixelRange, TokenizerCheckpoint
 from pipelines import flags
 from pipelines.command import JobCommand
 from pipelines.flag_values import dtype, option, positive
-from pipelines.request import (
+from pipelines.planned_models import (
     CLIP_TEXTS,
     OPEN_CLIP_TEXT,
-    JobOptions,
     PlannedModel,
-    Settings,
-    Task,
-    TokenizerChoice,
     bart_model,
     clip_model,
     clip_preprocessing,
     clip_texts,
     tokenizer_model,
-    tokenizer_provenance,
 )
+from pipelines.request import JobOptions, Settings, Task, TokenizerChoice, tokenizer_provenance
 from transforms.errors import UsageError
 from transforms.ledger.plan import Plan
 from transforms.outputs.layout import ImageOutput

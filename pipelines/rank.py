@@ -12,16 +12,8 @@ from models.clip.text import ClipText
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.flag_values import cosine
-from pipelines.request import (
-    CLIP_TEXTS,
-    OPEN_CLIP_TEXT,
-    JobOptions,
-    Settings,
-    Task,
-    clip_model,
-    clip_preprocessing,
-    clip_texts,
-)
+from pipelines.planned_models import CLIP_TEXTS, OPEN_CLIP_TEXT, clip_model, clip_preprocessing, clip_texts
+from pipelines.request import JobOptions, Settings, Task
 from transforms import storage
 from transforms.batch import IMAGE
 from transforms.image_formats import libavif_version

@@ -17,7 +17,8 @@ from pipelines.keys import repeated_keys_at_the_end
 from pipelines.lean_imports import resting_collector, without_optional
 from pipelines.local_workers import local_workers
 from pipelines.plan_text import describe_plan
-from pipelines.request import NO_MODEL, JobOptions, Task
+from pipelines.planned_models import NO_MODEL
+from pipelines.request import JobOptions, Task
 from pipelines.screen import passed_over_lines, print_summary
 from pipelines.sizing import PlanRequest
 from pipelines.stages import stage

@@ -13,6 +13,7 @@ from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.flag_values import option, share
 from pipelines.generate import open_models
+from pipelines.planned_models import tokenizer_model
 from pipelines.request import (
     LEAST_ROWS,
     InputFiles,
@@ -21,7 +22,6 @@ from pipelines.request import (
     Task,
     TokenizerChoice,
     check_decoder,
-    tokenizer_model,
     tokenizer_provenance,
 )
 from transforms.errors import UsageError

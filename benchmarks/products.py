@@ -28,12 +28,12 @@ from benchmarks.generate import SIZES
 from benchmarks.support import machine
 from benchmarks.support.rounds import ratio
 from models.bart.compiled import TURN, panels, tiles
-from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
-from models.bart.compiled.products import dense
+from models.bart.compiled.products import dense_alone
 from models.bart.config import DalleBartConfig
 from models.bart.decoder import LEAST_PACKED_ROWS, TILE, Dense
 from models.devices import collapse_into_huge_pages, torch_dtype
+from models.threads import Threads
 
 ROWS = (2, 4, 18, 64)  # one image, two, nine and 32, each with its guidance
 PLAIN, BLOCKED, WHOLE_TILES = "plain", "blocked", "blocked, whole tiles"
@@ -130,7 +130,7 @@ def _compiled(weight: Tensor, rows: int, threads: int, layout: str) -> Callable[
     out = np.zeros((rows, -(-len(weight) // tiles.TILE) * tiles.TILE), np.float32)
     scale = np.ones(len(weight), np.float32)
     given = (readable(held), scale, readable(read), out, room)
-    return lambda: dense(*given, use_threads(threads))
+    return partial(Threads().run, dense_alone, *given, turns=2, threads=threads)
 
 
 def _seconds(products: list[Callable[[], object]], least: float) -> float:

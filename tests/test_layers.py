@@ -19,10 +19,11 @@ LAYERS = (
     (
         "models.devices",
         "models.machine_code",
-        "models.one_call",
+        "models.threads",
         "models.uniforms",
         "models.quantiser",
     ),
+    ("models.team",),
     ("models.winograd",),
     ("models.image_tokenizer", "models.tokenizer_network"),
     ("models.weights",),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -134,12 +135,24 @@ class TokenGenerator:
             set_torch_state(self.device, self.threads, products=self.dtype == "tf32")
             self._read_captions(padded)
             self._buffers.fill(padded, self.config.decoder_start_token_id)
-            for position in range(self.length):
-                self._advance(position, search)
+            with self._undisturbed():
+                for position in range(self.length):
+                    self._advance(position, search)
             if not bool(self._buffers.health.isfinite().all()):
                 raise no_numbers("the DALL·E BART gives logits", self.dtype)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
         return codes.reshape(self.prompts_per_batch, self.images_per_prompt, -1)[: len(request.input_ids)]
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Leaves the cores to the compiled decoder, beside whose threads torch's would wait in a loop for more work."""
+        before = torch.get_num_threads()
+        if isinstance(self.decoder, CompiledDecoder):
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _read_captions(self, request: TokenRequest) -> None:
         """Give the captions to the decoder. The blank one needs no padding: masked pieces have no influence."""

@@ -6,19 +6,21 @@ No compiler option lets the compiler choose how sums are rounded, as in `models/
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from models.machine_code import compiled
+from models.machine_code import Array, compiled
+from models.team import NONE, SOURCE, member, parts_of, take
+from models.threads import Threads
 from models.winograd.algorithm import PANEL, POINTS, A, B
 
-Array = Any  # numpy arrays of float32
 CHANNELS = 32  # transformed at once
 ROWS = 6  # tiles whose products are kept in registers
 SMALL_GROUP, GROUP = 2 * ROWS, 4 * ROWS  # tiles of a thread at a time
@@ -123,19 +125,17 @@ def _from_points(values: Array, made: Array, line: int, step: int, lines: int) -
             made[i + 3 * step] = m5 + POINT_A * difference_a + SQUARE_B * difference_b
 
 
-def _convolve_image(image: Array, weights: Array, bias: Array, made: Array, group: int) -> None:
-    """image [H, W, C], weights as `transformed` gives them, flat, bias [O] -> made [H, W, O], with padding of 1.
-
-    C and O are multiples of CHANNELS, `group` of ROWS.
-    """
+@numba.njit(nogil=True, error_model="numpy")
+def _convolve_groups(image: Array, weights: Array, bias: Array, made: Array, group: int, begin: int, end: int) -> None:
+    """The groups of tiles from `begin` to `end` of `_convolve_image`."""
     height, width, channels = image.shape
     outputs = made.shape[2]
     across = (width + 3) // 4
     count = across * ((height + 3) // 4)
     apart_in, apart_out = group * channels + APART, group * outputs + APART
-    for number in prange((count + group - 1) // group):
-        tile, other = np.empty(POINTS * CHANNELS, np.float32), np.empty(POINTS * CHANNELS, np.float32)
-        inputs, products = np.empty(POINTS * apart_in, np.float32), np.empty(POINTS * apart_out, np.float32)
+    tile, other = np.empty(POINTS * CHANNELS, np.float32), np.empty(POINTS * CHANNELS, np.float32)
+    inputs, products = np.empty(POINTS * apart_in, np.float32), np.empty(POINTS * apart_out, np.float32)
+    for number in range(begin, end):
         first = number * group
         tiles = min(group, count - first)
         if tiles < group:
@@ -184,11 +184,24 @@ def _convolve_image(image: Array, weights: Array, bias: Array, made: Array, grou
                             pixel[output + c] = tile[at + c] + bias[output + c]
 
 
-_convolve = compiled(_convolve_image, parallel=True)
+@partial(compiled, read=SOURCE)
+def _convolve_image(
+    image: Array, weights: Array, bias: Array, made: Array, group: int, board: Array, number: int
+) -> None:
+    """image [H, W, C], weights as `transformed` gives them, flat, bias [O] -> made [H, W, O], with padding of 1.
+
+    C and O are multiples of CHANNELS, `group` of ROWS. For `Threads.run`, in one turn.
+    """
+    tiles = ((image.shape[1] + 3) // 4) * ((image.shape[0] + 3) // 4)
+    groups, team = (tiles + group - 1) // group, member(board, number)
+    parts = parts_of(team, groups)
+    part = take(team, parts, NONE)
+    while part != NONE:
+        _convolve_groups(image, weights, bias, made, group, groups * part // parts, groups * (part + 1) // parts)
+        part = take(team, parts, part)
 
 
-def convolve(image: Array, weights: Array, bias: Array, made: Array, threads: int) -> None:
-    """See `_convolve_image`; scratch memory is below 5 MB for each thread with up to 256 channels."""
-    numba.set_num_threads(min(threads, int(numba.config.NUMBA_NUM_THREADS)))
+def convolve(image: Array, weights: Array, bias: Array, made: Array, threads: Threads, count: int) -> None:
+    """See `_convolve_image`; scratch memory is below 5 MB for each of `count` threads with up to 256 channels."""
     small = image.shape[2] + made.shape[2] <= 256
-    _convolve(image, weights, bias, made, SMALL_GROUP if small else GROUP)
+    threads.run(_convolve_image, image, weights, bias, made, SMALL_GROUP if small else GROUP, turns=1, threads=count)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import ConfigError
-from models.one_call import ONE_CALL
+from models.threads import Threads
 from models.winograd.algorithm import transformed
 
 CONVOLUTIONS = ("auto", "direct", "winograd")
@@ -40,7 +40,7 @@ def _obstacle() -> str | None:
     return None
 
 
-def use_winograd(network: nn.Module, threads: int) -> int:
+def use_winograd(network: nn.Module, threads: int, helpers: Threads | None = None) -> int:
     """Put `WinogradConv2d` in the place of every convolution that it can do; returns how many.
 
     Raises `ConfigError` without numba.
@@ -49,13 +49,14 @@ def use_winograd(network: nn.Module, threads: int) -> int:
     if problem is not None:
         raise ConfigError(f"this job's convolutions are computed by numba, which cannot be used here ({problem}): "
                           "pip install numba")  # fmt: skip
+    helpers = helpers or Threads()
     replaced = 0
     for name, part in network.named_children():
         if isinstance(part, nn.Conv2d) and _fits(part):
-            setattr(network, name, WinogradConv2d(part, threads))
+            setattr(network, name, WinogradConv2d(part, threads, helpers))
             replaced += 1
         else:
-            replaced += use_winograd(part, threads)
+            replaced += use_winograd(part, threads, helpers)
     return replaced
 
 
@@ -75,11 +76,11 @@ class WinogradConv2d(nn.Conv2d):
     """A convolution with the weights of `conv`. Transformed ones are made when they are first needed, so that a job
     that only encodes holds none of the decoder. Small images, and what is to be differentiated, go the direct way."""
 
-    def __init__(self, conv: nn.Conv2d, threads: int) -> None:
+    def __init__(self, conv: nn.Conv2d, threads: int, helpers: Threads | None = None) -> None:
         super().__init__(1, 1, 3, padding=1, bias=False)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.weight, self.bias = conv.weight, conv.bias
-        self.threads = threads
+        self.threads, self._helpers = threads, helpers or Threads()
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,9 +92,8 @@ class WinogradConv2d(nn.Conv2d):
         weights, bias = self._transformed()
         images = x.permute(0, 2, 3, 1).contiguous().numpy()
         made = torch.empty(len(x), height, width, self.out_channels)
-        with ONE_CALL:
-            for image, place in zip(images, cast("Any", made.numpy()), strict=True):
-                convolve(image, weights, bias, place, self.threads)
+        for image, place in zip(images, cast("Any", made.numpy()), strict=True):
+            convolve(image, weights, bias, place, self._helpers, self.threads)
         return made.permute(0, 3, 1, 2)
 
     def _transformed(self) -> tuple[np.ndarray, np.ndarray]:

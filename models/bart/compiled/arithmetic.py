@@ -11,9 +11,10 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from models.bart.compiled import LANES
-from models.bart.compiled.compiling import Array, compiled
+from models.bart.compiled.compiling import compiled
 from models.bart.compiled.vectors import FLAG, SINGLE, SIZE, VECTOR, Loop, address_of, load, multiply_add, spread, total
 from models.bart.network import NORM_EPS
+from models.machine_code import Array
 
 EPS = np.float32(NORM_EPS)
 EXP2 = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(8))  # Taylor: 5e-9 within half a power

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
 from models.bart.compiled import LANES
 from models.bart.compiled.arithmetic import exp, rounded, sums
-from models.bart.compiled.compiling import Array, compiled_for_threads
+from models.bart.compiled.compiling import compiled
 from models.bart.compiled.vectors import (
     SINGLE,
     SIZE,
@@ -26,6 +26,8 @@ from models.bart.compiled.vectors import (
     spread,
     total,
 )
+from models.machine_code import Array
+from models.team import NONE, Team, parts_of, take
 
 
 @intrinsic
@@ -85,7 +87,7 @@ def _weighted(
     return types.void(parts, weights, values, size, size, keys, size, out), build
 
 
-@compiled_for_threads
+@compiled
 def attend(
     parts: tuple[int, ...],
     query: Array,
@@ -93,23 +95,24 @@ def attend(
     values: Array,
     group: Array,
     counts: Array,
-    scores: Array,
     out: Array,
-    threads: int,
+    team: Team,
 ) -> None:
     """Attention of rows of `query` [at least R, at least D] to the first `counts` [R] positions of their `group` [R].
 
-    `keys` and `values`: [groups, heads, positions, head size]; `parts`: as many numbers as vectors make a head;
-    `scores`: [threads, positions], a buffer. The result: `out` [at least R, D].
+    `keys` and `values`: [groups, heads, positions, head size]; `parts`: as many numbers as vectors make a head. The
+    result: `out` [at least R, D].
     """
     heads, positions, size = keys.shape[1:]
     scale = np.float32(1 / math.sqrt(size))
     asked, all_keys, all_values = query.reshape(-1), keys.reshape(-1), values.reshape(-1)
     jobs = len(group) * heads
-    for thread in prange(threads):
-        score, found = scores[thread], np.empty(size, np.float32)
-        last = jobs * (thread + 1) // threads - 1
-        for job in range(jobs * thread // threads, last + 1):
+    score, found = np.empty(positions, np.float32), np.empty(size, np.float32)
+    shares = parts_of(team, jobs)
+    share = take(team, shares, NONE)
+    while share != NONE:
+        last = jobs * (share + 1) // shares - 1
+        for job in range(jobs * share // shares, last + 1):
             row, head = job // heads, job % heads
             first = (group[row] * heads + head) * positions * size
             following = min(job + 1, last)
@@ -123,3 +126,4 @@ def attend(
             _weighted(parts, score, all_values, first, count, all_keys, after, found)
             for i in range(size):
                 out[row, head * size + i] = rounded(found[i] / whole, out)
+        share = take(team, shares, share)

@@ -20,7 +20,7 @@ from torch import Tensor
 from models.bart.compiled import LANES, TURN
 from models.bart.config import DalleBartConfig
 from models.bart.network import Decoder, DecoderLayer, Norm
-from models.one_call import ONE_CALL
+from models.threads import Threads
 
 MOST_PAIRED_ROWS = 4  # more are faster as panels
 LEAST_TILED_ROWS = 3  # with a matrix unit: fewer are faster without it
@@ -88,11 +88,12 @@ class CompiledDecoder:
     def __init__(
         self, decoder: Decoder, *, rows: int, codebook_size: int, dtype: torch.dtype, products: Products = "panels"
     ) -> None:
-        from models.bart.compiled import compiling, panels, tiles
         from models.bart.compiled import layers as compiled
-        from models.bart.compiled.products import dense
+        from models.bart.compiled import panels, tiles
+        from models.bart.compiled.products import dense_alone
 
-        self._run_layers, self._dense, self._use_threads = compiled.run_layers, dense, compiling.use_threads
+        self._run_layers, self._dense, self._threads = compiled.run_layers, dense_alone, Threads()
+        self._turns = compiled.turns(len(decoder.layers))
         layers = cast("list[DecoderLayer]", list(decoder.layers))
         size, heads = decoder.embed_tokens.embedding_dim, layers[0].self_attn.heads
         length, hidden = decoder.embed_positions.num_embeddings, layers[0].glu.fc2.in_features
@@ -156,7 +157,6 @@ class CompiledDecoder:
             projected=np.zeros((whole, 3 * size), np.float32),
             branch=np.zeros((whole, size), np.float32),
             gated=np.zeros((whole, 2 * (hidden + padding)), np.float32),
-            scores=np.zeros((compiling.most_threads(), length), np.float32),
             room=tiles.set_up() if self._tiled else panels.room(whole, hidden + padding),
         )
         blank = torch.zeros(1, 1, size, dtype=rest), torch.ones(1, 1)
@@ -165,6 +165,7 @@ class CompiledDecoder:
 
     def begin(self, captions: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Take encoder states [G, L, D] and masks [G, L] (1 = real): each pair is for an equal share of the rows."""
+        self._count = torch.get_num_threads()
         share = self.rows // len(captions)
         texts: list[Tensor] = []
         group: list[int] = []
@@ -176,8 +177,6 @@ class CompiledDecoder:
         keys, values = self._keys_and_values(texts, most)
         self._text = self._own._replace(keys=readable(keys), values=readable(values), group=np.array(group))
         self._pieces = pieces[self._text.group]
-        if most > self._scratch.scores.shape[1]:
-            self._scratch = self._scratch._replace(scores=np.zeros((len(self._scratch.scores), most), np.float32))
 
     def _keys_and_values(self, texts: Sequence[Tensor], positions: int) -> tuple[Tensor, Tensor]:
         """States [pieces, D] of each of G captions -> their keys and values, [layers, G, heads, positions, head size].
@@ -204,19 +203,20 @@ class CompiledDecoder:
         They are overwritten by the next step.
         """
         self._x.copy_(self.embedding_norm(self.codes[ids].float() * self.scale + self.positions[position]))
-        with ONE_CALL:
-            self._run_layers(
-                self._parts,
-                self._x.numpy(),
-                filled - 1,
-                self._layers,
-                self._final_norm,
-                self._own,
-                self._text,
-                self._pieces,
-                self._scratch,
-                self._use_threads(torch.get_num_threads()),
-            )
+        self._threads.run(
+            self._run_layers,
+            self._parts,
+            self._x.numpy(),
+            filled - 1,
+            self._layers,
+            self._final_norm,
+            self._own,
+            self._text,
+            self._pieces,
+            self._scratch,
+            turns=self._turns,
+            threads=self._count,
+        )
         return self._x
 
     def logits(self, states: Tensor) -> Tensor:
@@ -234,9 +234,8 @@ class CompiledDecoder:
 
     def _multiply(self, weight: np.ndarray, scale: np.ndarray, rows: Tensor, out: Tensor) -> None:
         """`rows` [whole, inputs] times a matrix as `_held` gives it -> float32 `out` [whole, outputs or more]."""
-        with ONE_CALL:
-            threads = self._use_threads(torch.get_num_threads())
-            self._dense(weight, scale, readable(rows), out.numpy(), self._room(*rows.shape), threads)
+        room = self._room(*rows.shape)
+        self._threads.run(self._dense, weight, scale, readable(rows), out.numpy(), room, turns=2, threads=self._count)
 
     def _room(self, rows: int, inputs: int) -> np.ndarray:
         from models.bart.compiled import panels

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
 from models.bart.compiled import LANES
 from models.bart.compiled.arithmetic import bits, of_bits
-from models.bart.compiled.compiling import Array, compiled, compiled_for_threads
+from models.bart.compiled.compiling import compiled
 from models.bart.compiled.units import DOTS_OF_BYTES, WIDE, has
 from models.bart.compiled.vectors import (
     FLAG,
@@ -36,11 +36,12 @@ from models.bart.compiled.vectors import (
     prefetch,
     spread,
 )
+from models.machine_code import Array
+from models.team import NONE, Team, parts_of, take
 
 PANEL = 2 * LANES  # outputs
 AHEAD = 4096  # bytes between the weights that are read and those that are prefetched
 FOUR = 4  # inputs of a dot product of bytes
-FEW_ROWS = 4  # are packed by one thread
 NOTES = 3  # words before the packed inputs, for each row: its scale, and what is taken from its two sums
 LEVELS = np.float32(127 << 8)  # a row's largest input as a whole number: its upper eight bits are at most 127
 TINY = np.float32(2.0**-100)  # the scale of rows that are nothing
@@ -176,56 +177,62 @@ def _pack_bytes(row: Array, block: int, notes: Array, out: Array) -> None:
 
 
 @compiled
-def _pack(weight: Array, x: Array, block: int, first: int, last: int, room: Array) -> None:
+def _pack(weight: Array, x: Array, block: int, room: Array, team: Team) -> None:
     """Rows of `x` [R, I] -> their notes and, behind those of all rows, blocks of packed inputs."""
     count, steps = len(x), weight.shape[1]
-    for row in range(first, last):
+    row = take(team, count, NONE)
+    while row != NONE:
         if weight.ndim == 4:
             at = NOTES * count + 2 * (row // block * block * steps + row % block)
             _pack_bytes(x[row], block, room[NOTES * row :], room[at:])
         else:
             _pack_singles(x[row], block, room[NOTES * count + row // block * block * steps + row % block :])
-
-
-@compiled_for_threads
-def _pack_all(weight: Array, x: Array, block: int, room: Array, threads: int) -> None:
-    for thread in prange(threads):
-        _pack(weight, x, block, len(x) * thread // threads, len(x) * (thread + 1) // threads, room)
+        row = take(team, count, row)
 
 
 @compiled
-def _unpacked(weight: Array, scale: Array, found: Array, notes: Array, out: Array) -> None:
-    """The sums of a row in a panel, as `_multiply` has them, times `scale` -> `out`."""
-    for i in range(len(scale)):
-        if weight.ndim == 4:
-            upper = np.int32(np.int32(found[i]) - np.int32(notes[1]))
-            lower = np.int32(np.int32(found[PANEL + i]) - np.int32(notes[2]))
-            value = np.float32(upper) * np.float32(256) + np.float32(lower)
-            out[i] = value * of_bits(np.int32(notes[0])) * scale[i]
-        else:
-            out[i] = of_bits(np.int32(found[i])) * scale[i]
+def _unpack(weight: Array, scale: Array, o: int, found: Array, first: int, room: Array, row: int, out: Array) -> None:
+    """The sums of a row in the panel of output `o`, as `_multiply` has them from `first` on, times `scale` -> `out`.
 
-
-@compiled_for_threads
-def dense_of_panels(weight: Array, scale: Array, x: Array, out: Array, room: Array, threads: int) -> None:
-    """`arranged` weights times float32 `x` [R, I] -> float32 `out` [R, O or more]; `room` is as above."""
-    panels, steps = weight.shape[:2]
-    parts = 2 if weight.ndim == 4 else 1  # packed rows of a row
-    count, size, weights = len(x), weight[0].size, weight.reshape(-1)
-    most = MOST_TOGETHER // parts
-    block = -(-count // -(-count // most))  # equal shares
-    if count <= FEW_ROWS:
-        _pack(weight, x, block, 0, count, room)
+    Views of parts of arrays would be counted with each row, which takes a sixth of the time of a product.
+    """
+    count = min(PANEL, len(scale) - o)
+    if weight.ndim == 4:
+        unit = of_bits(np.int32(room[NOTES * row]))
+        above, below = np.int32(room[NOTES * row + 1]), np.int32(room[NOTES * row + 2])
+        for i in range(count):
+            upper = np.int32(np.int32(found[first + i]) - above)
+            lower = np.int32(np.int32(found[first + PANEL + i]) - below)
+            out[row, o + i] = (np.float32(upper) * np.float32(256) + np.float32(lower)) * unit * scale[o + i]
     else:
-        _pack_all(weight, x, block, room, threads)
-    for thread in prange(threads):
-        found = np.empty(MOST_TOGETHER * PANEL, np.uint32)
-        for panel in range(panels * thread // threads, panels * (thread + 1) // threads):
-            o = panel * PANEL
-            end = min(o + PANEL, len(scale))
-            for first in range(0, count, block):
-                at = NOTES * count + parts * first * steps
-                _multiply(parts * block, room, at, weights, panel * size, steps, found)
-                for row in range(first, min(first + block, count)):
-                    sums = found[parts * (row - first) * PANEL :]
-                    _unpacked(weight, scale[o:end], sums, room[NOTES * row :], out[row, o:])
+        for i in range(count):
+            out[row, o + i] = of_bits(np.int32(found[first + i])) * scale[o + i]
+
+
+@compiled
+def _some_panels(
+    weight: Array, scale: Array, count: int, block: int, room: Array, out: Array, begin: int, end: int
+) -> None:
+    steps, size, weights = weight.shape[1], weight[0].size, weight.reshape(-1)
+    halves = 2 if weight.ndim == 4 else 1  # packed rows of a row
+    found = np.empty(MOST_TOGETHER * PANEL, np.uint32)
+    for panel in range(begin, end):
+        for first in range(0, count, block):
+            at = NOTES * count + halves * first * steps
+            _multiply(halves * block, room, at, weights, panel * size, steps, found)
+            for row in range(first, min(first + block, count)):
+                _unpack(weight, scale, panel * PANEL, found, halves * (row - first) * PANEL, room, row, out)
+
+
+@compiled
+def dense_of_panels(weight: Array, scale: Array, x: Array, out: Array, room: Array, team: Team) -> None:
+    """`arranged` weights times float32 `x` [R, I] -> float32 `out` [R, O or more]; `room` is as above."""
+    count, panels = len(x), len(weight)
+    most = MOST_TOGETHER // (2 if weight.ndim == 4 else 1)
+    block = -(-count // -(-count // most))  # equal shares
+    _pack(weight, x, block, room, team)
+    parts = parts_of(team, panels)
+    part = take(team, parts, NONE)
+    while part != NONE:
+        _some_panels(weight, scale, count, block, room, out, panels * part // parts, panels * (part + 1) // parts)
+        part = take(team, parts, part)

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import binding
-from numba import config, prange, types
+from numba import config, types
 from numba.extending import intrinsic
 from torch import Tensor
 
 from models.bart.compiled import TURN
-from models.bart.compiled.compiling import Array, compiled_for_threads
+from models.bart.compiled.compiling import compiled
 from models.bart.compiled.vectors import BYTE, SIZE, VOID, Loop, address_of, call, prefetch
+from models.machine_code import Array
+from models.team import NONE, Team, parts_of, take
 
 TILE = 16  # rows, and outputs, of a tile
 DEPTH = TURN  # inputs of a tile
@@ -107,16 +109,18 @@ def _release_tiles(context: Any) -> Any:
     return types.void(), build
 
 
-@compiled_for_threads
-def dense_of_tiles(weight: Array, x: Array, out: Array, tiles: Array, threads: int) -> None:
+@compiled
+def dense_of_tiles(weight: Array, x: Array, out: Array, tiles: Array, team: Team) -> None:
     """`arranged` weights times bfloat16 `x` [R, I], R a multiple of `TILE` -> float32 `out` [R, O or more]."""
     strips, depth = weight.shape[:2]
     inputs, width, size = x.shape[1], out.shape[1], depth * TILE_BYTES // 2
     weights, rows, found = weight.reshape(-1), x.reshape(-1), out.reshape(-1)
     blocks = len(x) // TILE
-    for thread in prange(threads):
-        _set_up_tiles(tiles)
-        for o in range(strips * thread // threads, strips * (thread + 1) // threads):
+    parts = parts_of(team, strips)
+    _set_up_tiles(tiles)
+    part = take(team, parts, NONE)
+    while part != NONE:
+        for o in range(strips * part // parts, strips * (part + 1) // parts):
             for block in range(0, blocks, 4):
                 first, at = block * TILE * inputs, block * TILE * width + o * TILE
                 if blocks - block >= 4:
@@ -127,4 +131,5 @@ def dense_of_tiles(weight: Array, x: Array, out: Array, tiles: Array, threads: i
                     _product_2(rows, first, inputs, weights, o * size, found, at, width)
                 else:
                     _product_1(rows, first, inputs, weights, o * size, found, at, width)
-        _release_tiles()
+        part = take(team, parts, part)
+    _release_tiles()

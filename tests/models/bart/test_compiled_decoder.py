@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from models.bart.generator import TokenGenerator
 from models.bart.network import DalleBart
 from models.bart.request import TokenRequest
 from models.errors import CheckpointError, ConfigError
+from models.threads import Threads
 from models.uniforms import uniforms
 from tests.support.bart_checkpoints import (
     GOLDEN_BART,
@@ -93,8 +95,7 @@ def test_bfloat16_moves_the_logits_a_little(rows: int, model: DalleBart) -> None
 @needs_tiles
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 33, 50, 64, 65, 100])
 def test_a_matrix_unit_multiplies_any_number_of_rows(rows: int) -> None:
-    from models.bart.compiled.compiling import use_threads
-    from models.bart.compiled.products import dense
+    from models.bart.compiled.products import dense_alone
 
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(72, 96, generator=generator).bfloat16()  # outputs that are no whole tiles
@@ -102,7 +103,8 @@ def test_a_matrix_unit_multiplies_any_number_of_rows(rows: int) -> None:
     x[:rows] = torch.randn(rows, 96, generator=generator)
     out = np.full((len(x), 80), np.nan, np.float32)
     operands = [each.view(torch.int16).numpy().view(np.uint16) for each in (tiles.arranged(weight), x)]
-    dense(operands[0], np.ones(72, np.float32), operands[1], out, tiles.set_up(), use_threads(2))
+    given = operands[0], np.ones(72, np.float32), operands[1], out, tiles.set_up()
+    Threads().run(dense_alone, *given, turns=2, threads=2)
     torch.testing.assert_close(torch.from_numpy(out)[:, :72], x.float() @ weight.float().T, atol=1e-4, rtol=0)
     assert not out[:, 72:].any()
 
@@ -350,29 +352,32 @@ def test_a_numba_of_another_numpy_leaves_it_to_the_other_decoder(
         _draw(model, 0, dtype="int8")
 
 
-TWO_AT_ONCE = """
-from concurrent.futures import ThreadPoolExecutor
-import numba, torch
-from models.bart.checkpoint import open_bart
-from models.bart.compiled.decoder import CompiledDecoder
-from tests.support.bart_checkpoints import GOLDEN_BART
-torch.set_num_threads(1)
-model = open_bart(GOLDEN_BART).load()
-decoders = [CompiledDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]
-def steps(decoder):
-    for _ in range(500):
+def test_two_threads_may_draw_at_once(model: DalleBart) -> None:
+    decoders = [CompiledDecoder(model.decoder, rows=2, codebook_size=64, dtype=torch.float32) for _ in range(2)]
+
+    length = model.config.image_length
+
+    def drawn(decoder: CompiledDecoder) -> torch.Tensor:
         with torch.inference_mode():
-            decoder.logits(decoder.step(torch.tensor([3, 4]), torch.tensor([0]), 1, exact=True))
-with ThreadPoolExecutor(2) as pool:
-    list(pool.map(steps, decoders))
-print(numba.threading_layer())
-"""
+            for step in range(10 * length):
+                at = step % length
+                states = decoder.step(torch.tensor([3, 4]), torch.tensor([at]), at + 1, exact=True)
+            return decoder.logits(states).clone()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(drawn, decoders)
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+    torch.testing.assert_close(first, drawn(decoders[0]), atol=0, rtol=0)
 
 
-def test_two_threads_may_draw_at_once_without_openmp() -> None:
-    settings = os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}
-    ended = subprocess.run([sys.executable, "-c", TWO_AT_ONCE], env=settings, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (0, "workqueue\n"), ended.stderr
+def test_torch_has_its_threads_again_after_drawing(model: DalleBart) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        _draw(model, 0, dtype="int8", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 OLD_PROCESSOR = """

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 pytest.importorskip("numba")
 
 from models.bart.compiled import panels, units
-from models.bart.compiled.compiling import use_threads
 from models.bart.compiled.decoder import readable
-from models.bart.compiled.products import dense
+from models.bart.compiled.products import dense_alone
+from models.threads import LINE, Threads
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 ROWS = (1, 2, 3, 4, 5, 12, 13, 18, 25, 64)
@@ -41,7 +41,8 @@ def _product(weight: torch.Tensor, x: torch.Tensor, threads: int = 1) -> torch.T
     """The product with outputs that are no whole panels, each output scaled by 0.5."""
     out, scale = np.full((len(x), len(weight)), np.nan, np.float32), np.full(len(weight), 0.5, np.float32)
     room = panels.room(*x.shape)
-    dense(readable(panels.arranged(weight)), scale, x.numpy(), out, room, use_threads(threads))
+    given = readable(panels.arranged(weight)), scale, x.numpy(), out, room
+    Threads().run(dense_alone, *given, turns=2, threads=threads)
     return torch.from_numpy(out)
 
 
@@ -121,11 +122,12 @@ def test_eighteen_rows_take_no_longer_than_torch_takes_for_them(dtype: torch.dty
     weight, x = _weight(dtype, 2048, 1024), _x(18, 1024)
     arranged, plain = readable(panels.arranged(weight)), torch.randn(2048, 1024)
     scale, out, room = np.ones(2048, np.float32), np.zeros((18, 2048), np.float32), panels.room(18, 1024)
-    threads, before = use_threads(1), torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     ours, theirs = [], []
     for _ in range(21):
-        ours.append(_seconds(lambda: dense(arranged, scale, x.numpy(), out, room, threads)))
+        board = np.zeros((2, 2, LINE), np.int64)
+        ours.append(_seconds(lambda board=board: dense_alone(arranged, scale, x.numpy(), out, room, board, 0)))
         theirs.append(_seconds(lambda: F.linear(x, plain)))
     torch.set_num_threads(before)
     assert statistics.median(theirs) / statistics.median(ours) > least

@@ -269,7 +269,7 @@ def add_output_image_flags(group: argparse._ArgumentGroup, *, caption: str = "ca
     group.add_argument("--image_format", choices=tuple(EXTENSIONS), default="png", help="default png")
     layouts = "; ".join(f"{name}: {text}" for name, (_, text) in LAYOUTS.items())
     group.add_argument("--image_layout", choices=tuple(LAYOUTS), default="files", help=f"{layouts} (default files)")
-    group.add_argument("--contact_sheet", action="store_true", help=f"also one PNG of the first images with {caption}")
+    group.add_argument("--contact_sheet", action="store_true", help=f"also one PNG of some images with {caption}")
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", batch_of: str = "rows") -> None:

@@ -108,7 +108,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     if told:
         say(told)
     if task.written and job.contact_sheet:
-        write_contact_sheet(job.output, task.written.layout)
+        write_contact_sheet(job.output, task.written.layout, outcome.totals.rows_written)
     return (0 if reason else code) if outcome.well else 1
 
 

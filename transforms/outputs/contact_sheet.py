@@ -1,21 +1,19 @@
-"""The contact sheet: one PNG of the first images of an output folder with their captions, for a first look."""
+"""The contact sheet: one PNG of a sample of the images of an output folder with their captions, for a first look."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count, groupby, islice
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from transforms import storage
-from transforms.batch import CAPTION, KEY, PROMPT, SAMPLE
+from transforms.batch import CAPTION, PROMPT, first_caption
 from transforms.ledger.folder import CONTACT_SHEET
 from transforms.outputs.layout import Layout
+from transforms.outputs.sampling import sample_images
 
 SHOWN = 48  # images
 BACKGROUND = (246, 246, 244)
@@ -37,24 +35,16 @@ ELLIPSIS = "..."
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-@dataclass(frozen=True)
-class Shown:
-    """An image, the text under it, and the group that it belongs to: images of one prompt come one after the other."""
-
-    pixels: np.ndarray
-    text: str
-    group: tuple[Any, ...]
-
-
-def write_contact_sheet(output: str, layout: Layout) -> None:
-    """Put `contact_sheet.png` into an output folder, unless it holds no images yet."""
+def write_contact_sheet(output: str, layout: Layout, images: int) -> None:
+    """Put `contact_sheet.png` into an output folder that holds so many images, unless it holds none."""
     tiles: list[np.ndarray] = []
     texts: list[str] = []
     widest = 1
-    for _, group in groupby(islice(_images(output, layout), SHOWN), key=lambda shown: shown.group):
-        found = list(group)
-        tiles.append(found[0].pixels if len(found) == 1 else montage([shown.pixels for shown in found]))
-        texts.append(found[0].text)
+    for found in sample_images(output, layout, (), images, SHOWN):
+        pixels = [np.asarray(Image.open(io.BytesIO(image.read())).convert("RGB")) for image in found]
+        row = found[0].row
+        tiles.append(pixels[0] if len(found) == 1 else montage(pixels))
+        texts.append(first_caption(row[PROMPT] if PROMPT in row else row[CAPTION]))
         widest = max(widest, min(len(found), STRIP))
     if tiles:
         columns = max(1, round(balanced_columns(len(tiles) * widest) / widest))
@@ -62,22 +52,6 @@ def write_contact_sheet(output: str, layout: Layout) -> None:
         data = io.BytesIO()
         sheet.save(data, "PNG")
         storage.put_bytes(data.getvalue(), storage.join(output, CONTACT_SHEET))
-
-
-def _images(output: str, layout: Layout) -> Iterator[Shown]:
-    """In plan order. Images with a sample number are several of one row; every other is a group by itself."""
-    numbers = count()
-    for info in storage.list_files(storage.join(output, layout.main.folder)):
-        for data, row in layout.read_images(info.uri, output, (PROMPT, CAPTION, KEY, SAMPLE)):
-            pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-            text = _text(row[PROMPT] if PROMPT in row else row[CAPTION])
-            yield Shown(pixels, text, (row[KEY], text) if SAMPLE in row else (next(numbers),))
-
-
-def _text(caption: Any) -> str:
-    if isinstance(caption, list):
-        return str(caption[0]) if caption else ""
-    return caption or ""
 
 
 def contact_sheet(

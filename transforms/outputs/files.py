@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ from transforms.batch import IMAGE_PATH
 from transforms.ledger.folder import IMAGES
 from transforms.ledger.types import StoredObject
 from transforms.outputs.image_files import Compressor
-from transforms.outputs.layout import Layout, Row, SinkTarget, Texts
-from transforms.outputs.table import TABLE, TableSink, read_rows
+from transforms.outputs.layout import Images, Layout, SinkTarget, Texts
+from transforms.outputs.table import TABLE, TableSink, open_images
 
 
 class ImageFileSink(TableSink):
@@ -46,9 +47,8 @@ class ImageFileSink(TableSink):
         return StoredObject(self._output.relative(uri), len(data), hashlib.sha256(data).hexdigest())
 
 
-def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:
-    for row in read_rows(uri, {*columns, IMAGE_PATH}):
-        yield storage.read_bytes(storage.join(output, row[IMAGE_PATH])), row
+def _open_images(uri: str, output: str, columns: Collection[str]) -> AbstractContextManager[Images]:
+    return open_images(uri, columns, IMAGE_PATH, lambda path: storage.read_bytes(storage.join(output, path)))
 
 
-LAYOUT = Layout(replace(TABLE, files=IMAGES), [(IMAGE_PATH, pa.string())], ImageFileSink, _read_images)
+LAYOUT = Layout(replace(TABLE, files=IMAGES), [(IMAGE_PATH, pa.string())], ImageFileSink, _open_images)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -66,19 +67,34 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
+class StoredImage:
+    """An image of a stored main object, and its row. `number` grows from image to image; `end` is the share of the
+    object that ends with the image. `read` returns the file while the object is open."""
+
+    number: int
+    end: float
+    row: Row
+    read: Callable[[], bytes]
+
+
+# Images in order, from the one at a share of the object on, or from a few before it.
+Images = Callable[[float], Iterator[StoredImage]]
+
+
+@dataclass(frozen=True)
 class Layout:
     """How a shard's rows and images are stored.
 
     `columns` are those that the sink adds to a row for its image. `sink` takes the target, the image format and the
     texts of PNGs; it is given batches with `pixels`, `key`, `row` and, if a row has several images, `sample`.
-    `read_images` yields the file of each image of a stored main object and its row, of which it may leave out all but
-    the given columns; it takes the URI of the object, the output folder and the columns.
+    `open_images` opens a stored main object; it takes the URI of the object, the output folder and the columns of the
+    rows to read, and may read others.
     """
 
     main: MainObject
     columns: Columns
     sink: Callable[[SinkTarget, str, Texts | None], Sink]
-    read_images: Callable[[str, str, Collection[str]], Iterator[tuple[bytes, Row]]]
+    open_images: Callable[[str, str, Collection[str]], AbstractContextManager[Images]]
 
     @property
     def images_folder(self) -> str:

@@ -161,6 +161,6 @@ def _of_table(uri: str, names: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _of_tar(uri: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    rows = ({name: row[name] for name in names} for _, row in tar.LAYOUT.read_images(uri, "", names))
+    rows = ({name: row[name] for name in names} for row in tar.stream_rows(uri))
     while part := list(islice(rows, ROWS_READ)):
         yield pa.RecordBatch.from_pylist(part)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import IO
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache, partial
+from itertools import accumulate
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +21,10 @@ from transforms.ledger.seal import sealed
 from transforms.ledger.tables import COUNTS_KEY, ROW_GROUP_ROWS, TableWriter
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
-from transforms.outputs.layout import Layout, Row, SinkTarget, Texts, TokenLayout
+from transforms.outputs.layout import Images, Layout, SinkTarget, StoredImage, Texts, TokenLayout
 
 ROWS_READ = 48  # at once, with their images
+ROWS_BEFORE = 64  # rows before a place that are read, too: the first images of the same row of the input
 
 
 class TableSink:
@@ -97,20 +102,58 @@ def read_table(file: IO[bytes]) -> tuple[str, list[str]]:
     return text, images
 
 
-def read_rows(uri: str, wanted: Collection[str]) -> Iterator[Row]:
-    """The rows of a table, with those of the `wanted` columns that it has."""
+class TableRows:
+    """The rows of an open table, those of the `columns` that it has, read from any place; a row group is held."""
+
+    def __init__(self, file: IO[bytes], columns: Collection[str]) -> None:
+        self._file = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        self._names = [name for name in self._file.schema_arrow.names if name in columns]
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        self._ends = list(accumulate(group.num_rows for group in groups))
+        self._read = lru_cache(maxsize=1)(self._group)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def rows(self, first: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows from `first` on, in batches, each with the number of its first row."""
+        group = bisect_right(self._ends, first)
+        while group < len(self._ends):
+            table = self._read(group)
+            start = self._ends[group] - table.num_rows
+            for batch in table.slice(max(0, first - start)).to_batches(ROWS_READ):
+                yield max(first, start), batch
+                first = max(first, start) + batch.num_rows
+            group += 1
+
+    def _group(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, columns=self._names)
+
+
+@contextmanager
+def open_images(uri: str, columns: Collection[str], image: str, read: Callable[[Any], bytes]) -> Iterator[Images]:
+    """As `Layout.open_images`: `read` makes a file of a value in the column `image`."""
     with storage.open_read(uri) as file:
-        parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        names = [name for name in parquet.schema_arrow.names if name in wanted]
-        for batch in parquet.iter_batches(batch_size=ROWS_READ, columns=names):
-            yield from batch.to_pylist()
+        table = TableRows(file, {*columns, image})
+
+        def images(share: float) -> Iterator[StoredImage]:
+            for number, batch in table.rows(max(0, int(share * len(table)) - ROWS_BEFORE)):
+                cells = batch.column(image)
+                for i, row in enumerate(batch.drop_columns([image]).to_pylist()):
+                    end = (number + i + 1) / len(table)
+                    yield StoredImage(number + i, end, row, partial(_file_of, cells, i, read))
+
+        yield images
 
 
-def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:
-    for row in read_rows(uri, {*columns, IMAGE}):
-        yield row[IMAGE]["bytes"], row
+def _file_of(cells: pa.Array, i: int, read: Callable[[Any], bytes]) -> bytes:
+    return read(cells[i].as_py())
+
+
+def _open_images(uri: str, output: str, columns: Collection[str]) -> AbstractContextManager[Images]:
+    return open_images(uri, columns, IMAGE, lambda cell: cell["bytes"])
 
 
 TABLE = MainObject("data", "parquet", read_table)
 TOKEN_LAYOUT = TokenLayout(TABLE, TokenSink)
-LAYOUT = Layout(TABLE, [(IMAGE, IMAGE_STRUCT)], ImageTableSink, _read_images)
+LAYOUT = Layout(TABLE, [(IMAGE, IMAGE_STRUCT)], ImageTableSink, _open_images)

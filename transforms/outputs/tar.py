@@ -7,6 +7,8 @@ import json
 import os
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any, cast
 
 import numpy as np
@@ -18,10 +20,13 @@ from transforms.ledger.commit import MainObject
 from transforms.ledger.seal import HashedFile, sealed
 from transforms.ledger.types import ShardCounts, StoredObject, pack_codes
 from transforms.outputs.image_files import Compressor
-from transforms.outputs.layout import Layout, Row, SinkTarget, Texts, TokenLayout
+from transforms.outputs.layout import EXTENSIONS, Images, Layout, Row, SinkTarget, StoredImage, Texts, TokenLayout
 from transforms.outputs.table import output_rows
 
 COUNTS_MEMBER = "__vqbeam__"  # last member of a tar; WebDataset readers skip names like this
+JSON = ".json"
+IMAGES = tuple(f".{extension}" for extension in EXTENSIONS.values())
+BYTES_BEFORE = 1 << 20  # before a place that are read, too: the first images of the same row of the input
 
 
 class TarSink:
@@ -43,7 +48,7 @@ class TarSink:
         for (name, data), row in zip(self._compress(batch), rows, strict=True):
             stem = name.rsplit(".", 1)[0]
             self._add(name, data)
-            self._add(f"{stem}.json", as_json(row))
+            self._add(f"{stem}{JSON}", as_json(row))
 
     def finish(self, counts: ShardCounts) -> None:
         self._add(COUNTS_MEMBER, sealed(counts, self._target.job, self._target.shard, self._hashed).encode())
@@ -81,7 +86,7 @@ class TokenTarSink(TarSink):
             np.save(data, row)
             self._add(f"{stem}.npy", data.getvalue())
             self._add(f"{stem}.txt", first_caption(other.pop(CAPTION)).encode("utf-8", "surrogatepass"))
-            self._add(f"{stem}.json", as_json(other))
+            self._add(f"{stem}{JSON}", as_json(other))
             self._rows += 1
 
     def finish(self, counts: ShardCounts) -> None:
@@ -105,19 +110,61 @@ def _read_tar(file: IO[bytes]) -> tuple[str, list[str]]:
         return member.read().decode(), []
 
 
-def _read_images(uri: str, output: str, columns: Collection[str]) -> Iterator[tuple[bytes, Row]]:
+def stream_rows(uri: str) -> Iterator[Row]:
+    """All rows of a tar, which is read from its beginning to its end."""
     with storage.open_read(uri) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        data = b""
         for member in tar:
-            content = tar.extractfile(member)
-            if content is None or member.name == COUNTS_MEMBER:
-                continue
-            if member.name.endswith(".json"):
-                yield data, json.loads(content.read())
-            else:
-                data = content.read()
+            content = tar.extractfile(member) if member.name.endswith(JSON) else None
+            if content is not None:
+                yield json.loads(content.read())
+
+
+@contextmanager
+def _open_images(uri: str, output: str, columns: Collection[str]) -> Iterator[Images]:
+    size = storage.stat(uri).size
+    with storage.open_read(uri) as file:
+
+        def images(share: float) -> Iterator[StoredImage]:
+            start = _first_image(file, max(0, int(share * size) - BYTES_BEFORE))
+            if start is None:
+                return
+            file.seek(start)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                image = None
+                for member in tar:
+                    content = tar.extractfile(member)
+                    if content is None or member.name == COUNTS_MEMBER:
+                        return
+                    if image is None or not member.name.endswith(JSON):
+                        image = member
+                        continue
+                    end = member.offset_data + member.size
+                    yield StoredImage(image.offset, end / size, json.loads(content.read()), partial(read, image))
+                    image = None
+
+        def read(member: tarfile.TarInfo) -> bytes:
+            file.seek(member.offset_data)
+            return file.read(member.size)
+
+        yield images
+
+
+def _first_image(file: IO[bytes], start: int) -> int | None:
+    """The byte where the header of the first image at or behind `start` begins; None if there is none."""
+    start = -(-start // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    file.seek(start)
+    while block := file.read(tarfile.BLOCKSIZE):
+        if block[257:262] == b"ustar":
+            try:
+                member = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+            except tarfile.HeaderError:  # the checksum does not fit: a part of an image
+                member = None
+            if member and member.isreg() and member.name.endswith(IMAGES):
+                return start
+        start += len(block)
+    return None
 
 
 TARS = MainObject("tars", "tar", _read_tar)
 TOKEN_LAYOUT = TokenLayout(TARS, TokenTarSink)
-LAYOUT = Layout(TARS, [], TarSink, _read_images)
+LAYOUT = Layout(TARS, [], TarSink, _open_images)

@@ -48,7 +48,10 @@ class ImageFileSink(TableSink):
 
 
 def _open_images(uri: str, output: str, columns: Collection[str]) -> AbstractContextManager[Images]:
-    return open_images(uri, columns, IMAGE_PATH, lambda path: storage.read_bytes(storage.join(output, path)))
+    def read(path: str) -> tuple[str, bytes]:
+        return path.rpartition("/")[2], storage.read_bytes(storage.join(output, path))
+
+    return open_images(uri, columns, IMAGE_PATH, read)
 
 
 LAYOUT = Layout(replace(TABLE, files=IMAGES), [(IMAGE_PATH, pa.string())], ImageFileSink, _open_images)

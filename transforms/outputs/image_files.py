@@ -81,3 +81,9 @@ def slug(key: str) -> str:
     """At most 60 of `[a-z0-9_-]`: accents dropped, every other run of characters one hyphen; may be empty."""
     letters = (c for c in unicodedata.normalize("NFKD", key.lower()) if not unicodedata.combining(c))
     return re.sub(r"[^a-z0-9_-]+", "-", "".join(letters))[:SLUG_LENGTH].strip("-")
+
+
+def row_of(name: str) -> int:
+    """The row of a file's name that `image_name` gave; -1 for another name."""
+    digits = re.match(r"\d+", name)
+    return int(digits[0]) if digits else -1

@@ -69,12 +69,12 @@ class Sink(Protocol):
 @dataclass(frozen=True)
 class StoredImage:
     """An image of a stored main object, and its row. `number` grows from image to image; `end` is the share of the
-    object that ends with the image. `read` returns the file while the object is open."""
+    object that ends with the image. `read` returns the name and the content of the file, while the object is open."""
 
     number: int
     end: float
     row: Row
-    read: Callable[[], bytes]
+    read: Callable[[], tuple[str, bytes]]
 
 
 # Images in order, from the one at a share of the object on, or from a few before it.

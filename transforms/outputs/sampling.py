@@ -38,16 +38,16 @@ def places(sizes: Sequence[int], wanted: int, seed: int = SEED) -> list[tuple[in
 
 def sample_images(
     output: str, layout: Layout, columns: Sequence[str], total: int, wanted: int, seed: int = SEED
-) -> Iterator[list[StoredImage]]:
+) -> Iterator[tuple[str, list[StoredImage]]]:
     """Some `wanted` of the `total` images in an output folder, in plan order: all of them if there are no more.
 
     Images that are several of one row of the input (those with `sample`) come together, at most `MOST` of them; every
-    other comes by itself. They can be read until the next are asked for.
+    other comes by itself, with the URI of their object. They can be read until the next are asked for.
     """
     columns = tuple({*columns, KEY, PROMPT, CAPTION, SAMPLE})
     objects = list(storage.list_files(storage.join(output, layout.main.folder)))
 
-    def from_the_first() -> Generator[list[StoredImage], None, None]:
+    def from_the_first() -> Generator[tuple[str, list[StoredImage]], None, None]:
         for info in objects:
             yield from _from(info.uri, output, layout, columns, [None])
 
@@ -55,7 +55,7 @@ def sample_images(
         yield from from_the_first()
         return
     with closing(from_the_first()) as first:
-        each = len(next(first, [])) or 1
+        each = len(next(first, ("", [None]))[1])
     rows = max(1, wanted // each)
     any_found = False
     for number, found in groupby(places([info.size for info in objects], rows, seed), key=itemgetter(0)):
@@ -68,7 +68,7 @@ def sample_images(
 
 def _from(
     uri: str, output: str, layout: Layout, columns: Sequence[str], shares: Sequence[float | None]
-) -> Iterator[list[StoredImage]]:
+) -> Iterator[tuple[str, list[StoredImage]]]:
     """The images of the row of the input at each of the `shares` of an object, else of the next row; all for None."""
     last = -1
     with layout.open_images(uri, output, columns) as images:
@@ -76,7 +76,7 @@ def _from(
             for group in _groups(images(share or 0.0), share):
                 if group[0].number > last:
                     last = group[0].number
-                    yield group
+                    yield uri, group
                     if share is not None:
                         break
 

@@ -131,8 +131,10 @@ class TableRows:
 
 
 @contextmanager
-def open_images(uri: str, columns: Collection[str], image: str, read: Callable[[Any], bytes]) -> Iterator[Images]:
-    """As `Layout.open_images`: `read` makes a file of a value in the column `image`."""
+def open_images(
+    uri: str, columns: Collection[str], image: str, read: Callable[[Any], tuple[str, bytes]]
+) -> Iterator[Images]:
+    """As `Layout.open_images`: `read` returns name and content of the file for a value in the column `image`."""
     with storage.open_read(uri) as file:
         table = TableRows(file, {*columns, image})
 
@@ -146,12 +148,12 @@ def open_images(uri: str, columns: Collection[str], image: str, read: Callable[[
         yield images
 
 
-def _file_of(cells: pa.Array, i: int, read: Callable[[Any], bytes]) -> bytes:
+def _file_of(cells: pa.Array, i: int, read: Callable[[Any], tuple[str, bytes]]) -> tuple[str, bytes]:
     return read(cells[i].as_py())
 
 
 def _open_images(uri: str, output: str, columns: Collection[str]) -> AbstractContextManager[Images]:
-    return open_images(uri, columns, IMAGE, lambda cell: cell["bytes"])
+    return open_images(uri, columns, IMAGE, lambda cell: (cell["path"] or "", cell["bytes"]))
 
 
 TABLE = MainObject("data", "parquet", read_table)

@@ -142,9 +142,9 @@ def _open_images(uri: str, output: str, columns: Collection[str]) -> Iterator[Im
                     yield StoredImage(image.offset, end / size, json.loads(content.read()), partial(read, image))
                     image = None
 
-        def read(member: tarfile.TarInfo) -> bytes:
+        def read(member: tarfile.TarInfo) -> tuple[str, bytes]:
             file.seek(member.offset_data)
-            return file.read(member.size)
+            return member.name, file.read(member.size)
 
         yield images
 

@@ -32,8 +32,8 @@ def rows(count: int, first: int = 0, each: int = 0) -> list[dict[str, Any]]:
 def sampled(output: str, layout: Layout, total: int, wanted: int, seed: int = 0) -> list[list[tuple[str, int]]]:
     """The key and the grey of each image that is shown."""
     return [
-        [(image.row["key"], Image.open(io.BytesIO(image.read())).getpixel((0, 0))[0]) for image in group]
-        for group in sample_images(output, layout, (), total, wanted, seed)
+        [(image.row["key"], Image.open(io.BytesIO(image.read()[1])).getpixel((0, 0))[0]) for image in group]
+        for _, group in sample_images(output, layout, (), total, wanted, seed)
     ]
 
 
@@ -108,7 +108,7 @@ def test_little_of_a_large_tar_is_read(tmp_path: Path) -> None:
     uri = str(tmp_path / "out/tars/00000.tar")
     with layout.open_images(uri, str(tmp_path / "out"), ()) as read:
         found = next(read(0.8))
-        pixels = np.asarray(Image.open(io.BytesIO(found.read())))
+        pixels = np.asarray(Image.open(io.BytesIO(found.read()[1])))
     assert 0.8 - 1.2 * tar.BYTES_BEFORE / storage.stat(uri).size < found.end < 0.8
     assert (pixels == images[int(found.row["key"][1:])]["pixels"]).all()
 
@@ -121,4 +121,4 @@ def test_a_tar_inside_a_row_is_not_taken_for_images(tmp_path: Path, monkeypatch:
     with layout.open_images(str(tmp_path / "out/tars/00000.tar"), "", ()) as read:
         for share in np.linspace(0, 1, 97, endpoint=False).tolist():
             for image in read(share):
-                assert Image.open(io.BytesIO(image.read())).getpixel((0, 0))[0] == int(image.row["key"][1:])
+                assert Image.open(io.BytesIO(image.read()[1])).getpixel((0, 0))[0] == int(image.row["key"][1:])

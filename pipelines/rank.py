@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from models import find
@@ -16,6 +17,7 @@ from pipelines.planned_models import CLIP_TEXTS, OPEN_CLIP_TEXT, clip_model, cli
 from pipelines.request import JobOptions, Settings, Task
 from transforms import storage
 from transforms.batch import IMAGE
+from transforms.errors import UsageError
 from transforms.image_formats import libavif_version
 from transforms.image_options import ImageLimits
 from transforms.ledger.plan import Plan
@@ -34,6 +36,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--min_clip_score", type=cosine, metavar="X", help="filter: the least cosine, from -1 to 1")
     group.add_argument(
         "--keep_images", action="store_true", help="also write the image files as they came, for encode to read"
+    )
+    group.add_argument(
+        "--contact_sheet", action="store_true", help="with --keep_images: also one PNG of some of them, best first"
     )
     flags.add_limit_flags(group)
     flags.add_run_flags(parser)
@@ -54,12 +59,16 @@ class RankOptions:
 
 def options(args: argparse.Namespace) -> RankOptions:
     limits = flags.given_limit_flags(args)
+    if args.contact_sheet and not args.keep_images:
+        raise UsageError("--contact_sheet shows the images that rank keeps: add --keep_images, or leave it out")
     return flags.fill(RankOptions, args, job=flags.job_options(args, "images"), limits=limits)
 
 
 def prepare(chosen: RankOptions) -> Task:
     """Raises `CheckpointError`."""
     from models.clip.scorer import read_clip_parts
+    from transforms.outputs import table
+    from transforms.outputs.contact_sheet import Kept, open_image
     from transforms.work.rank import WRITTEN, Rank
     from transforms.work.step import ClipSettings
 
@@ -109,6 +118,7 @@ def prepare(chosen: RankOptions) -> Task:
         ),
         work=work,
         provenance=provenance,
+        kept=Kept(table.LAYOUT, partial(open_image, limits=limits)) if chosen.keep_images else None,
         look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,
         max_image_bytes=limits.max_image_bytes,
     )

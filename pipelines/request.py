@@ -23,6 +23,7 @@ from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.plan import Plan, load_plan
 from transforms.ledger.sums import Totals
 from transforms.ledger.types import Shard
+from transforms.outputs.contact_sheet import Kept, Originals
 from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
@@ -222,11 +223,14 @@ class Task:
     `fingerprint` holds the command's own choices that decide the output (JSON values); `input` the input request with
     the columns that the command writes; `work` makes the work of the workers, given the stored plan and settings
     without gaps; `provenance` what every table says of its making. The first of `models` gives the job its name and the
-    default size of a batch. `written` is how images are written; a command that writes none has in `look` what the
-    summary says to look at.
+    default size of a batch. `written` is how images are written; a command that makes none has in `look` what the
+    summary says to look at, and in `kept` the image files that it writes as they came, if it does.
 
     `conclude` is called once the job is done and well, and returns what the summary ends with. It writes the file
     `concluded`, which is deleted while shards are pending. `quiet`: a job that is well has no summary printed.
+
+    `originals` gives what images were made from, for the contact sheet, given the stored plan, settings without gaps
+    and the shards.
 
     `planned` gives the schema and the shards of a new plan, for a job whose rows are not those of the input files; None
     has planning list and cut these.
@@ -248,6 +252,7 @@ class Task:
     work: Callable[[Plan, Settings], Work]
     provenance: Callable[[Plan], Mapping[str, Any]]
     written: ImageOutput | None = None
+    kept: Kept | None = None
     look: str = ""
     backend: str = "torch"
     max_image_bytes: int = MAX_IMAGE_BYTES
@@ -260,6 +265,7 @@ class Task:
     planned: Callable[[], tuple[InputSchema, Sequence[Shard]]] | None = None
     conclude: Callable[[Plan, Totals], str | None] | None = None
     concluded: str | None = None
+    originals: Callable[[Plan, Settings, Sequence[Shard]], Originals] | None = None
     quiet: bool = False
 
 

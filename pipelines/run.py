@@ -107,8 +107,9 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         print_summary(command, job.output, plan, outcome, look, keys, already=not pending)
     if told:
         say(told)
-    if task.written and job.contact_sheet:
-        write_contact_sheet(job.output, task.written.layout, outcome.totals.rows_written)
+    if job.contact_sheet:
+        with stage("Drawing the contact sheet", short=True):
+            _draw_contact_sheet(job, task, plan, outcome.totals.rows_written)
     return (0 if reason else code) if outcome.well else 1
 
 
@@ -185,12 +186,21 @@ def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:
     return stored
 
 
+def _draw_contact_sheet(job: JobOptions, task: Task, plan: Plan, images: int) -> None:
+    if task.written:
+        settings, shards = job.settings.over(plan), StoredShards(job.output, plan)
+        originals = task.originals(plan, settings, shards) if task.originals else None
+        write_contact_sheet(job.output, task.written.layout, images, originals=originals)
+    elif task.kept:
+        write_contact_sheet(job.output, task.kept.layout, images, open_image=task.kept.open_image, by_score=True)
+
+
 def _look(job: JobOptions, task: Task) -> str:
     """What the summary suggests to look at."""
-    if task.written is None:
-        return task.look
     if job.contact_sheet:
         return storage.join(job.output, CONTACT_SHEET)
+    if task.written is None:
+        return task.look
     return storage.join(job.output, task.written.layout.images_folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,8 +26,10 @@ from pipelines.request import (
 )
 from transforms.errors import UsageError
 from transforms.image_options import image_options, preprocessing_id
-from transforms.inputs.request import Kind
+from transforms.inputs.request import InputSchema, Kind
 from transforms.ledger.plan import Plan
+from transforms.ledger.types import Shard
+from transforms.outputs.contact_sheet import Originals
 from transforms.outputs.layout import ImageOutput
 
 METHODS = ("latent", "codes", "model")
@@ -213,6 +215,12 @@ def prepare(chosen: VaryOptions) -> Task:
         own = {name: plan.fingerprint[name] for name in shown}
         return (drawn.provenance(plan) if drawn else tokenizer_provenance(vqgan, plan)) | own
 
+    def made_from(plan: Plan, settings: Settings, shards: Sequence[Shard]) -> Originals:
+        from transforms.work import originals
+
+        schema = InputSchema.from_json(plan.schema)
+        return originals.Originals(work(plan, settings), schema, shards, image.max_image_bytes)
+
     return Task(
         models=drawn.planned if drawn else (tokenizer_model(vqgan, chosen.vqgan or name),),
         fingerprint=fingerprint,
@@ -221,6 +229,7 @@ def prepare(chosen: VaryOptions) -> Task:
         work=work,
         provenance=provenance,
         written=written,
+        originals=made_from if kind == "images" or job.local else None,  # to paint codes, models must be here
         backend=chosen.backend,
         max_image_bytes=image.max_image_bytes,
         tokenizer=vqgan.spec if kind == "codes" else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -13,12 +13,14 @@ from PIL import Image
 from transforms import storage
 from transforms.batch import CAPTION, CLIP_SCORE, KEY, PROMPT, RANK, first_caption
 from transforms.errors import amount
+from transforms.image_options import ImageLimits
+from transforms.images import decode_image
 from transforms.ledger.folder import CONTACT_SHEET
 from transforms.ledger.types import shard_number
 from transforms.outputs.image_files import row_of
 from transforms.outputs.layout import Layout, Row, StoredImage
 from transforms.outputs.sampling import sample_images
-from transforms.outputs.sheet import Panel, Picture, draw_sheet
+from transforms.outputs.sheet import Panel, Picture, draw_sheet, fitted
 
 SHOWN = 48  # images
 ORIGINAL = "original"
@@ -26,6 +28,14 @@ ORIGINAL = "original"
 # What rows of the input, each given by its shard and its number there, were: an image, or None where that is not known.
 Originals = Callable[[Sequence[tuple[int, int]]], Sequence[Image.Image | None]]
 Open = Callable[[bytes], Image.Image]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Image files that a command writes as they came, and how one is opened."""
+
+    layout: Layout
+    open_image: Open
 
 
 def write_contact_sheet(
@@ -48,7 +58,8 @@ def write_contact_sheet(
     for uri, found in sample_images(output, layout, (CLIP_SCORE, RANK), images, SHOWN):
         files = [image.read() for image in found]
         pictures = [
-            Picture((open_image or _open)(data), note(image.row)) for image, (_, data) in zip(found, files, strict=True)
+            Picture(fitted((open_image or _open)(data)), note(image.row))
+            for image, (_, data) in zip(found, files, strict=True)
         ]
         panels.append(_panel(found, pictures))
         rows.append((shard_number(uri.rpartition("/")[2].partition(".")[0]), row_of(files[0][0])))
@@ -76,6 +87,11 @@ def _panel(found: Sequence[StoredImage], pictures: Sequence[Picture]) -> Panel:
 
 def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def open_image(data: bytes, limits: ImageLimits) -> Image.Image:
+    """Opens an image file of any kind that vqbeam reads, as a model is shown it. Raises `RowRejected`."""
+    return Image.fromarray(decode_image(data, limits).pixels)
 
 
 def title(shown: int, images: int, by_score: bool = False) -> str:

@@ -57,8 +57,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What all panels of a sheet have in common, in pixels: the size of their images, whether notes and originals are
-    there."""
+    """What all panels of a sheet have in common, in pixels: the size of their images, whether these have notes, whether
+    originals are there."""
 
     width: int
     height: int
@@ -67,10 +67,19 @@ class Geometry:
     columns: int
 
     @property
+    def strip(self) -> int:
+        """The width of a panel without its original, and of the text beneath."""
+        return self.columns * (self.width + SEAM) - SEAM
+
+    @property
+    def indent(self) -> int:
+        """The width of an original and of what is between it and the strip."""
+        return self.width + APART if self.with_original else 0
+
+    @property
     def cell(self) -> int:
         """The width of a panel."""
-        originals = self.width + APART if self.with_original else 0
-        return originals + self.columns * (self.width + SEAM) - SEAM
+        return self.indent + self.strip
 
     @property
     def step(self) -> int:
@@ -98,7 +107,7 @@ def draw_sheet(
     shape = Geometry(
         width=max(picture.image.width for picture in shown),
         height=max(picture.image.height for picture in shown),
-        noted=any(picture.note for picture in shown),
+        noted=any(picture.note for panel in panels for picture in panel.pictures),
         with_original=any(panel.original for panel in panels),
         columns=max(panel.columns for panel in panels),
     )
@@ -107,10 +116,10 @@ def draw_sheet(
         balanced = balanced_columns(len(panels) * side_by_side) / side_by_side if side_by_side > 1 else 0
         columns = max(1, round(balanced)) if balanced else balanced_columns(len(panels))
     columns = min(columns, len(panels))
-    texts = [_text(panel, letters, shape.cell) for panel in panels]
+    texts = [_text(panel, letters, shape.strip) for panel in panels]
     rows = [range(start, min(start + columns, len(panels))) for start in range(0, len(panels), columns)]
     depths = [max(shape.depth(panels[i]) for i in row) for row in rows]
-    heights = [max(len(texts[i][0]) for i in row) * LINE_HEIGHT for row in rows]
+    heights = [max(max(len(texts[i][0]), shape.with_original) for i in row) * LINE_HEIGHT for row in rows]
     head = LINE_HEIGHT + GAP // 2 if title else 0
     size = (
         2 * MARGIN + columns * (shape.cell + GAP) - GAP,
@@ -127,7 +136,7 @@ def draw_sheet(
             lines, ink, turned = texts[i]
             for number, line in enumerate(lines):
                 baseline = top + depth + CAPTION_GAP + number * LINE_HEIGHT + ASCENT
-                letters.draw(sheet, line, left + shape.cell / 2, baseline, ink, turned)
+                letters.draw(sheet, line, left + shape.indent + shape.strip / 2, baseline, ink, turned)
         top += depth + CAPTION_GAP + height + GAP
     return sheet
 
@@ -135,8 +144,7 @@ def draw_sheet(
 def _draw_panel(sheet: Image.Image, panel: Panel, shape: Geometry, left: int, top: int, letters: Lettering) -> None:
     """The images of a panel in the middle of its width, the original at the left of them."""
     own = panel.columns * (shape.width + SEAM) - SEAM
-    first = left + (shape.width + APART if shape.with_original else 0)
-    first += (shape.columns * (shape.width + SEAM) - SEAM - own) // 2
+    first = left + shape.indent + (shape.strip - own) // 2
     if panel.original:
         _draw_picture(sheet, panel.original, shape, left, top, letters)
     for i, picture in enumerate(panel.pictures):

@@ -65,17 +65,25 @@ def test_an_original_stands_at_the_left_of_its_row(plain: Lettering) -> None:
     panels = [Panel([flat(50), flat(100)], original=flat(10)), Panel([flat(60), flat(110)], original=flat(20))]
     sheet = draw_sheet(panels, columns=1, lettering=plain)
     for number in range(2):
-        top = MARGIN + number * (128 + CAPTION_GAP + GAP)
+        top = MARGIN + number * (128 + CAPTION_GAP + LINE_HEIGHT + GAP)
         assert whole(sheet, MARGIN, top, 10 * (number + 1))
         first = MARGIN + 128 + APART
         assert whole(sheet, first, top, 50 + 10 * number)
         assert whole(sheet, first + 128 + SEAM, top, 100 + 10 * number)
 
 
+def test_what_an_original_is_stands_beside_the_caption(plain: Lettering) -> None:
+    sheet = draw_sheet([Panel([flat(255)], "a", original=Picture(flat(255).image, "original"))], lettering=plain)
+    beneath = sheet.crop((0, MARGIN + 128, *sheet.size))
+    assert inked(beneath.crop((0, 0, MARGIN + 128, beneath.height)), GREY) == inked(sheet, GREY) > 0
+    assert inked(beneath.crop((MARGIN + 128, 0, *beneath.size))) == inked(sheet) > 0
+    assert beneath.height == CAPTION_GAP + LINE_HEIGHT + MARGIN
+
+
 def test_a_panel_without_its_original_leaves_room_for_it(plain: Lettering) -> None:
     panels = [Panel([flat(50)], original=flat(10)), Panel([flat(60)])]
     sheet = draw_sheet(panels, columns=1, lettering=plain)
-    top = MARGIN + 128 + CAPTION_GAP + GAP
+    top = MARGIN + 128 + CAPTION_GAP + LINE_HEIGHT + GAP
     assert whole(sheet, MARGIN + 128 + APART, top, 60)
     assert (np.asarray(sheet)[top:, : MARGIN + 128] == BACKGROUND).all()
 

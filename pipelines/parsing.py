@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
@@ -109,6 +111,8 @@ def parse(
         known = beam or ()
         lines = [_unknown_message(name, own, known, takers(house_form(name)[0])) for name in unknown]
         parser.error("\n".join(lines))
+    if launches and own_argv and not own_argv[0].startswith("-"):
+        _refuse_stray(parser, own_argv)
     args, extra = parser.parse_known_args(own_argv)
     if extra:
         parser.error(f"unexpected argument {extra[0]!r}: no flag takes it")
@@ -118,6 +122,15 @@ def parse(
         checker.error = parser.error  # type: ignore[method-assign]
         checker.parse_known_args(foreign)
     return args, foreign + rest
+
+
+def _refuse_stray(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Refuse what comes before all flags of a command that takes flags only: often the input, or a prompt."""
+    own, word = flag_names(parser), argv[0]
+    flag = next((name for name in ("--prompt", "--input") if name in own and name not in argv), None)
+    if "--prompt" in own and os.path.exists(word):
+        flag = "--input"
+    parser.error(f"unexpected argument {word!r}" + (f": did you mean {flag} {shlex.quote(word)}?" if flag else ""))
 
 
 def in_flags(message: str, parser: argparse.ArgumentParser, option: str | None = None) -> str:

@@ -115,7 +115,8 @@ def test_an_unknown_flag_like_no_other_is_named_without_a_suggestion(parser):
     [
         ("--batch_size 3", "required: --input"),
         ("--input a --batch_size many", "--batch_size: invalid int value: 'many'"),
-        ("stray --input a", "unexpected argument 'stray'"),
+        ("stray --input a", "unexpected argument 'stray'\nSee"),
+        ("photos --batch_size 3", r"unexpected argument 'photos': did you mean --input photos\?"),
         ("--input a --project", "--project needs a value"),
         ("--input a --project --region r", "--project needs a value"),
         ("--input a --streaming=yes", "--streaming"),

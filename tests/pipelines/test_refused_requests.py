@@ -55,6 +55,7 @@ CASES = (
     Refused("no such file", "--input IN/none*.tar", ("no matching files", "none*.tar")),
     Refused("one of a brace pattern is missing", "--input IN/{x,y}.tar", ("no matching files", "y.tar", "{x,y}.tar")),
     Refused("an unknown format", "--input IN/notes.doc", ("no format can be inferred", "input_format")),
+    Refused("images instead of codes", "--input IN/photos", ("has images (a.jpg", "vqbeam encode"), command="decode"),
     Refused("several formats at once", "--input IN/mixed", ("several formats", "input_format")),
     Refused("a store that does not exist", "--input nosuch://bucket/x.tar", ("nosuch", "not known")),
     Refused("an unknown column", "--input IN/twice.parquet --image_column photo", ("photo", "it has", "caption")),

@@ -123,6 +123,15 @@ def test_codes_and_images_are_those_of_the_commands(tokenizer: vqbeam.Tokenizer,
         assert np.array_equal(image, np.asarray(Image.open(tmp_path / "d" / path)))
 
 
+def test_one_image_instead_of_a_list_is_refused(tokenizer: vqbeam.Tokenizer) -> None:
+    """An array would be read as one grey image a row."""
+    image = Image.open(io.BytesIO(first_image())).convert("RGB")
+    for one in (image, np.asarray(image), np.asarray(image.convert("L")), first_image(), "photo.png"):
+        with pytest.raises(vqbeam.UsageError, match=r"encode takes a list of images, and this is one: give \[image\]"):
+            tokenizer.encode(one)  # type: ignore[arg-type]
+    assert tokenizer.encode(np.asarray(image)[None]).shape == (1, 64)  # type: ignore[arg-type]
+
+
 def test_no_images_give_no_codes(tokenizer: vqbeam.Tokenizer) -> None:
     codes = tokenizer.encode([])
     assert codes.shape == (0, tokenizer.codes_per_image)

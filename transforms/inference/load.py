@@ -67,6 +67,8 @@ class Tokenizer:
         the model's square as `vqbeam encode` does; for bytes the codes equal the command's. Raises `RowRejected` for
         bytes that are no image, `UsageError` for another kind of value, `ConfigError` if the model has no encoder.
         """
+        if _is_one(images):
+            raise UsageError("encode takes a list of images, and this is one: give [image]")
         pixels = [self._pixels(number, image) for number, image in enumerate(images)]
         if not pixels:
             return np.zeros((0, self.codes_per_image), np.int32)
@@ -95,6 +97,13 @@ class Tokenizer:
         if not isinstance(image, Image.Image):
             raise UsageError(f"image {number} is {type(image).__name__}, expected a PIL image, a uint8 array or bytes")
         return resized_image(image, self._options)
+
+
+def _is_one(images: object) -> bool:
+    """Whether this is one image instead of several: an array [H, W, 3] would be read as H grey ones."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
+    return isinstance(images, Image.Image | bytes | bytearray | memoryview | str)
 
 
 def load(

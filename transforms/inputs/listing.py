@@ -327,7 +327,13 @@ def _infer(matched: Matched, formats: Mapping[str, Format], kind: Kind) -> str:
         return next(iter(present))
     if not present:
         _refuse_arrow([matched])
-        examples = ", ".join(found.uri.rpartition("/")[2] for found in islice(matched, 3))
+        first = [found.uri for found in islice(matched, 3)]
+        examples = ", ".join(uri.rpartition("/")[2] for uri in first)
+        if kind == "codes" and any(map(BY_NAME["files"].matches, first)):
+            raise UsageError(
+                f"{matched.pattern} has images ({examples}) where tables of codes are wanted (parquet): "
+                "`vqbeam encode` makes them of images"
+            )
         raise UsageError(
             f"{matched.pattern}: no format can be inferred from the file extensions ({examples}); give input_format, "
             f"one of {', '.join(formats)}"

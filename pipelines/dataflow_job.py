@@ -17,10 +17,12 @@ from apache_beam.runners.runner import PipelineState, create_runner
 from pipelines.engine_errors import one_line
 from pipelines.launch_result import SUBMITTED, LaunchResult
 from pipelines.process import hushed
-from pipelines.screen import Expected, describe
+from pipelines.sample import FOR_A_WORKER, Expected, Reckoning
+from pipelines.sample_text import line
 from pipelines.stopping import SIGNALS, LeftRunning, Terminated
 from pipelines.terminal import say
 from transforms.engine.beam import NAMESPACE
+from transforms.engine.monitor import COUNTERS
 from transforms.errors import RunFailed, UsageError
 
 STATE_SECONDS = 5.0  # between two looks at the job's state
@@ -119,7 +121,8 @@ class DataflowJob:
     def follow(self, expected: Expected) -> LaunchResult:
         """Tell the job's state, its warnings and its progress until it ends."""
         began = time.monotonic()
-        told, last, seen, first_row = began - PROGRESS_SECONDS, "", set[str](), 0.0
+        told, last, seen = began - PROGRESS_SECONDS, "", set[str]()
+        reckoning = Reckoning(expected, began, FOR_A_WORKER)
         while True:
             state = self._state() or last
             if state != last:
@@ -131,10 +134,8 @@ class DataflowJob:
                 told = time.monotonic()
                 for message in self._new_warnings(seen):
                     say(f"{_clock(began)} Dataflow: {message}", file=sys.stderr)
-                counts = self._counts()
-                first_row = first_row or (told if counts["rows_read"] else 0.0)
-                line = describe(counts, expected, told - first_row if first_row else 0.0)
-                say(f"{_clock(began)} {line.replace('starting', 'waiting for a worker')}", file=sys.stderr, flush=True)
+                sample = reckoning.sample(told, self._counts())
+                say(f"{_clock(began)} {line(sample)}", file=sys.stderr, flush=True)
             time.sleep(STATE_SECONDS)
         if ENDS[state] == PipelineState.DONE:
             return LaunchResult(PipelineState.DONE)
@@ -161,12 +162,14 @@ class DataflowJob:
             if context.get("namespace") == NAMESPACE and isinstance(metric.scalar, int | float):
                 key = (metric.name.name, context.get("step", ""))
                 found[key] = max(found.get(key, 0), metric.scalar)
-        counts = dict.fromkeys(("rows_read", "rows_written", "rows_rejected", "rows_filtered"), 0.0)
+        counts = dict.fromkeys(COUNTERS, 0.0)
         for (name, _), value in found.items():
             counts[name] = counts.get(name, 0) + value
-        counts["shards_done"] = counts.get("shards_done", 0) + counts.get("shards_adopted", 0)
-        counts.setdefault("shards_failed", 0)
-        return counts
+        counts["shards_done"] += counts.get("shards_adopted", 0)
+        at_work = min(1.0, counts["rows_read"])
+        counts |= {"shards_in_flight": at_work, "models_loaded": at_work}
+        done = sum(counts[name] for name in ("rows_written", "rows_rejected", "rows_filtered"))
+        return counts | dict.fromkeys(("rows_done", "places_done", "rows_of_done_shards"), done)
 
     def _messages(self, importance: str) -> Iterator[str]:
         page = None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.screen import Expected
+from pipelines.estimate import Estimate
+from pipelines.sample import FOR_A_WORKER, Expected, Sample
+from pipelines.sample_text import line
 from pipelines.terminal import say
+from pipelines.ticking import ticking
 from transforms import storage
 from transforms.engine.beam import NAMESPACE
-from transforms.errors import ShardFailed, amount
+from transforms.errors import ShardFailed
 from transforms.ledger.folder import ATTEMPTS
 from transforms.ledger.totals import pending_shards
 
@@ -41,39 +43,36 @@ class Follower:
         self._watched = watched
         self._metrics = metrics
         self._began = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first shard of this run was seen done, and how many
+        self._shards, self._rows = Estimate(), Estimate()
         self.started = False  # a worker has begun a shard
 
-    def line(self) -> str:
-        """One line: "12/40 shards, 3,120 images, 2:10 left"."""
+    def look(self) -> Sample:
+        """Raises `ShardFailed` if the store fails."""
         expected, now = self._watched.expected, time.monotonic()
         done = expected.shards - len(pending_shards(self._watched.output, expected.shards))
         counts: Mapping[str, int] = {}
         with suppress(Exception):  # engines have them or not, early or late, and raise what they like
             counts = self._metrics()
         new = done - expected.shards_before
-        shards = f"{done:,}/{expected.shards:,} shards"
         self.started = self.started or new > 0 or any(counts.values()) or self._is_marked()
-        if not self.started:
-            waited = now - self._began
-            hint = f": no worker has started for {waited:.0f} s, see {self._watched.look}" if waited >= PATIENCE else ""
-            return f"{shards}, waiting for a worker{hint}"
-        parts = [shards]
-        if counts.get("rows_written"):
-            parts.append(amount(counts["rows_written"], expected.unit))
-        if counts.get("rows_rejected"):
-            parts.append(f"{counts['rows_rejected']:,} rejected")
-        if counts.get("shards_failed"):
-            parts.append(f"{amount(counts['shards_failed'], 'shards')} FAILED")
-        if new <= 0:
-            return ", ".join([*parts, "working"])
-        if self._first is None:
-            self._first = (now, new)
-        since, before = self._first
-        if new > before and done < expected.shards:
-            seconds = round((now - since) / (new - before) * (expected.shards - done))
-            parts.append(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left")
-        return ", ".join(parts)
+        waited = now - self._began
+        hint = f": no worker has started for {waited:.0f} s, see {self._watched.look}" if waited >= PATIENCE else ""
+        if new > 0:
+            self._shards.note(now, new)
+            self._rows.note(now, counts.get("rows_written", 0))
+        return Sample(
+            expected=expected,
+            time=time.time(),
+            seconds=waited,
+            doing=f"{FOR_A_WORKER}{hint}" if not self.started else "" if new > 0 else "working",
+            shards_done=done,
+            shards_failed=counts.get("shards_failed", 0),
+            rows_written=counts.get("rows_written", 0),
+            rows_rejected=counts.get("rows_rejected", 0),
+            rows_filtered=counts.get("rows_filtered", 0),
+            rows_per_second=self._rows.rate,
+            seconds_left=self._shards.left(expected.shards - done),
+        )
 
     def _is_marked(self) -> bool:
         """Whether a worker is at a shard: each attempt leaves a marker while it lasts."""
@@ -86,28 +85,20 @@ def far_progress(watched: Watched | None, metrics: Metrics) -> Iterator[None]:
     if watched is None:
         yield
         return
-    closing = threading.Event()
-    thread = threading.Thread(target=_show, args=(Follower(watched, metrics), closing), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        closing.set()
-        thread.join(LINE_SECONDS)
+    follower = Follower(watched, metrics)
 
-
-def _show(follower: Follower, closing: threading.Event) -> None:
-    wait, last = LINE_SECONDS, False
-    while not last:
-        last = closing.wait(wait)
+    def tick(last: bool) -> float:
         began = time.monotonic()
         try:
-            line = follower.line()
+            told = line(follower.look())
         except ShardFailed as error:  # the store; the end of the job says more
-            line = f"how far the job is cannot be read: {error}"
-        wait = max(LINE_SECONDS, (time.monotonic() - began) / LISTINGS_SHARE)
+            told = f"how far the job is cannot be read: {error}"
         if follower.started or not last:
-            say(line, file=sys.stderr, flush=True)
+            say(told, file=sys.stderr, flush=True)
+        return max(LINE_SECONDS, (time.monotonic() - began) / LISTINGS_SHARE)
+
+    with ticking(tick, first=LINE_SECONDS):
+        yield
 
 
 def counters(result: Any) -> dict[str, int]:

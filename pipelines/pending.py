@@ -19,8 +19,9 @@ from pipelines.launch import run_pipeline
 from pipelines.launch_result import LaunchResult
 from pipelines.local_workers import local_processes, local_workers
 from pipelines.process import cores
+from pipelines.progress import progress
 from pipelines.request import Settings
-from pipelines.screen import Expected, progress
+from pipelines.sample import Expected
 from pipelines.sizing import PlanRequest, shard_seconds
 from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
@@ -46,9 +47,7 @@ def run_pending(
     if not local and settings.device == "auto":  # the launcher's does not count
         settings = replace(settings, device=str(plan.settings["device"]))
     processes = workers = settings.workers or (default_workers(settings.device) if local else 1)
-    expected = Expected(
-        plan.shards, plan.shards - len(pending), _rows_pending(request, plan, pending), request.command.unit
-    )
+    expected = _expected(request, plan, pending, settings.batch_size)
     if local:
         processes = local_processes(beam_args, local_workers(beam_args, workers))
         require_room(scratch, min(workers, len(pending)))
@@ -148,11 +147,16 @@ def _last_run(output: str) -> storage.FileInfo | None:
         return None
 
 
-def _rows_pending(request: PlanRequest, plan: Plan, pending: list[int]) -> int | None:
-    if planning.has_own_number(plan.schema.get("options", ())):
-        return None
-    rows = rows_of(request.job.output, plan, pending)
-    return None if rows is None else rows * request.task.images_per_row
+def _expected(request: PlanRequest, plan: Plan, pending: list[int], batch_size: int) -> Expected:
+    """What is known of a run of these shards."""
+    before, unit = plan.shards - len(pending), request.command.unit
+    own_number = planning.has_own_number(plan.schema.get("options", ()))
+    rows = None if own_number else rows_of(request.job.output, plan, pending)
+    if rows is None:
+        return Expected(plan.shards, before, None, unit)
+    made = rows * request.task.images_per_row
+    places = -(-made // batch_size) * batch_size
+    return Expected(plan.shards, before, int(made.sum()), unit, int(places.sum()))
 
 
 def default_workers(device: str) -> int:

@@ -1,29 +1,17 @@
-"""Shows a run on this machine while it works, as a bar on a terminal or as plain lines, and sums it up at the end.
-
-A thread reads what the workers wrote into the scratch folder (`transforms.engine.monitor`).
-"""
+"""Sums a job up at the end."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import islice
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from pipelines.command import JobCommand
 from pipelines.parsing import in_flags, parser_of
-from pipelines.stages import SILENT_SECONDS
 from pipelines.terminal import say
 from transforms import storage
-from transforms.engine.monitor import read_totals
 from transforms.errors import ShardFailed, StorageFailed, amount, size_text
 from transforms.inputs.passed_over import passed_over_text
 from transforms.ledger.folder import LAST_RUN, PLAN
@@ -33,124 +21,9 @@ from transforms.ledger.sums import Totals
 from transforms.ledger.totals import Outcome, most_common
 from transforms.ledger.types import STAGES, shard_name
 
-BAR_SECONDS = 0.5  # between two looks on a terminal
-LINE_SECONDS = 15.0  # between two lines elsewhere
 REASONS_SHOWN = 5
 REJECTED_SHOWN = 5
 MAX_TEXT = 200  # characters of a key, a URI or a message on the screen
-BAR_FORMAT = "{percentage:3.0f}%|{bar}| {desc}"
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is known before the work begins: `shards` of the whole plan, `shards_before` that earlier runs did,
-    and the rows of the rest, None if they have not been counted. `unit` is what they are called."""
-
-    shards: int
-    shards_before: int = 0
-    rows: int | None = None
-    unit: str = "images"
-
-
-@contextmanager
-def progress(scratch: str, expected: Expected, stream: TextIO | None = None) -> Iterator[None]:
-    """While this context is open, shows the run whose workers write into `scratch`."""
-    closing = threading.Event()
-    arguments = (scratch, expected, stream or sys.stderr, closing)
-    thread = threading.Thread(target=_show, args=arguments, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        closing.set()
-        thread.join()
-
-
-def _show(scratch: str, expected: Expected, stream: TextIO, closing: threading.Event) -> None:
-    """Draws over one line on a terminal, else prints a line now and then."""
-    terminal, last = stream.isatty(), False
-    pause = BAR_SECONDS if terminal else 0.0
-    now, began = time.monotonic(), None  # when the first row was read: loading a model does not count
-    with tqdm(total=1.0, bar_format=BAR_FORMAT, file=stream, dynamic_ncols=True, disable=not terminal) as bar:
-        while not last:
-            last = closing.wait(pause)
-            totals = read_totals(scratch)
-            if not terminal:
-                pause = LINE_SECONDS if _under_way(totals) else min(LINE_SECONDS, SILENT_SECONDS)
-            before, now = now, time.monotonic()
-            if began is None and totals["rows_read"]:
-                began = before
-            line = describe(totals, expected, 0 if began is None else now - began)
-            if terminal:
-                bar.set_description_str(line, refresh=False)
-                bar.n = share_done(totals, expected, whole=True)
-                bar.refresh()
-            else:
-                say(line, file=stream, flush=True)
-
-
-def _under_way(totals: Mapping[str, float]) -> bool:
-    """Whether a batch has gone through, or a shard."""
-    ended = ("rows_written", "rows_rejected", "rows_filtered", "shards_done", "shards_failed")
-    return any(totals[counter] for counter in ended)
-
-
-def _beginning(totals: Mapping[str, float]) -> str:
-    """What the workers do before that."""
-    if not totals.get("shards_in_flight"):
-        return "starting"
-    if not totals["models_loaded"]:
-        return "loading the model"
-    return "the first batch is at work" if totals["rows_read"] else "reading"
-
-
-def share_done(totals: Mapping[str, float], expected: Expected, *, whole: bool) -> float:
-    """How much is done, 0 to 1: of the whole plan, or of what this run had to do.
-
-    By rows if their number is known, since shards only count when they end.
-    """
-    shards_to_do = max(expected.shards - expected.shards_before, 0)
-    if not shards_to_do:
-        return 1.0
-    share = (totals["shards_done"] + totals["shards_failed"]) / shards_to_do
-    if expected.rows:
-        share = max(share, totals["rows_read"] / expected.rows)
-    share = min(share, 1.0)
-    return (expected.shards_before + share * shards_to_do) / expected.shards if whole else share
-
-
-def describe(totals: Mapping[str, float], expected: Expected, seconds: float) -> str:
-    """One line: "12/40 shards, 3,120 images, 412 images/s, 3 rejected, 2:10 left".
-
-    `seconds` is how long rows have been read for; 0 means that none has been yet.
-    """
-    shards = f"{expected.shards_before + int(totals['shards_done']):,}/{expected.shards:,} shards"
-    if not _under_way(totals):
-        return f"{shards}, {_beginning(totals)}"
-    parts = [shards, amount(int(totals["rows_written"]), expected.unit)]
-    if seconds > 0:
-        parts.append(f"{_short(totals['rows_written'] / seconds)} {expected.unit}/s")
-    parts += [
-        f"{int(totals[counter]):,} {word}"
-        for counter, word in (("rows_rejected", "rejected"), ("rows_filtered", "filtered"))
-        if totals[counter]
-    ]
-    if totals["shards_failed"]:
-        parts.append(f"{amount(int(totals['shards_failed']), 'shards')} FAILED")
-    share = share_done(totals, expected, whole=False)
-    if 0 < share < 1 and seconds > 0:
-        parts.append(f"{_clock_time(seconds * (1 - share) / share)} left")
-    return ", ".join(parts)
-
-
-def _short(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-
-
-def _clock_time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def passed_over_lines(plan: Plan) -> list[str]:

@@ -1,38 +1,33 @@
-"""Says what a command is at before rows come, so that it is never silent for long. `pipelines.screen` goes on then."""
+"""Says what a command is at before rows come, never silent for long. `pipelines.progress` goes on then."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipelines.terminal import say
+from pipelines.ticking import ticking
 
-SILENT_SECONDS = 1.5  # at most, and what comes between two stages
+SILENT_SECONDS = 1.5  # at most; where there is no terminal, it is twice as long each time
+LINE_SECONDS = 15.0  # at most
 
 
 @contextmanager
 def stage(text: str, *, short: bool = False) -> Iterator[None]:
     """A line on stderr at once, and how long it has taken for as long as this context is open: on a terminal in one
     place, elsewhere in more lines. One that is usually `short` is told only if it lasts."""
+    stream, began, pause = sys.stderr, time.monotonic(), SILENT_SECONDS
+    untold = short
     if not short:
-        say(text, file=sys.stderr, flush=True)
-    closing = threading.Event()
-    thread = threading.Thread(target=_tell, args=(text, closing, short), name="stage", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        closing.set()
-        thread.join()
+        say(text, file=stream, flush=True)
 
-
-def _tell(text: str, closing: threading.Event, untold: bool) -> None:
-    stream, began = sys.stderr, time.monotonic()
-    while not closing.wait(SILENT_SECONDS):
+    def tell(last: bool) -> float:
+        nonlocal untold, pause
         seconds = f"{time.monotonic() - began:.0f} s"
+        if last:
+            return 0.0
         if untold:
             say(text, file=stream, flush=True)
             untold = False
@@ -40,3 +35,8 @@ def _tell(text: str, closing: threading.Event, untold: bool) -> None:
             print(f"  {seconds}", end="\r", file=stream, flush=True)
         else:
             say(f"{text}, {seconds}", file=stream, flush=True)
+            pause = min(LINE_SECONDS, 2 * pause)
+        return pause
+
+    with ticking(tell, first=pause):
+        yield

@@ -15,7 +15,7 @@ PACKAGES = ("models", "transforms", "pipelines", "vqbeam")
 # From the bottom up. A module imports only modules of lines below its own; rooms in one line do not import each other.
 # A name covers everything in that package; `__init__` is listed by itself if the package's modules have other lines.
 LAYERS = (
-    ("models.errors", "models.processor"),
+    ("models.errors", "models.processor", "models.whereabouts"),
     (
         "models.devices",
         "models.machine_code",

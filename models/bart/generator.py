@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from models.devices import (
     torch_dtype,
 )
 from models.errors import ConfigError, no_numbers
+from models.whereabouts import CODES, tell
 
 ONE_RECORDING = threading.Lock()  # a process can record only one CUDA graph at a time
 BLOCK = 32  # on a GPU attention runs over the codes so far, rounded up to this: a program for each count
@@ -96,6 +98,7 @@ class TokenGenerator:
         self._programs: dict[tuple[int, Search], torch.cuda.CUDAGraph] = {}
         self._recorder: tuple[torch.cuda.Stream, Any] | None = None  # of all programs, which so share their memory
         self._records = self.device.type == "cuda"
+        self._marks: deque[tuple[int, torch.cuda.Event]] = deque()  # on a GPU: codes whose steps have been launched
         images = prompts_per_batch * images_per_prompt
         rows = 2 * images if guided else images
         kept = torch_dtype(self.dtype)  # in which the decoder's weights are held
@@ -138,7 +141,11 @@ class TokenGenerator:
             with self._undisturbed():
                 for position in range(self.length):
                     self._advance(position, search)
-            if not bool(self._buffers.health.isfinite().all()):
+                    self._tell(position + 1)
+            finite = bool(self._buffers.health.isfinite().all())  # waits for a GPU
+            self._marks.clear()
+            tell(CODES, self.length, self.length)
+            if not finite:
                 raise no_numbers("the DALL·E BART gives logits", self.dtype)
             codes = self._buffers.codes[:, 1:].to("cpu", torch.int32).numpy()
         return codes.reshape(self.prompts_per_batch, self.images_per_prompt, -1)[: len(request.input_ids)]
@@ -179,6 +186,20 @@ class TokenGenerator:
         if program is None:
             program = self._programs[filled, search] = self._record(filled, search)
         program.replay()
+
+    def _tell(self, drawn: int) -> None:
+        """Say how many codes are drawn. Steps are only launched here on a GPU: told is what it has done, and it always
+        has a block to go on with."""
+        if not self._records:
+            tell(CODES, drawn, self.length)
+        elif drawn % BLOCK == 0:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self.device))
+            self._marks.append((drawn, event))
+            if len(self._marks) > 2:
+                done, before = self._marks.popleft()
+                before.synchronize()
+                tell(CODES, done, self.length)
 
     def _record(self, filled: int, search: Search) -> torch.cuda.CUDAGraph:
         """The step as one CUDA graph, which launches its hundreds of kernels at once.

@@ -90,7 +90,7 @@ def test_a_job_tells_where_it_is_seen_and_how_far_it_is(service: Service, images
     ]
     assert any(line.endswith("Dataflow: Startup of the worker pool hit a quota") for line in lines)
     assert sum("hit a quota" in line for line in lines) == 1
-    assert any(" 1/2 shards, 2 images" in line for line in lines)
+    assert any(" 1/2 shards, 2/" in line for line in lines)
     assert done.out.startswith("Done: 2 of 2 shards\n")
     (asked,) = service.created
     assert asked["name"].startswith("vqbeam-encode-")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pipelines.__main__ as main_module
 from pipelines.command import COMMANDS, Command
+from pipelines.progress import progress
+from pipelines.sample import Expected
 from pipelines.scratch import scratch_folder
-from pipelines.screen import Expected, progress
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Counters from worker processes to the launcher of a local run, and the request to stop on the way back.
+"""Counters and whereabouts from workers to the launcher of a local run, and the request to stop on the way back.
 
 Both are small files in the scratch folder of the run, whether workers are threads or processes. Other runners have no
 such folder, and nothing happens here.
@@ -11,9 +11,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 COUNTERS = (
     "shards_in_flight",
@@ -21,6 +22,9 @@ COUNTERS = (
     "shards_failed",
     "models_loaded",
     "rows_read",
+    "rows_done",
+    "places_done",
+    "rows_of_done_shards",
     "rows_written",
     "rows_rejected",
     "rows_filtered",
@@ -32,7 +36,16 @@ COUNTERS = (
 STOP_FILE = "stop"
 LAST_FILE = "last"
 WRITE_INTERVAL = 0.5  # seconds between two writes of the counters
+AT = "at"  # beside the counters
 LOOK_INTERVAL = 0.1  # seconds between two looks for the request to stop
+
+
+class At(NamedTuple):
+    """Where a worker is: in a `part` of a batch, or of loading a model; `done` of `of` steps, 0 if it has none."""
+
+    part: str = ""
+    done: int = 0
+    of: int = 0
 
 
 class Monitor:
@@ -49,6 +62,7 @@ class Monitor:
         self._file = f"counters-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._lock = threading.Lock()
         self._counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+        self._at = At()
         self._written_at = float("-inf")
         self._looked_at = float("-inf")
         self._stop = False
@@ -65,6 +79,16 @@ class Monitor:
             for name, count in counts.items():
                 self._counts[name] += count
             if of_shards or time.monotonic() - self._written_at >= WRITE_INTERVAL:
+                self._write(self._folder)
+
+    def at(self, part: str, done: int = 0, of: int = 0) -> None:
+        """Says where this worker is; the launcher sees another part at once, steps within a second."""
+        if self._folder is None:
+            return
+        with self._lock:
+            another = part != self._at.part
+            self._at = At(part, done, of)
+            if another or time.monotonic() - self._written_at >= WRITE_INTERVAL:
                 self._write(self._folder)
 
     def stop_requested(self) -> bool:
@@ -86,7 +110,7 @@ class Monitor:
         path = os.path.join(folder, self._file)
         with suppress(OSError):  # a full disk or a removed folder costs the display, not the shard
             with open(path + ".new", "w", encoding="utf-8") as out:
-                json.dump(self._counts, out)
+                json.dump({**self._counts, AT: self._at}, out)
             os.replace(path + ".new", path)
 
 
@@ -95,13 +119,24 @@ def read_totals(folder: str) -> dict[str, float]:
     return _total(folder, "counters-*.json")
 
 
+def read_whereabouts(folder: str) -> list[At]:
+    """Where each worker of the run is that is anywhere."""
+    places = [At(*found[AT]) for found in _found(folder, "counters-*.json")]
+    return [place for place in places if place.part]
+
+
 def _total(folder: str, pattern: str) -> dict[str, float]:
     totals: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+    for found in _found(folder, pattern):
+        for name in COUNTERS:
+            totals[name] += found[name]
+    return totals
+
+
+def _found(folder: str, pattern: str) -> Iterator[dict[str, Any]]:
     for path in Path(folder).glob(pattern):
         with suppress(FileNotFoundError):  # the run is being cleaned up
-            for name, count in json.loads(path.read_text(encoding="utf-8")).items():
-                totals[name] += count
-    return totals
+            yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def shards_in_flight(folder: str, pids: Iterable[int]) -> int:

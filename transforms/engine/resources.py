@@ -18,6 +18,7 @@ from models.errors import ModelError
 from transforms import storage
 from transforms.engine.fitness import Fitness
 from transforms.engine.monitor import Monitor
+from transforms.engine.tally import Pacer
 from transforms.engine.worker_folder import worker_folder
 from transforms.errors import ShardFailed, TooManyRejected, UsageError, WorkerUnfit
 from transforms.inputs.dead_hosts import DeadHosts
@@ -168,6 +169,7 @@ class Resources:
         self.memory = FreedMemory()
         self.fitness = Fitness(alone=alone)
         self.monitor = monitor
+        self.pacer = Pacer(monitor)
         self._steps = steps  # one a device; a shard takes the one with the fewest shards on it
         self._shards_on = [0] * len(steps)
         self._calls = {id(step): threading.BoundedSemaphore(calls or UNBOUNDED) for step in steps}
@@ -197,7 +199,7 @@ class Resources:
         try:
             with self._ready[number]:
                 if not self._loaded[number]:
-                    with _of_the_worker():
+                    with _of_the_worker(), self.pacer.loading():
                         self._steps[number].setup()
                     self._loaded[number] = True
                     self.monitor.add(models_loaded=1)

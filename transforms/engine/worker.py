@@ -23,6 +23,7 @@ from transforms.engine.job import Job
 from transforms.engine.monitor import Monitor
 from transforms.engine.prefetch import Behind, ahead
 from transforms.engine.resources import Resources, claim_gpus, cores, require_room
+from transforms.engine.tally import Tally
 from transforms.errors import RowRejected, ShardFailed, SourceChanged, Stopped, UsageError
 from transforms.inputs.fetch import fetch_image, rejecting
 from transforms.inputs.formats import read_slices
@@ -98,10 +99,20 @@ class ShardAttempt:
         self.attempt_notices: dict[str, int] = {}  # which are not of the rows, and so not of the output
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.share = resources.budget.share()
+        self.tally = Tally(resources.monitor)
         self.over = threading.Event()
 
     def run(self) -> ShardReport:
         """Do the shard, unless it is done."""
+        rows = None
+        try:
+            report = self._run()
+            rows = None if report.status == "failed" else report.counts.rows_read
+            return report
+        finally:
+            self.tally.end(rows)
+
+    def _run(self) -> ShardReport:
         if self.resources.monitor.stop_requested() or self.resources.monitor.last_requested():
             raise Stopped
         done = self.transaction.mark()
@@ -138,6 +149,7 @@ class ShardAttempt:
             if new is None:
                 new = redoing.beside([part.source for part in self.shard.slices])
                 attempt = ShardAttempt(self.shard, self.job, self.resources, new)
+                attempt.tally = self.tally
                 report = attempt.transaction.adopt() or attempt._do(taken)
             counts = redoing.take(new, self.transaction.sweep)
             if counts is not None:
@@ -216,7 +228,8 @@ class ShardAttempt:
         for batch in batches:
             if self.resources.monitor.stop_requested():
                 raise Stopped
-            with self.resources.calling(step):
+            one_batch = self.resources.pacer.batch(self.tally, batch.num_rows, step.batch_size)
+            with self.resources.calling(step), one_batch:
                 result = run_model(batch)
             self.resources.memory.after_batch()
             yield result
@@ -265,6 +278,7 @@ class ShardAttempt:
             self.counts.missing_captions += prepared.missing_captions
             self.notices.update(prepared.notices)
             self._refuse(prepared.refusals, errors, prepared.rows_read)
+            self.tally.add(len(prepared.refusals), len(prepared.refusals))
             yield prepared
 
     def _refuse(self, refusals: list[Refusal], errors: ErrorLog, rows_read: int = 0) -> None:

@@ -193,14 +193,16 @@ def source_state(size: int, version: str) -> str:
     return f"{size} {version}"
 
 
-def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> int | None:
-    """Rows of some shards of a plan; None if they are not known before they are read."""
-    wanted = pa.array(shards, pa.int32())
-    total = 0
+def rows_of(output: str, plan: Plan, shards: Iterable[int]) -> np.ndarray | None:
+    """Rows of some shards of a plan, int64, in the order of their numbers; None if they are not known before they are
+    read."""
+    wanted = np.zeros(plan.shards, bool)
+    wanted[list(shards)] = True
+    rows = np.zeros(plan.shards, np.int64)
     for number in range(len(plan.segments)):
         for batch in _Segment(output, number).batches(["shard", "start", "stop"]):
-            batch = batch.filter(pc.is_in(batch["shard"], value_set=wanted))
+            batch = batch.filter(pa.array(wanted[batch["shard"].to_numpy()]))
             if batch["stop"].null_count:
                 return None
-            total += pc.sum(pc.subtract(batch["stop"], batch["start"]), min_count=0).as_py()
-    return total
+            np.add.at(rows, batch["shard"].to_numpy(), pc.subtract(batch["stop"], batch["start"]).to_numpy())
+    return rows[wanted]

@@ -19,6 +19,7 @@ from models.bart.text import TextEncoder
 from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerSpec
 from models.uniforms import uniforms
+from models.whereabouts import SCORING, tell
 from transforms.batch import (
     ATTENTION_MASK,
     CLIP_SCORE,
@@ -231,6 +232,7 @@ def score(clip: ClipScorer, pixels: np.ndarray, prompts: list[str]) -> np.ndarra
     parts = []
     with ThreadPoolExecutor(clip.threads, "vqbeam-clip") as pool:
         for start in range(0, len(pixels), clip.batch_size):
+            tell(SCORING, start, len(pixels))
             part = slice(start, start + clip.batch_size)
             images = np.stack(list(pool.map(clip.preprocess, pixels[part])))
             parts.append(clip.scores(images, prompts[part]))

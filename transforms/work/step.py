@@ -13,6 +13,7 @@ import pyarrow as pa
 from models import find
 from models.clip.text import ClipText
 from models.image_tokenizer import ImageTokenizer, TokenizerOptions, TokenizerSpec
+from models.whereabouts import PAINTING, tell
 from transforms.batch import ENCODING, HEIGHT, PIXELS, WIDTH, code_dtype, fixed_lists
 
 if TYPE_CHECKING:
@@ -106,9 +107,16 @@ class TokenizerStep:
         _ = self.tokenizer
 
 
-def in_batches(call: Callable[[Any], np.ndarray], rows: Sequence[Any] | np.ndarray, size: int) -> np.ndarray:
-    """The results of `call` for at most `size` rows at a time, [N, ...] for N rows."""
-    return np.concatenate([call(rows[start : start + size]) for start in range(0, len(rows), size)])
+def in_batches(
+    call: Callable[[Any], np.ndarray], rows: Sequence[Any] | np.ndarray, size: int, part: str = ""
+) -> np.ndarray:
+    """The results of `call` for at most `size` rows at a time, [N, ...] for N rows. Tells how far it is in a `part`."""
+    made = []
+    for start in range(0, len(rows), size):
+        if part and size < len(rows):
+            tell(part, start, len(rows))
+        made.append(call(rows[start : start + size]))
+    return np.concatenate(made)
 
 
 def painted(tokenizer: ImageTokenizer, batch: pa.RecordBatch, codes: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray]:
@@ -116,7 +124,7 @@ def painted(tokenizer: ImageTokenizer, batch: pa.RecordBatch, codes: np.ndarray)
 
     Returns the images, too, uint8 [N, H, W, 3].
     """
-    pixels = in_batches(tokenizer.decode, codes, tokenizer.batch_size)
+    pixels = in_batches(tokenizer.decode, codes, tokenizer.batch_size, PAINTING)
     count, height, width, _ = pixels.shape
     batch = batch.append_column(ENCODING, fixed_lists(codes.astype(code_dtype(tokenizer.spec.codebook_size))))
     batch = batch.append_column(WIDTH, pa.array(np.full(count, width, np.int32)))

@@ -21,6 +21,7 @@ from models.bart.compiled import LANES, TURN
 from models.bart.config import DalleBartConfig
 from models.bart.network import Decoder, DecoderLayer, Norm
 from models.threads import Threads
+from models.whereabouts import COMPILING, tell
 
 MOST_PAIRED_ROWS = 4  # more are faster as panels
 LEAST_TILED_ROWS = 3  # with a matrix unit: fewer are faster without it
@@ -161,7 +162,8 @@ class CompiledDecoder:
         )
         blank = torch.zeros(1, 1, size, dtype=rest), torch.ones(1, 1)
         self.begin([blank])
-        self.step(torch.zeros(rows, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 1, exact=True)  # compiles
+        tell(COMPILING)
+        self.step(torch.zeros(rows, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 1, exact=True)
 
     def begin(self, captions: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Take encoder states [G, L, D] and masks [G, L] (1 = real): each pair is for an equal share of the rows."""

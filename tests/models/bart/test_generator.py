@@ -22,6 +22,7 @@ from models.bart.request import TokenRequest
 from models.bart.sampling import Search
 from models.errors import CheckpointError, ConfigError
 from models.uniforms import uniforms
+from models.whereabouts import watched
 from tests.support.bart_checkpoints import (
     GOLDEN_BART,
     GOLDEN_MIN_DALLE,
@@ -135,11 +136,13 @@ class RehearsedGpu:
         self.streams: list[object] = []
         self.pools: list[object] = []
         self.replayed = 0
+        self.waited_for: list[int] = []  # replays that it was waited for, by how many there were
         stream = SimpleNamespace(wait_stream=lambda other: None)
         names = {
             "CUDAGraph": SimpleNamespace,
             "Stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
-            "current_stream": lambda: stream,
+            "current_stream": lambda device=None: stream,
+            "Event": self._event,
             "graph_pool_handle": object,
             "device": nullcontext,
             "stream": nullcontext,
@@ -150,6 +153,10 @@ class RehearsedGpu:
         self._step = generator._step
         monkeypatch.setattr(generator, "_step", self._noted)
         monkeypatch.setattr(generator, "_records", True)
+
+    def _event(self) -> SimpleNamespace:
+        after = self.replayed
+        return SimpleNamespace(record=lambda stream: None, synchronize=lambda: self.waited_for.append(after))
 
     def _noted(self, filled: int, search: Search) -> None:
         self._last = partial(self._step, filled, search)
@@ -189,6 +196,29 @@ def test_recorded_steps_draw_the_same_codes(model: DalleBart, monkeypatch: pytes
     assert len(gpu.streams) == STEPS // 4
     assert gpu.replayed == 2 * STEPS
     assert len(set(map(id, gpu.streams))) == len(set(map(id, gpu.pools))) == 1
+
+
+def told_by(generator: TokenGenerator, prompts: Prompts) -> list[tuple[str, int, int]]:
+    told: list[tuple[str, int, int]] = []
+    with watched(lambda *where: told.append(where)):
+        prompts.draw(generator)
+    return told
+
+
+def test_each_code_is_told_once_it_is_drawn(model: DalleBart) -> None:
+    steps = [("codes", drawn, STEPS) for drawn in range(1, STEPS + 1)]
+    assert told_by(generator(model), Prompts.golden()) == [*steps, steps[-1]]
+
+
+def test_of_steps_that_a_gpu_was_given_those_are_told_that_it_has_done(
+    model: DalleBart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_generator, "BLOCK", 4)
+    recording = generator(model)
+    gpu = RehearsedGpu(recording, monkeypatch)
+    for call in range(2):
+        assert told_by(recording, Prompts.golden()) == [("codes", drawn, STEPS) for drawn in (4, 8, STEPS)]
+        assert gpu.waited_for[2 * call :] == [4 + STEPS * call, 8 + STEPS * call]
 
 
 def test_with_and_without_caches_the_same_codes_are_drawn(model: DalleBart) -> None:

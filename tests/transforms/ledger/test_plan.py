@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +27,18 @@ def shards(first: int, count: int, name: str = "a") -> list[Shard]:
     return made
 
 
+def rows(folder: Path, plan: Plan, shards: Iterable[int]) -> list[int]:
+    found = rows_of(str(folder), plan, shards)
+    assert found is not None
+    return found.tolist()
+
+
 def test_a_plan_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     assert load_plan(str(tmp_path)) is None
     stored = store_segment(str(tmp_path), PLAN, shards(0, 5))
     assert load_plan(str(tmp_path)) == stored
-    assert (stored.shards, rows_of(str(tmp_path), stored, range(5))) == (5, 100)
+    assert rows(tmp_path, stored, range(5)) == [20] * 5
+    assert stored.shards == 5
     assert list(StoredShards(str(tmp_path), stored)) == shards(0, 5)
     assert [*map(StoredShards(str(tmp_path), stored).make, (1, 2))] == shards(0, 5)[1:3]
     assert load_shard(str(tmp_path), 4) == shards(0, 5)[4]
@@ -58,7 +66,7 @@ def test_segments_come_after_one_another(tmp_path: Path) -> None:
     assert stored.shards == 5
     assert list(StoredShards(str(tmp_path), stored)) == shards(0, 2) + shards(2, 3, "b")
     assert [*map(StoredShards(str(tmp_path), stored).make, (1, 2))] == shards(0, 2)[1:] + shards(2, 1, "b")
-    assert rows_of(str(tmp_path), stored, [0, 4]) == 40
+    assert rows(tmp_path, stored, [0, 4]) == [20, 20]
 
 
 def test_rows_are_not_known_where_a_source_does_not_tell(tmp_path: Path) -> None:
@@ -79,7 +87,7 @@ def test_one_shard_of_many_is_found(tmp_path: Path) -> None:
     many = [Shard(index, (Slice(source, index, index + 1),)) for index in range(20_000)]
     stored = store_segment(str(tmp_path), PLAN, many)
     assert load_shard(str(tmp_path), 17_777) == many[17_777]
-    assert rows_of(str(tmp_path), stored, range(0, 20_000, 2)) == 10_000
+    assert rows(tmp_path, stored, range(0, 20_000, 2)) == [1] * 10_000
 
 
 def test_what_differs_is_named_and_what_was_left_open_is_not(tmp_path: Path) -> None:

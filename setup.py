@@ -30,6 +30,7 @@ setup(
     packages=[*find_packages(include=["pipelines", "transforms*", "models*", "vqbeam"]), "models.emoji"],
     package_data={
         "vqbeam": ["py.typed"],
+        "transforms.report": ["page.*"],
         "models.emoji": ["*.json", "*.safetensors", "README.md", "dalle_bart/*", "clip/*"],
     },
     entry_points={"console_scripts": ["vqbeam = pipelines.__main__:main"]},
@@ -50,6 +51,7 @@ setup(
         "urllib3>=2.2",
         "tqdm>=4.66",
         "argcomplete>=3.5",
+        "jinja2>=3.1",
         "transformers>=4.57",  # CLIP, Emu3
         "tokenizers>=0.22",
         "ftfy>=6.1",

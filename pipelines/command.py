@@ -22,6 +22,7 @@ COMMANDS = {  # what `vqbeam --help` says of them
     "convert": "turn a VQGAN or DALL·E BART checkpoint of another project into vqbeam's format",
     "verify": "check that an output folder is complete and undamaged",
     "errors": "show the rows that the job in an output folder rejected",
+    "report": "write a page about what came out: counts, samples, rejected rows, speed",
     "status": "show how far the run in an output folder has come",
     "watch": "show the status again and again until the job is complete",
     "jobs": "list or cancel the jobs of a job service of Beam",

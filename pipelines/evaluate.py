@@ -14,7 +14,7 @@ from pipelines.evaluating import evaluation
 from pipelines.request import JobOptions, Task, TokenizerChoice
 from transforms.errors import UsageError
 
-OF_A_FOLDER = ("overwrite", "extend", "retry_rejected")  # flags that mean nothing without one
+OF_A_FOLDER = ("overwrite", "extend", "retry_rejected", "report")  # flags that mean nothing without one
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

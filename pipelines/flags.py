@@ -112,6 +112,9 @@ def add_output_flags(parser: argparse.ArgumentParser, *, required: bool = True) 
     )
     group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
     group.add_argument(
+        "--report", action="store_true", help="at the end also report.html, a page about what came out: docs/report.md"
+    )
+    group.add_argument(
         "--max_error_rate",
         type=share,
         default=0.1,

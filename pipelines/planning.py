@@ -36,7 +36,7 @@ from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.provenance import same_content
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.inputs.uri_set import UriSet, UriWalk, uri_lookup
-from transforms.ledger.folder import CONFIG, CONTACT_SHEET, EVALUATION, LAST_RUN, SUCCESS, OutputFolder
+from transforms.ledger.folder import CONFIG, CONTACT_SHEET, EVALUATION, LAST_RUN, REPORT, SUCCESS, OutputFolder
 from transforms.ledger.plan import (
     EARLIER,
     RESTORE,
@@ -322,7 +322,7 @@ def remove_output(output: str, planned: Iterable[Shard] = ()) -> None:
         say(f"warning: {output} keeps {amount(len(kept), 'files')} that vqbeam did not write: {named}", file=sys.stderr)
     remove_card(output, main_objects())
     remove_index(output)
-    for name in (CONFIG, CONTACT_SHEET, EVALUATION, LAST_RUN):
+    for name in (CONFIG, CONTACT_SHEET, REPORT, EVALUATION, LAST_RUN):
         storage.delete(storage.join(output, name))
     remove_plan(output)
 

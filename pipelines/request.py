@@ -123,6 +123,7 @@ class JobOptions:
     allow_other_versions: bool = False
     dry_run: bool = False
     contact_sheet: bool = False
+    report: bool = False
     kept: bool = True
     local: bool = True
     worker_cores: int = 0

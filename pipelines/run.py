@@ -56,6 +56,8 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
         jax_codec.packages()
     if job.overwrite and (job.extend or job.retry_rejected):
         raise UsageError("--overwrite starts over: it cannot be combined with --extend or --retry_rejected")
+    if job.report and job.no_wait:
+        raise UsageError("--no_wait leaves the job before there is anything to report: `vqbeam report` writes it later")
     with stage("Looking into the output folder", short=True):
         stored = None if job.overwrite else planning.find_plan(request)
     if stored is None and (job.extend or job.retry_rejected):
@@ -110,6 +112,10 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     if job.contact_sheet:
         with stage("Drawing the contact sheet", short=True):
             _draw_contact_sheet(job, task, plan, outcome.totals.rows_written)
+    if job.report:
+        from pipelines.report import report_at_the_end
+
+        report_at_the_end(job.output, plan, job.model_cache)
     return (0 if reason else code) if outcome.well else 1
 
 

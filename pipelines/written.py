@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.command import JobCommand, find_job
 from transforms import storage
 from transforms.errors import OutputDamaged
-from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, FILE_FOLDERS, INDEX, SORTED
+from transforms.ledger.folder import CARD, CONTACT_SHEET, EVALUATION, FILE_FOLDERS, INDEX, REPORT, SORTED
 from transforms.ledger.plan import copied_plan, load_plan
 from transforms.outputs.layout import main_folders
 
@@ -23,7 +23,8 @@ def written_names(output: str) -> list[str]:
             return _splits(output)
     except OutputDamaged:  # names tell enough
         plan = copied_plan(output)
-    names = (*written_folders(find_job(plan.command) if plan else None), CONTACT_SHEET, CARD, EVALUATION, INDEX)
+    folders = written_folders(find_job(plan.command) if plan else None)
+    names = (*folders, CONTACT_SHEET, REPORT, CARD, EVALUATION, INDEX)
     return [storage.join(output, name) for name in names]
 
 

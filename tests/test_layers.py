@@ -62,7 +62,7 @@ LAYERS = (
     ("transforms.work",),
     ("transforms.engine",),
     ("transforms.training",),
-    ("transforms.inference",),
+    ("transforms.inference", "transforms.report"),
     ("transforms.__init__",),
     ("pipelines",),
     ("vqbeam",),

@@ -8,6 +8,7 @@ from transforms.storage import join
 
 SUCCESS = "_SUCCESS"  # there if the whole job is done and well
 CONTACT_SHEET = "contact_sheet.png"
+REPORT = "report.html"  # what came out, for people
 EVALUATION = "evaluation.json"  # how good tokenizers are, in total
 CARD = "README.md"  # the dataset card, or a file of the user's
 IMAGES = "images"  # holds a folder of image files for each shard, in the layout `FILES`

@@ -209,4 +209,5 @@ def test_the_number_of_workers_follows_from_the_plan(asked: Callable[..., Asked]
 @pytest.mark.slow
 def test_a_setup_file_ships_the_package_with_its_models(asked: Callable[..., Asked]) -> None:
     described = asked("encode", shipped=("--setup_file", str(ROOT / "setup.py")))
-    assert {"models/emoji/model.safetensors", "transforms/engine/worker.py", "constraints.txt"} <= described.shipped
+    wanted = {"models/emoji/model.safetensors", "transforms/engine/worker.py", "constraints.txt"}
+    assert wanted | {f"transforms/report/page.{ending}" for ending in ("html", "css", "js")} <= described.shipped

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.images import encoded, scene
-from tests.support.make_inputs import folder, table
+from tests.support.make_inputs import folder as write_files
+from tests.support.make_inputs import table
 from tests.support.run_command import SMALL, Outcome, decode, encode, run
 from tests.support.small_jobs import ROWS, dataset, encode_small, png, write_tar
 
@@ -175,7 +176,7 @@ def test_ranked_rows_show_their_scores(tmp_path: Path, source: Path, tiny_clip: 
 
 def test_images_with_one_caption_are_ranked_among_themselves(tmp_path: Path, tiny_clip: Path) -> None:
     rows = {"key": [f"k{i}" for i in range(6)], "image": [png(i) for i in range(6)], "caption": ["a"] * 3 + ["b"] * 3}
-    folder(tmp_path / "in", {"a.parquet": table(rows)})
+    write_files(tmp_path / "in", {"a.parquet": table(rows)})
     done = run("rank", "--input", tmp_path / "in", "--clip", tiny_clip, *SMALL, "--report", output=tmp_path / "out")
     assert done.code == 0, done.err
     page = page_of(tmp_path / "out")
@@ -198,7 +199,7 @@ def test_rows_that_show_parts_or_have_grids_of_their_own(
     tmp_path: Path, tiny_model: Path, more: tuple[str, ...]
 ) -> None:
     rows = {"key": ["a", "b"], "image": [encoded(scene(16, 24), "PNG"), encoded(scene(32, 16), "PNG")]}
-    folder(tmp_path / "in", {"a.parquet": table(rows)})
+    write_files(tmp_path / "in", {"a.parquet": table(rows)})
     done = encode(tmp_path / "in", tmp_path / "out", tiny_model, *more, "--report")
     assert done.code == 0, done.err
     page = page_of(tmp_path / "out")
@@ -255,3 +256,13 @@ def test_what_makes_no_report_is_refused(words: list[str], message: str) -> None
     done = run(*words)
     assert done.code == 2
     assert message in done.err
+
+
+def test_a_folder_in_a_bucket_is_reported_there(folder: str, tiny_model: Path) -> None:
+    done = encode(f"{folder}/in/*.parquet", f"{folder}/out", tiny_model, "--report")
+    assert done.code == 0, done.err
+    page = done.read("report.html").decode()
+    assert problems(page) == ""
+    assert cards(page) == done.total("rows_written") > 0
+    assert images(page) == 2 * cards(page)
+    assert 'href="./data/00000.parquet"' in page

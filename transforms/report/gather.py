@@ -30,6 +30,7 @@ from transforms.report.speed import Marks, Speed, list_marks, speed_of
 from transforms.report.statistics import Measured, Statistics, columns_of, count_codes
 
 SECONDS = 60.0  # each for rows, originals, reconstructions and rejected rows: a page is made in some minutes at most
+MOST_ENDS = 10_000  # shards: of more, the ends of tables are not looked at, as `vqbeam status` does
 UTMOST = 6  # rows with the least, and with the greatest score
 
 
@@ -78,7 +79,8 @@ class Report:
 def gather(output: str, plan: Plan, asked: Asked) -> Report:
     """Everything on the page. Raises `UsageError` for an export whose files are not read here, and if no shard is done
     yet."""
-    marks, totals = list_marks(output), total_of(output, look=True)
+    marks = list_marks(output)
+    totals = total_of(output, look=len(marks.shards) <= MOST_ENDS)
     if not len(marks.shards):
         raise UsageError(f"{output}: no shard is done yet, so there is nothing to report")
     chosen = drawn_shards(marks.shards, asked.seed)

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 def report_at_the_end(output: str, plan: Plan, cache: str) -> None:
     """Writes the page of a job that has ended, whose code is not changed by what may fail here."""
     try:
-        say(write_report(output, plan, storage.join(output, REPORT), cache))
+        say(f"  report     {write_report(output, plan, storage.join(output, REPORT), cache)}")
     except (ShardFailed, UsageError) as error:
         say(f"warning: no report: {error}", file=sys.stderr)
 
@@ -58,7 +58,7 @@ def write_report(output: str, plan: Plan, uri: str, cache: str, samples: int = S
         failed = [f"shard {shard_name(shard)} failed in the last run: {reason}" for shard, reason in failures(output)]
         page = render(report, shlex.join(words), version(otherwise=""), failed).encode()
         storage.put_bytes(page, uri)
-    return f"report      {uri} ({size_text(len(page))})"
+    return f"{uri} ({size_text(len(page))})"
 
 
 def _tokenizer(made: Mapping[str, Any], cache: str) -> ImageTokenizer:

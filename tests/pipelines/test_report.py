@@ -52,7 +52,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, source: Path, tiny_model: P
 
 def test_encode_ends_with_originals_beside_reconstructions(tokens: Outcome) -> None:
     assert tokens.code == 0, tokens.err
-    assert f"report      {tokens.output}/report.html" in tokens.out
+    assert f"  report     {tokens.output}/report.html (" in tokens.out
     page = page_of(tokens.output)
     assert problems(page) == ""
     assert cards(page) == 18
@@ -266,3 +266,56 @@ def test_a_folder_in_a_bucket_is_reported_there(folder: str, tiny_model: Path) -
     assert cards(page) == done.total("rows_written") > 0
     assert images(page) == 2 * cards(page)
     assert 'href="./data/00000.parquet"' in page
+
+
+def test_a_job_that_wrote_nothing_says_why(tmp_path: Path, tiny_model: Path) -> None:
+    write_files(tmp_path / "in", {"a.parquet": table({"key": ["a", "b"], "image": [b"no image"] * 2})})
+    done = encode(tmp_path / "in", tmp_path / "out", tiny_model, "--report")
+    assert done.code == 1
+    page = page_of(tmp_path / "out")
+    for text in ("<b>0</b> written", "<b>2</b> rejected", "not_an_image", "Nothing was written.", ">failed<"):
+        assert text in page
+    assert cards(page) == 0
+
+
+def test_captions_may_be_several_or_none(tmp_path: Path, tiny_model: Path) -> None:
+    rows = {"key": ["a", "b", "c"], "image": [png(i) for i in range(3)], "caption": [["", "second"], None, []]}
+    write_files(tmp_path / "in", {"a.parquet": table(rows)})
+    done = encode(tmp_path / "in", tmp_path / "out", tiny_model, "--report")
+    assert done.code == 0, done.err
+    page = page_of(tmp_path / "out")
+    assert sorted(re.findall(r'class="caption"><bdi>(.*?)</bdi>', page)) == ["", "", "second"]
+    assert "2 without a caption" in page
+
+
+def test_images_that_rows_only_name_are_fetched_again(tmp_path: Path, tiny_model: Path) -> None:
+    write_files(tmp_path / "in", {"images/a.png": png(1), "images/b.png": png(2)})
+    rows = {"key": ["a", "b"], "image": ["images/a.png", "images/b.png"]}
+    write_files(tmp_path / "in", {"a.parquet": table(rows)})
+    words = [tmp_path / "in" / "a.parquet", tmp_path / "out", tiny_model]
+    assert encode(*words, "--report").code == 0
+    assert images(page_of(tmp_path / "out")) == 4
+    (tmp_path / "in" / "images" / "b.png").unlink()
+    assert run("report", tmp_path / "out").code == 0
+    page = page_of(tmp_path / "out")
+    assert images(page) == 3
+    assert "1 of 2 originals were not found" in problems(page)
+
+
+@pytest.mark.parametrize("kind", ["files", "tar", "csv"])
+def test_originals_are_found_in_every_kind_of_input(tmp_path: Path, tiny_model: Path, kind: str) -> None:
+    given = tmp_path / "in"
+    if kind == "tar":
+        write_tar(given / "a.tar", 0, 12)
+    else:
+        write_files(given, {f"k{i:02}.png": png(i) for i in range(12)})
+    if kind == "csv":
+        write_files(given, {"a.csv": "key,image\n" + "".join(f"k{i:02},k{i:02}.png\n" for i in range(12))})
+    source = {"files": given, "tar": given / "a.tar", "csv": given / "a.csv"}[kind]
+    done = encode(source, tmp_path / "out", tiny_model, "--rows_per_shard", "5", "--evaluate", "--report")
+    assert done.code == 0, done.err
+    page = page_of(tmp_path / "out")
+    assert problems(page) == ""
+    measured = {row["key"]: f"{row['psnr']:.1f} dB" for row in done.rows()}
+    shown = re.findall(r'reconstruction <small>(\d+\.\d dB)</small>.*?class="key"><bdi>(.*?)</bdi>', page, re.DOTALL)
+    assert {key: psnr for psnr, key in shown} == measured

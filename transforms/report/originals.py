@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from transforms import storage
 from transforms.batch import IMAGE, IMAGE_URI, KEY, URI
 from transforms.errors import RowRejected, ShardFailed, UsageError, amount
+from transforms.inputs.dead_hosts import DeadHosts
 from transforms.inputs.fetch import MAX_IMAGE_BYTES, fetch_image
 from transforms.inputs.formats import count_rows, files, parquet, read_slices, webdataset
 from transforms.inputs.request import InputSchema
@@ -55,6 +56,7 @@ class Originals:
         self._output, self._plan, self._budget = output, plan, budget
         self._schema = InputSchema.from_json(plan.schema)
         self._shards = ShardReader(output)
+        self._dead_hosts = DeadHosts()
         self._jobs: dict[str, Originals | None] = {}
         self.missing: dict[Place, str] = {}
 
@@ -84,7 +86,7 @@ class Originals:
                     if key == wanted.key and i >= before:
                         data, uri, named = (batch.column(name)[i].as_py() for name in (IMAGE, URI, IMAGE_URI))
                         if data is None and named:
-                            data, uri = fetch_image(named, MAX_IMAGE_BYTES), named
+                            data, uri = fetch_image(named, MAX_IMAGE_BYTES, dead_hosts=self._dead_hosts), named
                         return Original(data, uri, self._plan) if data else f"{uri} holds no image any more"
                 before -= batch.num_rows
                 read += batch.num_rows

@@ -6,8 +6,10 @@ import re
 
 import numpy as np
 
+from examples.emoji.captions import head
+
 ARTICLE = re.compile(r"^an? ")
-# {a} is the subject with its article, {n} without, {b} the background, {ab} the background with its article
+# {a} is the subject with its article, {n} without, {p} in the plural, {b} the background, {ab} with its article
 CANONICAL = "{a} on {ab} background"
 VARIANTS = (
     "{n} on {ab} background",
@@ -35,10 +37,21 @@ def subject(caption: str, background: str) -> str:
     return caption.removesuffix(ending)
 
 
+def plural(thing: str) -> str:
+    """ "a red apple" -> "red apples"; things without an article, and those whose last word is not the head, stay."""
+    name = ARTICLE.sub("", thing)
+    if name == thing or head(name) != name:
+        return name
+    if re.search(r"(s|x|z|ch|sh)$", name):
+        return f"{name}es"
+    return re.sub(r"(?<=[^aeiou])y$", "ie", name) + "s"
+
+
 def say(template: str, thing: str, background: str) -> str:
     """Fill a template in; `thing` comes with its article, if it has one."""
     article = "an" if background[0] in "aeiou" else "a"
-    return template.format(a=thing, n=ARTICLE.sub("", thing), b=background, ab=f"{article} {background}")
+    name = ARTICLE.sub("", thing)
+    return template.format(a=thing, n=name, p=plural(thing), b=background, ab=f"{article} {background}")
 
 
 def varied_caption(thing: str, background: str, rng: np.random.Generator) -> str:

@@ -62,3 +62,8 @@ def split_combinations(glyph_keys: list[str]) -> Split:
 def background_colours() -> np.ndarray:
     """The colours of `BACKGROUNDS` in order, uint8 [B, 3]."""
     return np.array(list(BACKGROUNDS.values()), dtype=np.uint8)
+
+
+def colour_of(name: str) -> str | None:
+    """The background whose colour a thing's name has: "red apple" -> "red"."""
+    return next((word for word in name.split() if word in BACKGROUNDS), None)

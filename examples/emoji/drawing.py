@@ -1,4 +1,4 @@
-"""Draws the images of prompts with the models of one folder, to measure them: `vqbeam generate` without Beam."""
+"""Draws and ranks images with the models of one folder, to measure them: `vqbeam generate` without Beam."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 from models.bart.generator import TokenGenerator
 from models.bart.request import TokenRequest
 from models.bart.text import TextEncoder
+from models.clip.scorer import ClipScorer
 from models.find import find
 from models.image_tokenizer import ImageTokenizer
 from models.uniforms import uniforms
 
 DECODED_AT_ONCE = 64
+SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,16 @@ class Artist:
         parts = [self.tokenizer.decode(flat[i : i + DECODED_AT_ONCE]) for i in range(0, len(flat), DECODED_AT_ONCE)]
         images = np.concatenate(parts)
         return images.reshape(*codes.shape[:-1], *images.shape[1:])
+
+
+def best_by_clip(folder: Path, shown: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+    """Which of each prompt's images, uint8 [N, samples, H, W, 3], the CLIP of the folder scores highest: int64 [N]."""
+    clip = ClipScorer(find(str(folder), "").clip, device="cpu", batch_size=SCORED_AT_ONCE)
+    samples = shown.shape[1]
+    flat = shown.reshape(-1, *shown.shape[2:])
+    texts = [prompt for prompt in prompts for _ in range(samples)]
+    scores = []
+    for start in range(0, len(flat), SCORED_AT_ONCE):
+        part = slice(start, start + SCORED_AT_ONCE)
+        scores.append(clip.scores(np.stack([clip.preprocess(image) for image in flat[part]]), texts[part]))
+    return np.concatenate(scores).reshape(-1, samples).argmax(1)

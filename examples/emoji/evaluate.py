@@ -20,23 +20,19 @@ from examples.emoji.captions import caption
 from examples.emoji.combinations import BACKGROUNDS, background_colours, held_out_backgrounds
 from examples.emoji.compose import RESOLUTION, canonical, compose_images
 from examples.emoji.contrast import MIN_CONTRAST, contrast
-from examples.emoji.drawing import Artist, Sampling
+from examples.emoji.drawing import Artist, Sampling, best_by_clip
 from examples.emoji.glyphs import GlyphSet, load_glyphs
 from examples.emoji.recognition import classes, nearest_glyphs, twins
 from examples.emoji.sheets import save_sheet
-from models.clip.scorer import ClipScorer
-from models.find import find
 from pipelines.process import reuse_freed_memory
 
 GLYPHS = 200
 CHOICE_SEED = 5
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 BORDER = 3  # pixels along the edge that no glyph reaches
-SUBSET = 500  # of the pairs: for the curve over scales, the other wording and the ranking at the highest scale
+SUBSET = 500  # of the pairs: for the curve over scales and the ranking at the highest scale
 RANKED_SAMPLES = 8
-SCORED_AT_ONCE = 64
 SHEET_COUNT = 72
-UNTRAINED_WORDING = "{name} over a plain {background} backdrop"  # none of the ways to say it in caption_variety.py
 
 
 @dataclass(frozen=True)
@@ -69,13 +65,17 @@ class Judge:
         return self.label[found] == self.label[indices[:, 0]]
 
     def right_background(self, shown: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """bool [N]: the mean colour along the edge is nearest to the asked one of the ten."""
+        """bool [N]: the background that an image shows is the asked one."""
+        return self.background(shown) == indices[:, 1]
+
+    def background(self, shown: np.ndarray) -> np.ndarray:
+        """int64 [N]: which of the ten the mean colour along the edge is nearest to."""
         inner = slice(BORDER, RESOLUTION - BORDER)
         edge = np.ones((RESOLUTION, RESOLUTION), bool)
         edge[inner, inner] = False
         mean = shown[:, edge].astype(np.float64).mean(1)
         distance = ((mean[:, None] - background_colours()[None].astype(np.float64)) ** 2).sum(-1)
-        return distance.argmin(1) == indices[:, 1]
+        return distance.argmin(1)
 
 
 def choose_pairs(glyphs: GlyphSet, count: int) -> Pairs:
@@ -117,14 +117,7 @@ def ranked(judge: Judge, folder: Path, pairs: Pairs, sampling: Sampling) -> dict
     again for the prompts that CLIP can help, those with both right and wrong images."""
     artist = Artist(folder, prompts_per_batch=8, samples=RANKED_SAMPLES)
     shown = artist.pixels(artist.codes(pairs.prompts, sampling, seed=1))
-    clip = ClipScorer(find(str(folder), "").clip, device="cpu", batch_size=SCORED_AT_ONCE)
-    flat = shown.reshape(-1, *shown.shape[2:])
-    texts = [prompt for prompt in pairs.prompts for _ in range(RANKED_SAMPLES)]
-    scores = []
-    for start in range(0, len(flat), SCORED_AT_ONCE):
-        part = slice(start, start + SCORED_AT_ONCE)
-        scores.append(clip.scores(np.stack([clip.preprocess(image) for image in flat[part]]), texts[part]))
-    best = np.concatenate(scores).reshape(-1, RANKED_SAMPLES).argmax(1)
+    best = best_by_clip(folder, shown, pairs.prompts)
     right = np.stack([judge.right_glyph(shown[:, s], pairs.indices) for s in range(RANKED_SAMPLES)], 1)
     right = right[pairs.visible]
     chosen = right[np.arange(len(right)), best[pairs.visible]]
@@ -160,9 +153,6 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
     best = max(SCALES, key=lambda scale: curve[scale]["glyph"])
     sampling = replace(base, guidance_scale=best)
     shown = artist.pixels(artist.codes(pairs.prompts, sampling)[:, 0])
-    names = list(BACKGROUNDS)
-    reworded = [UNTRAINED_WORDING.format(name=glyphs.names[g], background=names[b]) for g, b in few.indices]
-    other_words = shares(judge, artist.pixels(artist.codes(reworded, sampling)[:, 0]), few)
     output.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0).permutation(len(shown))[:SHEET_COUNT]
     save_sheet(output / "sheet-random.png", pairs.originals[random], shown[random])
@@ -179,7 +169,6 @@ def evaluate(folder: Path, glyphs: GlyphSet, output: Path, count: int, base: Sam
         "best_guidance_scale": best,
         "at_best": shares(judge, shown, pairs),
         "reconstruction": ceiling,
-        "untrained_wording": other_words,
         "ranked": ranked(judge, folder, pairs, sampling),
         "ranked_at_highest_scale": ranked(judge, folder, few, replace(base, guidance_scale=max(SCALES))),
         "curve": {str(scale): values for scale, values in curve.items()},

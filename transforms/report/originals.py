@@ -7,17 +7,17 @@ the job that made these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.batch import IMAGE, IMAGE_URI, KEY, URI
-from transforms.errors import RowRejected, ShardFailed, UsageError, amount
+from transforms.errors import RowRejected, ShardFailed, UsageError
+from transforms.inputs.again import read_again
 from transforms.inputs.dead_hosts import DeadHosts
 from transforms.inputs.fetch import MAX_IMAGE_BYTES, fetch_image
-from transforms.inputs.formats import count_rows, files, parquet, read_slices, webdataset
 from transforms.inputs.request import InputSchema
 from transforms.ledger.folder import OutputFolder
 from transforms.ledger.marks import read_mark
@@ -26,8 +26,6 @@ from transforms.ledger.stored_shards import ShardReader
 from transforms.ledger.types import SHARD, Slice, shard_name, shard_number
 from transforms.report.drawn import Budget, Place
 
-SEEKS = (parquet.FORMAT.name, webdataset.FORMAT.name)  # formats that can begin at any row
-ROWS = 20_000  # of an input that are read for one image
 TABLE = re.compile(rf"(.+)/data/({SHARD})\.parquet")
 
 
@@ -78,29 +76,24 @@ class Originals:
                 self.missing[one.place] = found
 
     def _image(self, wanted: Wanted) -> Original | str:
-        first, stop = self._window(wanted)
-        read = 0
-        for part, before in cut(self._shards.shard(wanted.place.shard).slices, first, stop, self._schema):
-            for batch in read_slices([part], self._schema, MAX_IMAGE_BYTES):
-                for i, key in enumerate(batch.column(KEY).to_pylist()):
-                    if key == wanted.key and i >= before:
-                        data, uri, named = (batch.column(name)[i].as_py() for name in (IMAGE, URI, IMAGE_URI))
-                        if data is None and named:
-                            data, uri = fetch_image(named, MAX_IMAGE_BYTES, dead_hosts=self._dead_hosts), named
-                        return Original(data, uri, self._plan) if data else f"{uri} holds no image any more"
-                before -= batch.num_rows
-                read += batch.num_rows
-                if self._budget.is_spent or read > ROWS:
-                    return f"not among the {amount(read, 'rows')} of its shard that were looked through"
-        return "its shard's input has no row of this key any more"
+        rows = self._window(wanted)
+        for _, row in read_again(self._shards.shard(wanted.place.shard).slices, rows, self._schema):
+            if row.column(KEY)[0].as_py() == wanted.key:
+                data, uri, named = (row.column(name)[0].as_py() for name in (IMAGE, URI, IMAGE_URI))
+                if data is None and named:
+                    data, uri = fetch_image(named, MAX_IMAGE_BYTES, dead_hosts=self._dead_hosts), named
+                return Original(data, uri, self._plan) if data else f"{uri} holds no image any more"
+            if self._budget.is_spent:
+                break
+        return "the rows of its shard's input that were looked through have none of its key"
 
-    def _window(self, wanted: Wanted) -> tuple[int, int]:
+    def _window(self, wanted: Wanted) -> range:
         """The rows of the shard's input among which it is."""
         counts = read_mark(OutputFolder(self._output).stats(shard_name(wanted.place.shard))).counts
         if not wanted.per_row:
-            return 0, counts.rows_read
+            return range(counts.rows_read)
         first = wanted.place.position // wanted.per_row
-        return first, first + (counts.rows_rejected + counts.rows_filtered) // wanted.per_row + 1
+        return range(first, first + (counts.rows_rejected + counts.rows_filtered) // wanted.per_row + 1)
 
     def _behind_tokens(self, wanted: Wanted) -> Original | str:
         for part in self._shards.shard(wanted.place.shard).slices:
@@ -120,28 +113,6 @@ class Originals:
             plan = load_plan(output)
             self._jobs[output] = None if plan is None else Originals(output, plan, self._budget)
         return self._jobs[output]
-
-
-def cut(slices: Sequence[Slice], first: int, stop: int, schema: InputSchema) -> Iterator[tuple[Slice, int]]:
-    """Slices that hold the rows [first, stop) of all, each with the number of rows that come before these in it."""
-    before = 0
-    for part in slices:
-        if before >= stop:
-            return
-        if part.stop is not None:
-            rows = part.stop - part.start
-        else:  # only reading tells; of the last it need not be known
-            rows = stop - before if part is slices[-1] else count_rows(part, stop - before, schema)
-        low, high = max(first - before, 0), min(stop - before, rows)
-        before += rows
-        if low >= high:
-            continue
-        if part.source.format == files.FORMAT.name:
-            yield part, 0
-        elif part.source.format in SEEKS:
-            yield replace(part, start=part.start + low, stop=part.start + high), 0
-        else:
-            yield replace(part, stop=part.start + high), low
 
 
 def _position(part: Slice, column: str, key: str) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from tests.support.images import encoded, scene
 from transforms import storage
 from transforms.inputs import again
 from transforms.inputs.again import read_again
+from transforms.inputs.formats import read_slices
 from transforms.inputs.plan import make_shards, plan_sources
 from transforms.inputs.request import InputRequest, InputSchema
 from transforms.ledger.types import Shard
@@ -97,9 +99,26 @@ def test_files_without_a_wanted_row_are_not_opened(tmp_path: Path, monkeypatch: 
 
 
 def test_rows_far_behind_others_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    schema, (shard,) = planned(as_tars(tmp_path), 100)
+    schema, (shard,) = planned(as_table(tmp_path), 100)
     monkeypatch.setattr(again, "MOST_BYTES", 0)
-    assert [number for number, _ in read_again(shard.slices, {0, 11}, schema)] == [0]
+    assert [number for number, _ in read_again(shard.slices, {0, 1, 11}, schema)] == [0, 1]
+
+
+@pytest.mark.parametrize("make", [as_parquet, as_tars])
+def test_of_tables_and_tars_the_wanted_rows_alone_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], str]
+) -> None:
+    schema, (shard,) = planned(make(tmp_path), 100)
+    read: list[str] = []
+
+    def noted(*asked: Any) -> Iterator[pa.RecordBatch]:
+        for batch in read_slices(*asked):
+            read.extend(batch.column("key").to_pylist())
+            yield batch
+
+    monkeypatch.setattr(again, "read_slices", noted)
+    assert [number for number, _ in read_again(shard.slices, {2, 3, 4, 9}, schema)] == [2, 3, 4, 9]
+    assert read == ["k02", "k03", "k04", "k09"]
 
 
 def test_no_rows_are_no_reads(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def open_rows(output: str, path: str) -> Iterator[StoredRows]:
                 yield TarRows(stack.enter_context(tarfile.open(fileobj=file, mode="r:")))
             else:
                 yield TableRows(output, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False))
-    except (pa.ArrowException, tarfile.TarError, ValueError, KeyError) as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, tarfile.TarError, OSError) as error:  # failures of the store are `StorageFailed`
         raise OutputDamaged(f"{path} is damaged: {error}") from error
 
 
@@ -101,7 +103,10 @@ class TarRows:
         return pa.table({name: [row.get(name) for row in rows] for name in names})
 
     def take(self, positions: Sequence[int], without: Collection[str] = ()) -> list[dict[str, Any]]:
-        return [json.loads(self._content(self._rows[position])) for position in positions]
+        try:
+            return [json.loads(self._content(self._rows[position])) for position in positions]
+        except ValueError as error:
+            raise tarfile.ReadError(f"no JSON: {error}") from error
 
     def image(self, position: int, row: Mapping[str, Any]) -> bytes | None:
         return self._content(self._images[position])
@@ -109,5 +114,5 @@ class TarRows:
     def _content(self, member: tarfile.TarInfo) -> bytes:
         file = self._tar.extractfile(member)
         if file is None:
-            raise ValueError(f"{member.name} has no content")
+            raise tarfile.ReadError(f"{member.name} has no content")
         return file.read()

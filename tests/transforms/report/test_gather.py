@@ -134,10 +134,16 @@ def test_a_lost_table_and_a_model_that_is_gone_are_told(tmp_path: Path) -> None:
     assert len(keys(found)) == 4
 
 
-def test_a_damaged_table_is_told(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "out", 2, 10)
-    (folder / "data" / "00001.parquet").write_bytes(b"PAR1 nonsense PAR1")
-    assert "data/00001.parquet is damaged" in "\n".join(report_on(folder).problems)
+@pytest.mark.parametrize("place", [0.0, 0.3, 1.0])
+def test_a_damaged_table_is_told(tmp_path: Path, place: float) -> None:
+    folder = write_folder(tmp_path / "out", 2, 1000)
+    table = folder / "data" / "00001.parquet"
+    data = table.read_bytes()
+    start = int(place * (len(data) - 64))
+    table.write_bytes(data[:start] + b"?" * 64 + data[start + 64 :])
+    found = report_on(folder)
+    assert "data/00001.parquet is damaged" in "\n".join(found.problems)
+    assert found.statistics.rows == 1000, "the other table is looked at"
 
 
 def test_a_job_without_a_shard_has_no_report(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ CAPTION_GAP = 6  # between an image and its text
 LINE_HEIGHT = 19
 ASCENT = 14  # from the top of a line to its baseline
 CAPTION_LINES = 3
+NO_FONT = "in grey the keys of those with captions that no font here has"
 SMALLEST_CELL = 128  # narrower images are enlarged by a whole factor until they are at least this wide
-LARGEST_CELL = 384  # wider or higher ones are reduced
+LARGEST_CELL = 256  # wider or higher ones are reduced
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ class Geometry:
         return rows * self.step - (0 if self.noted else SEAM)
 
 
+@dataclass(frozen=True)
+class Text:
+    """The lines beneath a panel. `unlettered`: they stand for a caption that no font has."""
+
+    lines: Sequence[str]
+    ink: Ink
+    right_to_left: bool = False
+    unlettered: bool = False
+
+
 def draw_sheet(
     panels: Sequence[Panel], title: str = "", *, columns: int | None = None, lettering: Lettering | None = None
 ) -> Image.Image:
@@ -119,24 +130,29 @@ def draw_sheet(
     texts = [_text(panel, letters, shape.strip) for panel in panels]
     rows = [range(start, min(start + columns, len(panels))) for start in range(0, len(panels), columns)]
     depths = [max(shape.depth(panels[i]) for i in row) for row in rows]
-    heights = [max(max(len(texts[i][0]), shape.with_original) for i in row) * LINE_HEIGHT for row in rows]
-    head = LINE_HEIGHT + GAP // 2 if title else 0
+    heights = [max(max(len(texts[i].lines), shape.with_original) for i in row) * LINE_HEIGHT for row in rows]
+    if title and any(lines.unlettered for lines in texts):
+        title = f"{title}; {NO_FONT}"
+    width = columns * (shape.cell + GAP) - GAP
+    heads = letters.wrap(title, width, CAPTION_LINES)
+    head = len(heads) * LINE_HEIGHT + GAP // 2 if heads else 0
     size = (
-        2 * MARGIN + columns * (shape.cell + GAP) - GAP,
+        2 * MARGIN + width,
         2 * MARGIN + head + sum(depths) + sum(heights) + (GAP + CAPTION_GAP) * len(rows) - GAP,
     )
     sheet = Image.new("RGB", size, BACKGROUND)
-    if title:
-        letters.draw(sheet, title, MARGIN + letters.length(title) / 2, MARGIN + ASCENT, GREY)
+    for number, line in enumerate(heads):
+        baseline = MARGIN + number * LINE_HEIGHT + ASCENT
+        letters.draw(sheet, line, MARGIN + letters.length(line) / 2, baseline, GREY)
     top = MARGIN + head
     for row, depth, height in zip(rows, depths, heights, strict=True):
         for column, i in enumerate(row):
             left = MARGIN + column * (shape.cell + GAP)
             _draw_panel(sheet, panels[i], shape, left, top, letters)
-            lines, ink, turned = texts[i]
-            for number, line in enumerate(lines):
+            text = texts[i]
+            for number, line in enumerate(text.lines):
                 baseline = top + depth + CAPTION_GAP + number * LINE_HEIGHT + ASCENT
-                letters.draw(sheet, line, left + shape.indent + shape.strip / 2, baseline, ink, turned)
+                letters.draw(sheet, line, left + shape.indent + shape.strip / 2, baseline, text.ink, text.right_to_left)
         top += depth + CAPTION_GAP + height + GAP
     return sheet
 
@@ -164,15 +180,16 @@ def _draw_picture(
             letters.draw(sheet, line, left + shape.width / 2, top + shape.height + CAPTION_GAP + ASCENT, GREY)
 
 
-def _text(panel: Panel, letters: Lettering, width: int) -> tuple[list[str], Ink, bool]:
-    """The lines beneath a panel, their colour and their direction: the caption, else the key in grey."""
+def _text(panel: Panel, letters: Lettering, width: int) -> Text:
+    """What stands beneath a panel: the caption, else the key in grey."""
     lines = letters.wrap(panel.caption, width, CAPTION_LINES)
     if lines and all(map(letters.covers, lines)):
-        return lines, INK, is_right_to_left(panel.caption)
+        return Text(lines, INK, is_right_to_left(panel.caption))
+    unlettered = bool(lines)
     lines = letters.wrap(panel.key, width, 1)
     if all(map(letters.covers, lines)):
-        return lines, GREY, is_right_to_left(panel.key)
-    return letters.wrap(panel.key.encode("ascii", "backslashreplace").decode(), width, 1), GREY, False
+        return Text(lines, GREY, is_right_to_left(panel.key), unlettered)
+    return Text(letters.wrap(panel.key.encode("ascii", "backslashreplace").decode(), width, 1), GREY, False, unlettered)
 
 
 def _fitted(panel: Panel) -> Panel:

@@ -18,6 +18,7 @@ from transforms.outputs.sheet import (
     LARGEST_CELL,
     LINE_HEIGHT,
     MARGIN,
+    NO_FONT,
     SEAM,
     Panel,
     Picture,
@@ -128,11 +129,19 @@ def test_the_title_stands_at_the_top_left(plain: Lettering) -> None:
     assert inked(sheet.crop((MARGIN, MARGIN, 128, MARGIN + LINE_HEIGHT)), GREY) == inked(sheet, GREY) > 0
 
 
+def test_the_title_says_why_keys_stand_for_captions(plain: Lettering) -> None:
+    first, last = Panel([flat(255)], "a red apple", "k0"), Panel([flat(255)], "", "k2")
+    told = draw_sheet([first, Panel([flat(255)], "りんご", "k1"), last], "3 of 3", lettering=plain)
+    without = [first, Panel([flat(255)], "", "k1"), last]
+    assert told.tobytes() == draw_sheet(without, f"3 of 3; {NO_FONT}", lettering=plain).tobytes()
+    assert told.tobytes() != draw_sheet(without, "3 of 3", lettering=plain).tobytes()
+
+
 def test_small_images_are_enlarged_by_a_whole_factor_and_large_ones_reduced() -> None:
-    sizes = {(64, 64): (128, 128), (60, 30): (180, 90), (256, 300): (256, 300), (1000, 500): (LARGEST_CELL, 192)}
+    sizes = {(64, 64): (128, 128), (60, 30): (180, 90), (200, 256): (200, 256), (1000, 500): (LARGEST_CELL, 128)}
     assert {size: fitted(Image.new("RGB", size)).size for size in sizes} == sizes
     assert fitted(Image.new("RGB", (1, 10_000))).size == (1, LARGEST_CELL)
-    assert fitted(Image.new("RGB", (10, 300))).size == (10, 300)
+    assert fitted(Image.new("RGB", (10, 200))).size == (10, 200)
 
 
 @pytest.mark.parametrize("count", range(1, 200))

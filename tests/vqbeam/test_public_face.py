@@ -142,7 +142,8 @@ def test_an_image_of_another_kind_is_named(tokenizer: vqbeam.Tokenizer) -> None:
     good = np.zeros((8, 8, 3), np.uint8)
     for bad, found in (
         (good.astype(np.float32), "float32"),
-        ("a.png", "str"),
+        ("a.png", r"str.*open\(path, 'rb'\)"),
+        (Path("a.png"), r"Path.*open\(path, 'rb'\)"),
         (np.zeros((8, 8, 4), np.uint8), r"8, 4\]"),
     ):
         with pytest.raises(vqbeam.UsageError, match=rf"image 1 is .*{found}"):

@@ -5,6 +5,7 @@ They run the steps of the commands, so that codes and images equal the commands'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
@@ -95,7 +96,9 @@ class Tokenizer:
                 )
             image = Image.fromarray(np.ascontiguousarray(image))
         if not isinstance(image, Image.Image):
-            raise UsageError(f"image {number} is {type(image).__name__}, expected a PIL image, a uint8 array or bytes")
+            of_path = "; of a file give open(path, 'rb').read()" if isinstance(image, str | os.PathLike) else ""
+            found = type(image).__name__
+            raise UsageError(f"image {number} is {found}, expected a PIL image, a uint8 array or bytes{of_path}")
         return resized_image(image, self._options)
 
 

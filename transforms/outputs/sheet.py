@@ -172,7 +172,7 @@ def _draw_picture(
     sheet: Image.Image, picture: Picture, shape: Geometry, left: int, top: int, letters: Lettering
 ) -> None:
     image = picture.image
-    x, y = left + (shape.width - image.width) // 2, top + (shape.height - image.height) // 2
+    x, y = left + (shape.width - image.width) // 2, top + shape.height - image.height  # what is said is close beneath
     ImageDraw.Draw(sheet).rectangle((x - 1, y - 1, x + image.width, y + image.height), outline=BORDER)
     sheet.paste(image, (x, y))
     if picture.note:

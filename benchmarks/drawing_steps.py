@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +106,12 @@ def _seconds(model: DalleBart, dtype: str, prompts: int, images: int) -> float:
         set_torch_state(generator.device, generator.threads)
         generator._read_captions(request)
         generator._buffers.fill(generator._shape.padded(request), config.decoder_start_token_id)
-        for position in (POSITIONS[0], *POSITIONS):
-            generator._buffers.position.fill_(position)
-            start = time.process_time()
-            generator._step(position + 1, search, exact=True)
-            taken.append(time.process_time() - start)
+        with getattr(generator, "_undisturbed", nullcontext)():  # other checkouts may not have it
+            for position in (POSITIONS[0], *POSITIONS):
+                generator._buffers.position.fill_(position)
+                start = time.process_time()
+                generator._step(position + 1, search, exact=True)
+                taken.append(time.process_time() - start)
     return statistics.mean(taken[1:])  # the first warms up
 
 

@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         for prompts, images in _shapes(config, dtype, device):
             what = "of one prompt" if prompts == 1 else "of as many prompts"
             path, unit = _path(config, 2 * prompts * images, dtype, device)
-            limits = _limits(config, prompts, images, dtype, bandwidth, peaks.of(unit))
+            limits = limits_of(config, prompts, images, dtype, bandwidth, peaks.of(unit))
             contenders.append(Rates("vqbeam", dtype, prompts * images, what, path, limits))
     number = 0
     while not number or (not args.quick and time.monotonic() < start + 60 * args.minutes):
@@ -196,9 +196,9 @@ def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: lis
             dtype=dtype,
         )
         if device.type == "cuda":
-            _draw(generator, config)  # records the graphs
+            draw(generator, config)  # records the graphs
         start = time.perf_counter()
-        codes = _draw(generator, config)
+        codes = draw(generator, config)
         contender.rates.append(codes.size / (time.perf_counter() - start))
         del generator
         gc.collect()
@@ -207,7 +207,7 @@ def _measure_ours(config: DalleBartConfig, device: torch.device, contenders: lis
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
+def draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
     """All codes of a full batch: different captions, guided, sampled."""
     prompts, images = generator.prompts_per_batch, generator.images_per_prompt
     ids = np.ones((prompts, config.max_text_length), np.int64)
@@ -219,7 +219,7 @@ def _draw(generator: TokenGenerator, config: DalleBartConfig) -> np.ndarray:
     return generator.generate(TokenRequest(ids, mask, np.array(drawn), options))
 
 
-def _limits(
+def limits_of(
     config: DalleBartConfig, prompts: int, images: int, dtype: str, bandwidth: float, peak: float
 ) -> tuple[float, float]:
     """Tokens/s if only reading weights and caches, or only the products with weights, took time.

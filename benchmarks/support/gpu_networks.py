@@ -114,7 +114,7 @@ def _draw(setting: Setting, size: str) -> Iterator[Row]:
         note = ""
         if {dtype, "memory"} <= setting.peaks.keys():
             given = (config, prompts, images, dtype, setting.peaks["memory"], setting.peaks[dtype])
-            reading, computing = generate._limits(*given)
+            reading, computing = generate.limits_of(*given)
             nearer = "memory" if reading < computing else "products"
             note = f"{found * config.image_length / min(reading, computing):.0%} of the limit by {nearer}"
         what = "of one prompt" if prompts == 1 else "of as many prompts"
@@ -126,7 +126,7 @@ def _draw(setting: Setting, size: str) -> Iterator[Row]:
 
 
 def _images_drawn(generator: TokenGenerator, config: DalleBartConfig) -> int:
-    codes = generate._draw(generator, config)
+    codes = generate.draw(generator, config)
     return codes.size // codes.shape[-1]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pipelines import flags
 from pipelines.command import JobCommand
-from pipelines.planned_models import tokenizer_model
+from pipelines.planned_models import DECODE, tokenizer_model
 from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_provenance
 from transforms.batch import GRID_H, GRID_W
 from transforms.errors import UsageError
@@ -74,7 +74,7 @@ def prepare(chosen: DecodeOptions) -> Task:
     if expected:
         job.files.check_codebook(expected)
     return Task(
-        models=(tokenizer_model(checkpoint, name),),
+        models=(tokenizer_model(checkpoint, name, passes=DECODE),),
         fingerprint=asdict(written) | {"image_size": checkpoint.choices.get("image_size", 0)},
         input=asked,
         work=lambda plan, settings: Decode(
@@ -88,6 +88,7 @@ def prepare(chosen: DecodeOptions) -> Task:
         written=written,
         backend=tokenizer.backend,
         tokenizer=checkpoint.spec,
+        pixels=checkpoint.spec.resolution**2,
     )
 
 

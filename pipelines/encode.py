@@ -13,7 +13,7 @@ from pipelines.command import JobCommand
 from pipelines.evaluating import evaluation
 from pipelines.flag_values import numbers, option
 from pipelines.planned_models import tokenizer_model
-from pipelines.request import LEAST_ROWS, JobOptions, Task, TokenizerChoice, tokenizer_provenance
+from pipelines.request import JobOptions, Task, TokenizerChoice, tokenizer_provenance
 from transforms import storage
 from transforms.errors import UsageError
 from transforms.image_options import image_options, preprocessing_id
@@ -152,7 +152,6 @@ def prepare(chosen: EncodeOptions) -> Task:
         backend=chosen.tokenizer.backend,
         max_image_bytes=image.max_image_bytes,
         images_per_row=views.count if views else 1,
-        least_rows=max(1, LEAST_ROWS // (views.count if views else 1)),
     )
 
 

@@ -10,7 +10,15 @@ from models import find
 from models.errors import ConfigError
 from models.image_tokenizer import TokenizerCheckpoint
 from pipelines import image_reading
-from pipelines.planned_models import CLIP_BATCH, PlannedModel, clip_model, clip_preprocessing, tokenizer_model
+from pipelines.planned_models import (
+    CLIP_BATCH,
+    DECODE,
+    ENCODE,
+    PlannedModel,
+    clip_model,
+    clip_preprocessing,
+    tokenizer_model,
+)
 from pipelines.request import JobOptions, Settings, Task, TokenizerChoice, check_decoder, tokenizer_provenance
 from transforms import storage
 from transforms.image_options import ImageOptions, image_options, preprocessing_id
@@ -36,7 +44,7 @@ class Contender:
         return f"{PREPROCESSING}{self.number}.icc"
 
     def planned(self) -> PlannedModel:
-        model = tokenizer_model(self.checkpoint, str(self.tokenizer.model), MODEL + self.number)
+        model = tokenizer_model(self.checkpoint, str(self.tokenizer.model), MODEL + self.number, ENCODE + DECODE)
         return replace(model, flops=2 * model.flops)  # images become codes and again images
 
     def about(self, plan: Plan) -> dict[str, Any]:

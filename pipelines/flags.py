@@ -281,7 +281,9 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     group.add_argument(
         "--config", metavar="FILE", help="flags from a YAML or TOML file, by their names; those typed here come first"
     )
-    group.add_argument("--rows_per_shard", **COUNT, help=f"{shard_of} a shard; default: some minutes of work")
+    group.add_argument(
+        "--rows_per_shard", **COUNT, help=f"{shard_of} a shard; default: two minutes of this machine's work"
+    )
     group.add_argument("--batch_size", **COUNT, help=f"{batch_of} at once on the device; default: by device")
     group.add_argument("--workers", **COUNT, help="on this machine; default: one per GPU, else one")
     group.add_argument(

@@ -16,6 +16,7 @@ from pipelines.command import JobCommand
 from pipelines.flag_values import dtype, option, positive
 from pipelines.planned_models import (
     CLIP_TEXTS,
+    DECODE,
     OPEN_CLIP_TEXT,
     PlannedModel,
     bart_model,
@@ -155,7 +156,7 @@ def prepare(chosen: GenerateOptions) -> Task:
         open=OPEN_CLIP_TEXT if scored else {},
         drawn=models.bart.config,
         images_per_row=chosen.images_per_prompt,
-        least_rows=1,
+        pixels=models.vqgan.spec.resolution**2,
         fit_batch=True,
     )
 
@@ -248,7 +249,7 @@ def open_models(
         raise ConfigError(f"--model {name} and --vqgan {painter.model} do not go together: {error}") from error
     planned = [
         bart_model(bart, name, cache),
-        tokenizer_model(checkpoint, vqgan or name, "vqgan"),
+        tokenizer_model(checkpoint, vqgan or name, "vqgan", DECODE),
     ]
     clip_pixels = None
     if clip is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.clip.text import ClipText
 
 CLIP_BATCH = 32  # images
+ENCODE, DECODE = 1.0, 1.8  # passes of a tokenizer: decoders have a block more a level, and larger convolutions
 NO_MODEL = "none"  # the source of the model of a command that has none
 NORMALIZERS = ("ftfy", "unidecode", "emoji")  # packages whose tables decide what a prompt becomes
 
@@ -37,8 +38,9 @@ class PlannedModel:
     "bart", "vqgan" or "clip".
 
     `source` is its name from any working folder; `about` describes it for --dry_run. `identity` goes into the
-    fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what one row costs,
-    `batch_size` gives the default for "cpu" or "cuda", and the bytes of a GPU that is not this machine's, else None.
+    fingerprint of the job, that of a "model" flat, others under their role. `flops` is roughly what a pass costs for
+    an image (of a tokenizer: to encode it), `passes` how many the job does. `batch_size` gives the default for "cpu" or
+    "cuda", and the bytes of a GPU that is not this machine's, else None.
     `convolutional`: a network of ours. `check` raises `CheckpointError` for weights that do not fit their network.
     """
 
@@ -51,6 +53,12 @@ class PlannedModel:
     batch_size: Callable[[str, int | None], int]
     convolutional: bool = False
     check: Callable[[], object] = field(default=str, compare=False)
+    passes: float = 1.0
+
+    @property
+    def work(self) -> float:
+        """Roughly what an image costs the job."""
+        return self.flops * self.passes
 
 
 def _id_and_check(checkpoint: Any, *cache: Path) -> tuple[str, Callable[[], object]]:
@@ -60,7 +68,9 @@ def _id_and_check(checkpoint: Any, *cache: Path) -> tuple[str, Callable[[], obje
     return (str(stated), partial(checkpoint.weights_id, *cache)) if stated else (checkpoint.weights_id(*cache), str)
 
 
-def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "model") -> PlannedModel:
+def tokenizer_model(
+    checkpoint: TokenizerCheckpoint, source: str, role: str = "model", passes: float = ENCODE
+) -> PlannedModel:
     spec = checkpoint.spec
     own = {name: value for name, value in checkpoint.choices.items() if name == "tokenizer"}
     weights_id, check = _id_and_check(checkpoint)
@@ -74,6 +84,7 @@ def tokenizer_model(checkpoint: TokenizerCheckpoint, source: str, role: str = "m
         batch_size=spec.batch_size,
         convolutional=not own,
         check=check,
+        passes=passes,
     )
 
 

@@ -21,7 +21,6 @@ from pipelines.sizing import (
     dtype,
     fitted,
     resolved_settings,
-    worker_cores,
 )
 from pipelines.terminal import say
 from pipelines.written import written_folders
@@ -132,7 +131,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     """A new plan, not stored yet, and its shards."""
     job, task = request.job, request.task
     settings = resolved_settings(request)
-    rows = job.rows_per_shard or default_rows_per_shard(task, settings, worker_cores(request))
+    rows = job.rows_per_shard or default_rows_per_shard(request, settings)
     schema, shards, passed_over = _planned(request, rows)
     if not shards:
         raise UsageError(f"no rows in {', '.join(task.input.patterns) or '--prompt'}: nothing to do")

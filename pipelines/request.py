@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from transforms.work.step import ModelSettings
     from transforms.work.work import Work
 
-LEAST_ROWS = 256  # of a shard
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -242,9 +240,9 @@ class Task:
     `tokenizer` is the one that codes in the input are for, None if it holds none. `drawn` describes the network that
     draws codes, if one does.
 
-    A row of the input becomes `images_per_row` of what a batch counts; `least_rows` is the smallest shard that planning
-    chooses itself. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same
-    however full.
+    A row of the input becomes `images_per_row` of what a batch counts; `pixels` is the size of each image that is
+    written. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however
+    full.
     """
 
     models: tuple[PlannedModel, ...]
@@ -258,7 +256,7 @@ class Task:
     backend: str = "torch"
     max_image_bytes: int = MAX_IMAGE_BYTES
     images_per_row: int = 1
-    least_rows: int = LEAST_ROWS
+    pixels: int = 0
     tokenizer: TokenizerSpec | None = None
     drawn: DalleBartConfig | None = None
     fit_batch: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,14 @@ from models.devices import (
     resolve_dtype,
 )
 from pipelines.command import JobCommand
+from pipelines.cost import image_seconds, speed_of
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from transforms.errors import UsageError
 from transforms.ledger.plan import Plan
 from transforms.ledger.types import Shard, known_rows
 
-SECONDS_PER_SHARD = 240.0  # of the device: what a preempted worker loses
-ASSUMED_FLOPS = {"cpu": 60e9, "cuda": 100e12}  # a CPU's for each core; only to choose the size of shards
+HERE, ELSEWHERE = 120.0, 240.0  # seconds of a shard: what a worker that is stopped or preempted loses
 MOST_ROWS = 65536
 
 
@@ -66,20 +67,30 @@ def worker_cores(request: PlanRequest) -> int:
     return request.job.worker_cores or 1
 
 
-def default_rows_per_shard(task: Task, settings: Mapping[str, Any], cores_of_worker: int) -> int:
-    """Some minutes of work of the device, in whole batches."""
-    kind, batch_size = settings["device"], int(settings["batch_size"])
-    flops = ASSUMED_FLOPS[kind] * (cores_of_worker if kind == "cpu" else 1)
-    rows = SECONDS_PER_SHARD * flops / (task.images_per_row * sum(model.flops for model in task.models))
-    rows = min(max(rows, task.least_rows), MOST_ROWS)
-    whole = max(1, batch_size // task.images_per_row)
-    return max(1, round(rows / whole)) * whole
+def default_rows_per_shard(request: PlanRequest, settings: Mapping[str, Any]) -> int:
+    """Some minutes of the workers' time: whole batches, by a power of two, so that a machine gives the same number
+    again."""
+    task = request.task
+    seconds = task.images_per_row * image_cost(request, settings, dtype(request, settings))
+    whole = max(1, int(settings["batch_size"]) // task.images_per_row)
+    rows = min((HERE if request.local else ELSEWHERE) / seconds, MOST_ROWS)
+    batches = round(math.log2(max(1.0, rows / whole)))
+    return whole << batches
+
+
+def image_cost(request: PlanRequest, settings: Mapping[str, Any], dtype: str) -> float:
+    """The seconds of an image in one of the workers."""
+    device = resolve_device(request.job.settings.device) if request.local else str(settings["device"])
+    winograd = convolutions(request, str(settings["device"]), dtype) == "winograd"
+    return image_seconds(request.task, settings, dtype, speed_of(request.local, device, dtype), winograd)
 
 
 def shard_seconds(task: Task, plan: Plan) -> float:
-    """Roughly how long the device of a plan is busy with a whole shard."""
-    kind, rows = str(plan.settings["device"]), int(plan.fingerprint["rows_per_shard"])
-    return rows * task.images_per_row * sum(model.flops for model in task.models) / ASSUMED_FLOPS[kind]
+    """Roughly how long a worker elsewhere is busy with a whole shard."""
+    settings, dtype = plan.settings, str(plan.fingerprint["dtype"])
+    speed = speed_of(False, str(settings["device"]), dtype)
+    images = int(plan.fingerprint["rows_per_shard"]) * task.images_per_row
+    return images * image_seconds(task, settings, dtype, speed)
 
 
 def fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int:

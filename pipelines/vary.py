@@ -13,9 +13,8 @@ from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.flag_values import option, share
 from pipelines.generate import open_models
-from pipelines.planned_models import tokenizer_model
+from pipelines.planned_models import DECODE, ENCODE, tokenizer_model
 from pipelines.request import (
-    LEAST_ROWS,
     InputFiles,
     JobOptions,
     Settings,
@@ -190,6 +189,8 @@ def prepare(chosen: VaryOptions) -> Task:
     shown = tuple(fingerprint)
     fingerprint["image_size"] = vqgan.choices.get("image_size", 0)
 
+    passes = DECODE + (ENCODE / images if kind == "images" else 0.0)
+
     def work(plan: Plan, settings: Settings) -> Vary:
         variation: Variation
         if drawn:
@@ -222,7 +223,7 @@ def prepare(chosen: VaryOptions) -> Task:
         return originals.Originals(work(plan, settings), schema, shards, image.max_image_bytes)
 
     return Task(
-        models=drawn.planned if drawn else (tokenizer_model(vqgan, chosen.vqgan or name),),
+        models=drawn.planned if drawn else (tokenizer_model(vqgan, chosen.vqgan or name, passes=passes),),
         fingerprint=fingerprint,
         open=image_reading.OPEN if kind == "images" else {},
         input=replace(job.files.request, kind=kind, written=WRITTEN, moved=MOVED, caption_required=drawn is not None),
@@ -235,7 +236,7 @@ def prepare(chosen: VaryOptions) -> Task:
         tokenizer=vqgan.spec if kind == "codes" else None,
         drawn=drawn.bart.config if drawn else None,
         images_per_row=images,
-        least_rows=1 if drawn else max(1, LEAST_ROWS // images),
+        pixels=vqgan.spec.resolution**2,
         fit_batch=drawn is not None,
     )
 

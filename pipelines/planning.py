@@ -12,6 +12,7 @@ from typing import Any
 
 from models.devices import FASTEST
 from models.processor import multiplies_bfloat16
+from pipelines.another_job import what_it_takes
 from pipelines.command import find_job
 from pipelines.sizing import (
     PlanRequest,
@@ -40,6 +41,7 @@ from transforms.ledger.plan import (
     EARLIER,
     RESTORE,
     UNSAID,
+    AnotherJob,
     Plan,
     check_fingerprint,
     copied_plan,
@@ -105,7 +107,10 @@ def find_plan(request: PlanRequest) -> Plan | None:
             plan = load_plan(output)  # unless another run has begun just now
             if plan is None:
                 raise
-    other_versions(request, plan)
+    try:
+        other_versions(request, plan)
+    except AnotherJob as error:
+        raise error.with_more(what_it_takes(request, plan, error)) from error
     return plan
 
 

@@ -70,6 +70,20 @@ EARLIER: Mapping[str, Any] = {
 UNSAID = ("views", "grids", "evaluate", "convolutions", "products", "painted_in")
 
 
+class AnotherJob(UsageError):
+    """The folder holds the output of another job; `differences` are the choices that differ, as the fingerprint calls
+    them, with the value of each job."""
+
+    def __init__(self, message: str, differences: Sequence[tuple[str, Any, Any]]) -> None:
+        super().__init__(message, "output")
+        self.message = message
+        self.differences = differences
+
+    def with_more(self, line: str) -> UsageError:
+        """The same with a line more, if it is not empty."""
+        return AnotherJob(f"{self.message}\n{line}", self.differences) if line else self
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of shards planned together: the first of a plan, or those that one extension added."""
@@ -248,10 +262,10 @@ def check_fingerprint(
     others = [difference for difference in differences if _leaf(difference[0]) not in VERSIONS]
     if others:
         lines = "\n".join(_told(*difference) for difference in others)
-        raise UsageError(
+        raise AnotherJob(
             f"{output} holds the output of another job:\n{lines}\n"
             "Use the same options to resume it, another folder for a new job, or overwrite to start over.",
-            "output",
+            others,
         )
     versions = {_leaf(name): (old, new) for name, old, new in differences}
     if versions and not allow_other_versions:

@@ -12,7 +12,7 @@ from pipelines.__main__ import main
 from pipelines.command import COMMANDS, find
 from pipelines.parsing import parser_of
 from tests.support.images import encoded, scene
-from tests.support.paths import GOLDEN, SAMPLE
+from tests.support.paths import GOLDEN, ROOT, SAMPLE
 from tests.support.shell import run_in_bash
 
 WIDTH = 80
@@ -44,3 +44,11 @@ def test_the_examples_of_all_commands_run_one_after_another(tmp_path: Path) -> N
     script = "\n".join(chain.from_iterable(find(name).examples for name in here))
     done = run_in_bash(script, vqbeam, tmp_path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_overview_says_what_an_installation_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "3.4 GB of 5.3 GB" in shown
+    assert "without a gpu, install torch's cpu build first" in shown.lower()
+    assert "5.3 GB, 3.4 GB of it CUDA" in (ROOT / "README.md").read_text(), "the same figures"

@@ -19,7 +19,7 @@ INT8_SHARE = 0.42
 STEP_SECONDS = {"cpu": 1e-3, "cuda": 1.3e-3}  # of a code, beside arithmetic and memory
 READ_SECONDS = 3e-3  # of a core, to decode and resize a JPEG of 450 pixels a side
 WRITTEN_SECONDS = 1.5e-7  # of a core, a pixel of a PNG
-ROW_SECONDS = 2e-5  # of a core: what a row costs that only moves
+ROW_SECONDS = 5e-5  # of a core: what a row costs that only moves; `export` moves it twice
 
 
 def image_seconds(task: Task, settings: Mapping[str, Any], dtype: str, speed: Speed, winograd: bool = False) -> float:

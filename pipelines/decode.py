@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 
-from pipelines import flags
+from pipelines import flags, output_size
 from pipelines.command import JobCommand
 from pipelines.planned_models import DECODE, tokenizer_model
 from pipelines.request import JobOptions, Task, TokenizerChoice, check_decoder, tokenizer_provenance
@@ -89,6 +89,7 @@ def prepare(chosen: DecodeOptions) -> Task:
         backend=tokenizer.backend,
         tokenizer=checkpoint.spec,
         pixels=checkpoint.spec.resolution**2,
+        row_bytes=output_size.of_image(checkpoint.spec, written),
     )
 
 

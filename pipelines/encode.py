@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.image_tokenizer import TokenizerSpec
-from pipelines import flags, image_reading
+from pipelines import flags, image_reading, output_size
 from pipelines.command import JobCommand
 from pipelines.evaluating import evaluation
 from pipelines.flag_values import numbers, option
@@ -152,6 +152,7 @@ def prepare(chosen: EncodeOptions) -> Task:
         backend=chosen.tokenizer.backend,
         max_image_bytes=image.max_image_bytes,
         images_per_row=views.count if views else 1,
+        row_bytes=output_size.of_codes(checkpoint.spec),
     )
 
 

@@ -67,7 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--output", required=True, metavar="DIR", help="a folder, local or on any fsspec URL")
     group.add_argument("--overwrite", action="store_true", help="first remove what an earlier export wrote there")
-    group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    flags.add_dry_run_flags(group)
     group.add_argument(
         "--max_error_rate",
         type=share,
@@ -151,6 +151,7 @@ class Export:
             planned=planned,
             conclude=conclude,
             quiet=True,
+            row_bytes=None,
         )
 
     def sort(self, beam_args: list[str]) -> int:

@@ -110,7 +110,7 @@ def add_output_flags(parser: argparse.ArgumentParser, *, required: bool = True) 
     group.add_argument(
         "--allow_other_versions", action="store_true", help="go on with a job that other versions of packages began"
     )
-    group.add_argument("--dry_run", action="store_true", help="print the plan and stop")
+    add_dry_run_flags(group)
     group.add_argument(
         "--report", action="store_true", help="at the end also report.html, a page about what came out: docs/report.md"
     )
@@ -120,6 +120,20 @@ def add_output_flags(parser: argparse.ArgumentParser, *, required: bool = True) 
         default=0.1,
         metavar="SHARE",
         help="rejected rows tolerated, from a worker's 1000th row on and at the end (default 0.1)",
+    )
+
+
+def add_dry_run_flags(group: argparse._ArgumentGroup) -> None:
+    """What a job would do, in advance."""
+    group.add_argument("--dry_run", action="store_true", help="print the plan with its time and size, and stop")
+    group.add_argument(
+        "--json", action="store_true", help="with --dry_run: as one JSON object; docs/encode.md has its fields"
+    )
+    group.add_argument(
+        "--price_per_hour",
+        type=partial(number, kind=float, low=0, high=1e9, wanted="a price"),
+        metavar="PRICE",
+        help="with --dry_run: of a machine, to tell the cost",
     )
 
 
@@ -334,6 +348,10 @@ def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
     """The options that every launching command has. Raises `UsageError`."""
     if storage.has_wildcard(args.output):
         raise UsageError(f"--output {args.output}: a folder's name without * ? [ is needed")
+    if not args.dry_run:
+        for name in ("json", "price_per_hour"):
+            if getattr(args, name) not in (None, False):
+                raise UsageError(f"--{name} is of --dry_run: give that, too, or leave it out")
     output = storage.absolute(args.output)
     return fill(
         JobOptions,

@@ -11,7 +11,7 @@ from models import find
 from models.bart.options import SAMPLING, Drawing, read_generation_defaults
 from models.clip.text import ClipText
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
-from pipelines import flags
+from pipelines import flags, output_size
 from pipelines.command import JobCommand
 from pipelines.flag_values import dtype, option, positive
 from pipelines.planned_models import (
@@ -137,6 +137,8 @@ def prepare(chosen: GenerateOptions) -> Task:
     if models.clip_pixels:
         scored["clip_preprocessing"] = clip_preprocessing(models.clip_pixels)
         scored |= clip_texts(chosen.clip_text)
+    spec = models.vqgan.spec
+    row_bytes = output_size.of_image(spec, written) + (output_size.of_codes(spec) if chosen.keep_tokens else 0.0)
 
     return Task(
         models=models.planned,
@@ -147,7 +149,7 @@ def prepare(chosen: GenerateOptions) -> Task:
             drawing=drawing,
             written=written,
             model_name=str(plan.settings["model"]),
-            spec=models.vqgan.spec,
+            spec=spec,
             keep_tokens=chosen.keep_tokens,
             keep_best=chosen.keep_best,
         ),
@@ -156,7 +158,8 @@ def prepare(chosen: GenerateOptions) -> Task:
         open=OPEN_CLIP_TEXT if scored else {},
         drawn=models.bart.config,
         images_per_row=chosen.images_per_prompt,
-        pixels=models.vqgan.spec.resolution**2,
+        pixels=spec.resolution**2,
+        row_bytes=row_bytes * min(1.0, (chosen.keep_best or chosen.images_per_prompt) / chosen.images_per_prompt),
         fit_batch=True,
     )
 

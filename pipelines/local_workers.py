@@ -25,6 +25,15 @@ def local_workers(beam_args: list[str], workers: int) -> int:
     return number
 
 
+def default_workers(device: str) -> int:
+    """One per GPU, else one: the threads of one worker use all cores of a CPU."""
+    if device not in ("auto", "cuda"):
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
 def local_processes(beam_args: list[str], workers: int) -> int:
     """The worker processes of a local run: one each, or one if the workers are threads."""
     return 1 if given(beam_args, "direct_running_mode") == "multi_threading" else workers

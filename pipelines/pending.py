@@ -17,7 +17,7 @@ from pipelines.engines import DASK, runner_name
 from pipelines.far_progress import Watched
 from pipelines.launch import run_pipeline
 from pipelines.launch_result import LaunchResult
-from pipelines.local_workers import local_processes, local_workers
+from pipelines.local_workers import default_workers, local_processes, local_workers
 from pipelines.process import cores
 from pipelines.progress import progress
 from pipelines.request import Settings
@@ -157,12 +157,3 @@ def _expected(request: PlanRequest, plan: Plan, pending: list[int], batch_size: 
     made = rows * request.task.images_per_row
     places = -(-made // batch_size) * batch_size
     return Expected(plan.shards, before, int(made.sum()), unit, int(places.sum()))
-
-
-def default_workers(device: str) -> int:
-    """One per GPU, else one: the threads of one worker use all cores of a CPU."""
-    if device not in ("auto", "cuda"):
-        return 1
-    import torch
-
-    return max(1, torch.cuda.device_count())

@@ -13,6 +13,7 @@ from models.clip.text import ClipText
 from pipelines import flags, image_reading
 from pipelines.command import JobCommand
 from pipelines.flag_values import cosine
+from pipelines.output_size import ROW
 from pipelines.planned_models import CLIP_TEXTS, OPEN_CLIP_TEXT, clip_model, clip_preprocessing, clip_texts
 from pipelines.request import JobOptions, Settings, Task
 from transforms import storage
@@ -121,6 +122,7 @@ def prepare(chosen: RankOptions) -> Task:
         kept=Kept(table.LAYOUT, partial(open_image, limits=limits)) if chosen.keep_images else None,
         look=f"vqbeam encode --input '{data}/*.parquet' --output tokens" if chosen.keep_images else data,
         max_image_bytes=limits.max_image_bytes,
+        row_bytes=None if chosen.keep_images else ROW,
     )
 
 

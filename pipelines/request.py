@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from models import find
 from models.errors import ConfigError
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerOptions, TokenizerSpec
+from pipelines import output_size
 from pipelines.planned_models import PlannedModel, anywhere
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
@@ -103,7 +104,8 @@ class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
     named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `local`: workers
     are processes of this machine; else one has `worker_cores`, and `worker_gpu_bytes` on its GPU, 0 if not known, and
-    `no_wait` leaves the job to itself. `config`: all flags as text for a file, if some came from one."""
+    `no_wait` leaves the job to itself. `config`: all flags as text for a file, if some came from one. `json` and
+    `price_per_hour`, of a machine, are of `dry_run`."""
 
     files: InputFiles
     output: str
@@ -127,6 +129,8 @@ class JobOptions:
     worker_cores: int = 0
     worker_gpu_bytes: int = 0
     no_wait: bool = False
+    json: bool = False
+    price_per_hour: float | None = None
     config: str | None = None
 
     def check_names(self) -> None:
@@ -241,8 +245,8 @@ class Task:
     draws codes, if one does.
 
     A row of the input becomes `images_per_row` of what a batch counts; `pixels` is the size of each image that is
-    written. `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however
-    full.
+    written, `row_bytes` what one of them takes in the output, None if that is what it takes in the input.
+    `fit_batch`: a default batch is no larger than the whole job needs, since a batch costs the same however full.
     """
 
     models: tuple[PlannedModel, ...]
@@ -257,6 +261,7 @@ class Task:
     max_image_bytes: int = MAX_IMAGE_BYTES
     images_per_row: int = 1
     pixels: int = 0
+    row_bytes: float | None = output_size.ROW
     tokenizer: TokenizerSpec | None = None
     drawn: DalleBartConfig | None = None
     fit_batch: bool = False

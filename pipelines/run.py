@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ from models.vqgan import jax_codec
 from pipelines import beam_flags, dataflow, planning
 from pipelines.changes import tell_of_changes
 from pipelines.command import JobCommand
+from pipelines.dry_run import PLANNING, dry_run
 from pipelines.engines import is_local, runner_name
 from pipelines.keys import repeated_keys_at_the_end
 from pipelines.lean_imports import resting_collector, without_optional
 from pipelines.local_workers import local_workers
-from pipelines.plan_text import describe_plan
 from pipelines.planned_models import NO_MODEL
 from pipelines.request import JobOptions, Task
 from pipelines.screen import passed_over_lines, print_summary
@@ -30,9 +30,7 @@ from transforms.ledger.folder import CARD, CONFIG, CONTACT_SHEET, SUCCESS
 from transforms.ledger.plan import Plan, copied_plan, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
-from transforms.ledger.stored_shards import StoredShards
 from transforms.ledger.totals import pending_shards, settle
-from transforms.ledger.types import Shard
 from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet
 from transforms.outputs.layout import main_folders
@@ -40,7 +38,6 @@ from transforms.outputs.layout import main_folders
 if TYPE_CHECKING:
     from pipelines.launch_result import LaunchResult
 
-PLANNING = "Listing the input, planning the shards"
 RESUMES = "Finished shards are kept; the same command resumes"
 
 
@@ -68,7 +65,7 @@ def run_job(command: JobCommand, job: JobOptions, task: Task, beam_args: list[st
     if stored is None:
         _check_weights(task)
     if job.dry_run:
-        return _show(request, stored, beam_args)
+        return dry_run(request, stored, beam_args)
     remove_leftovers(job.output, main_folders())
     plan = _ready_plan(request, stored)
     if job.config:
@@ -134,33 +131,6 @@ def _check_weights(task: Task) -> None:
             import torch  # noqa: F401
         for model in task.models:
             model.check()
-
-
-def _show(request: PlanRequest, stored: Plan | None, beam_args: list[str]) -> int:
-    job = request.job
-    if stored is None:
-        with stage(PLANNING):
-            plan, shards = planning.make_plan(request)
-        say(describe_plan(plan, shards, request))
-        _show_workers(beam_args, len(shards))
-        return 0
-    planned: Sequence[Shard] = StoredShards(job.output, stored)
-    if job.extend:
-        with stage(PLANNING):
-            stored, planned = planning.extend_plan(request, stored)
-    if planned:
-        say(describe_plan(stored, planned, request))
-    done = stored.shards - len(pending_shards(job.output, stored.shards))
-    added = len(planned) if job.extend else 0
-    say(f"stored plan {amount(stored.shards, 'shards')}, {done:,} of them done; {added:,} to be added")
-    _show_workers(beam_args, stored.shards - done + added)
-    return 0
-
-
-def _show_workers(beam_args: list[str], pending: int) -> None:
-    """Tell which machines Dataflow would be asked for."""
-    if runner_name(beam_args) == dataflow.RUNNER:
-        say(f"workers     {dataflow.describe_workers(beam_args, pending)}")
 
 
 def _ready_plan(request: PlanRequest, stored: Plan | None) -> Plan:

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.bart.options import SAMPLING, Drawing
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint
-from pipelines import flags, image_reading
+from pipelines import flags, image_reading, output_size
 from pipelines.command import JobCommand
 from pipelines.flag_values import option, share
 from pipelines.generate import open_models
@@ -237,6 +237,8 @@ def prepare(chosen: VaryOptions) -> Task:
         drawn=drawn.bart.config if drawn else None,
         images_per_row=images,
         pixels=vqgan.spec.resolution**2,
+        row_bytes=output_size.of_image(vqgan.spec, written)
+        + (output_size.of_codes(vqgan.spec) if chosen.keep_tokens else 0.0),
         fit_batch=drawn is not None,
     )
 

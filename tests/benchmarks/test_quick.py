@@ -123,6 +123,11 @@ def test_planning_is_measured_in_each_way() -> None:
     assert rows == [f"a bucket, {way}" for way in ("--extend", "again after that", "--dry_run", "new plan", "again")]
 
 
+def test_what_is_told_of_the_time_is_compared_with_what_jobs_take() -> None:
+    rows = [line.split("|")[1].strip() for line in _quick("benchmarks.estimates").splitlines() if "embedded" in line]
+    assert rows == [f"{command}, embedded model" for command in ("encode", "decode", "generate")]
+
+
 def test_marks_of_many_shards_are_seldom_read() -> None:
     """A tenth of the shards was done by the run that ends: each mark was read twice then, before there were digests."""
     found = [line for line in _quick("benchmarks.scale", "--percent", "90").splitlines() if line.startswith("| 3,000")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from transforms import storage
@@ -86,8 +86,7 @@ class PlannedShards(MadeOnDemand[Shard]):
         self._first = first_index
         self._cuts: list[int] = []  # the piece that each shard begins with
         rows = 0
-        counts = pieces.row_counts() if isinstance(pieces, Pieces) else (piece.rows for piece in pieces)
-        for number, count in enumerate(counts):
+        for number, count in enumerate(self._counts()):
             if not self._cuts or rows + count > rows_per_shard or number - self._cuts[-1] >= MOST_PIECES:
                 self._cuts.append(number)
                 rows = 0
@@ -95,6 +94,14 @@ class PlannedShards(MadeOnDemand[Shard]):
 
     def __len__(self) -> int:
         return len(self._cuts)
+
+    @property
+    def rows(self) -> int:
+        """Of all pieces: counted, or estimated if only reading them would tell."""
+        return sum(self._counts())
+
+    def _counts(self) -> Iterable[int]:
+        return self._pieces.row_counts() if isinstance(self._pieces, Pieces) else (piece.rows for piece in self._pieces)
 
     def make(self, number: int) -> Shard:
         stop = self._cuts[number + 1] if number + 1 < len(self) else len(self._pieces)

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from models.devices import FASTEST
-from models.processor import multiplies_bfloat16
+from models.processor import multiplies_bfloat16, multiplies_float16
 from pipelines.another_job import what_it_takes
 from pipelines.command import find_job
 from pipelines.sizing import (
@@ -214,10 +214,11 @@ def _tell_of_dtype(request: PlanRequest, device: str, chosen: str) -> None:
     asked, drawn = request.job.settings.dtype, request.task.drawn
     if asked == FASTEST:
         say(f"--dtype fastest: {chosen} on this {device}", file=sys.stderr)
-    by_torch = asked == "bfloat16" and device == "cpu" and not (drawn and drawn.is_large(asked))
-    if by_torch and request.local and not multiplies_bfloat16():
+    compiled = asked == "bfloat16" and drawn and drawn.is_large(asked)
+    fast = {"bfloat16": multiplies_bfloat16, "float16": multiplies_float16}.get(asked)
+    if fast and device == "cpu" and request.local and not compiled and not fast():
         say(
-            "warning: this processor has no fast arithmetic for bfloat16, and float32 takes less time; --dtype fastest "
+            f"warning: this processor has no fast arithmetic for {asked}, and float32 takes less time; --dtype fastest "
             "chooses by the processor",
             file=sys.stderr,
         )

@@ -39,6 +39,17 @@ def test_the_fastest_dtype_of_a_processor_is_one_that_it_has_arithmetic_for(fast
     assert [painting_dtype(drawn, "cpu") for drawn in ("int8", "bfloat16", "float32")] == [best, best, "float32"]
 
 
+@pytest.mark.parametrize(
+    ("described", "fast"),
+    [((INTEL, "avx512f avx512_bf16 avx512_fp16 amx_bf16"), False), ((INTEL, "amx_bf16 amx_fp16"), True)],
+    ids=str,
+    indirect=["described"],
+)
+@pytest.mark.usefixtures("described")
+def test_only_a_matrix_unit_is_taken_to_be_faster_in_float16(fast: bool) -> None:
+    assert processor.multiplies_float16() is fast
+
+
 def test_the_fastest_dtype_of_a_gpu_is_bfloat16() -> None:
     assert resolve_dtype(FASTEST, "cuda:1") == "bfloat16"
     assert painting_dtype("bfloat16", "cuda") == "bfloat16"

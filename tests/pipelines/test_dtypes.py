@@ -18,7 +18,7 @@ from tests.support.small_jobs import dataset, encode_small
 from transforms.ledger.plan import Plan, load_plan
 
 PROMPTS = ("--prompt", "a red apple", "a rocket", "a boat")
-NOT_SAID = "no fast arithmetic for bfloat16"
+NOT_SAID = "no fast arithmetic for "
 
 
 @pytest.fixture
@@ -88,13 +88,14 @@ def test_a_stored_plan_without_panels_goes_on_without_them(
     assert (path.read_bytes(), kinds) == (before, [])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.usefixtures("without_units")
-def test_bfloat16_is_warned_of_once_where_the_processor_has_no_arithmetic_for_it(
-    tiny_model: Path, tmp_path: Path
+def test_a_dtype_is_warned_of_once_where_the_processor_has_no_arithmetic_for_it(
+    tiny_model: Path, tmp_path: Path, dtype: str
 ) -> None:
     source = dataset(tmp_path / "in", 1)
-    slow = encode_small(source, tmp_path / "slow", tiny_model, "--device", "cpu", "--dtype", "bfloat16")
-    assert (slow.code, slow.err.count(NOT_SAID)) == (0, 1)
+    slow = encode_small(source, tmp_path / "slow", tiny_model, "--device", "cpu", "--dtype", dtype)
+    assert (slow.code, slow.err.count(NOT_SAID + dtype)) == (0, 1)
     fast = encode_small(source, tmp_path / "fast", tiny_model, "--device", "cpu", "--dtype", "fastest")
     assert (fast.code, NOT_SAID in fast.err, "--dtype fastest: float32" in fast.err) == (0, False, True)
     assert plan_of(tmp_path / "fast").fingerprint["dtype"] == "float32"

@@ -16,7 +16,7 @@ from transforms.ledger.sums import Totals
 
 RECORDED, MEASURED, ASSUMED = "recorded", "measured", "assumed"
 START_SECONDS = 5.0  # of a command on this machine, until its first batch
-ACCURACY = "within a factor of two if nothing else runs"  # 0.85 to 1.25 where it was compared (docs/encode.md)
+ACCURACY = "within a factor of two if nothing else runs"  # 0.84 to 1.25 where it was compared (docs/encode.md)
 
 
 @dataclass(frozen=True)

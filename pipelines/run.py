@@ -30,6 +30,7 @@ from transforms.ledger.folder import CARD, CONFIG, CONTACT_SHEET, SUCCESS
 from transforms.ledger.plan import Plan, copied_plan, segment_of, write_copy
 from transforms.ledger.remove import remove_leftovers
 from transforms.ledger.retry import request_rejected, withdraw_requests
+from transforms.ledger.stored_shards import StoredShards
 from transforms.ledger.totals import pending_shards, settle
 from transforms.outputs.card import rows_in, write_card
 from transforms.outputs.contact_sheet import write_contact_sheet

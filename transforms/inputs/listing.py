@@ -271,7 +271,7 @@ def _matches(pattern: str, lister: Lister) -> Matched:
                 matched.add(name, found)
         elif not lister.add(matched, one, _root(one)):
             left = passed_over_text(matched.passed.to_json())
-            told = (f" (of {pattern})" if one != pattern else "") + (f"; passed over: {left}" if left else "")
+            told = (f" (of {pattern})" if expanded != [pattern] else "") + (f"; passed over: {left}" if left else "")
             raise UsageError(f"no matching files: {one}{told}")
     return matched
 

@@ -70,7 +70,8 @@ def test_a_job_that_failed_for_its_rejected_rows_succeeds_once_they_are_tolerate
 ) -> None:
     strict = encode_small(source, output, tiny_model, "--max_error_rate", "0.05")
     assert strict.code == 1
-    assert strict.out.startswith("Failed: rejected 4 of 40 rows (10.0%), more than --max_error_rate 0.05\n")
+    advice = "if that is right, accept them with --max_error_rate 0.1\n"
+    assert strict.out.startswith(f"Failed: rejected 4 of 40 rows (10.0%), more than --max_error_rate 0.05; {advice}")
     assert not (output / "_SUCCESS").exists()
     assert encode_small(source, output, tiny_model, "--max_error_rate", "0.1").code == 0
     assert (output / "_SUCCESS").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -200,7 +201,8 @@ def failing(totals: Totals, max_error_rate: float) -> str | None:
     if error_rate > max_error_rate:
         return (
             f"rejected {totals.rows_rejected:,} of {amount(totals.rows_read, 'rows')} "
-            f"({error_rate:.1%}), more than max_error_rate {max_error_rate:g}"
+            f"({error_rate:.1%}), more than max_error_rate {max_error_rate:g}; if that is right, accept them with "
+            f"max_error_rate {math.ceil(100 * error_rate) / 100:g}"
         )
     return None
 

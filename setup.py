@@ -65,6 +65,9 @@ setup(
         "jax": ["jax>=0.4.35", "flax>=0.10", "transformers>=4.57,<5"],
         # large models on a CPU: models/bart/compiled, models/winograd; images: transforms/compiled_resampling.py
         "numba": ["numba>=0.61"],
+        "metrics": ["prometheus_client>=0.20"],
+        "wandb": ["wandb>=0.21"],
+        "tensorboard": ["tensorboard>=2.18"],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",
@@ -83,6 +86,9 @@ setup(
             "ipykernel>=6.29",
             "nbclient>=0.10",
             "nbformat>=5.10",
+            "prometheus_client>=0.20",
+            "tensorboard>=2.18",
+            "wandb>=0.21",
         ],
         "test-datasets": ["datasets>=4.1"],  # apart: it needs pyarrow 21, so Beam 2.72, and would hide what is older
         "dev": [

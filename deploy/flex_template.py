@@ -14,8 +14,8 @@ from pipelines.command import COMMANDS, find
 from pipelines.parsing import flag_names, parser_of
 
 FILE = Path(__file__).with_suffix(".json")
-# The service sets its own, or the job is not its own to set.
-LEFT_OUT = ("help", "dry_run", "no_wait", "workers")
+# The service sets its own, or the job is not its own to set, or they are of the launcher's machine, which goes away.
+LEFT_OUT = ("help", "dry_run", "no_wait", "workers", "log_to", "metrics_port", "metrics_host", "wandb", "tensorboard")
 BEAM = {
     "sdk_container_image": "the image of the workers: the one that the template was built with",
     "dataflow_service_options": "options of the service, for GPUs that --accelerator does not know",

@@ -15,9 +15,10 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineState, create_runner
 
 from pipelines.engine_errors import one_line
+from pipelines.far_progress import Watched
 from pipelines.launch_result import SUBMITTED, LaunchResult
 from pipelines.process import hushed
-from pipelines.sample import FOR_A_WORKER, Expected, Reckoning
+from pipelines.sample import FOR_A_WORKER, Reckoning, Sample
 from pipelines.sample_text import line
 from pipelines.stopping import SIGNALS, LeftRunning, Terminated
 from pipelines.terminal import say
@@ -38,9 +39,7 @@ ENDS = {
 UNTOLD = ("work item was attempted", "Workflow failed")  # these only say that there were other messages
 
 
-def run(
-    build: Callable[[beam.Pipeline], None], beam_args: list[str], expected: Expected, *, wait: bool
-) -> LaunchResult:
+def run(build: Callable[[beam.Pipeline], None], beam_args: list[str], watched: Watched, *, wait: bool) -> LaunchResult:
     """Run what `build` puts into a pipeline on Dataflow, and unless told not to `wait`, follow it to its end.
 
     Raises `UsageError` if a job of this name is there already, `RunFailed` if the service takes no job, and
@@ -74,7 +73,7 @@ def run(
             say(f"It goes on by itself. The same command says how it ended, this ends it:\n  {job.cancel_command}")
             return LaunchResult(SUBMITTED)
         try:
-            return job.follow(expected)
+            return job.follow(watched)
         except KeyboardInterrupt as signal:
             told = f"Job {job.id} goes on without this command: {job.link}\n`{job.cancel_command}` ends it"
             raise _left(signal, told) from None
@@ -118,29 +117,36 @@ class DataflowJob:
         self.link = f"https://console.cloud.google.com/dataflow/jobs/{where}"
         self.cancel_command = f"gcloud dataflow jobs cancel {id} --region {cloud.region} --project {cloud.project}"
 
-    def follow(self, expected: Expected) -> LaunchResult:
+    def follow(self, watched: Watched) -> LaunchResult:
         """Tell the job's state, its warnings and its progress until it ends."""
         began = time.monotonic()
         told, last, seen = began - PROGRESS_SECONDS, "", set[str]()
-        reckoning = Reckoning(expected, began, FOR_A_WORKER)
+        reckoning = Reckoning(watched.expected, began, FOR_A_WORKER)
         while True:
             state = self._state() or last
             if state != last:
                 say(f"{_clock(began)} {_words(state)}", file=sys.stderr, flush=True)
                 last = state
             if state in ENDS:
+                self._sample(reckoning, watched, last=True)
                 break
             if time.monotonic() - told >= PROGRESS_SECONDS:
                 told = time.monotonic()
                 for message in self._new_warnings(seen):
                     say(f"{_clock(began)} Dataflow: {message}", file=sys.stderr)
-                sample = reckoning.sample(told, self._counts())
+                sample = self._sample(reckoning, watched)
                 say(f"{_clock(began)} {line(sample)}", file=sys.stderr, flush=True)
             time.sleep(STATE_SECONDS)
         if ENDS[state] == PipelineState.DONE:
             return LaunchResult(PipelineState.DONE)
         reason = self._reason() if ENDS[state] == PipelineState.FAILED else self.link
         return LaunchResult(ENDS[state], reason=f"job {self.id} {_words(state)}: {reason}")
+
+    def _sample(self, reckoning: Reckoning, watched: Watched, *, last: bool = False) -> Sample:
+        sample = reckoning.sample(time.monotonic(), self._counts())
+        for sink in watched.sinks:
+            sink.take(sample, last=last)
+        return sample
 
     def _state(self) -> str | None:
         """Its name in the service; None if there is no answer now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.estimate import Estimate
 from pipelines.sample import FOR_A_WORKER, Expected, Sample
 from pipelines.sample_text import line
+from pipelines.sinks import Sink
 from pipelines.terminal import say
 from pipelines.ticking import ticking
 from transforms import storage
@@ -29,11 +30,13 @@ Metrics = Callable[[], Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Watched:
-    """The job that is shown: where its marks are, what is expected of it, and where to look if no worker comes."""
+    """The job that is shown: where its marks are, what is expected of it, where to look if no worker comes, and what
+    takes the numbers beside the screen."""
 
     output: str
     expected: Expected
     look: str = "the log of the engine"
+    sinks: Sequence[Sink] = ()
 
 
 class Follower:
@@ -90,7 +93,10 @@ def far_progress(watched: Watched | None, metrics: Metrics) -> Iterator[None]:
     def tick(last: bool) -> float:
         began = time.monotonic()
         try:
-            told = line(follower.look())
+            sample = follower.look()
+            told = line(sample)
+            for sink in watched.sinks:
+                sink.take(sample, last=last)
         except ShardFailed as error:  # the store; the end of the job says more
             told = f"how far the job is cannot be read: {error}"
         if follower.started or not last:

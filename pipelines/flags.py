@@ -10,8 +10,10 @@ from typing import Any, TypeVar, cast
 
 from models.bart.options import SAMPLING
 from models.image_tokenizer import FAMILIES
+from pipelines import monitoring
 from pipelines.accelerators import FLAG as ACCELERATOR
 from pipelines.flag_values import SQUARES, buckets, dtype, number, option, pair, pixel_range, positive, resize, share
+from pipelines.monitoring import Monitoring
 from pipelines.request import InputFiles, JobOptions, Settings
 from pipelines.written import written_names
 from transforms import storage
@@ -313,6 +315,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, shard_of: str = "rows", ba
     group.add_argument("--temp_dir", metavar="DIR", help="folder for temporary files; default: the system's")
     group.add_argument("--accelerator", **ACCELERATOR)
     group.add_argument("--no_wait", **NO_WAIT)
+    monitoring.add_flags(parser)
     parser.set_defaults(batch_size=0, workers=0, threads=0)  # left open
 
 
@@ -353,11 +356,16 @@ def job_options(args: argparse.Namespace, kind: Kind) -> JobOptions:
             if getattr(args, name) not in (None, False):
                 raise UsageError(f"--{name} is of --dry_run: give that, too, or leave it out")
     output = storage.absolute(args.output)
+    asked = fill(Monitoring, args)
+    if asked.asked() and args.no_wait:
+        raise UsageError(f"{asked.asked()[0]} takes the numbers from this command, which --no_wait ends")
+    asked.check()
     return fill(
         JobOptions,
         args,
         files=InputFiles(fill(InputRequest, args, kind=kind), partial(written_names, output)),
         output=output,
         settings=fill(Settings, args),
+        monitoring=asked,
         model_names=tuple(filter(None, (getattr(args, name, None) for name in ("model", "vqgan", "clip")))),
     )

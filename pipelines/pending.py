@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 
 import apache_beam as beam
@@ -97,10 +97,13 @@ def run_pending(
         beam_args = clusters.for_plan(beam_args, len(pending))
     seen = local and storage.is_local(output)  # by `finish` of the pipeline as well
     before = _last_run(output) if seen or not local else None
-    with progress(scratch, expected) if local else nullcontext():
-        watched = Watched(output, expected)
+    with ExitStack() as stack:
+        sinks = stack.enter_context(options.monitoring.opened(request.command.name, output))
+        if local:
+            stack.enter_context(progress(scratch, expected, sinks=sinks))
+        watched = Watched(output, expected, sinks=sinks)
         if on_dataflow:
-            result = dataflow_job.run(build, beam_args, expected, wait=not options.no_wait)
+            result = dataflow_job.run(build, beam_args, watched, wait=not options.no_wait)
         elif runner_name(beam_args) == DASK:
             result = dask_job.run(job, pending, beam_args, scratch=scratch, watched=watched)
         else:

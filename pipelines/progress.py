@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from pipelines.sample import Expected, Sample, Sampler
 from pipelines.sample_text import line
+from pipelines.sinks import Sink
 from pipelines.terminal import say, shown
 from pipelines.ticking import ticking
 
@@ -24,19 +25,13 @@ LEAST_METER = 15  # columns; with fewer there is none
 METER_FORMAT = "{percentage:3.0f}%|{bar}|"
 
 
-class Sink(Protocol):
-    """Takes the samples of a run; it takes many, and chooses which it shows. The `last` one is always shown."""
-
-    def take(self, sample: Sample, *, last: bool) -> None: ...
-
-
 @contextmanager
 def progress(
     scratch: str,
     expected: Expected,
     stream: TextIO | None = None,
     *,
-    sinks: tuple[Sink, ...] = (),
+    sinks: Sequence[Sink] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[None]:
     """While this context is open, shows the run whose workers write into `scratch`, and has `sinks` take it, too."""

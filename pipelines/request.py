@@ -14,6 +14,7 @@ from models import find
 from models.errors import ConfigError
 from models.image_tokenizer import PixelRange, TokenizerCheckpoint, TokenizerOptions, TokenizerSpec
 from pipelines import output_size
+from pipelines.monitoring import Monitoring
 from pipelines.planned_models import PlannedModel, anywhere
 from transforms.errors import UsageError
 from transforms.inputs.fetch import MAX_IMAGE_BYTES
@@ -132,6 +133,7 @@ class JobOptions:
     json: bool = False
     price_per_hour: float | None = None
     config: str | None = None
+    monitoring: Monitoring = field(default_factory=Monitoring)
 
     def check_names(self) -> None:
         """Checks that the local models and, for a new job, the input files exist, before imports take seconds.

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ STUBS = {  # by page, programs that do nothing
     "dataflow": ("git", "python3.11", "pip", "gcloud"),
     "runners": ("go", "pip"),
     "stores": ("pip",),
+    "monitor": ("pip",),
 }
+TAKES = {"monitor": ("prometheus_client", "tensorboard", "wandb")}  # packages that the commands of a page are for
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 
 
@@ -60,6 +63,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_cookbook_data(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # its python is ours
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")  # as monitor.md says
     monkeypatch.setenv("REPOSITORY", "https://example.org/vqbeam")
     monkeypatch.syspath_prepend(tmp_path)  # models.md sets PYTHONPATH, and commands run in this process
     return tmp_path
@@ -76,6 +80,10 @@ def run_commands(page: Path, folder: Path, bucket: Callable[[str], str]) -> None
 def test_a_page_does_what_it_says(
     page: Path, reader: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    missing = [package for package in TAKES.get(page.stem, ()) if find_spec(package) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
     def bucket(scheme: str) -> str:
         """A folder of an emulated bucket, for this page alone, with a tar of images."""
         url = f"{request.getfixturevalue({'gs': 'gcs_bucket', 's3': 's3_bucket'}[scheme])}/{page.stem}"

@@ -29,6 +29,9 @@ def stand_ins(text: str, folder: Path, bucket: Callable[[str], str]) -> Iterator
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             found["flink-host:8081"] = f"127.0.0.1:{server.getsockname()[1]}"
             (folder / FLINK_JAR).touch()
+        if "--metrics_port 9464" in text:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                found["9464"] = str(server.getsockname()[1])
         if "go/bin/prism" in text:
             (folder / "prism").touch()
             found[str(Path("~/go/bin/prism").expanduser())] = str(folder / "prism")

@@ -35,7 +35,8 @@ def what_it_takes(request: PlanRequest, plan: Plan, error: AnotherJob) -> str:
 def _again(request: PlanRequest, plan: Plan, marks: list[str]) -> str:
     """ "24 images of 6 prompts, about 0:00:30 at the speed of this folder", as far as that is known."""
     command, each = request.command, request.task.images_per_row
-    counts = [segment.rows for segment in plan.segments]
+    own_number = "images" in map(str.lower, plan.schema.get("options", ()))  # of images, in a column
+    counts = [None if own_number else segment.rows for segment in plan.segments]
     done = [read_mark(uri).values for uri in marks]
     read, seconds = sum(mark["rows_read"] for mark in done), sum(mark["seconds"] for mark in done)
     if None in counts:

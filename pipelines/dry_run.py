@@ -116,7 +116,7 @@ def _work(plan: Plan, shards: Sequence[Shard]) -> Work:
         return Work(0, 0, 0)
     segment = segment_of(shards)
     if segment.rows is not None:
-        return Work(segment.rows, segment.bytes, len(shards))
+        return Work(segment.rows, segment.bytes, len(shards), estimated=_own_number(plan))
     most = len(shards) * int(plan.fingerprint["rows_per_shard"])
     return Work(shards.rows if isinstance(shards, PlannedShards) else most, segment.bytes, len(shards), estimated=True)
 
@@ -126,10 +126,15 @@ def _pending(request: PlanRequest, plan: Plan, pending: list[int], totals: Total
     size = sum(segment.bytes for segment in plan.segments) * len(pending) / plan.shards
     rows = rows_of(request.job.output, plan, pending)
     if rows is not None:
-        return Work(int(rows.sum()), size, len(pending))
+        return Work(int(rows.sum()), size, len(pending), estimated=_own_number(plan))
     done = plan.shards - len(pending)
     each = totals.rows_read / request.task.images_per_row / done if done else float(plan.fingerprint["rows_per_shard"])
     return Work(round(each * len(pending)), size, len(pending), estimated=True)
+
+
+def _own_number(plan: Plan) -> bool:
+    """Whether rows say themselves how many images they become."""
+    return planning.has_own_number(plan.schema.get("options", ()))
 
 
 def _lines(request: PlanRequest, work: Work, told: Forecast) -> list[str]:

@@ -21,8 +21,8 @@ ACCURACY = "within a factor of two if nothing else runs"  # 0.84 to 1.25 where i
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do: `rows` of the input, which are `estimated` if only reading them would tell, of so many
-    `bytes`, in `shards`."""
+    """What is left to do: `rows` of the input, of so many `bytes`, in `shards`. `estimated`: only reading the
+    rows would tell how many they are, or how many images they become."""
 
     rows: int
     bytes: float

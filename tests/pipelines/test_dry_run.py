@@ -15,6 +15,7 @@ from tests.support.job_service import Script, State, job_service
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.run_command import SMALL, run
 from tests.support.small_jobs import dataset, encode_small
+from tests.support.tiny_generator import write_prompts
 
 TAR = SAMPLE / "emoji-00000.tar"
 
@@ -54,6 +55,12 @@ def test_every_command_tells_its_job(tokens: Path, tmp_path: Path) -> None:
         if command in ("encode", "generate"):
             assert left["rows_estimated"] == (TAR in words), "only reading a tar tells its rows"
     assert not (tmp_path / "new").exists()
+
+
+def test_images_are_estimated_if_rows_say_how_many(tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "prompts.jsonl", [{"prompt": "a ghost", "images": 3}, {"prompt": "a boat"}])
+    left = told("generate", "--input", prompts, "--images_per_prompt", 2, output=tmp_path / "new")["pending"]
+    assert (left["rows"], left["images"], left["rows_estimated"]) == (2, 4, True)
 
 
 def test_all_fields_are_documented(tokens: Path) -> None:

@@ -67,6 +67,7 @@ def as_json(args: argparse.Namespace) -> dict[str, Any]:
         **counts_as_json(totals),
         "views": plan.views,
         "in_work": list(pace.in_work),
+        "rows_in_work": pace.rows_in_work,
         "rows_per_second": pace.rate,
         "seconds_left": pace.seconds_left(plan.shards - done, now) if done < plan.shards else None,
         "last_sign": pace.last_sign or None,
@@ -86,9 +87,9 @@ def _pace_lines(pace: Pace, pending: int, now: float) -> list[str]:
     if pending and pace.in_work:
         first = ", ".join(map(shard_name, pace.in_work[:IN_WORK_SHOWN]))
         more = ", ..." if len(pace.in_work) > IN_WORK_SHOWN else ""
-        told.append(
-            f"  in work    {amount(len(pace.in_work), 'shards')} ({first}{more}), or left by a worker that was lost"
-        )
+        rows = "" if pace.rows_in_work is None else f", {amount(pace.rows_in_work, 'rows')} of it done"
+        shards = f"{amount(len(pace.in_work), 'shards')} ({first}{more})"
+        told.append(f"  in work    {shards}{rows}, or left by a worker that was lost")
     left = pace.seconds_left(pending, now)
     if pending and left is not None:
         told.append(f"  pace       {pace.rate:,.1f} rows/s over the last shards, {duration(left)} left")

@@ -21,6 +21,7 @@ from transforms.ledger.types import ShardReport
 
 TOLERATED = 2  # attempts that did not end
 LOOK_SECONDS = 0.1
+BEAT_SECONDS = 15.0  # between two writes of a marker
 CODE = """
 import os, pickle, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -39,6 +40,23 @@ with open(sys.argv[1], "wb") as file:
 """
 
 
+class Beat:
+    """Writes into a marker how many rows of its shard are done, as a sign of life; only where that is a local file,
+    since a store may keep the model waiting."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri if storage.is_local(uri) else None
+        self._next = time.monotonic() + BEAT_SECONDS
+
+    def __call__(self, rows: float) -> None:
+        if self._uri is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + BEAT_SECONDS
+        with suppress(OSError), open(self._uri, "r+", encoding="ascii") as marker:  # which may be gone by now
+            marker.write(f"{int(rows)}\n")
+            marker.truncate()
+
+
 class Attempts:
     """The markers of the attempts at one shard."""
 
@@ -50,13 +68,13 @@ class Attempts:
         return [info.uri for info in storage.iterate_files(f"{self._prefix}*")]
 
     @contextmanager
-    def marked(self, left: list[str]) -> Iterator[None]:
+    def marked(self, left: list[str]) -> Iterator[Beat]:
         """Has a marker while the context is open, which only the end of the process leaves behind. Those that others
         `left` go once it is done."""
         uri = f"{self._prefix}{uuid.uuid4().hex[:12]}"
         storage.put_new(b"", uri)
         try:
-            yield
+            yield Beat(uri)
         except Exception:
             self._remove([uri])
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from models.whereabouts import watched
@@ -22,6 +22,7 @@ class Tally:
     """
 
     def __init__(self, monitor: Monitor) -> None:
+        self.beat: Callable[[float], None] = lambda rows: None  # is told the rows that are done
         self._monitor = monitor
         self._rows = self._places = 0.0
 
@@ -30,6 +31,7 @@ class Tally:
             self._rows += rows
             self._places += places
             self._monitor.add(rows_done=rows, places_done=places)
+            self.beat(self._rows)
 
     def end(self, rows: int | None) -> None:
         """The attempt is over, and so many rows are done by it, or by one before it; None if it failed."""

@@ -133,7 +133,7 @@ class ShardAttempt:
         left = attempts.left()
         if not self.apart and len(left) >= TOLERATED:
             return run_apart(attempt_apart, self.job, self.shard.index, self.resources.monitor.stop_requested)
-        with attempts.marked(left):
+        with attempts.marked(left) as self.tally.beat:
             return self._attempt(redoing, taken, fresh=done is None)
 
     def _attempt(self, redoing: Redoing, taken: tuple[Source, ...], *, fresh: bool) -> ShardReport:

@@ -12,10 +12,13 @@ import pytest
 
 from models.whereabouts import tell
 from tests.support.shard_runs import PlainStep, ShardCase, resources, run_shard, shard_case
+from transforms.engine import attempts as attempts_module
 from transforms.engine import monitor as monitor_module
 from transforms.engine import tally as tally_module
+from transforms.engine.attempts import Beat
 from transforms.engine.monitor import At, Monitor, read_totals, read_whereabouts
 from transforms.engine.tally import Pacer, Tally
+from transforms.ledger.pace import pace_of
 
 
 class Parts:
@@ -108,6 +111,29 @@ def test_what_a_failed_shard_counted_is_taken_back(case: ShardCase, tmp_path: Pa
     assert step.seen[1] > 0
     assert counters(tmp_path) == (0, 0)
     assert read_whereabouts(str(tmp_path)) == []
+
+
+def test_a_marker_says_how_many_rows_of_its_shard_are_done(
+    case: ShardCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts_module, "BEAT_SECONDS", 0.0)
+    told: list[int | None] = []
+
+    class Look(WatchedStep):
+        def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+            told.append(pace_of(case.output).rows_in_work)
+            return super().__call__(batch)
+
+    with resources(Look(tmp_path), str(tmp_path)) as owned:
+        assert run_shard(case.shards[0], case.job, owned).status == "done"
+    assert [bool(count) for count in told] == [True, True]
+    assert pace_of(case.output).in_work == ()
+
+
+def test_a_marker_that_is_gone_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts_module, "BEAT_SECONDS", 0.0)
+    Beat(str(tmp_path / "00000.abc"))(5.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_threads_do_not_watch_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

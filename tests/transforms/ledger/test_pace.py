@@ -43,7 +43,12 @@ def test_attempts_are_shards_in_work_until_they_are_done(tmp_path: Path) -> None
         (attempts / name).touch()
         os.utime(attempts / name, (BEGAN + time,) * 2)
     pace = pace_of(str(output))
-    assert (pace.in_work, pace.last_sign) == ((2, 100_000), BEGAN + 15)
+    assert (pace.in_work, pace.last_sign, pace.rows_in_work) == ((2, 100_000), BEGAN + 15, None)
+    for name, rows in (("00001.abc", "99\n"), ("00002.abc", "7\n"), ("a100000.abc", "30\n")):
+        (attempts / name).write_text(rows)
+    assert pace_of(str(output)).rows_in_work == 37
+    (attempts / "00002.abc").write_text("")
+    assert pace_of(str(output)).rows_in_work == 30
 
 
 def test_one_shard_says_no_speed_and_none_no_time(tmp_path: Path) -> None:

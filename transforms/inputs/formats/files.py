@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import storage
-from transforms.errors import RowRejected, SourceChanged
+from transforms.errors import RowRejected, SourceChanged, UsageError
 from transforms.inputs.columns import IMAGE_EXTENSIONS, sample_schema, table_schema
 from transforms.inputs.fetch import too_large
 from transforms.inputs.file_list import FileList, Found
@@ -75,7 +75,10 @@ def plan(task: PlanTask) -> Planned:
     spellings = inputs.texts.spellings
     endings = {ending_of(spelling) for spelling in spellings}
     fields = _peek_json(inputs) if JSON in endings else pa.schema([])
-    request = replace(task.request, image_column=None)
+    request = task.request
+    if request.image_column:
+        where = inputs.files[0].root
+        raise UsageError(f"each image file in {where} is an image: there is no column for them", option="image_column")
     named = request.caption_column
     if named and named not in fields.names and named.lower() in endings:
         request = replace(request, caption_column=named.lower())

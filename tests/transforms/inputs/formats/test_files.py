@@ -114,8 +114,15 @@ def test_unknown_json_fields_are_counted_unless_columns_were_chosen(tmp_path: Pa
 
 
 def test_a_code_table_in_another_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a\.jpg\); give input_format, one of parquet"):
+    with pytest.raises(UsageError, match=r"has images \(a\.jpg\) where tables of codes are wanted \(parquet\)"):
         plan(folder(tmp_path, {"a.jpg": b"x"}), kind="codes")
+
+
+def test_a_folder_of_images_has_no_column_of_images(tmp_path: Path) -> None:
+    patterns = (folder(tmp_path, {"a.jpg": b"A"}),)
+    with pytest.raises(UsageError, match=r"each image file in .* is an image: there is no column") as refused:
+        plan_sources(InputRequest(patterns=patterns, image_column="nope"))
+    assert refused.value.option == "image_column"
 
 
 def test_extending_a_described_folder_adds_only_what_is_new(tmp_path: Path) -> None:

@@ -119,9 +119,8 @@ def test_a_code_table_in_another_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_images_has_no_column_of_images(tmp_path: Path) -> None:
-    patterns = (folder(tmp_path, {"a.jpg": b"A"}),)
     with pytest.raises(UsageError, match=r"each image file in .* is an image: there is no column") as refused:
-        plan_sources(InputRequest(patterns=patterns, image_column="nope"))
+        plan(folder(tmp_path, {"a.jpg": b"A"}), image_column="nope")
     assert refused.value.option == "image_column"
 
 

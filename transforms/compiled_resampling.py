@@ -166,8 +166,8 @@ def _resample(
     of_rows: Array,
     made: Array,
 ) -> None:
-    """uint32 [H, W] -> `made`, uint8 [h, w * CHANNELS], by what `_weights` gives for each side."""
-    (height, width), down, across = pixels.shape, made.shape[0], made.shape[1] // CHANNELS
+    """uint32 [H, W] -> `made`, uint8 [h, w, 3], by what `_weights` gives for each side."""
+    (height, width), down, across = pixels.shape, made.shape[0], made.shape[1]
     left, right = columns[0], min(width, columns[-1] + 2 * widths[-1])
     top, bottom = rows[0], min(height, rows[-1] + 2 * heights[-1])
     line = (across * CHANNELS + VALUES - 1) // VALUES * VALUES
@@ -192,16 +192,18 @@ def _resample(
     for y in range(down):
         for at in range(0, line, VALUES):
             _weigh(narrow_values, (rows[y] - top) * line + at, line, of_rows[y], heights[y], short, at)
-        for i in range(across * CHANNELS):
-            made[y, i] = short[i]
+        for x in range(across):
+            made[y, x, 0] = short[CHANNELS * x]
+            made[y, x, 1] = short[CHANNELS * x + 1]
+            made[y, x, 2] = short[CHANNELS * x + 2]
 
 
 _compiled_weights, _compiled_resample = compiled(_weights), compiled(_resample)
 
 
 def resample(pixels: Array, box: tuple[float, float, float, float], kind: int, made: Array) -> None:
-    """The part `box` (left, top, right, bottom) of uint32 [H, W], as Pillow keeps pixels, -> `made`, uint8
-    [h, w * CHANNELS]. As in Pillow, pixels beside the box count where the curve reaches them."""
-    (height, width), down, across = pixels.shape, len(made), made.shape[1] // CHANNELS
+    """The part `box` (left, top, right, bottom) of uint32 [H, W], as Pillow keeps pixels, -> `made`, uint8 [h, w, 3].
+    As in Pillow, pixels beside the box count where the curve reaches them."""
+    (height, width), down, across = pixels.shape, len(made), made.shape[1]
     columns = _weights_of(width, box[0], box[2], across, kind)
     _compiled_resample(pixels, *columns, *_weights_of(height, box[1], box[3], down, kind), made)

@@ -173,6 +173,10 @@ def _pixels(
         profile = read_profile(data, result.mode) if data else SRGB
     if isinstance(options, ImageOptions) and options.rule:
         return by_rule(profile.apply(result), options.rule, options), profile.notice
+    if turn is None and profile.transform is None and target is None and isinstance(options, ImageOptions):
+        square = squared(box, options)
+        if square is not None:  # no image has to be made of the pixels, and pixels of that
+            return resize.pixels(result, (options.size, options.size), FILTER, square), profile.notice
     if target is not None and isinstance(options, ImageOptions):
         result = fit_to(result, box, target, options, profile)
     else:
@@ -316,18 +320,27 @@ def fit_to(image: Image.Image, box: Box, target: Sides, options: ImageOptions, p
     return profile.apply(resize(image, target, BY_ROW[options.resize], box))
 
 
+def squared(box: Box, options: ImageOptions) -> Box | None:
+    """What of the part `box` of an image becomes the whole result in one resampling; None if there is more to it."""
+    if options.whole or options.resize not in ("center_crop", "squash"):
+        return None
+    if options.resize == "squash":
+        return box
+    width, height = box[2], box[3]
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    return left, top, left + short, top + short
+
+
 def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = SRGB) -> Image.Image:
     """The part `box` of an image -> `size` x `size` in one resampling, cut included, in sRGB."""
     side = options.size
     width, height = box[2], box[3]
+    square = squared(box, options)
+    if square is not None:
+        return profile.apply(resize(image, (side, side), FILTER, square))
     if options.whole or options.resize == "none":
         return profile.apply(image)
-    if options.resize == "center_crop":
-        short = min(width, height)
-        left, top = (width - short) / 2, (height - short) / 2
-        return profile.apply(resize(image, (side, side), FILTER, (left, top, left + short, top + short)))
-    if options.resize == "squash":
-        return profile.apply(resize(image, (side, side), FILTER, box))
     scale = side / max(width, height)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     padded = Image.new("RGB", (side, side), WHITE)

@@ -50,17 +50,31 @@ class Resizer:
         self, image: Image.Image, size: Sides, resampling: Image.Resampling, box: Box | None = None
     ) -> Image.Image:
         """`image.resize(size, resampling, box=box)`."""
+        made = self._made(image, size, resampling, box)
+        return Image.fromarray(made) if isinstance(made, np.ndarray) else made
+
+    def pixels(
+        self, image: Image.Image, size: Sides, resampling: Image.Resampling, box: Box | None = None
+    ) -> np.ndarray:
+        """The same in RGB: uint8 [h, w, 3], read-only."""
+        made = self._made(image, size, resampling, box)
+        if isinstance(made, np.ndarray):
+            made.flags.writeable = False
+            return made
+        return np.asarray(made if made.mode == "RGB" else made.convert("RGB"))
+
+    def _made(
+        self, image: Image.Image, size: Sides, resampling: Image.Resampling, box: Box | None
+    ) -> np.ndarray | Image.Image:
+        """uint8 [h, w, 3] by machine code, or an image by Pillow."""
         box = box or (0.0, 0.0, float(image.width), float(image.height))
         if not suits(image, size, resampling, box):
             return image.resize(size, resampling, box=box)
         if not self.ready and self._patience <= 0 and self._loading.acquire(blocking=False):
             self._resample, self._loaded = load(), True
         pixels = None if self._resample is None else pixels_of(image)
-        result = None
         if self._resample is not None and pixels is not None:
-            result = resized(self._resample, pixels, size, resampling, box)
-        if result is not None:
-            return result
+            return resized(self._resample, pixels, size, resampling, box)
         start = time.perf_counter()
         result = image.resize(size, resampling, box=box)
         self._patience -= time.perf_counter() - start
@@ -115,16 +129,11 @@ def pixels_of(image: Image.Image) -> np.ndarray | None:
     return np.frombuffer(memory, np.uint32).reshape(image.height, image.width)
 
 
-def resized(
-    resample: Resample, pixels: np.ndarray, size: Sides, resampling: Image.Resampling, box: Box
-) -> Image.Image | None:
-    """An RGB image; None if it is so large that it lies in several pieces of memory."""
-    image = Image.new("RGB", size, None)  # `Image.fromarrow` makes images that end the process when they are read so
-    made = pixels_of(image)
-    if made is None:
-        return None
-    resample(pixels, box, KINDS[resampling], made.view(np.uint8))
-    return image
+def resized(resample: Resample, pixels: np.ndarray, size: Sides, resampling: Image.Resampling, box: Box) -> np.ndarray:
+    """uint8 [h, w, 3]."""
+    made = np.empty((size[1], size[0], 3), np.uint8)
+    resample(pixels, box, KINDS[resampling], made)
+    return made
 
 
 def equals_pillow(resample: Resample) -> bool:
@@ -136,7 +145,8 @@ def equals_pillow(resample: Resample) -> bool:
         if pixels is None:  # nor will those of others be there
             return False
         for resampling in KINDS:
-            if resized(resample, pixels, size, resampling, box) != image.resize(size, resampling, box=box):
+            expected = image.resize(size, resampling, box=box)
+            if not np.array_equal(resized(resample, pixels, size, resampling, box), np.asarray(expected)):
                 return False
     return True
 

@@ -162,7 +162,7 @@ def _cut(pixels: Pixels, box: Crop, options: ImageOptions) -> Pixels:
         if rule and rule.resize:
             part = np.asarray(rule.resize(image, square))
         else:
-            part = np.asarray(resize(image, square, rule.resampling if rule else FILTER))
+            part = resize.pixels(image, square, rule.resampling if rule else FILTER)
     return np.flip(part, 1) if box.flipped else part
 
 

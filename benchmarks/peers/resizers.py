@@ -36,7 +36,7 @@ def resizers() -> dict[str, Resize]:
         def compiled(image: Image.Image, box: Box, side: int) -> np.ndarray:
             pixels = pixels_of(image)
             assert pixels is not None
-            return np.asarray(resized(resample, pixels, (side, side), Resampling.LANCZOS, box))
+            return resized(resample, pixels, (side, side), Resampling.LANCZOS, box)
 
         found["vqbeam's machine code"] = compiled
     found["torch, uint8, its Lanczos with antialias"] = by_torch

@@ -60,8 +60,8 @@ def test_machine_code_gives_the_bytes_of_pillow(resampling: Image.Resampling) ->
         box = box if number % 3 else (0.0, 0.0, float(width), float(height))
         pixels = pixels_of(image)
         assert pixels is not None
-        expected = image.resize(size, resampling, box=box)
-        assert resized(resample, pixels, size, resampling, box) == expected, (image.size, box, size)
+        expected = np.asarray(image.resize(size, resampling, box=box))
+        assert np.array_equal(resized(resample, pixels, size, resampling, box), expected), (image.size, box, size)
 
 
 @needs_memory_of_images
@@ -181,6 +181,17 @@ def test_pillow_resizes_the_rest(
 ) -> None:
     monkeypatch.setattr("transforms.resampling.load", lambda: broken)
     assert Resizer(patience=0)(image, (16, 16), resampling) == image.resize((16, 16), resampling)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("patience", [0, 60])
+def test_pixels_are_those_of_the_image_and_cannot_be_written(mode: str, patience: float) -> None:
+    image, resizer = scene().convert(mode), Resizer(patience)
+    pixels = resizer.pixels(image, (16, 24), LANCZOS)
+    expected = image.resize((16, 24), LANCZOS)
+    np.testing.assert_array_equal(pixels, np.asarray(expected.convert("RGB")))
+    assert not pixels.flags.writeable
+    assert resizer(image, (16, 24), LANCZOS) == expected
 
 
 def test_a_box_that_is_none_is_refused_as_by_pillow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import socket
@@ -103,6 +104,7 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path, monkeypatch: pytes
     """The package has no reader of its own file, whose records lie in it as they are."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    importlib.import_module("wandb").teardown()  # a process keeps the folder of its first run
     with Monitoring(wandb="our-project").opened("encode", "home/out-folder") as into:
         feed(into)
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")

@@ -28,7 +28,7 @@ class Threads:
         board = np.zeros((turns, 1 + threads, LINE), np.int64)
         if threads > 1 and (self._pool is None or len(self._helpers) != threads - 1):
             self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="helper")
-            self._helpers = [self._pool.submit(int) for _ in range(threads - 1)]
+            self._helpers = [_ended() for _ in range(threads - 1)]
         for number in range(threads - 1):
             if self._helpers[number].done():
                 self._helpers[number].result()
@@ -36,3 +36,9 @@ class Threads:
                 with suppress(RuntimeError):  # Python is about to end: the caller does it alone
                     self._helpers[number] = self._pool.submit(function, *arguments, board, number + 1)
         return function(*arguments, board, 0)
+
+
+def _ended() -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(None)
+    return future

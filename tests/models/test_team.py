@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -71,6 +72,10 @@ def test_nobody_waits_for_a_helper_that_does_not_run_and_it_is_not_called_twice(
         found, by = _arrays()
         assert helpers.run(work, found, by, turns=TURNS, threads=2) == TURNS
         assert not by.any()  # all by the caller
+    deadline = time.monotonic() + 60
+    while 1 not in calls:  # the system may start it late
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert calls.count(1) == 1
     before = found.copy(), by.copy()
     held.set()
@@ -103,7 +108,6 @@ def test_what_a_helper_raises_is_raised_by_the_next_call() -> None:
             raise MemoryError("no room")
 
     helpers.run(work, turns=1, threads=2)
-    while not helpers._helpers[0].done():
-        pass
+    helpers._helpers[0].exception(60)
     with pytest.raises(MemoryError, match="no room"):
         helpers.run(work, turns=1, threads=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from pipelines.sizing import PlanRequest
+from pipelines.sizing import PlanRequest, has_own_number
 from pipelines.status import duration
 from transforms.errors import amount
 from transforms.ledger.marks import listed_marks, read_mark
@@ -35,7 +35,7 @@ def what_it_takes(request: PlanRequest, plan: Plan, error: AnotherJob) -> str:
 def _again(request: PlanRequest, plan: Plan, marks: list[str]) -> str:
     """ "24 images of 6 prompts, about 0:00:30 at the speed of this folder", as far as that is known."""
     command, each = request.command, request.task.images_per_row
-    own_number = "images" in map(str.lower, plan.schema.get("options", ()))  # of images, in a column
+    own_number = has_own_number(plan.schema.get("options", ()))
     counts = [None if own_number else segment.rows for segment in plan.segments]
     done = [read_mark(uri).values for uri in marks]
     read, seconds = sum(mark["rows_read"] for mark in done), sum(mark["seconds"] for mark in done)
@@ -46,6 +46,6 @@ def _again(request: PlanRequest, plan: Plan, marks: list[str]) -> str:
     if command.counts == "images":
         told += f" of {amount(rows, 'prompts' if request.task.input.kind == 'prompts' else 'rows')}"
     workers = int(plan.settings["workers"] or 1)
-    return told + (
-        f", about {duration(seconds / read * rows * each / workers)} at the speed of this folder" if read else ""
-    )
+    if read:
+        told += f", about {duration(seconds / read * rows * each / workers)} at the speed of this folder"
+    return told

@@ -11,7 +11,7 @@ from pipelines import dataflow, planning
 from pipelines.engines import runner_name
 from pipelines.forecast import ACCURACY, MEASURED, RECORDED, START_SECONDS, Forecast, Work, forecast
 from pipelines.plan_text import describe_plan
-from pipelines.sizing import PlanRequest
+from pipelines.sizing import PlanRequest, has_own_number
 from pipelines.stages import stage
 from pipelines.status import duration
 from pipelines.terminal import say
@@ -134,7 +134,7 @@ def _pending(request: PlanRequest, plan: Plan, pending: list[int], totals: Total
 
 def _own_number(plan: Plan) -> bool:
     """Whether rows say themselves how many images they become."""
-    return planning.has_own_number(plan.schema.get("options", ()))
+    return has_own_number(plan.schema.get("options", ()))
 
 
 def _lines(request: PlanRequest, work: Work, told: Forecast) -> list[str]:

@@ -22,7 +22,7 @@ from pipelines.process import cores
 from pipelines.progress import progress
 from pipelines.request import Settings
 from pipelines.sample import Expected
-from pipelines.sizing import PlanRequest, shard_seconds
+from pipelines.sizing import PlanRequest, has_own_number, shard_seconds
 from pipelines.supervisor import tell_pending
 from pipelines.terminal import say
 from transforms import storage
@@ -153,7 +153,7 @@ def _last_run(output: str) -> storage.FileInfo | None:
 def _expected(request: PlanRequest, plan: Plan, pending: list[int], batch_size: int) -> Expected:
     """What is known of a run of these shards."""
     before, unit = plan.shards - len(pending), request.command.unit
-    own_number = planning.has_own_number(plan.schema.get("options", ()))
+    own_number = has_own_number(plan.schema.get("options", ()))
     rows = None if own_number else rows_of(request.job.output, plan, pending)
     if rows is None:
         return Expected(plan.shards, before, None, unit)

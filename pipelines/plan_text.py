@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from heapq import nlargest
 from operator import itemgetter
 
-from pipelines.planning import has_own_number
 from pipelines.request import Task
 from pipelines.screen import passed_over_lines
-from pipelines.sizing import PlanRequest
+from pipelines.sizing import PlanRequest, has_own_number
 from transforms.errors import amount, size_text
 from transforms.inputs.formats.tables import DELIMITERS
 from transforms.inputs.request import InputSchema

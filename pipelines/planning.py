@@ -21,6 +21,7 @@ from pipelines.sizing import (
     drawing,
     dtype,
     fitted,
+    has_own_number,
     resolved_settings,
 )
 from pipelines.terminal import say
@@ -222,11 +223,6 @@ def _tell_of_dtype(request: PlanRequest, device: str, chosen: str) -> None:
             "chooses by the processor",
             file=sys.stderr,
         )
-
-
-def has_own_number(options: Iterable[str]) -> bool:
-    """Whether prompts ask for a number of images, given the columns that set how they are drawn."""
-    return "images" in map(str.lower, options)
 
 
 def extend_plan(request: PlanRequest, plan: Plan) -> tuple[Plan, Sequence[Shard]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ class PlanRequest:
     job: JobOptions
     task: Task
     local: bool
+
+
+def has_own_number(options: Iterable[str]) -> bool:
+    """Whether prompts ask for a number of images, given the columns that set how they are drawn."""
+    return "images" in map(str.lower, options)
 
 
 def resolved_settings(request: PlanRequest) -> dict[str, Any]:

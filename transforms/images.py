@@ -174,9 +174,9 @@ def _pixels(
     if isinstance(options, ImageOptions) and options.rule:
         return by_rule(profile.apply(result), options.rule, options), profile.notice
     if turn is None and profile.transform is None and target is None and isinstance(options, ImageOptions):
-        square = squared(box, options)
-        if square is not None:  # no image has to be made of the pixels, and pixels of that
-            return resize.pixels(result, (options.size, options.size), FILTER, square), profile.notice
+        whole = resized_box(box, options)
+        if whole is not None:  # no image has to be made of the pixels, and pixels of that
+            return resize.pixels(result, (options.size, options.size), FILTER, whole), profile.notice
     if target is not None and isinstance(options, ImageOptions):
         result = fit_to(result, box, target, options, profile)
     else:
@@ -320,8 +320,8 @@ def fit_to(image: Image.Image, box: Box, target: Sides, options: ImageOptions, p
     return profile.apply(resize(image, target, BY_ROW[options.resize], box))
 
 
-def squared(box: Box, options: ImageOptions) -> Box | None:
-    """What of the part `box` of an image becomes the whole result in one resampling; None if there is more to it."""
+def resized_box(box: Box, options: ImageOptions) -> Box | None:
+    """What of the part `box` of an image is resized to the whole result; None if the result is more than that."""
     if options.whole or options.resize not in ("center_crop", "squash"):
         return None
     if options.resize == "squash":
@@ -336,9 +336,9 @@ def fit(image: Image.Image, box: Box, options: ImageOptions, profile: Profile = 
     """The part `box` of an image -> `size` x `size` in one resampling, cut included, in sRGB."""
     side = options.size
     width, height = box[2], box[3]
-    square = squared(box, options)
-    if square is not None:
-        return profile.apply(resize(image, (side, side), FILTER, square))
+    whole = resized_box(box, options)
+    if whole is not None:
+        return profile.apply(resize(image, (side, side), FILTER, whole))
     if options.whole or options.resize == "none":
         return profile.apply(image)
     scale = side / max(width, height)

@@ -98,8 +98,10 @@ def take(team: Team, parts: int, done: int) -> int:
     """A part of this turn, below `parts`, that is this thread's now; `NONE` when all are done, which ends the turn.
 
     Each thread begins with its own share, in order, and goes on with what is left of others'. `done` is the part that
-    this thread was given before and has finished, or `NONE`.
+    this thread was given before and has finished, or `NONE`. Raises `IndexError` in a turn beyond the board.
     """
+    if team.turn[0] >= team.board.shape[0]:
+        raise IndexError("more turns than Threads.run was told")  # beyond the board all would wait for ever
     threads = team.board.shape[1] - 1
     board, at = team.board.reshape(-1), team.turn[0] * team.board[0].size
     if done != NONE:

@@ -22,8 +22,8 @@ class Threads:
     def run(self, function: Callable[..., Any], *arguments: Any, turns: int, threads: int) -> Any:
         """`function(*arguments, board, number of the thread)`, all parts of which are done then; -> the caller's.
 
-        A helper that has not come back from an earlier call is not called for this one. Raises what helpers raised
-        in calls before.
+        A helper that has not come back from an earlier call is not called for this one. Raises what a helper raised
+        in a call before, once.
         """
         board = np.zeros((turns, 1 + threads, LINE), np.int64)
         if threads > 1 and (self._pool is None or len(self._helpers) != threads - 1):
@@ -31,7 +31,8 @@ class Threads:
             self._helpers = [_ended() for _ in range(threads - 1)]
         for number in range(threads - 1):
             if self._helpers[number].done():
-                self._helpers[number].result()
+                before, self._helpers[number] = self._helpers[number], _ended()
+                before.result()
                 assert self._pool is not None
                 with suppress(RuntimeError):  # Python is about to end: the caller does it alone
                     self._helpers[number] = self._pool.submit(function, *arguments, board, number + 1)

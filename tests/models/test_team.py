@@ -100,14 +100,24 @@ def test_a_helper_takes_what_the_caller_does_not_come_to() -> None:
     assert (by == 1).all()
 
 
-def test_what_a_helper_raises_is_raised_by_the_next_call() -> None:
-    helpers = Threads()
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_turn_too_many_is_an_error_and_no_wait(threads: int) -> None:
+    with pytest.raises(IndexError, match="more turns than"):
+        Threads().run(_work, *_arrays(), turns=TURNS - 1, threads=threads)
 
-    def work(board: np.ndarray, number: int) -> None:
-        if number:
-            raise MemoryError("no room")
 
-    helpers.run(work, turns=1, threads=2)
+def test_what_a_helper_raises_is_raised_by_the_next_call_and_by_no_other() -> None:
+    helpers, failing = Threads(), [1]
+
+    def work(board: np.ndarray, number: int) -> int:
+        if number and failing:
+            raise MemoryError(f"no room {failing.pop()}")
+        return number
+
+    assert helpers.run(work, turns=1, threads=2) == 0
     helpers._helpers[0].exception(60)
-    with pytest.raises(MemoryError, match="no room"):
+    with pytest.raises(MemoryError, match="no room 1"):
         helpers.run(work, turns=1, threads=2)
+    for _ in range(2):
+        assert helpers.run(work, turns=1, threads=2) == 0
+        assert helpers._helpers[0].result(60) == 1

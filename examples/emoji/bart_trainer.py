@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from examples.emoji.caption_variety import varied_caption
+from examples.emoji.training_captions import training_caption
 from models.bart.config import DalleBartConfig
 from models.bart.network import DalleBart
 
@@ -45,6 +45,7 @@ class BartRecipe:
     blank_share: float = 0.1
     most_spoilt: float = 0.3
     average_decay: float = 0.995
+    dtype: str = "bfloat16"  # of the products; "float32" is faster where the processor has no matrix unit
 
     def rate_at(self, step: int) -> float:
         """Factor on the learning rates."""
@@ -54,11 +55,13 @@ class BartRecipe:
 
 @dataclass(frozen=True)
 class TokenSet:
-    """Images as codes int64 [N, T], the things on them ("a rocket") and their backgrounds ("blue")."""
+    """Images as codes int64 [N, T], the things on them ("a rocket"), their backgrounds ("blue"), and whether the thing
+    can be seen clearly on it."""
 
     codes: Tensor
     things: list[str]
     backgrounds: list[str]
+    clear: list[bool]
 
 
 def initialise(model: DalleBart) -> None:
@@ -96,19 +99,28 @@ class BartTrainer:
         self.step = 0
         self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Takes trained weights, float32, in place of fresh ones."""
+        self.model.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
+
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pieces int64 [N, L], mask [N, L], codes to be fed and codes to be predicted, int64 [N, T], of a step."""
         rng = np.random.default_rng([self.recipe.seed, step])
         rows = rng.integers(0, len(self.tokens.things), self.recipe.batch_size)
-        texts = [
-            list(BLANK)
-            if rng.random() < self.recipe.blank_share
-            else self.encode(varied_caption(self.tokens.things[row], self.tokens.backgrounds[row], rng))
-            for row in rows
-        ]
+        texts = [list(BLANK) if rng.random() < self.recipe.blank_share else self.caption(row, rng) for row in rows]
         input_ids, mask = padded(texts, self.config.max_text_length)
         codes = self.tokens.codes[torch.from_numpy(rows)]
         return input_ids, mask, self.spoilt(codes, rng), codes
+
+    def caption(self, row: int, rng: np.random.Generator) -> list[int]:
+        """The pieces of one caption of an image that the text encoder has room for."""
+        tokens = self.tokens
+        while True:
+            text, _ = training_caption(tokens.things[row], tokens.backgrounds[row], rng, clear=tokens.clear[row])
+            pieces = self.encode(text)
+            if len(pieces) <= self.config.max_text_length:
+                return pieces
 
     def spoilt(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
         """Codes int64 [N, T] with a share of each row, up to `most_spoilt`, exchanged for codes of other images."""
@@ -117,10 +129,12 @@ class BartTrainer:
         return torch.where(torch.from_numpy(chosen), others, codes)
 
     def _loss(self, input_ids: Tensor, mask: Tensor, fed: Tensor, codes: Tensor) -> Tensor:
-        """The loss of a bfloat16 copy of the weights; gradients arrive at the float32 ones.
+        """The loss of the weights, or of a bfloat16 copy of them; gradients arrive at the float32 ones.
 
         Not autocast: on a CPU its layer norms with a bias and no scale fail in the backward pass (torch 2.13).
         """
+        if self.recipe.dtype == "float32":
+            return self.whole(input_ids, mask, fed, codes)
         copies = {f"model.{name}": p.to(torch.bfloat16) for name, p in self.model.named_parameters()}
         return torch.func.functional_call(self.whole, copies, (input_ids, mask, fed, codes))
 

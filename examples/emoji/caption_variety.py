@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from examples.emoji.captions import head
 
 ARTICLE = re.compile(r"^an? ")
@@ -24,8 +22,6 @@ VARIANTS = (
     "{b} background, {a}",
 )
 NO_BACKGROUND = ("{a}", "{n}", "emoji of {a}")
-CANONICAL_SHARE = 0.4
-NO_BACKGROUND_SHARE = 0.04
 
 
 def subject(caption: str, background: str) -> str:
@@ -52,15 +48,6 @@ def say(template: str, thing: str, background: str) -> str:
     article = "an" if background[0] in "aeiou" else "a"
     name = ARTICLE.sub("", thing)
     return template.format(a=thing, n=name, p=plural(thing), b=background, ab=f"{article} {background}")
-
-
-def varied_caption(thing: str, background: str, rng: np.random.Generator) -> str:
-    """One way to say it: often the data set's own, sometimes without the background."""
-    draw = rng.random()
-    if draw < CANONICAL_SHARE:
-        return say(CANONICAL, thing, background)
-    templates = NO_BACKGROUND if draw > 1 - NO_BACKGROUND_SHARE else VARIANTS
-    return say(templates[int(rng.integers(len(templates)))], thing, background)
 
 
 def all_captions(thing: str, background: str) -> list[str]:

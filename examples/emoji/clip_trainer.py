@@ -16,12 +16,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from examples.emoji.caption_variety import NO_BACKGROUND, say, varied_caption
 from examples.emoji.clip_batches import BatchMaker
 from examples.emoji.clip_loss import contrastive_loss
 from examples.emoji.clip_pairs import Pairs
 from examples.emoji.clip_tokenizer import token_ids
 from examples.emoji.combinations import BACKGROUNDS
+from examples.emoji.training_captions import training_caption
 
 MAX_LOGIT_SCALE = math.log(100.0)
 
@@ -41,6 +41,7 @@ class ClipRecipe:
     weight_decay: float = 0.05
     reconstruction_share: float = 0.7
     mixed_share: float = 0.45  # of the steps: in those after them, the glyphs of a batch share two backgrounds
+    dtype: str = "bfloat16"  # of the products; "float32" is faster where the processor has no matrix unit
 
     @property
     def first_alike_step(self) -> int:
@@ -76,11 +77,20 @@ class ClipBatch:
 
 
 class ClipTrainer:
-    """The network and its optimiser, at one step of a recipe."""
+    """The network and its optimiser, at one step of a recipe. `clear`: see `training_captions.clear_pairs`."""
 
-    def __init__(self, config: CLIPConfig, recipe: ClipRecipe, pairs: Pairs, pool: Pool, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: CLIPConfig,
+        recipe: ClipRecipe,
+        pairs: Pairs,
+        pool: Pool,
+        tokenizer: Tokenizer,
+        clear: frozenset[tuple[str, str]],
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self.config, self.recipe, self.pairs, self.pool, self.tokenizer = config, recipe, pairs, pool, tokenizer
+        self.clear = clear
         self.maker = BatchMaker(pairs)
         self.trained = np.flatnonzero(pairs.train)
         self.model = CLIPModel(config).train()
@@ -108,9 +118,10 @@ class ClipTrainer:
         captions, names_background = [], []
         for row in rows:
             thing, background = pairs.things[pairs.thing[row]], names[pairs.background[row]]
-            caption = varied_caption(thing, background, rng)
+            clear = (thing, background) in self.clear
+            caption, named = training_caption(thing, background, rng, clear=clear)
             captions.append(caption)
-            names_background.append(caption not in [say(template, thing, background) for template in NO_BACKGROUND])
+            names_background.append(named)
         return ClipBatch(
             pixels=to_pixels(np.concatenate([clean, self.pool.spoilt[bad]])),
             input_ids=torch.from_numpy(
@@ -125,7 +136,7 @@ class ClipTrainer:
     def advance(self) -> dict[str, float]:
         """Takes one step; returns the values to log."""
         batch = self.batch(self.step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
             images = self.model.visual_projection(self.model.vision_model(batch.pixels).pooler_output)
             captions = self.model.text_projection(self.model.text_model(batch.input_ids).pooler_output)
         cosines = F.normalize(captions.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T

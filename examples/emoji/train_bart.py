@@ -19,8 +19,10 @@ from tokenizers import Tokenizer
 from examples.emoji.bart_trainer import BartRecipe, BartTrainer, Encode, TokenSet, code_loss, padded
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, subject
-from examples.emoji.training_run import run, run_parser
-from models.bart.checkpoint import save_bart
+from examples.emoji.glyphs import load_glyphs
+from examples.emoji.training_captions import clear_pairs
+from examples.emoji.training_run import add_caption_flags, run, run_parser
+from models.bart.checkpoint import open_bart, save_bart
 from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer
 from models.weights.tokenizer_files import tokenizer_files
@@ -46,7 +48,7 @@ WATCHED = 512  # held-out images that the log's loss is measured on
 CACHED_CAPTIONS = 1 << 18
 
 
-def read_tokens(folder: Path, split: str) -> TokenSet:
+def read_tokens(folder: Path, split: str, clear: frozenset[tuple[str, str]]) -> TokenSet:
     """The rows of one split of what `vqbeam encode` wrote; columns `encoding`, `caption`, `background`, `split`."""
     columns = ["encoding", "caption", "background"]
     table = ds.dataset(folder, format="parquet").to_table(columns, filter=pc.field("split") == split)
@@ -55,7 +57,8 @@ def read_tokens(folder: Path, split: str) -> TokenSet:
     codes = values.to_numpy(zero_copy_only=False).reshape(len(table), -1).astype(np.int64)
     backgrounds = table["background"].to_pylist()
     things = [subject(text, b) for text, b in zip(table["caption"].to_pylist(), backgrounds, strict=True)]
-    return TokenSet(torch.from_numpy(codes), things, backgrounds)
+    seen = [pair in clear for pair in zip(things, backgrounds, strict=True)]
+    return TokenSet(torch.from_numpy(codes), things, backgrounds, seen)
 
 
 def caption_encoder(tokenizer: Tokenizer) -> Encode:
@@ -98,20 +101,33 @@ def held_out_loss(trainer: BartTrainer, tokens: TokenSet) -> float:
 def main(argv: list[str] | None = None) -> None:
     parser = run_parser("train_bart", __doc__, watch_every=250)
     parser.add_argument("--tokens", type=Path, required=True, help="the data folder of a `vqbeam encode` of the set")
+    add_caption_flags(parser)
     parser.add_argument("--batch_size", type=int, default=BartRecipe.batch_size)
     parser.add_argument("--no_compile", action="store_true", help="no torch.compile: slower, needs no C++ compiler")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
-    tokens, held_out = read_tokens(args.tokens, "train"), read_tokens(args.tokens, "held_out")
+    clear = clear_pairs(load_glyphs(args.glyphs))
+    tokens, held_out = (read_tokens(args.tokens, split, clear) for split in ("train", "held_out"))
     tokenizer_file = args.output / "tokenizer" / "tokenizer.json"
     if not tokenizer_file.exists():
-        save_tokenizer(learn(tokens), tokenizer_file.parent)
+        known = Tokenizer.from_file(str(args.start / "tokenizer.json")) if args.start else learn(tokens)
+        save_tokenizer(known, tokenizer_file.parent)
     encode = caption_encoder(Tokenizer.from_file(str(tokenizer_file)))
 
     def build(steps: int) -> BartTrainer:
-        recipe = BartRecipe(steps=steps, batch_size=args.batch_size, seed=args.seed)
-        return BartTrainer(CONFIG, recipe, tokens, encode, compiled=not args.no_compile)
+        recipe = BartRecipe(
+            steps=steps,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            matrix_rate=BartRecipe.matrix_rate * args.rate,
+            other_rate=BartRecipe.other_rate * args.rate,
+            dtype=args.dtype,
+        )
+        trainer = BartTrainer(CONFIG, recipe, tokens, encode, compiled=not args.no_compile)
+        if args.start:
+            trainer.start_from(open_bart(args.start).load().float().state_dict())
+        return trainer
 
     trainer = run(build, args, lambda trainer: {"held_out_loss": held_out_loss(trainer, held_out)})
     save_bart(

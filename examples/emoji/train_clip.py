@@ -7,22 +7,25 @@ the output folder and goes on from the last one when started again with the same
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer
-from transformers import CLIPConfig
+from transformers import CLIPConfig, CLIPModel
 
 from examples.emoji.caption_variety import all_captions
 from examples.emoji.clip_pairs import Pairs, read_pairs
 from examples.emoji.clip_tokenizer import BOS_ID, EOS_ID, PAD_ID, learn_clip_tokenizer, save_clip_tokenizer
 from examples.emoji.clip_trainer import ClipRecipe, ClipTrainer, Pool
 from examples.emoji.combinations import BACKGROUNDS
+from examples.emoji.glyphs import load_glyphs
 from examples.emoji.reconstructions import decode_all, kept_in
 from examples.emoji.spoilt_codes import spoil
-from examples.emoji.training_run import run, run_parser
+from examples.emoji.training_captions import clear_pairs
+from examples.emoji.training_run import add_caption_flags, run, run_parser
 from models.image_tokenizer import ImageTokenizer
 from models.vqgan.checkpoint import open_checkpoint
 
@@ -112,6 +115,7 @@ def save_clip(trainer: ClipTrainer, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = run_parser("train_clip", __doc__, watch_every=50)
+    add_caption_flags(parser)
     parser.add_argument("--data", type=Path, required=True, help="the `parquet` folder that build_dataset wrote")
     parser.add_argument("--tokens", type=Path, required=True, help="the `data` folder that `vqbeam encode` wrote")
     parser.add_argument("--vqgan", type=Path, default=Path("models/emoji"), help="the VQGAN of those tokens")
@@ -119,15 +123,21 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     pairs = read_pairs(args.data, args.tokens)
-    tokenizer = learn_from(pairs)
+    clear = clear_pairs(load_glyphs(args.glyphs))
+    tokenizer = Tokenizer.from_file(str(args.start / "tokenizer.json")) if args.start else learn_from(pairs)
     config = clip_config(tokenizer)
     vqgan = open_checkpoint(args.vqgan).load(
-        device="cpu", dtype="bfloat16", batch_size=DECODE_BATCH, threads=args.threads
+        device="cpu", dtype=args.dtype, batch_size=DECODE_BATCH, threads=args.threads
     )
     pool = make_pool(pairs, vqgan, ClipRecipe(steps=1, seed=args.seed), args.output)
 
     def build(steps: int) -> ClipTrainer:
-        return ClipTrainer(config, ClipRecipe(steps=steps, seed=args.seed), pairs, pool, tokenizer)
+        recipe = ClipRecipe(steps=steps, seed=args.seed, dtype=args.dtype)
+        recipe = replace(recipe, learning_rate=recipe.learning_rate * args.rate)
+        trainer = ClipTrainer(config, recipe, pairs, pool, tokenizer, clear)
+        if args.start:
+            trainer.model.load_state_dict(CLIPModel.from_pretrained(args.start, dtype=torch.float32).state_dict())
+        return trainer
 
     trainer = run(build, args)
     save_clip(trainer, args.output / "model")

@@ -46,6 +46,23 @@ def run_parser(command: str, description: str | None, *, watch_every: int) -> ar
     return parser
 
 
+def add_caption_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of a run that learns from captions."""
+    parser.add_argument("--glyphs", type=Path, required=True, help="glyphs.npz in the output of build_dataset")
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="a trained model whose weights and pieces to go on from"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="factor on the learning rates; less than 1 with --start"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["bfloat16", "float32"],
+        default="bfloat16",
+        help="of the products: float32 is faster where the processor has no matrix unit",
+    )
+
+
 def run(
     build: Callable[[int], AnyTrainer],
     args: argparse.Namespace,

@@ -21,6 +21,7 @@ from examples.emoji.glyphs import GlyphSet
 from examples.emoji.reconstructions import kept_in
 from examples.emoji.spoilt_codes import spoil
 from examples.emoji.train_clip import MAX_TEXT_LENGTH, clip_config, learn_from, save_clip
+from examples.emoji.training_captions import clear_pairs
 from examples.emoji.training_run import run, run_parser, save_checkpoint
 from tests.examples.synthetic_glyphs import synthetic_glyphs
 from tests.examples.synthetic_pairs import synthetic_pairs
@@ -29,6 +30,7 @@ from tests.support.tiny_clip import open_clip
 PAIRS = synthetic_pairs()
 TRAINED = np.flatnonzero(PAIRS.train)
 RECIPE = ClipRecipe(steps=4, batch_size=16, spoilt=8, spoilt_versions=1, ramp_steps=1)
+CLEAR = clear_pairs(synthetic_glyphs())
 POOL = Pool(255 - PAIRS.originals, PAIRS.originals[TRAINED], np.full(len(TRAINED), 0.5, dtype=np.float32))
 TOKENIZER = learn_from(PAIRS)
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -42,7 +44,7 @@ def small_config() -> CLIPConfig:
 
 
 def trainer(steps: int = RECIPE.steps) -> ClipTrainer:
-    return ClipTrainer(small_config(), replace(RECIPE, steps=steps), PAIRS, POOL, TOKENIZER)
+    return ClipTrainer(small_config(), replace(RECIPE, steps=steps), PAIRS, POOL, TOKENIZER, CLEAR)
 
 
 def run_in(folder: Path, *length: str) -> Path:

@@ -43,16 +43,32 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """ "auto" is bfloat16 on a GPU and float32 on a CPU; "fastest" asks this CPU; others, also short ones, are checked.
+def gpu_multiplies_bfloat16(device: str) -> bool:
+    """Whether a GPU of this machine has arithmetic for it; True for one that this process does not see.
 
-    `device` is not opened: the launcher of a job may have none. Raises `ConfigError`.
+    Those before compute capability 8.0 (T4, V100, P100, RTX 20) have none: torch says that they support it, but
+    imitates products, slower than in float32, and cuDNN has no convolutions.
+    """
+    import torch
+
+    index = int(device.partition(":")[2] or 0)
+    return index >= torch.cuda.device_count() or torch.cuda.get_device_capability(index) >= (8, 0)
+
+
+def resolve_dtype(dtype: str, device: str, *, gpu_bfloat16: bool | None = None) -> str:
+    """ "auto" is bfloat16 on a GPU that multiplies it, else float32; "fastest" asks this CPU, and is float16 on other
+    GPUs; the other names, also short ones, are checked.
+
+    `gpu_bfloat16`: whether a GPU on another machine multiplies it; None asks the one of this machine, if it has one.
+    Raises `ConfigError`.
     """
     dtype = SHORT_NAMES.get(dtype, dtype)
-    if dtype == "auto":
-        return "bfloat16" if device.startswith("cuda") else "float32"
-    if dtype == FASTEST:
-        return "bfloat16" if device.startswith("cuda") or multiplies_bfloat16() else "float32"
+    if dtype in ("auto", FASTEST):
+        if not device.startswith("cuda"):
+            return "bfloat16" if dtype == FASTEST and multiplies_bfloat16() else "float32"
+        if gpu_multiplies_bfloat16(device) if gpu_bfloat16 is None else gpu_bfloat16:
+            return "bfloat16"
+        return "float16" if dtype == FASTEST else "float32"
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r}: expected auto, fastest, {', '.join(DTYPES)}")
     if dtype == "tf32" and not device.startswith("cuda"):
@@ -60,9 +76,9 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return dtype
 
 
-def resolve_drawing_dtype(dtype: str, device: str) -> str:
+def resolve_drawing_dtype(dtype: str, device: str, *, gpu_bfloat16: bool | None = None) -> str:
     """The dtype of a DALL·E BART: as `resolve_dtype` gives it, or "int8"."""
-    return dtype if dtype == INT8 else resolve_dtype(dtype, device)
+    return dtype if dtype == INT8 else resolve_dtype(dtype, device, gpu_bfloat16=gpu_bfloat16)
 
 
 def painting_dtype(drawn: str, device: str) -> str:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.machine_speed import gpu_flops
+
 # For each type and number the smallest machine with cores enough to decode images for these GPUs. Only the machines of
 # N1 take GPUs of several types: the others come with theirs, so that a job with another pair never starts.
 # https://cloud.google.com/compute/docs/gpus has the table.
@@ -19,14 +21,39 @@ MACHINES: dict[str, dict[int, str]] = {
     "nvidia-a100-80gb": {count: f"a2-ultragpu-{count}g" for count in (1, 2, 4, 8)},
     "nvidia-h100-80gb": {count: f"a3-highgpu-{count}g" for count in (1, 2, 4, 8)},
 }
-# What each type leaves of its memory to programs, in GiB, a little less than its name says.
-GPU_GIB = {
-    "nvidia-l4": 22,
-    "nvidia-tesla-t4": 14,
-    "nvidia-tesla-v100": 15,
-    "nvidia-tesla-a100": 39,
-    "nvidia-a100-80gb": 79,
-    "nvidia-h100-80gb": 79,
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One of a type. `gib`: what it leaves of its memory to programs, a little less than its name says; `capability`
+    and `processors` are those of NVIDIA's tables."""
+
+    gib: int
+    capability: tuple[int, int]
+    processors: int
+
+    @property
+    def bytes(self) -> int:
+        return self.gib << 30
+
+    @property
+    def flops(self) -> float:
+        """As `Speed` has it, in the fastest dtype."""
+        return gpu_flops(self.capability, self.processors)
+
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """See `models.devices.gpu_multiplies_bfloat16`."""
+        return self.capability >= (8, 0)
+
+
+GPUS = {
+    "nvidia-l4": Gpu(22, (8, 9), 58),
+    "nvidia-tesla-t4": Gpu(14, (7, 5), 40),
+    "nvidia-tesla-v100": Gpu(15, (7, 0), 80),
+    "nvidia-tesla-a100": Gpu(39, (8, 0), 108),
+    "nvidia-a100-80gb": Gpu(79, (8, 0), 108),
+    "nvidia-h100-80gb": Gpu(79, (9, 0), 132),
 }
 CORES_PER_GPU = {"a2-highgpu": 12, "a2-ultragpu": 12, "a2-megagpu": 6, "a3-highgpu": 26}
 SERVICE_OPTION = re.compile(r"worker_accelerator=type:(?P<kind>[^;]+);count:(?P<count>\d+)")
@@ -45,9 +72,9 @@ class Accelerator:
         return MACHINES.get(self.kind, {}).get(self.count)
 
     @property
-    def gpu_bytes(self) -> int:
-        """The memory of one of them; 0 for a type that is not in the table."""
-        return GPU_GIB.get(self.kind, 0) << 30
+    def gpu(self) -> Gpu | None:
+        """One of them; None for a type that is not in the table."""
+        return GPUS.get(self.kind)
 
     @property
     def family(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.bart.config import DalleBartConfig
 from models.devices import INT8, painting_dtype
-from pipelines.machine_speed import HALF, Speed, assumed, speed_here
+from pipelines.machine_speed import ASSUMED_GPU, HALF, Speed, assumed, speed_here
 from pipelines.request import Task
 
 # Of the speed of one convolution: what whole networks reach, and how much Winograd's algorithm gains.
@@ -48,10 +48,10 @@ def dtypes(dtype: str, device: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((painted(dtype, device), "float32")))
 
 
-def speed_of(local: bool, device: str, dtype: str) -> Speed:
-    """Of the machine of the workers, if that is this one; else what is assumed."""
+def speed_of(local: bool, device: str, dtype: str, gpu: float = ASSUMED_GPU) -> Speed:
+    """Of the machine of the workers, if that is this one; else what is assumed, of a GPU of this speed."""
     kind = device.partition(":")[0]
-    return speed_here(device, dtypes(dtype, kind)) if local else assumed(kind, dtypes(dtype, kind))
+    return speed_here(device, dtypes(dtype, kind)) if local else assumed(kind, dtypes(dtype, kind), gpu)
 
 
 def _drawing(config: DalleBartConfig, images: int, dtype: str, speed: Speed, kind: str, cores: int) -> float:

@@ -55,8 +55,8 @@ def check(args: argparse.Namespace, beam_args: list[str]) -> None:
 def settle(args: argparse.Namespace, beam_args: list[str]) -> list[str]:
     """The Beam flags of a command line that `check` has let pass, with those that follow from `--accelerator`.
 
-    With GPUs, `args.device` becomes cuda; `args.worker_cores` are the cores of a worker, `args.worker_gpu_bytes` the
-    memory of a GPU. A command line for another runner is returned as it is.
+    With GPUs, `args.device` becomes cuda; `args.worker_cores` are the cores of a worker, `args.worker_gpu` is
+    one of its GPUs. A command line for another runner is returned as it is.
     """
     if not beam_args or not runs_on(options := beam_flags.options(beam_args)):
         return beam_args
@@ -66,7 +66,7 @@ def settle(args: argparse.Namespace, beam_args: list[str]) -> list[str]:
     if gpus and args.device == "auto":
         args.device = "cuda"
     args.worker_cores = worker_cores(beam_flags.options([*beam_args, *added]))
-    args.worker_gpu_bytes = gpus.gpu_bytes if gpus else 0
+    args.worker_gpu = gpus.gpu if gpus else None
     return [*beam_args, *added]
 
 

@@ -27,7 +27,7 @@ Options = TypeVar("Options")
 MODEL_NAMES = "emoji (built in), a folder, gs://..., s3://... or hf://owner/name[@revision]"
 DTYPES = ("auto", "fastest", "float32", "tf32", "bfloat16", "float16")
 TOKENIZER_OPTIONS = ("pixel_range", "image_size", "weights")  # of `TokenizerOptions`
-DTYPE_HELP = "auto: float32 on a CPU, bfloat16 on a GPU; fastest: by the processor; fp32, bf16, fp16 will do"
+DTYPE_HELP = "auto: bfloat16 on a GPU that has it, else float32; fastest: by the device; fp32, bf16, fp16 will do"
 
 
 # What flags have in common.

@@ -34,11 +34,17 @@ class Speed:
     measured: bool = False
 
 
-def assumed(kind: str, dtypes: tuple[str, ...]) -> Speed:
-    """Of a machine that nothing is known of; `kind` is "cpu" or "cuda"."""
+def assumed(kind: str, dtypes: tuple[str, ...], gpu: float = ASSUMED_GPU) -> Speed:
+    """Of a machine elsewhere; `kind` is "cpu" or "cuda", `gpu` the speed of its GPU in the fastest dtype."""
     if kind == "cpu":
         return Speed(dict.fromkeys(dtypes, ASSUMED_CORE), ASSUMED_MEMORY)
-    return Speed({dtype: ASSUMED_GPU * GPU_SHARE.get(dtype, 1.0) for dtype in dtypes}, GPU_MEMORY)
+    return Speed({dtype: gpu * GPU_SHARE.get(dtype, 1.0) for dtype in dtypes}, GPU_MEMORY)
+
+
+def gpu_flops(capability: tuple[int, int], processors: int) -> float:
+    """Operations a second of a GPU in its fastest dtype."""
+    major, minor = capability
+    return processors * (SMALL_AMPERE if major == 8 and minor else PER_PROCESSOR[min(max(major, 7), 9)])
 
 
 def speed_here(device: str, dtypes: tuple[str, ...]) -> Speed:
@@ -49,9 +55,7 @@ def speed_here(device: str, dtypes: tuple[str, ...]) -> Speed:
     import torch
 
     about = torch.cuda.get_device_properties(device)
-    each = SMALL_AMPERE if about.major == 8 and about.minor else PER_PROCESSOR[min(max(about.major, 7), 9)]
-    total = each * about.multi_processor_count
-    return Speed({dtype: total * GPU_SHARE.get(dtype, 1.0) for dtype in dtypes}, GPU_MEMORY)
+    return assumed("cuda", dtypes, gpu_flops((about.major, about.minor), about.multi_processor_count))
 
 
 @cache

@@ -80,7 +80,7 @@ def run_pending(
 
     on_dataflow = runner_name(beam_args) == dataflow.RUNNER
     if on_dataflow:
-        seconds = shard_seconds(request.task, plan)
+        seconds = shard_seconds(request.task, plan, request.job)
         beam_args = dataflow.for_plan(
             beam_args,
             job_name=f"vqbeam-{request.command.name.split(':')[0]}-{job_id(plan.fingerprint)[:8]}",

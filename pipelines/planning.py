@@ -21,6 +21,7 @@ from pipelines.sizing import (
     drawing,
     dtype,
     fitted,
+    gpu_multiplies,
     has_own_number,
     resolved_settings,
 )
@@ -211,8 +212,21 @@ def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
 
 
 def _tell_of_dtype(request: PlanRequest, device: str, chosen: str) -> None:
-    """Say which dtype is the fastest, and warn of one that this processor has no arithmetic for."""
+    """Say which dtype is the fastest, and warn of one that the processor or the GPU has no arithmetic for."""
     asked, drawn = request.job.settings.dtype, request.task.drawn
+    if device == "cuda" and not gpu_multiplies(request):
+        if asked == "auto":
+            say(
+                "This kind of GPU has no arithmetic for bfloat16, so --dtype auto is float32; --dtype float16 is "
+                "faster, for models whose numbers stay below 65,504",
+                file=sys.stderr,
+            )
+        if chosen == "bfloat16":
+            say(
+                "warning: this kind of GPU has no arithmetic for bfloat16, and may fail or be slower than in float32; "
+                "--dtype fastest chooses by the GPU",
+                file=sys.stderr,
+            )
     if asked == FASTEST:
         say(f"--dtype fastest: {chosen} on this {device}", file=sys.stderr)
     compiled = asked == "bfloat16" and drawn and drawn.is_large(asked)

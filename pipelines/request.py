@@ -30,6 +30,7 @@ from transforms.outputs.layout import ImageOutput
 
 if TYPE_CHECKING:
     from models.bart.config import DalleBartConfig
+    from pipelines.accelerators import Gpu
     from transforms.work.step import ModelSettings
     from transforms.work.work import Work
 
@@ -104,7 +105,7 @@ class InputFiles:
 class JobOptions:
     """The options that every launching command has. `output` is absolute; `model_names` are the models that the user
     named. None stands for an option that was left open. Unless `kept`, `output` is a temporary folder. `local`: workers
-    are processes of this machine; else one has `worker_cores`, and `worker_gpu_bytes` on its GPU, 0 if not known, and
+    are processes of this machine; else one has `worker_cores`, and `worker_gpu`, None if it is not known, and
     `no_wait` leaves the job to itself. `config`: all flags as text for a file, if some came from one. `json` and
     `price_per_hour`, of a machine, are of `dry_run`."""
 
@@ -128,7 +129,7 @@ class JobOptions:
     kept: bool = True
     local: bool = True
     worker_cores: int = 0
-    worker_gpu_bytes: int = 0
+    worker_gpu: Gpu | None = None
     no_wait: bool = False
     json: bool = False
     price_per_hour: float | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from models.devices import (
     ASSUMED_GPU_BYTES,
     FASTEST,
+    gpu_multiplies_bfloat16,
     painting_dtype,
     resolve_device,
     resolve_drawing_dtype,
@@ -17,6 +18,7 @@ from models.devices import (
 )
 from pipelines.command import JobCommand
 from pipelines.cost import image_seconds, speed_of
+from pipelines.machine_speed import ASSUMED_GPU
 from pipelines.process import cores
 from pipelines.request import JobOptions, Task
 from transforms.errors import UsageError
@@ -47,7 +49,7 @@ def resolved_settings(request: PlanRequest) -> dict[str, Any]:
     asked, models = request.job.settings, request.task.models
     device = resolve_device(asked.device) if request.local else asked.device
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    gpu = None if request.local else request.job.worker_gpu_bytes or ASSUMED_GPU_BYTES
+    gpu = None if request.local else worker_gpu_bytes(request.job)
     first, *others = models
     parts = {
         model.role: {"name": model.name, "source": model.source, "batch_size": model.batch_size(kind, gpu)}
@@ -62,6 +64,16 @@ def resolved_settings(request: PlanRequest) -> dict[str, Any]:
         "workers": asked.workers or None,
         **({"models": parts} if others else {}),
     }
+
+
+def worker_gpu_bytes(job: JobOptions) -> int:
+    """The memory of the GPU of a worker elsewhere."""
+    return job.worker_gpu.bytes if job.worker_gpu else ASSUMED_GPU_BYTES
+
+
+def worker_gpu_flops(job: JobOptions) -> float:
+    """The speed of the GPU of a worker elsewhere."""
+    return job.worker_gpu.flops if job.worker_gpu else ASSUMED_GPU
 
 
 def worker_cores(request: PlanRequest) -> int:
@@ -87,13 +99,14 @@ def image_cost(request: PlanRequest, settings: Mapping[str, Any], dtype: str) ->
     """The seconds of an image in one of the workers."""
     device = resolve_device(request.job.settings.device) if request.local else str(settings["device"])
     winograd = convolutions(request, str(settings["device"]), dtype) == "winograd"
-    return image_seconds(request.task, settings, dtype, speed_of(request.local, device, dtype), winograd)
+    speed = speed_of(request.local, device, dtype, worker_gpu_flops(request.job))
+    return image_seconds(request.task, settings, dtype, speed, winograd)
 
 
-def shard_seconds(task: Task, plan: Plan) -> float:
+def shard_seconds(task: Task, plan: Plan, job: JobOptions) -> float:
     """Roughly how long a worker elsewhere is busy with a whole shard."""
     settings, dtype = plan.settings, str(plan.fingerprint["dtype"])
-    speed = speed_of(False, str(settings["device"]), dtype)
+    speed = speed_of(False, str(settings["device"]), dtype, worker_gpu_flops(job))
     images = int(plan.fingerprint["rows_per_shard"]) * task.images_per_row
     return images * image_seconds(task, settings, dtype, speed)
 
@@ -111,15 +124,25 @@ def fitted(batch_size: int, shards: Sequence[Shard], images_per_row: int) -> int
 def dtype(request: PlanRequest, settings: Mapping[str, Any]) -> str:
     """The dtype of a new plan with these settings. Raises `ConfigError`, and `UsageError` for `FASTEST` elsewhere."""
     asked, device, drawn = request.job.settings.dtype, str(settings["device"]), request.task.drawn
+    if device == "cuda":
+        return resolve_drawing_dtype(asked, device, gpu_bfloat16=gpu_multiplies(request))
     if asked != FASTEST:
         return resolve_drawing_dtype(asked, device)
-    if device == "cpu" and not request.local:
+    if not request.local:
         raise UsageError("--dtype fastest asks this machine's processor, and the workers are other machines: name one")
     if drawn is None:
         return resolve_dtype(asked, device)
     from models.bart.generator import fastest_dtype
 
     return fastest_dtype(drawn, int(settings["batch_size"]), device)
+
+
+def gpu_multiplies(request: PlanRequest) -> bool:
+    """Whether the GPUs of the workers have arithmetic for bfloat16, as those elsewhere are taken to have if nothing is
+    known of them."""
+    if request.local:
+        return gpu_multiplies_bfloat16(resolve_device(request.job.settings.device))
+    return request.job.worker_gpu is None or request.job.worker_gpu.multiplies_bfloat16
 
 
 def drawing(request: PlanRequest, device: str, dtype: str) -> dict[str, Any]:

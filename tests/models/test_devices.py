@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.devices import collapse_into_huge_pages, resolve_device, resolve_dtype
+from models.devices import FASTEST, collapse_into_huge_pages, resolve_device, resolve_dtype
 from models.errors import ConfigError
 from models.vqgan.config import VQGANConfig
 from tests.support.vqgan_checkpoints import TINY
@@ -45,6 +45,21 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 )
 def test_dtypes_resolve_by_device_without_opening_it(dtype: str, device: str, resolved: str) -> None:
     assert resolve_dtype(dtype, device) == resolved
+
+
+@pytest.mark.parametrize(
+    ("capability", "auto", "fastest"),
+    [((7, 0), "float32", "float16"), ((7, 5), "float32", "float16"), ((8, 0), "bfloat16", "bfloat16"),
+     ((8, 9), "bfloat16", "bfloat16"), ((12, 0), "bfloat16", "bfloat16")],
+)  # fmt: skip
+def test_a_gpu_without_arithmetic_for_bfloat16_gets_none_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], auto: str, fastest: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {0: (9, 0), 1: capability}.get)
+    assert [resolve_dtype(name, "cuda:1") for name in ("auto", FASTEST, "bf16")] == [auto, fastest, "bfloat16"]
+    assert [resolve_dtype(name, "cuda") for name in ("auto", FASTEST)] == ["bfloat16", "bfloat16"]
+    assert [resolve_dtype("auto", "cuda:1", gpu_bfloat16=there) for there in (True, False)] == ["bfloat16", "float32"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as proto
 
 from pipelines import dataflow_job
+from pipelines.accelerators import GPUS, Gpu
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.run_command import run
 from transforms.engine.beam import ProcessShards
@@ -168,6 +170,35 @@ def test_a_worker_with_gpus_is_one_process_with_a_shard_on_each(asked: Callable[
     assert (job.device, job.processes, job.decode_threads) == ("cuda", 1, 48)
     model = job.work.model  # type: ignore[attr-defined]
     assert (model.device, model.dtype) == ("cuda", "bfloat16")
+
+
+@pytest.mark.parametrize(("command", "share"), [("encode", 1e-5), ("generate", 1e-3)])
+def test_slower_gpus_get_shorter_shards_and_old_ones_no_bfloat16(
+    command: str, share: float, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a `share` of their speeds: with the small embedded model all would do the most rows."""
+    speeds = {gpu: gpu.flops for gpu in GPUS.values()}
+    monkeypatch.setattr(Gpu, "flops", property(lambda gpu: share * speeds[gpu]))
+
+    def told(kind: str, *flags: str) -> tuple[dict[str, Any], str]:
+        done = run(
+            *(command, *(word.replace("BUCKET", bucket) for word in COMMANDS[command])),
+            *("--accelerator", f"{kind}:1", "--runner", "DataflowRunner", "--project", "my-project"),
+            *("--region", "us-central1", "--temp_location", f"{bucket}/tmp", "--sdk_container_image", IMAGE),
+            *("--output", f"{bucket}/{tmp_path.name}", "--batch_size", "8", "--no_auth", "--dry_run", "--json", *flags),
+        )
+        assert done.code == 0, done.err
+        return json.loads(done.out), done.err
+
+    found = [told(kind) for kind in ("nvidia-h100-80gb", "nvidia-l4", "nvidia-tesla-t4")]
+    rows = [plan["rows_per_shard"] for plan, _ in found]
+    assert rows[0] > rows[1] > rows[2]
+    assert [plan["dtype"] for plan, _ in found] == ["bfloat16", "bfloat16", "float32"]
+    assert ["--dtype auto is float32" in said for _, said in found] == [False, False, True]
+    plan, said = told("nvidia-tesla-v100", "--dtype", "bf16")
+    assert plan["dtype"] == "bfloat16"
+    assert "warning: this kind of GPU has no arithmetic for bfloat16" in said
+    assert told("nvidia-tesla-v100", "--dtype", "fastest")[0]["dtype"] == "float16"
 
 
 def test_what_the_user_gives_stays(asked: Callable[..., Asked]) -> None:

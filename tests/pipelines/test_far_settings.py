@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.find import cache_folder
-from pipelines.accelerators import GPU_GIB, MACHINES, Accelerator
+from pipelines.accelerators import GPUS, MACHINES, Accelerator
 from tests.support.job_service import Script, State, job_service
 from tests.support.large_machine import make_large
 from tests.support.run_command import run
@@ -91,6 +91,13 @@ def test_each_machine_has_its_own_cache(tmp_path: Path, monkeypatch: pytest.Monk
     assert cache_folder("/given") == Path("/given")
 
 
-def test_the_memory_of_each_type_of_gpu_is_known() -> None:
-    assert set(GPU_GIB) == set(MACHINES)
-    assert Accelerator("nvidia-l4", 2).gpu_bytes == 22 << 30
+def test_each_type_of_gpu_is_known() -> None:
+    assert set(GPUS) == set(MACHINES)
+    gpu = Accelerator("nvidia-l4", 2).gpu
+    assert gpu is not None
+    assert gpu.bytes == 22 << 30
+    assert Accelerator("nvidia-of-tomorrow", 1).gpu is None
+    slowest_first = sorted(GPUS, key=lambda kind: GPUS[kind].flops)
+    assert (slowest_first[0], slowest_first[-1]) == ("nvidia-tesla-t4", "nvidia-h100-80gb")
+    without = {kind for kind, found in GPUS.items() if not found.multiplies_bfloat16}
+    assert without == {"nvidia-tesla-t4", "nvidia-tesla-v100"}

@@ -30,17 +30,47 @@ MADV_COLLAPSE = 25  # Linux 6.1
 
 
 def resolve_device(device: str) -> str:
-    """ "auto" | "cpu" | "cuda" | "cuda:1" -> "cpu" or a GPU that is there. Raises `ConfigError` otherwise."""
+    """ "auto" | "cpu" | "cuda" | "cuda:1" -> "cpu" or a GPU that is there and that this torch has code for.
+
+    Raises `ConfigError` otherwise.
+    """
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
         raise ConfigError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {device!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA GPUs")
+    if kind == "cuda":
+        _check_code(int(index or 0))
     return device
+
+
+def _check_code(gpu: int) -> None:
+    """Raise `ConfigError` for a GPU that torch would fail on at the first product, with "no kernel image".
+
+    Builds for CUDA 13, such as torch 2.13 of PyPI, begin at compute capability 7.5: they run on no V100.
+    """
+    import torch
+
+    capability, built = torch.cuda.get_device_capability(gpu), torch.cuda.get_arch_list()
+    if built and torch.version.hip is None and not any(_runs(arch, capability) for arch in built):
+        raise ConfigError(
+            f"GPU {gpu} is a {torch.cuda.get_device_name(gpu)} of compute capability {'.'.join(map(str, capability))}, "
+            f"and torch {torch.__version__} has code for {', '.join(built)} only: install a build of torch for an "
+            "older CUDA, or give --device cpu"
+        )
+
+
+def _runs(arch: str, capability: tuple[int, int]) -> bool:
+    """Whether code for "sm_86" runs on a GPU, or for "compute_90", which the driver compiles for it."""
+    kind, _, digits = arch.partition("_")
+    major, minor = divmod(int(digits.rstrip("af")), 10)
+    if kind == "compute":
+        return (major, minor) <= capability
+    return major == capability[0] and minor <= capability[1]
 
 
 def gpu_multiplies_bfloat16(device: str) -> bool:

@@ -60,6 +60,7 @@ from transforms.outputs.layout import main_objects
 
 COLUMNS = ("image_column", "code_column", "caption_column", "key_column")
 CHANGES_SHOWN = 5
+LEAST_CAPABILITY = (7, 5)  # of GPUs that builds of torch for CUDA 13 have code for
 COMPARED_AT_ONCE = 100_000  # files whose version is another than planned
 
 
@@ -145,7 +146,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, Sequence[Shard]]:
     if task.fit_batch and not job.settings.batch_size and not has_own_number(schema.options):
         settings["batch_size"] = fitted(settings["batch_size"], shards, task.images_per_row)
     device, chosen = str(settings["device"]), dtype(request, settings)
-    _tell_of_dtype(request, device, chosen)
+    _tell_of_device(request, device, chosen)
     resolved = fingerprint(request) | {
         "dtype": chosen,
         "rows_per_shard": rows,
@@ -211,9 +212,17 @@ def _tell_of_moved(request: PlanRequest, schema: InputSchema) -> None:
         )
 
 
-def _tell_of_dtype(request: PlanRequest, device: str, chosen: str) -> None:
-    """Say which dtype is the fastest, and warn of one that the processor or the GPU has no arithmetic for."""
+def _tell_of_device(request: PlanRequest, device: str, chosen: str) -> None:
+    """Say which dtype is the fastest, and warn of one that the processor or the GPU has no arithmetic for, and of GPUs
+    that torch may have no code for."""
     asked, drawn = request.job.settings.dtype, request.task.drawn
+    gpu = None if request.local else request.job.worker_gpu
+    if gpu is not None and gpu.capability < LEAST_CAPABILITY:
+        say(
+            "warning: builds of torch for CUDA 13, such as torch 2.13 of PyPI in the image of the Dockerfile, have no "
+            "code for this kind of GPU: the image needs one for CUDA 12",
+            file=sys.stderr,
+        )
     if device == "cuda" and not gpu_multiplies(request):
         if asked == "auto":
             say(

@@ -48,6 +48,32 @@ def test_dtypes_resolve_by_device_without_opening_it(dtype: str, device: str, re
 
 
 @pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [((7, 0), ["sm_75", "sm_80"], False), ((7, 5), ["sm_75", "sm_80"], True), ((8, 9), ["sm_80", "sm_90"], True),
+     ((8, 0), ["sm_75", "sm_86"], False), ((12, 1), ["sm_90a", "sm_120f"], True),
+     ((9, 0), ["sm_80", "compute_80"], True),
+     ((7, 0), ["sm_75", "compute_75"], False)],
+)  # fmt: skip
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_torch_has_no_code_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str, capability: tuple[int, int], built: list[str], runs: bool
+) -> None:
+    for name, value in {"is_available": True, "device_count": 1, "get_arch_list": built}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda gpu: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: "Tesla V100-SXM2-16GB")
+    if runs:
+        assert resolve_device(device) == device.replace("auto", "cuda")
+        return
+    with pytest.raises(
+        ConfigError, match=r"Tesla V100-SXM2-16GB of compute capability .* has code for sm_75"
+    ) as refused:
+        resolve_device(device)
+    assert "--device cpu" in str(refused.value)
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
     ("capability", "auto", "fastest"),
     [((7, 0), "float32", "float16"), ((7, 5), "float32", "float16"), ((8, 0), "bfloat16", "bfloat16"),
      ((8, 9), "bfloat16", "bfloat16"), ((12, 0), "bfloat16", "bfloat16")],

@@ -198,6 +198,12 @@ def test_slower_gpus_get_shorter_shards_and_old_ones_no_bfloat16(
     plan, said = told("nvidia-tesla-v100", "--dtype", "bf16")
     assert plan["dtype"] == "bfloat16"
     assert "warning: this kind of GPU has no arithmetic for bfloat16" in said
+    assert ["the image needs one for CUDA 12" in said for _, said in (*found, (plan, said))] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert told("nvidia-tesla-v100", "--dtype", "fastest")[0]["dtype"] == "float16"
 
 

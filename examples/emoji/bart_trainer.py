@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from examples.emoji.training_captions import training_caption
+from examples.emoji.training_captions import training_caption, wordings_of
 from models.bart.config import DalleBartConfig
 from models.bart.network import DalleBart
 
@@ -45,6 +45,7 @@ class BartRecipe:
     blank_share: float = 0.1
     most_spoilt: float = 0.3
     average_decay: float = 0.995
+    text_only: bool = False  # train the encoder and what reads it; the rest of the decoder keeps its weights
     dtype: str = "bfloat16"  # of the products; "float32" is faster where the processor has no matrix unit
 
     def rate_at(self, step: int) -> float:
@@ -82,13 +83,18 @@ class BartTrainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.config, self.recipe, self.tokens, self.encode = config, recipe, tokens, encode
+        self.wordings = wordings_of(tokens.things)
         self.model = DalleBart(config)
         self.whole = WithLoss(self.model)
         initialise(self.model)
         self.averaged = DalleBart(config).requires_grad_(False).eval()
         self.averaged.load_state_dict(self.model.state_dict())
-        matrices = [p for name, p in self.model.named_parameters() if is_matrix(name, p)]
-        others = [p for name, p in self.model.named_parameters() if not is_matrix(name, p)]
+        if recipe.text_only:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(is_of_text(name))
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in trained if is_matrix(name, p)]
+        others = [p for name, p in trained if not is_matrix(name, p)]
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
                 matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -117,7 +123,9 @@ class BartTrainer:
         """The pieces of one caption of an image that the text encoder has room for."""
         tokens = self.tokens
         while True:
-            text, _ = training_caption(tokens.things[row], tokens.backgrounds[row], rng, clear=tokens.clear[row])
+            text, _ = training_caption(
+                tokens.things[row], tokens.backgrounds[row], rng, self.wordings, clear=tokens.clear[row]
+            )
             pieces = self.encode(text)
             if len(pieces) <= self.config.max_text_length:
                 return pieces
@@ -183,6 +191,11 @@ class WithLoss(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Tensor, fed: Tensor, codes: Tensor) -> Tensor:
         return code_loss(self.model, input_ids, mask, fed, codes)
+
+
+def is_of_text(name: str) -> bool:
+    """Whether a parameter is the encoder's, or one by which the decoder reads what the encoder gives."""
+    return name.startswith("encoder.") or "encoder_attn" in name
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:

@@ -21,7 +21,7 @@ from examples.emoji.clip_loss import contrastive_loss
 from examples.emoji.clip_pairs import Pairs
 from examples.emoji.clip_tokenizer import token_ids
 from examples.emoji.combinations import BACKGROUNDS
-from examples.emoji.training_captions import training_caption
+from examples.emoji.training_captions import training_caption, wordings_of
 
 MAX_LOGIT_SCALE = math.log(100.0)
 
@@ -90,7 +90,7 @@ class ClipTrainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.config, self.recipe, self.pairs, self.pool, self.tokenizer = config, recipe, pairs, pool, tokenizer
-        self.clear = clear
+        self.clear, self.wordings = clear, wordings_of(pairs.things)
         self.maker = BatchMaker(pairs)
         self.trained = np.flatnonzero(pairs.train)
         self.model = CLIPModel(config).train()
@@ -119,7 +119,7 @@ class ClipTrainer:
         for row in rows:
             thing, background = pairs.things[pairs.thing[row]], names[pairs.background[row]]
             clear = (thing, background) in self.clear
-            caption, named = training_caption(thing, background, rng, clear=clear)
+            caption, named = training_caption(thing, background, rng, self.wordings, clear=clear)
             captions.append(caption)
             names_background.append(named)
         return ClipBatch(

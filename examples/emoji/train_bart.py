@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = run_parser("train_bart", __doc__, watch_every=250)
     parser.add_argument("--tokens", type=Path, required=True, help="the data folder of a `vqbeam encode` of the set")
     add_caption_flags(parser)
+    parser.add_argument("--text_only", action="store_true", help="of the decoder train only how it reads the text")
     parser.add_argument("--batch_size", type=int, default=BartRecipe.batch_size)
     parser.add_argument("--no_compile", action="store_true", help="no torch.compile: slower, needs no C++ compiler")
     args = parser.parse_args(argv)
@@ -123,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             matrix_rate=BartRecipe.matrix_rate * args.rate,
             other_rate=BartRecipe.other_rate * args.rate,
             dtype=args.dtype,
+            text_only=args.text_only,
         )
         trainer = BartTrainer(CONFIG, recipe, tokens, encode, compiled=not args.no_compile)
         if args.start:

@@ -26,6 +26,12 @@ on|against|upon|in|before|atop|set against|placed on|lying on|put on|within|insi
 sitting on|resting on|floating on|standing on|printed on|drawn on|laid on|across|on top of|framed by|next to|set on
 pasted on|made for|to go on|in front of
 """)
+JOINTS = _listed("""
+with|and|for|under|holding|that has|carrying|below
+""")
+PLACES = _listed("""
+in|on|with|to|for|of|by|near|under|without|as|like|from|beside|inside|upon|via|per
+""")
 GROUNDS = _listed("""
 background|wall|paper|sheet|screen|page|card|surface|board|field|area|space|cloth|fabric|carpet|floor|sky|panel|tile
 frame|scene|backing|ground|tint|shade|blanket|table|plate|stage|banner|base|layer|box|fill|tone|world|rectangle

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -77,14 +77,14 @@ class Checkpoint(ABC, Generic[Network]):
         """
         stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
         kept = folder / hashlib.sha256(repr([stamps, repr(self.config)]).encode()).hexdigest()
-        if kept.is_file():
+        with suppress(OSError):  # none yet, or that of a user who let nobody else read it
             return kept.read_text(encoding="utf-8")
         result = weights_id(self.checked_leaves())
         with suppress(OSError):  # without a cache it is computed each time
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False, encoding="utf-8") as scratch:
-                scratch.write(result)
-            os.replace(scratch.name, kept)
+            scratch = folder / f".{kept.name}.{os.getpid()}.{threading.get_ident()}"
+            scratch.write_text(result, encoding="utf-8")  # not by tempfile, whose files only their owner can read
+            os.replace(scratch, kept)
         return result
 
     def network(self) -> Network:

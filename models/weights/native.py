@@ -201,6 +201,7 @@ def write_model(
         _sort_metadata(Path(scratch) / WEIGHTS_NAME)
         stored = {**values, SAMPLE: _sample(Path(scratch) / WEIGHTS_NAME)}
         (Path(scratch) / CONFIG_NAME).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        shutil.copymode(Path(scratch) / CONFIG_NAME, Path(scratch) / WEIGHTS_NAME)  # safetensors 0.8: the owner's alone
         for name in (*(beside or {}), WEIGHTS_NAME, CONFIG_NAME):
             with (Path(scratch) / name).open("rb") as file:
                 os.fsync(file.fileno())

@@ -335,6 +335,20 @@ def test_a_fingerprint_is_remembered_until_the_files_change(tmp_path: Path) -> N
     assert len(list((cache / "weights_ids").iterdir())) == 2
 
 
+def test_whoever_the_umask_lets_can_read_a_model_and_the_cached_fingerprint(tmp_path: Path) -> None:
+    """safetensors 0.8 and tempfile write files that only their owner can read."""
+    before = os.umask(0o027)
+    try:
+        open_bart(ours(tmp_path / "model", weights())).weights_id(tmp_path / "cache")
+        open_bart(stacked(tmp_path / "other", weights())).weights_id(tmp_path / "cache")
+    finally:
+        os.umask(before)
+    made = [*(tmp_path / "model").iterdir(), *(tmp_path / "cache" / "weights_ids").iterdir()]
+    assert "model.safetensors" in {path.name for path in made}
+    assert {oct(path.stat().st_mode & 0o777) for path in made} == {"0o640"}
+    assert len(made) > 2
+
+
 def test_a_model_is_saved_with_its_tokenizer_in_the_precision_asked_for(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, ("tokenizer.json", "notes.txt"))
     model = random_bart()

@@ -10,15 +10,19 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from examples.emoji.bart_trainer import BLANK, BartRecipe, BartTrainer, TokenSet, code_loss
+from examples.emoji import train_bart
+from examples.emoji.bart_trainer import BLANK, BartRecipe, BartTrainer, TokenSet, code_loss, is_of_text
 from examples.emoji.caption_tokenizer import learn_tokenizer, save_tokenizer
 from examples.emoji.caption_variety import all_captions, say, subject
 from examples.emoji.train_bart import caption_encoder, held_out_loss, read_tokens
 from examples.emoji.training_run import save_checkpoint
+from models.bart.checkpoint import open_bart
 from models.bart.config import DalleBartConfig
 from models.bart.normalizer import TextNormalizer
 from models.bart.text import open_text_encoder
 from tests.examples.same_state import assert_same
+from tests.examples.synthetic_glyphs import synthetic_glyphs
+from tests.support.paths import EMOJI
 
 THINGS = ["a red apple", "a rocket", "grapes", "an owl"]
 BACKGROUNDS = ["blue", "orange", "white", "blue"]
@@ -99,6 +103,34 @@ def test_training_goes_on_from_given_weights(tokenizer: Tokenizer) -> None:
     started.advance()
     assert started.step == 1
     assert not torch.equal(started.model.decoder.lm_head.weight, known.model.decoder.lm_head.weight)
+
+
+def test_the_embedded_weights_are_gone_on_from_and_the_rest_of_the_decoder_kept(tmp_path: Path) -> None:
+    """The command itself."""
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch before 2.9 has no Muon")
+    glyphs = synthetic_glyphs()
+    sides = {f"side_{side}": pixels for side, pixels in glyphs.pixels.items()}
+    np.savez(tmp_path / "glyphs.npz", allow_pickle=False, keys=glyphs.keys, names=glyphs.names, **sides)
+    codes = np.random.default_rng(0).integers(0, 1024, (4, 64)).tolist()
+    rows = {
+        "encoding": pa.array(codes, pa.list_(pa.uint16(), 64)),
+        "caption": [all_captions(thing, b)[0] for thing, b in zip(THINGS, BACKGROUNDS, strict=True)],
+        "background": BACKGROUNDS,
+        "split": ["train", "held_out", "train", "train"],
+    }
+    (tmp_path / "tokens").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "tokens" / "00000.parquet")
+    start = EMOJI / "dalle_bart"
+    words = ("--tokens", tmp_path / "tokens", "--glyphs", tmp_path / "glyphs.npz", "--start", start, "--text_only",
+             "--dtype", "float32", "--no_compile", "--steps", 2, "--batch_size", 2,
+             "--output", tmp_path / "run")  # fmt: skip
+    train_bart.main([str(word) for word in words])
+    before, after = (open_bart(folder).load().state_dict() for folder in (start, tmp_path / "run" / "model"))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert "encoder.layers.0.self_attn.q_proj.weight" in changed
+    assert changed == {name for name in changed if is_of_text(name)}
+    assert (tmp_path / "run" / "model" / "merges.txt").read_bytes() == (start / "merges.txt").read_bytes()
 
 
 def test_products_in_float32_are_those_of_the_weights_themselves(tokenizer: Tokenizer) -> None:

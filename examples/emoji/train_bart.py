@@ -43,7 +43,7 @@ CONFIG = DalleBartConfig(
     decoder_start_token_id=1024,
     normalize_text=True,
 )
-GENERATION = {"guidance_scale": 2.0}  # best of the curve that examples/emoji/evaluate.py measures
+GENERATION = {"guidance_scale": 2.0}  # as good as any of the curve that examples/emoji/evaluate.py measures
 WATCHED = 512  # held-out images that the log's loss is measured on
 CACHED_CAPTIONS = 1 << 18
 

@@ -74,7 +74,7 @@ def pixels(rows: list[int]) -> np.ndarray:
 
 def clip_vectors(clip: Path, shown: np.ndarray) -> np.ndarray:
     """What transformers makes of images, without padding."""
-    model = CLIPModel.from_pretrained(clip).eval()
+    model = CLIPModel.from_pretrained(clip, dtype=torch.float32).eval()
     prepare = read_clip_pixels(clip, model.config.vision_config.image_size)
     with torch.inference_mode():
         found = model.visual_projection(

@@ -29,6 +29,7 @@ from PIL import Image
 from benchmarks.peers.resizers import decoders, resizers
 from benchmarks.support import machine
 from benchmarks.support.image_path_alone import ImagePath
+from benchmarks.support.lock_share import seconds_with_the_lock
 from benchmarks.support.photographs import drawn
 from benchmarks.support.rounds import ratio
 from transforms.image_formats import READERS
@@ -81,10 +82,20 @@ def main(argv: list[str] | None = None) -> int:
             write_tar(Path(folder) / f"{case}.tar", files[case], case.many)
         versions = {"here": machine.ROOT} | ({"there": args.against.absolute()} if args.against else {})
         print_paths(Path(folder), cases, versions, rounds, warm=not args.quick)
+        print_lock(Path(folder), cases, rounds)
         print_stages(Path(folder), files, rounds)
         print_resizers(Path(folder), files, rounds, args.other_pillow)
         print_decoders(files, rounds)
     return 0
+
+
+def print_lock(folder: Path, cases: Sequence[Case], rounds: int) -> None:
+    """Until how many images/s the threads of a process cannot be held up by Python's lock, which they share."""
+    print("\n| images | ms of a core | with the lock at most | images/s that it allows at least |\n|" + "---|" * 4)
+    for case in (case for case in cases if case.kind == "JPEG"):
+        path = ImagePath(str(folder / f"{case}.tar"), SIDE)
+        whole, locked = sorted(seconds_with_the_lock(path, case.many) for _ in range(rounds))[rounds // 2]
+        print(f"| {case} | {1e3 * whole:.2f} | {1e3 * locked:.2f} | {1 / locked:.0f} |", flush=True)
 
 
 def images(case: Case) -> list[bytes]:

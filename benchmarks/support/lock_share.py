@@ -1,10 +1,13 @@
 """How long a JPEG of `ImagePath` may hold Python's lock, which the threads of a process share.
 
 Taken for free of it are Pillow's decoder and the machine code that resizes; the rest has calls that let it go, too.
+`python -m benchmarks.support.lock_share TAR SIDE IMAGES ROUNDS` prints the median round: [in all, with it].
 """
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.support.image_path_alone import ImagePath
+from benchmarks.support.image_path_alone import ImagePath, wait_for_machine_code
+from pipelines.process import reuse_freed_memory
 from transforms import compiled_resampling
 
 
@@ -54,3 +58,12 @@ def seconds_with_the_lock(path: ImagePath, images: int) -> tuple[float, float]:
         before = spent()
         whole = path.run(1)["processor"]
         return whole, whole - (spent() - before) / images
+
+
+if __name__ == "__main__":
+    reuse_freed_memory()  # as workers do
+    images, rounds = map(int, sys.argv[3:])
+    if rounds > 1:
+        wait_for_machine_code()
+    one = ImagePath(sys.argv[1], int(sys.argv[2]))
+    print(json.dumps(sorted(seconds_with_the_lock(one, images) for _ in range(rounds))[rounds // 2]))

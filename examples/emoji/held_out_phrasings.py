@@ -1,4 +1,4 @@
-"""Phrasings that no training caption has: twenty templates that only evaluation reads, and the 200 prompts of them.
+"""Phrasings that no training caption has: twenty templates that only evaluation shows, and the 200 prompts of them.
 
 Each template but the one of `NEW_ORDER` has words that training never says (a test compares them with all that it
 does). Chosen before any of them was measured.
